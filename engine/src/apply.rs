@@ -1,0 +1,174 @@
+//! State changes here, and only here: what an operation does to rows.
+//!
+//! Applying is the same for a local write, a frame from a peer and a frame replayed from the log. It depends
+//! on nothing but the frame and the rows, so that the rows of a keyspace are a function of its version vector.
+//! It never looks at a clock, and never refuses: what may be applied was decided before.
+
+use std::ops::ControlFlow;
+
+use crate::causality::{Dot, VersionVector};
+use crate::draft::Draft;
+use crate::frame::{Frame, FrameHeader};
+use crate::id::KeyspaceId;
+use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use crate::ports::{ReadError, RowRange, Rows, Within};
+use crate::row::{Kind, Payload, RowId, Slot};
+
+/// Applies all operations of a frame. Its requirements must have been applied.
+///
+/// # Errors
+/// [`ReadError`]: the draft holds a part of the frame and must be thrown away.
+pub fn apply_frame(draft: &mut Draft<'_>, frame: &Frame) -> Result<(), ReadError> {
+    frame.operations().try_for_each(|(dot, op)| apply_op(draft, frame.header(), dot, op))
+}
+
+/// Applies one operation, whose references are those of `header`.
+///
+/// # Errors
+/// As [`apply_frame`].
+pub fn apply_op(draft: &mut Draft<'_>, header: &FrameHeader, dot: Dot, op: &Op) -> Result<(), ReadError> {
+    let mut apply = Apply { draft, header, dot };
+    match op {
+        Op::Set { key, value, observed, slots } => apply.on_key(key, |apply| {
+            apply.remove_all(key, Kind::Register, &[], observed)?;
+            apply.slots(key, slots)?;
+            apply.insert(key, Kind::Register, &[], apply.value(value))
+        }),
+        Op::Increment { key, birth, sum } => apply.on_key(key, |apply| apply.increment(key, *birth, *sum)),
+        Op::Add { key, elements } => apply.on_key(key, |apply| {
+            elements.iter().try_for_each(|Element { element, observed }| {
+                apply.insert(key, Kind::Set, element, Payload::Member)?;
+                apply.remove_all(key, Kind::Set, element, observed)
+            })
+        }),
+        Op::Put { key, fields } => apply.on_key(key, |apply| {
+            fields.iter().try_for_each(|FieldValue { field, value, observed }| {
+                apply.insert(key, Kind::Map, field, apply.value(value))?;
+                apply.remove_all(key, Kind::Map, field, observed)
+            })
+        }),
+        Op::Delete { key, rows, slots } => apply.on_key(key, |apply| {
+            rows.iter().try_for_each(|RowRef { kind, subkey, dot }| {
+                apply.remove_all(key, *kind, subkey, std::slice::from_ref(dot))
+            })?;
+            apply.slots(key, slots)
+        }),
+        Op::Clear { prefix, vector, slots } => apply.clear(prefix, vector, slots),
+    }
+}
+
+struct Apply<'a, 'b> {
+    draft: &'a mut Draft<'b>,
+    header: &'a FrameHeader,
+    dot: Dot,
+}
+
+impl Apply<'_, '_> {
+    fn keyspace(&self) -> KeyspaceId {
+        self.header.keyspace
+    }
+
+    fn resolve(&self, reference: DotRef) -> Dot {
+        self.header.dot(reference).expect("decoding checked the references")
+    }
+
+    fn value(&self, value: &[u8]) -> Payload {
+        Payload::Value { stamp: self.header.stamp(), value: value.to_vec() }
+    }
+
+    /// Does something to the rows of one key and counts whether the key exists.
+    fn on_key(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut Self) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let existed = self.draft.key_exists(self.keyspace(), key)?;
+        change(self)?;
+        let exists = self.draft.key_exists(self.keyspace(), key)?;
+        self.draft.count_key(self.keyspace(), existed, exists);
+        Ok(())
+    }
+
+    fn put(&mut self, row: RowId, payload: Option<Payload>) -> Result<(), ReadError> {
+        self.draft.put(self.keyspace(), row, payload, self.dot.replica)
+    }
+
+    fn insert(&mut self, key: &[u8], kind: Kind, subkey: &[u8], payload: Payload) -> Result<(), ReadError> {
+        let row = RowId { key: key.to_vec(), kind, subkey: subkey.to_vec(), dot: self.dot };
+        self.put(row, Some(payload))
+    }
+
+    fn remove_all(
+        &mut self,
+        key: &[u8],
+        kind: Kind,
+        subkey: &[u8],
+        observed: &[DotRef],
+    ) -> Result<(), ReadError> {
+        observed.iter().try_for_each(|reference| {
+            let dot = self.resolve(*reference);
+            self.put(RowId { key: key.to_vec(), kind, subkey: subkey.to_vec(), dot }, None)
+        })
+    }
+
+    fn slot(&self, key: &[u8], birth: Dot) -> Result<(RowId, Option<Slot>), ReadError> {
+        let row = RowId { key: key.to_vec(), kind: Kind::Counter, subkey: Vec::new(), dot: birth };
+        let slot = match self.draft.row(self.keyspace(), &row)? {
+            Some(Payload::Slot(slot)) => Some(slot),
+            _ => None,
+        };
+        Ok((row, slot))
+    }
+
+    /// A slot that is not there starts with nothing reset: its owner opens it, or goes on after closing it.
+    fn increment(&mut self, key: &[u8], birth: u64, sum: i128) -> Result<(), ReadError> {
+        let birth = if birth == 0 { self.dot } else { Dot::new(self.dot.replica, birth) };
+        let (row, slot) = self.slot(key, birth)?;
+        let raised = slot.unwrap_or_default().raised(self.dot.seq, sum);
+        self.put(row, Some(Payload::Slot(raised)))
+    }
+
+    /// Cases of a reset: (1) the slot is there, and its base rises; (2) it is not, because its owner closed it
+    /// having seen another reset, so there is nothing left to reset.
+    fn slots(&mut self, key: &[u8], changes: &[SlotChange]) -> Result<(), ReadError> {
+        changes.iter().try_for_each(|change| match change {
+            SlotChange::Close { birth } => {
+                let (row, _) = self.slot(key, Dot::new(self.dot.replica, *birth))?;
+                self.put(row, None)
+            }
+            SlotChange::Reset { birth, top, sum } => {
+                let (row, slot) = self.slot(key, self.resolve(*birth))?;
+                match slot {
+                    Some(slot) => self.put(row, Some(Payload::Slot(slot.reset(*top, *sum)))),
+                    None => Ok(()),
+                }
+            }
+        })
+    }
+
+    /// Removes what the author's vector covers. Slots are exempt: they change as listed.
+    fn clear(&mut self, prefix: &Prefix, vector: &[DotRef], slots: &[KeySlot]) -> Result<(), ReadError> {
+        let vector: VersionVector = vector.iter().map(|reference| self.resolve(*reference)).collect();
+        let within = match prefix {
+            Prefix::Keyspace => Within::Keyspace,
+            Prefix::Key(key) => Within::Key(key.clone()),
+            Prefix::Group { key, kind, subkey } => Within::Group(key.clone(), *kind, subkey.clone()),
+        };
+        let mut by_key: Vec<(Vec<u8>, Vec<RowId>)> = Vec::new();
+        self.draft.scan(self.keyspace(), &RowRange::all(within), &mut |row, _| {
+            if row.kind != Kind::Counter && vector.covers(row.dot) {
+                match by_key.last_mut() {
+                    Some((key, rows)) if *key == row.key => rows.push(row),
+                    _ => by_key.push((row.key.clone(), vec![row])),
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        for (key, rows) in by_key {
+            self.on_key(&key, |apply| rows.into_iter().try_for_each(|row| apply.put(row, None)))?;
+        }
+        slots.iter().try_for_each(|KeySlot { key, change }| {
+            self.on_key(key, |apply| apply.slots(key, std::slice::from_ref(change)))
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! What a reader sees under one key: which kind is visible, which sibling won, what a counter counts.
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::causality::{Dot, Stamp};
+use crate::id::KeyspaceId;
+use crate::ports::{ReadError, RowRange, Rows, Within};
+use crate::row::{Kind, Payload, Slot};
+
+/// One of the concurrent values of a register or map field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// The write.
+    pub dot: Dot,
+    /// Its rank among concurrent writes; the dot breaks a tie.
+    pub stamp: Stamp,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+impl Sibling {
+    /// The order by which concurrent writes are ranked: the greatest is read.
+    pub fn rank(&self) -> (Stamp, Dot) {
+        (self.stamp, self.dot)
+    }
+}
+
+/// The data type that a key shows. Rows of others are conflicts until the key is written or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum VisibleKind {
+    /// A value, which may be a number that is counted.
+    Register,
+    /// A number that was only ever counted.
+    Counter,
+    /// A set of elements.
+    Set,
+    /// A map of fields.
+    Map,
+}
+
+/// The first rows of a key: all that a write of the key must observe but for elements and fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyView {
+    /// The register's concurrent values, the one that is read first.
+    pub siblings: Vec<Sibling>,
+    /// The counter's slots, spent ones too, in order of their birth.
+    pub slots: Vec<(Dot, Slot)>,
+    /// The number of elements.
+    pub elements: u64,
+    /// The number of fields.
+    pub fields: u64,
+}
+
+impl KeyView {
+    /// Reads a key.
+    pub fn read(rows: &dyn Rows, keyspace: KeyspaceId, key: &[u8]) -> Result<Self, ReadError> {
+        let mut view = Self::default();
+        let mut has_more = false;
+        rows.scan(keyspace, &RowRange::all(Within::Key(key.to_vec())), &mut |row, payload| {
+            match payload {
+                Payload::Value { stamp, value } if row.kind == Kind::Register => {
+                    view.siblings.push(Sibling { dot: row.dot, stamp, value });
+                }
+                Payload::Slot(slot) => view.slots.push((row.dot, slot)),
+                Payload::Value { .. } | Payload::Member => has_more = true,
+            }
+            if has_more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        view.siblings.sort_by_key(|sibling| std::cmp::Reverse(sibling.rank()));
+        view.slots.sort_by_key(|(birth, _)| *birth);
+        if has_more {
+            view.elements = rows.members(keyspace, key, Kind::Set)?;
+            view.fields = rows.members(keyspace, key, Kind::Map)?;
+        }
+        Ok(view)
+    }
+
+    /// The kind that the key shows: the first of map, set, register, counter that has live rows.
+    pub fn visible(&self) -> Option<VisibleKind> {
+        if self.fields > 0 {
+            Some(VisibleKind::Map)
+        } else if self.elements > 0 {
+            Some(VisibleKind::Set)
+        } else if !self.siblings.is_empty() {
+            Some(VisibleKind::Register)
+        } else {
+            self.slots.iter().any(|(_, slot)| slot.is_live()).then_some(VisibleKind::Counter)
+        }
+    }
+
+    /// The number under the key: the register, if it is an integer, plus the live slots. A key without either
+    /// counts from 0; `None` when the register holds something else.
+    pub fn number(&self) -> Option<i128> {
+        let base = match self.siblings.first() {
+            Some(winner) => i128::from(integer(&winner.value)?),
+            None => 0,
+        };
+        Some(self.slots.iter().fold(base, |sum, (_, slot)| sum.saturating_add(slot.contribution())))
+    }
+
+    /// The text under the key: what a GET of a register or counter answers.
+    ///
+    /// A register that is not an integer is shown as it is; slots beside it are conflicts.
+    pub fn text(&self) -> Option<Vec<u8>> {
+        let is_counted = self.slots.iter().any(|(_, slot)| slot.is_live());
+        match (self.siblings.first(), self.number()) {
+            (Some(winner), None) => Some(winner.value.clone()),
+            (Some(winner), Some(_)) if !is_counted => Some(winner.value.clone()),
+            (None, _) if !is_counted => None,
+            (_, Some(number)) => Some(number.to_string().into_bytes()),
+            (None, None) => None,
+        }
+    }
+}
+
+/// The integer that a text is, in its only form: no sign but a minus, no leading zeros, 64 bits.
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == text).then_some(number)
+}

@@ -1,0 +1,260 @@
+//! Rows that were changed but not yet committed, laid over the rows below.
+//!
+//! A draft reads like the store will read after the commit, so later inputs of a turn see earlier ones. It
+//! keeps the derived figures up to date: fingerprint, number of keys, members per set and map. Drafts stack:
+//! a batch is tried on a draft of its own and thrown away whole if it is refused.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use crate::id::{KeyspaceId, ReplicaId};
+use crate::ports::{ReadError, RowRange, Rows, Visit, Within};
+use crate::row::{Fingerprint, Kind, Payload, RowId};
+
+/// What became of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowChange {
+    /// What it held before, if it was there.
+    pub before: Option<Payload>,
+    /// What it holds now, if it is there.
+    pub after: Option<Payload>,
+    /// Whose operation changed it last.
+    pub author: ReplicaId,
+}
+
+/// How the derived figures of a keyspace changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// The sum of the hashes of rows added, less those of rows removed.
+    pub fingerprint: Fingerprint,
+    /// Keys that came into being, less those that ceased to be.
+    pub keys: i64,
+}
+
+/// All that a draft changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The rows.
+    pub rows: BTreeMap<(KeyspaceId, RowId), RowChange>,
+    /// The number of elements or fields of each set or map where it changed.
+    pub members: BTreeMap<(KeyspaceId, Vec<u8>, Kind), u64>,
+    /// The derived figures.
+    pub deltas: BTreeMap<KeyspaceId, Delta>,
+}
+
+impl Changes {
+    /// Adds changes that were made on top of these.
+    pub fn absorb(&mut self, later: Self) {
+        for (id, change) in later.rows {
+            self.rows
+                .entry(id)
+                .and_modify(|earlier| {
+                    earlier.after.clone_from(&change.after);
+                    earlier.author = change.author;
+                })
+                .or_insert(change);
+        }
+        self.members.extend(later.members);
+        for (keyspace, delta) in later.deltas {
+            let sum = self.deltas.entry(keyspace).or_default();
+            sum.fingerprint = sum.fingerprint.plus(delta.fingerprint);
+            sum.keys += delta.keys;
+        }
+    }
+
+    /// The changes of each keyspace by themselves.
+    pub fn by_keyspace(self) -> BTreeMap<KeyspaceId, Self> {
+        let mut split: BTreeMap<KeyspaceId, Self> = BTreeMap::new();
+        for (id, change) in self.rows {
+            split.entry(id.0).or_default().rows.insert(id, change);
+        }
+        for (id, count) in self.members {
+            split.entry(id.0).or_default().members.insert(id, count);
+        }
+        for (keyspace, delta) in self.deltas {
+            split.entry(keyspace).or_default().deltas.insert(keyspace, delta);
+        }
+        split
+    }
+}
+
+/// Uncommitted rows over the rows below.
+pub struct Draft<'a> {
+    below: &'a dyn Rows,
+    changes: Changes,
+}
+
+impl std::fmt::Debug for Draft<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Draft").field("changes", &self.changes).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Draft<'a> {
+    /// A draft without changes.
+    pub fn over(below: &'a dyn Rows) -> Self {
+        Self::with(below, Changes::default())
+    }
+
+    /// A draft that has made `changes` already.
+    pub fn with(below: &'a dyn Rows, changes: Changes) -> Self {
+        Self { below, changes }
+    }
+
+    /// The changes, to be committed or put over the draft below.
+    pub fn into_changes(self) -> Changes {
+        self.changes
+    }
+
+    /// Adds changes that were made on a draft over this one.
+    pub fn absorb(&mut self, later: Changes) {
+        self.changes.absorb(later);
+    }
+
+    /// Adds, replaces or (with `None`) removes a row.
+    pub fn put(
+        &mut self,
+        keyspace: KeyspaceId,
+        row: RowId,
+        after: Option<Payload>,
+        author: ReplicaId,
+    ) -> Result<(), ReadError> {
+        let before = self.row(keyspace, &row)?;
+        if before == after {
+            return Ok(());
+        }
+        let is_counted = matches!(row.kind, Kind::Set | Kind::Map);
+        let was_member = is_counted && self.group_exists(keyspace, &row)?;
+        let delta = self.changes.deltas.entry(keyspace).or_default();
+        if let Some(before) = &before {
+            delta.fingerprint.remove(&row, before);
+        }
+        if let Some(after) = &after {
+            delta.fingerprint.insert(&row, after);
+        }
+        let entry = self.changes.rows.entry((keyspace, row.clone()));
+        let change = entry.or_insert(RowChange { before, after: None, author });
+        (change.after, change.author) = (after, author);
+        if is_counted {
+            let is_member = self.group_exists(keyspace, &row)?;
+            self.count_member(keyspace, row, was_member, is_member)?;
+        }
+        Ok(())
+    }
+
+    /// Whether any row makes the key exist.
+    pub fn key_exists(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool, ReadError> {
+        key_exists(self, keyspace, key)
+    }
+
+    /// Takes in whether a key exists after an operation that did or did not find it.
+    pub fn count_key(&mut self, keyspace: KeyspaceId, existed: bool, exists: bool) {
+        let delta = self.changes.deltas.entry(keyspace).or_default();
+        delta.keys += i64::from(exists) - i64::from(existed);
+    }
+
+    fn group_exists(&self, keyspace: KeyspaceId, row: &RowId) -> Result<bool, ReadError> {
+        let within = Within::Group(row.key.clone(), row.kind, row.subkey.clone());
+        let mut exists = false;
+        self.scan(keyspace, &RowRange::all(within), &mut |_, _| {
+            exists = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(exists)
+    }
+
+    fn count_member(
+        &mut self,
+        keyspace: KeyspaceId,
+        row: RowId,
+        was: bool,
+        is: bool,
+    ) -> Result<(), ReadError> {
+        if was != is {
+            let count = self.members(keyspace, &row.key, row.kind)?;
+            let count = if is { count + 1 } else { count.saturating_sub(1) };
+            self.changes.members.insert((keyspace, row.key, row.kind), count);
+        }
+        Ok(())
+    }
+
+    /// The changed rows within a range, of which the new ones must be woven into a scan.
+    fn changed<'b>(
+        &'b self,
+        keyspace: KeyspaceId,
+        range: &'b RowRange,
+    ) -> impl Iterator<Item = (&'b RowId, &'b RowChange)> {
+        self.changes
+            .rows
+            .range((keyspace, range.first())..)
+            .take_while(move |((of, row), _)| *of == keyspace && range.contains(row))
+            .map(|((_, row), change)| (row, change))
+    }
+}
+
+impl Rows for Draft<'_> {
+    fn row(&self, keyspace: KeyspaceId, row: &RowId) -> Result<Option<Payload>, ReadError> {
+        // The map is keyed by owned rows; the clone of a key is small beside the read it saves.
+        match self.changes.rows.get(&(keyspace, row.clone())) {
+            Some(change) => Ok(change.after.clone()),
+            None => self.below.row(keyspace, row),
+        }
+    }
+
+    /// A row below is shown as it was changed, at its place. A row that is only here comes before the first
+    /// row below of a later group, so that groups stay in order.
+    fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        let mut added = self
+            .changed(keyspace, range)
+            .filter_map(|(row, change)| {
+                Some((row, change.after.as_ref().filter(|_| change.before.is_none())?))
+            })
+            .peekable();
+        let mut flow = ControlFlow::Continue(());
+        self.below.scan(keyspace, range, &mut |row, payload| {
+            while let Some((new, payload)) = added.next_if(|(new, _)| group(new) < group(&row)) {
+                flow = visit(new.clone(), payload.clone());
+                flow?;
+            }
+            flow = match self.changes.rows.get(&(keyspace, row.clone())) {
+                Some(RowChange { after: None, .. }) => ControlFlow::Continue(()),
+                Some(RowChange { after: Some(after), .. }) => visit(row, after.clone()),
+                None => visit(row, payload),
+            };
+            flow
+        })?;
+        for (new, payload) in added {
+            if flow.is_break() {
+                break;
+            }
+            flow = visit(new.clone(), payload.clone());
+        }
+        Ok(())
+    }
+
+    fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
+        match self.changes.members.get(&(keyspace, key.to_vec(), kind)) {
+            Some(count) => Ok(*count),
+            None => self.below.members(keyspace, key, kind),
+        }
+    }
+
+    fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        let delta = self.changes.deltas.get(&keyspace).map_or(0, |delta| delta.keys);
+        Ok(self.below.keys(keyspace)?.saturating_add_signed(delta))
+    }
+}
+
+/// Whether any row makes `key` exist.
+pub fn key_exists(rows: &dyn Rows, keyspace: KeyspaceId, key: &[u8]) -> Result<bool, ReadError> {
+    let mut exists = false;
+    rows.scan(keyspace, &RowRange::all(Within::Key(key.to_vec())), &mut |_, payload| {
+        exists = payload.is_live();
+        if exists { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(exists)
+}
+
+fn group(row: &RowId) -> (&[u8], Kind, &[u8]) {
+    (&row.key, row.kind, &row.subkey)
+}

@@ -1,0 +1,152 @@
+//! The rules that a frame must keep by itself: bounds, and references that mean something.
+//!
+//! What depends on the receiver's history (chain, dependencies) is checked when the frame is applied.
+
+use crate::bounds::{OBSERVED_LISTED_MAX, check_key, check_subkey, check_value};
+use crate::causality::Dot;
+use crate::frame::{FrameError, FrameHeader, HEADER_BYTES_MAX};
+use crate::op::{DotRef, KeySlot, Op, Prefix, RowRef, SlotChange};
+use crate::row::Kind;
+
+/// Checks a decoded frame.
+pub(super) fn check(header: &FrameHeader, ops: &[Op]) -> Result<(), FrameError> {
+    let last = header.first.checked_add(u64::from(header.count));
+    if header.first == 0 || last.is_none() {
+        return Err(FrameError::Malformed("seq out of bounds"));
+    }
+    if header.replicas.len() * 16 > HEADER_BYTES_MAX || header.replicas.contains(&header.author) {
+        return Err(FrameError::Malformed("replica table"));
+    }
+    for dependency in &header.dependencies {
+        let is_foreign = dependency.replica != 0 && dependency.seq != 0;
+        if !is_foreign || header.dot(*dependency).is_none() {
+            return Err(FrameError::Malformed("dependency"));
+        }
+    }
+    ops.iter().zip(header.first..).try_for_each(|(op, seq)| OpCheck { header, seq }.op(op))
+}
+
+struct OpCheck<'a> {
+    header: &'a FrameHeader,
+    seq: u64,
+}
+
+impl OpCheck<'_> {
+    fn op(&self, op: &Op) -> Result<(), FrameError> {
+        match op {
+            Op::Set { key, value, observed, slots } => {
+                key_is_bounded(key)?;
+                check_value(value).map_err(|_| FrameError::Malformed("value too long"))?;
+                self.observed(observed)?;
+                self.slots(slots)
+            }
+            Op::Increment { key, birth, .. } => {
+                key_is_bounded(key)?;
+                self.own(*birth)
+            }
+            Op::Add { key, elements } => {
+                key_is_bounded(key)?;
+                distinct(elements.iter().map(|element| &element.element[..]))?;
+                elements.iter().try_for_each(|element| {
+                    subkey_is_bounded(&element.element)?;
+                    self.observed(&element.observed)
+                })
+            }
+            Op::Put { key, fields } => {
+                key_is_bounded(key)?;
+                distinct(fields.iter().map(|field| &field.field[..]))?;
+                fields.iter().try_for_each(|field| {
+                    subkey_is_bounded(&field.field)?;
+                    check_value(&field.value).map_err(|_| FrameError::Malformed("value too long"))?;
+                    self.observed(&field.observed)
+                })
+            }
+            Op::Delete { key, rows, slots } => {
+                key_is_bounded(key)?;
+                rows.iter().try_for_each(|row| self.row(row))?;
+                self.slots(slots)
+            }
+            Op::Clear { prefix, vector, slots } => self.clear(prefix, vector, slots),
+        }
+    }
+
+    fn clear(&self, prefix: &Prefix, vector: &[DotRef], slots: &[KeySlot]) -> Result<(), FrameError> {
+        match prefix {
+            Prefix::Keyspace => {}
+            Prefix::Key(key) => key_is_bounded(key)?,
+            Prefix::Group { key, subkey, .. } => {
+                key_is_bounded(key)?;
+                subkey_is_bounded(subkey)?;
+            }
+        }
+        vector.iter().try_for_each(|dot| self.dot(*dot))?;
+        slots.iter().try_for_each(|slot| {
+            key_is_bounded(&slot.key)?;
+            self.slot(&slot.change)
+        })
+    }
+
+    fn row(&self, row: &RowRef) -> Result<(), FrameError> {
+        if row.kind == Kind::Counter {
+            return Err(FrameError::Malformed("a counter slot is never removed by its row"));
+        }
+        subkey_is_bounded(&row.subkey)?;
+        self.dot(row.dot)
+    }
+
+    fn slots(&self, slots: &[SlotChange]) -> Result<(), FrameError> {
+        slots.iter().try_for_each(|slot| self.slot(slot))
+    }
+
+    fn slot(&self, slot: &SlotChange) -> Result<(), FrameError> {
+        match slot {
+            SlotChange::Close { birth: 0 } => Err(FrameError::Malformed("slot without a birth")),
+            SlotChange::Close { birth } => self.own(*birth),
+            SlotChange::Reset { birth, .. } if birth.replica == 0 => {
+                Err(FrameError::Malformed("an author closes its own slot, it does not reset it"))
+            }
+            SlotChange::Reset { birth, top, .. } if *top < birth.seq => {
+                Err(FrameError::Malformed("slot reset before its birth"))
+            }
+            SlotChange::Reset { birth, .. } => self.dot(*birth),
+        }
+    }
+
+    fn observed(&self, observed: &[DotRef]) -> Result<(), FrameError> {
+        if observed.len() > OBSERVED_LISTED_MAX {
+            return Err(FrameError::Malformed("more observed rows than an operation lists"));
+        }
+        observed.iter().try_for_each(|dot| self.dot(*dot))
+    }
+
+    /// A dot must name a replica of the table, and of the author's own only operations before this one.
+    fn dot(&self, reference: DotRef) -> Result<(), FrameError> {
+        match self.header.dot(reference) {
+            Some(Dot { replica, .. }) if replica == self.header.author => self.own(reference.seq),
+            Some(Dot { seq: 1.., .. }) => Ok(()),
+            _ => Err(FrameError::Malformed("reference to no operation")),
+        }
+    }
+
+    fn own(&self, seq: u64) -> Result<(), FrameError> {
+        if seq < self.seq { Ok(()) } else { Err(FrameError::Malformed("reference to a later operation")) }
+    }
+}
+
+fn key_is_bounded(key: &[u8]) -> Result<(), FrameError> {
+    check_key(key).map_err(|_| FrameError::Malformed("key too long"))
+}
+
+fn subkey_is_bounded(subkey: &[u8]) -> Result<(), FrameError> {
+    check_subkey(subkey).map_err(|_| FrameError::Malformed("element or field too long"))
+}
+
+/// Two rows of one operation under one subkey would be one row with two payloads.
+fn distinct<'a>(subkeys: impl Iterator<Item = &'a [u8]>) -> Result<(), FrameError> {
+    let mut subkeys: Vec<_> = subkeys.collect();
+    let count = subkeys.len();
+    subkeys.sort_unstable();
+    subkeys.dedup();
+    let is_distinct = count > 0 && subkeys.len() == count;
+    if is_distinct { Ok(()) } else { Err(FrameError::Malformed("no or repeated elements or fields")) }
+}

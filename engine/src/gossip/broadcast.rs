@@ -1,0 +1,192 @@
+//! Fresh frames along trees: eager links push, a duplicate prunes a link, a gap grafts one.
+//!
+//! Source: Leitao, Pereira, Rodrigues, "Epidemic Broadcast Trees" (SRDS 2007). A node never gives up its last
+//! eager link of a keyspace, so that two prunes at once can not cut anybody off. Lazy links carry heads, which
+//! are the paper's IHAVE.
+
+use std::collections::BTreeSet;
+
+use crate::frame::Frame;
+use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
+use crate::message::{FrameBytes, Message};
+use crate::ports::{Log, SessionId};
+use crate::replica::{Keyspace, Now, Replica, Step, View};
+
+/// The frames of one push, in bytes, unless one frame is larger.
+const PUSH_BYTES_MAX: usize = 1 << 20;
+
+impl Replica {
+    /// Pushes the frames of this turn, confirms what peers wait for.
+    pub(crate) fn broadcast(&mut self, log: &dyn Log, step: &mut Step) {
+        let fresh = std::mem::take(&mut self.fresh);
+        let sessions: Vec<SessionId> = self.links.keys().copied().collect();
+        for session in sessions {
+            if !fresh.is_empty() {
+                self.push(session, &fresh, log, step);
+            }
+            self.confirm_to(session, step);
+        }
+    }
+
+    fn push(
+        &mut self,
+        session: SessionId,
+        fresh: &[(Frame, Option<SessionId>)],
+        log: &dyn Log,
+        step: &mut Step,
+    ) {
+        let link = &self.links[&session];
+        if link.is_congested {
+            return;
+        }
+        let is_eager = |keyspace| link.shared.get(&keyspace).is_some_and(|shared| shared.is_eager);
+        let frames: Vec<&Frame> = fresh
+            .iter()
+            .filter(|(frame, from)| is_eager(frame.header().keyspace) && *from != Some(session))
+            .map(|(frame, _)| frame)
+            .collect();
+        let touched: BTreeSet<KeyspaceId> = fresh.iter().map(|(frame, _)| frame.header().keyspace).collect();
+        for piece in pieces(&frames) {
+            let cards = self.cards_for(session, &piece, log);
+            self.counters.add("frames_pushed", piece.len() as u64);
+            let frames = piece.iter().map(|frame| FrameBytes(frame.bytes().to_vec())).collect();
+            step.sends.push((session, Message::Push { cards, frames }));
+        }
+        // The peer now knows of these heads: it was sent the frames, or they came from it.
+        for id in touched {
+            let Some(changes) = self.keyspace(id).map(Keyspace::changes) else { continue };
+            let link = self.links.get_mut(&session).expect("the session is up");
+            if let Some(shared) = link.shared.get_mut(&id).filter(|shared| shared.is_eager) {
+                shared.announced = changes;
+            }
+        }
+    }
+
+    /// The cards of these frames' authors that were not sent in this session.
+    fn cards_for(&mut self, session: SessionId, frames: &[&Frame], log: &dyn Log) -> Vec<AuthorCard> {
+        let authors: BTreeSet<ReplicaId> = frames.iter().map(|frame| frame.header().author).collect();
+        let link = self.links.get_mut(&session).expect("the session is up");
+        let unsent: Vec<ReplicaId> =
+            authors.into_iter().filter(|author| link.cards_sent.insert(*author)).collect();
+        unsent.into_iter().filter_map(|author| self.card_known(author, log)).collect()
+    }
+
+    /// Tells the peer that its writes are on our disk, once they are: this goes out after the commit.
+    fn confirm_to(&mut self, session: SessionId, step: &mut Step) {
+        let link = &self.links[&session];
+        let Some(author) = link.card.map(|card| card.replica()) else { return };
+        let done: Vec<(KeyspaceId, u64)> = link
+            .to_confirm
+            .iter()
+            .filter(|(keyspace, seq)| self.keyspace(**keyspace).is_some_and(|k| k.heads.seq(author) >= **seq))
+            .map(|(keyspace, seq)| (*keyspace, *seq))
+            .collect();
+        let link = self.links.get_mut(&session).expect("the session is up");
+        for (keyspace, seq) in done {
+            link.to_confirm.remove(&keyspace);
+            step.sends.push((session, Message::Confirmed { keyspace, seq }));
+        }
+    }
+
+    pub(crate) fn pushed(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        frames: (Vec<AuthorCard>, Vec<FrameBytes>),
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) {
+        let receipt = match self.receive(now, session, frames, view, step) {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                self.counters.count("refused_frames");
+                return self.refuse(session, &error.to_string(), step);
+            }
+        };
+        for (keyspace, tally) in receipt.keyspaces {
+            let is_useless = tally.duplicate > 0 && tally.applied + tally.early == 0;
+            if is_useless && self.eager_links(keyspace) > 1 {
+                self.set_eager(session, keyspace, false);
+                self.counters.count("links_pruned");
+                step.sends.push((session, Message::Prune { keyspace }));
+            }
+            if tally.early > 0 {
+                self.close_gap(now, session, keyspace, step);
+            }
+        }
+    }
+
+    pub(crate) fn pruned(&mut self, session: SessionId, keyspace: KeyspaceId, step: &mut Step) {
+        if self.eager_links(keyspace) > 1 {
+            self.set_eager(session, keyspace, false);
+        } else {
+            step.sends.push((session, Message::Graft { keyspace }));
+        }
+    }
+
+    pub(crate) fn grafted(&mut self, session: SessionId, keyspace: KeyspaceId, step: &mut Step) {
+        self.set_eager(session, keyspace, true);
+        self.announce(session, keyspace, step);
+    }
+
+    pub(crate) fn graft(&mut self, session: SessionId, keyspace: KeyspaceId, step: &mut Step) {
+        let shared = self.links.get(&session).and_then(|link| link.shared.get(&keyspace));
+        if shared.is_some_and(|shared| !shared.is_eager) {
+            self.set_eager(session, keyspace, true);
+            self.counters.count("links_grafted");
+            step.sends.push((session, Message::Graft { keyspace }));
+        }
+    }
+
+    fn set_eager(&mut self, session: SessionId, keyspace: KeyspaceId, is_eager: bool) {
+        let shared = self.links.get_mut(&session).and_then(|link| link.shared.get_mut(&keyspace));
+        if let Some(shared) = shared {
+            shared.is_eager = is_eager;
+        }
+    }
+
+    fn eager_links(&self, keyspace: KeyspaceId) -> usize {
+        let shared = self.links.values().filter_map(|link| link.shared.get(&keyspace));
+        shared.filter(|shared| shared.is_eager).count()
+    }
+
+    /// A slow peer gets heads in place of frames until its queue has room, and then pulls.
+    pub(crate) fn congested(&mut self, session: SessionId) {
+        if let Some(link) = self.links.get_mut(&session) {
+            link.is_congested = true;
+            // What was refused may have been any message: tell the peer of all heads again.
+            link.shared.values_mut().for_each(|shared| (shared.announced, shared.summary_sent) = (0, None));
+            self.counters.count("peers_congested");
+        }
+    }
+
+    pub(crate) fn drained(&mut self, session: SessionId, step: &mut Step) {
+        let Some(link) = self.links.get_mut(&session) else { return };
+        link.is_congested = false;
+        let shared: Vec<KeyspaceId> = link.shared.keys().copied().collect();
+        for keyspace in shared {
+            self.summarize(session, keyspace, step);
+            self.announce(session, keyspace, step);
+        }
+    }
+}
+
+/// Frames in runs of about one message each.
+fn pieces<'a>(frames: &[&'a Frame]) -> Vec<Vec<&'a Frame>> {
+    let mut pieces: Vec<Vec<&Frame>> = Vec::new();
+    let mut bytes = 0;
+    for frame in frames {
+        let length = frame.bytes().len();
+        match pieces.last_mut() {
+            Some(piece) if bytes + length <= PUSH_BYTES_MAX => {
+                piece.push(frame);
+                bytes += length;
+            }
+            _ => {
+                pieces.push(vec![frame]);
+                bytes = length;
+            }
+        }
+    }
+    pieces
+}

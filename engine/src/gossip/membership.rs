@@ -1,0 +1,242 @@
+//! Who talks to whom: a few active links, and more known peers to replace them.
+//!
+//! A small cluster is fully connected. In a larger one every node keeps 5 to 8 links at random and passes on
+//! what peers it knows, so that the graph stays connected whoever leaves.
+//! Source: Leitao, Pereira, Rodrigues, "HyParView" (DSN 2007); we exchange records in place of random walks.
+
+use std::collections::BTreeMap;
+
+use crate::id::PeerId;
+use crate::message::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Message, PEER_RECORDS_MAX, PeerRecord};
+use crate::ports::{Address, SessionId, Target};
+use crate::replica::{Now, Replica, Step};
+
+/// Below so many links a node looks for more.
+pub(crate) const ACTIVE_MIN: usize = 5;
+
+/// Above so many it lets one go.
+pub(crate) const ACTIVE_MAX: usize = 8;
+
+/// The peers that a node remembers.
+const KNOWN_MAX: usize = 64;
+
+/// How long a dial is given before another peer is tried, in milliseconds.
+const DIAL_MS: u64 = 10_000;
+
+/// How long a peer that turned us away is left alone, in milliseconds.
+const TURNED_AWAY_MS: u64 = 30_000;
+
+/// The dials that are under way at once.
+const DIALS_MAX: usize = 3;
+
+/// How often records are passed on, in milliseconds.
+const SHUFFLE_MS: u64 = 10_000;
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    addresses: Vec<Address>,
+    /// When somebody was last connected with it, on our monotonic clock; may be before its start.
+    seen_ms: i64,
+    /// Not to be dialled before this.
+    rest_until_ms: u64,
+    /// A dial of ours that is under way, since when.
+    dialling: Option<(Target, u64)>,
+}
+
+/// The peers that a node knows.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    local: PeerId,
+    listening: Vec<Address>,
+    known: BTreeMap<PeerId, Known>,
+    seeds: Vec<(Target, u64)>,
+    shuffled_ms: u64,
+}
+
+impl Membership {
+    pub(crate) fn new(local: PeerId) -> Self {
+        Self { local, listening: Vec::new(), known: BTreeMap::new(), seeds: Vec::new(), shuffled_ms: 0 }
+    }
+
+    pub(crate) fn listen(&mut self, addresses: Vec<Address>) {
+        self.listening = addresses;
+    }
+
+    pub(crate) fn listening(&self) -> Vec<Address> {
+        self.listening.iter().take(ADDRESSES_MAX).cloned().collect()
+    }
+
+    /// Keeps connected with a peer that the operator named.
+    pub(crate) fn add_seed(&mut self, target: Target, step: &mut Step) {
+        if target.peer != Some(self.local) && self.seeds.iter().all(|(seed, _)| *seed != target) {
+            self.seeds.push((target.clone(), 0));
+            step.connects.push(target);
+        }
+    }
+
+    /// A peer said hello.
+    pub(crate) fn met(&mut self, now: Now, peer: PeerId, addresses: impl Iterator<Item = Address>) {
+        let known = self.known.entry(peer).or_default();
+        known.seen_ms = signed(now.mono_ms);
+        known.rest_until_ms = 0;
+        add_addresses(&mut known.addresses, addresses);
+        self.forget_surplus();
+    }
+
+    /// Takes in what another peer knows.
+    pub(crate) fn heard(&mut self, now: Now, records: Vec<PeerRecord>) {
+        for PeerRecord { peer, addresses, age_s } in records {
+            if peer == self.local {
+                continue;
+            }
+            let seen_ms = signed(now.mono_ms).saturating_sub(signed(age_s.saturating_mul(1_000)));
+            let known = self.known.entry(peer).or_insert_with(|| Known { seen_ms, ..Known::default() });
+            known.seen_ms = known.seen_ms.max(seen_ms);
+            add_addresses(&mut known.addresses, addresses.into_iter());
+        }
+        self.forget_surplus();
+    }
+
+    /// A session with a peer ended.
+    pub(crate) fn lost(&mut self, now: Now, peer: PeerId) {
+        if let Some(known) = self.known.get_mut(&peer) {
+            known.seen_ms = signed(now.mono_ms);
+            // The transport dials again by itself; it is given the time of a new dial.
+            if let Some((_, since)) = &mut known.dialling {
+                *since = now.mono_ms;
+            }
+        }
+    }
+
+    /// A peer does not want us: leave it alone for a while, also when the operator named it.
+    pub(crate) fn turned_away(&mut self, now: Now, peer: PeerId, address: &str, step: &mut Step) {
+        let until = now.mono_ms + TURNED_AWAY_MS;
+        let known = self.known.entry(peer).or_default();
+        known.rest_until_ms = until;
+        if let Some((target, _)) = known.dialling.take() {
+            step.disconnects.push(target);
+        }
+        for (seed, rest_until_ms) in &mut self.seeds {
+            if seed.peer == Some(peer) || seed.addresses.iter().any(|of_seed| of_seed == address) {
+                *rest_until_ms = until;
+                step.disconnects.push(seed.clone());
+            }
+        }
+    }
+
+    fn forget_surplus(&mut self) {
+        while self.known.len() > KNOWN_MAX {
+            let idle = self.known.iter().filter(|(_, known)| known.dialling.is_none());
+            let Some(oldest) = idle.min_by_key(|(_, known)| known.seen_ms).map(|(peer, _)| *peer) else {
+                return;
+            };
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn records(&self, now: Now) -> Vec<PeerRecord> {
+        let mut known: Vec<(&PeerId, &Known)> =
+            self.known.iter().filter(|(_, known)| !known.addresses.is_empty()).collect();
+        known.sort_by_key(|(_, known)| std::cmp::Reverse(known.seen_ms));
+        let record = |(peer, known): (&PeerId, &Known)| PeerRecord {
+            peer: *peer,
+            addresses: known.addresses.clone(),
+            age_s: u64::try_from(signed(now.mono_ms).saturating_sub(known.seen_ms)).unwrap_or(0) / 1_000,
+        };
+        known.into_iter().take(PEER_RECORDS_MAX).map(record).collect()
+    }
+
+    fn tick(&mut self, now: Now, linked: &[PeerId], step: &mut Step) {
+        for (seed, rest_until_ms) in &mut self.seeds {
+            if *rest_until_ms > 0 && now.mono_ms >= *rest_until_ms {
+                *rest_until_ms = 0;
+                step.connects.push(seed.clone());
+            }
+        }
+        for (peer, known) in &mut self.known {
+            let is_linked = linked.contains(peer);
+            let is_over = |(_, since): &mut (Target, u64)| !is_linked && now.mono_ms >= *since + DIAL_MS;
+            if let Some((target, _)) = known.dialling.take_if(is_over) {
+                step.disconnects.push(target);
+                known.rest_until_ms = now.mono_ms + TURNED_AWAY_MS;
+            }
+        }
+        let under_way =
+            self.known.iter().filter(|(peer, known)| known.dialling.is_some() && !linked.contains(peer));
+        let wanted = ACTIVE_MIN.saturating_sub(linked.len() + under_way.clone().count());
+        let slots = DIALS_MAX.saturating_sub(under_way.count()).min(wanted);
+        let mut candidates: Vec<PeerId> = self
+            .known
+            .iter()
+            .filter(|(peer, known)| {
+                let is_free = known.dialling.is_none() && now.mono_ms >= known.rest_until_ms;
+                is_free && !known.addresses.is_empty() && !linked.contains(peer)
+            })
+            .map(|(peer, _)| *peer)
+            .collect();
+        for n in 0..slots {
+            let Some(index) = pick(now.entropy, n, candidates.len()) else { break };
+            let peer = candidates.swap_remove(index);
+            let known = self.known.get_mut(&peer).expect("it is a candidate");
+            let target = Target { peer: Some(peer), addresses: known.addresses.clone() };
+            known.dialling = Some((target.clone(), now.mono_ms));
+            step.connects.push(target);
+        }
+    }
+}
+
+impl Replica {
+    /// A session was greeted: tell the peer whom we know, and let somebody go if we have too many.
+    pub(crate) fn neighbours_changed(&mut self, now: Now, session: SessionId, step: &mut Step) {
+        self.pass_on_records(now, session, step);
+        let others: Vec<SessionId> = self.links.keys().copied().filter(|other| *other != session).collect();
+        if others.len() >= ACTIVE_MAX {
+            let index = pick(now.entropy, 0, others.len()).expect("there are others");
+            self.counters.count("neighbours_let_go");
+            self.refuse(others[index], "enough neighbours; try the peers that were named", step);
+        }
+    }
+
+    fn pass_on_records(&mut self, now: Now, session: SessionId, step: &mut Step) {
+        let records = self.membership.records(now);
+        if !records.is_empty() {
+            step.sends.push((session, Message::Peers(records)));
+        }
+    }
+
+    /// What is due: dials to known peers, and passing on whom we know.
+    pub(crate) fn tick_membership(&mut self, now: Now, step: &mut Step) {
+        let linked: Vec<PeerId> = self.links.values().map(|link| link.peer).collect();
+        self.membership.tick(now, &linked, step);
+        if now.mono_ms < self.membership.shuffled_ms + SHUFFLE_MS {
+            return;
+        }
+        self.membership.shuffled_ms = now.mono_ms;
+        let greeted = self.links.iter().filter(|(_, link)| link.card.is_some());
+        let sessions: Vec<SessionId> = greeted.map(|(session, _)| *session).collect();
+        if let Some(index) = pick(now.entropy, 1, sessions.len()) {
+            self.pass_on_records(now, sessions[index], step);
+        }
+    }
+}
+
+fn add_addresses(known: &mut Vec<Address>, more: impl Iterator<Item = Address>) {
+    for address in more {
+        if address.len() <= ADDRESS_BYTES_MAX && !known.contains(&address) {
+            // The newest address is the likeliest to work.
+            known.insert(0, address);
+            known.truncate(ADDRESSES_MAX);
+        }
+    }
+}
+
+/// The `n`-th choice that `entropy` makes among `count` things.
+fn pick(entropy: u64, n: usize, count: usize) -> Option<usize> {
+    let turned = entropy.rotate_left(u32::try_from(n * 17 % 64).unwrap_or(0));
+    let index = turned.checked_rem(u64::try_from(count).ok()?)?;
+    usize::try_from(index).ok()
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

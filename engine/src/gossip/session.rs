@@ -1,0 +1,192 @@
+//! The life of a session: hello, what follows from it, the messages in between, and the end.
+//!
+//! Nothing but a hello is looked at before the hello. A peer that breaks a rule is told why and let go.
+
+use crate::gossip::Link;
+use crate::gossip::link::Shared;
+use crate::id::{KeyspaceId, KeyspaceName};
+use crate::message::{Hello, KEYSPACES_MAX, Message, PROTOCOL_VERSION, REASON_BYTES_MAX};
+use crate::ports::{SessionId, TransportEvent};
+use crate::replica::{Now, Replica, Replicate, Step, View};
+
+impl Replica {
+    pub(crate) fn network(
+        &mut self,
+        now: Now,
+        event: TransportEvent,
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) {
+        match event {
+            TransportEvent::Up { peer, session, address, is_dialer } => {
+                self.links.insert(session, Link::new(peer, address, is_dialer));
+                let hello = Message::Hello(self.hello());
+                step.sends.push((session, hello));
+            }
+            TransportEvent::Message { session, bytes } => {
+                if !self.links.contains_key(&session) {
+                    return; // we ended it; what was on its way means nothing any more
+                }
+                match Message::decode(&bytes) {
+                    Ok(message) => self.message(now, session, message, view, step),
+                    Err(error) => {
+                        self.counters.count("refused_malformed_messages");
+                        self.refuse(session, &error.to_string(), step);
+                    }
+                }
+            }
+            TransportEvent::Drained { session } => self.drained(session, step),
+            TransportEvent::Down { session, .. } => self.forget(now, session),
+        }
+    }
+
+    fn message(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        message: Message,
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) {
+        let is_greeted = self.links[&session].card.is_some();
+        match message {
+            Message::Hello(hello) if !is_greeted => self.greeted(now, session, hello, step),
+            Message::Goodbye { reason } => self.goodbye(now, session, &reason, step),
+            Message::Hello(_) => self.refuse(session, "a second hello", step),
+            _ if !is_greeted => self.refuse(session, "a message before the hello", step),
+            Message::Keyspaces(names) => self.keyspaces_heard(session, names, step),
+            Message::Peers(records) => self.membership.heard(now, records),
+            Message::Summary { keyspace, heads, fingerprint } => {
+                let theirs = (u128::from_be_bytes(heads), u128::from_be_bytes(fingerprint));
+                self.summary(session, keyspace, theirs, step);
+            }
+            Message::Heads { keyspace, entries } => self.heads(now, session, keyspace, &entries, step),
+            Message::Want { keyspace, after } => self.want(session, keyspace, &after, view, step),
+            Message::Answer { keyspace, cards, frames, has_more } => {
+                self.answer(now, session, keyspace, has_more, (cards, frames), view, step);
+            }
+            Message::Push { cards, frames } => self.pushed(now, session, (cards, frames), view, step),
+            Message::Prune { keyspace } => self.pruned(session, keyspace, step),
+            Message::Graft { keyspace } => self.grafted(session, keyspace, step),
+            Message::Confirm { keyspace, seq } => {
+                if let Some(link) = self.links.get_mut(&session).filter(|link| link.shares(keyspace)) {
+                    let wanted = link.to_confirm.entry(keyspace).or_default();
+                    *wanted = seq.max(*wanted);
+                }
+            }
+            Message::Confirmed { keyspace, seq } => {
+                let peer = self.links[&session].peer;
+                self.confirmed(peer, keyspace, seq, step);
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let keyspaces = match &self.config().replicate {
+            Replicate::All => self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect(),
+            Replicate::Only(names) => names.iter().take(KEYSPACES_MAX).cloned().collect(),
+        };
+        Hello {
+            protocol: PROTOCOL_VERSION,
+            cluster: self.config().cluster,
+            card: self.card(),
+            keyspaces,
+            takes_any_keyspace: self.config().replicate == Replicate::All,
+            addresses: self.membership.listening(),
+        }
+    }
+
+    fn greeted(&mut self, now: Now, session: SessionId, hello: Hello, step: &mut Step) {
+        if hello.protocol != PROTOCOL_VERSION {
+            let (ours, theirs) = (PROTOCOL_VERSION, hello.protocol);
+            self.counters.count("refused_protocol_version");
+            return self.refuse(session, &format!("protocol version {theirs}, and here it is {ours}"), step);
+        }
+        if hello.cluster != self.config().cluster {
+            self.counters.count("refused_other_cluster");
+            return self.refuse(session, "the peer is in another cluster", step);
+        }
+        let own = self.id();
+        let link = self.links.get_mut(&session).expect("the message came in it");
+        if hello.card.public_key != *link.peer.public_key() {
+            self.counters.count("refused_wrong_card");
+            return self.refuse(session, "the card is not the peer's", step);
+        }
+        if hello.card.replica() == own {
+            self.counters.count("refused_clone");
+            return self.refuse(session, "the peer uses this node's replica", step);
+        }
+        link.card = Some(hello.card);
+        link.takes_any_keyspace = hello.takes_any_keyspace;
+        let (peer, address, is_dialer) = (link.peer, link.address.clone(), link.is_dialer);
+        let dialled = is_dialer.then_some(address);
+        self.membership.met(now, peer, hello.addresses.into_iter().chain(dialled));
+        tracing::info!(%peer, "peer connected");
+        self.keyspaces_heard(session, hello.keyspaces, step);
+        // What we have and the peer did not name: it takes it in, or it does not replicate it.
+        if hello.takes_any_keyspace {
+            let ours: Vec<KeyspaceId> = self.keyspaces().map(|(id, _)| id).collect();
+            for keyspace in ours {
+                self.share(session, keyspace, step);
+            }
+        }
+        self.neighbours_changed(now, session, step);
+    }
+
+    fn keyspaces_heard(&mut self, session: SessionId, names: Vec<KeyspaceName>, step: &mut Step) {
+        for name in names {
+            if self.may_replicate(&name) && self.open_keyspace(&name, step).is_ok() {
+                let keyspace = KeyspaceId::of(self.config().cluster, &name);
+                self.share(session, keyspace, step);
+            }
+        }
+    }
+
+    /// Starts to sync a keyspace on a link, if that was not done before.
+    fn share(&mut self, session: SessionId, keyspace: KeyspaceId, step: &mut Step) {
+        let link = self.links.get_mut(&session).expect("the session is up");
+        if link.card.is_some() && !link.shares(keyspace) {
+            link.shared.insert(keyspace, Shared { is_eager: true, ..Shared::default() });
+            self.summarize(session, keyspace, step);
+        }
+    }
+
+    /// Tells every peer that may want it of a keyspace that is new here.
+    pub(crate) fn tell_of_keyspace(&mut self, keyspace: KeyspaceId, name: &KeyspaceName, step: &mut Step) {
+        let greeted = self.links.iter().filter(|(_, link)| link.card.is_some() && !link.shares(keyspace));
+        let sessions: Vec<(SessionId, bool)> =
+            greeted.map(|(session, link)| (*session, link.takes_any_keyspace)).collect();
+        for (session, takes_any) in sessions {
+            step.sends.push((session, Message::Keyspaces(vec![name.clone()])));
+            if takes_any {
+                self.share(session, keyspace, step);
+            }
+        }
+    }
+
+    /// Ends a session, telling the peer and the log why.
+    pub(crate) fn refuse(&mut self, session: SessionId, reason: &str, step: &mut Step) {
+        let peer = self.links.remove(&session).map(|link| link.peer);
+        tracing::warn!(?peer, reason, "session refused");
+        let mut told = reason.to_owned();
+        told.truncate(REASON_BYTES_MAX);
+        step.sends.push((session, Message::Goodbye { reason: told }));
+        step.closes.push((session, reason.to_owned()));
+    }
+
+    fn goodbye(&mut self, now: Now, session: SessionId, reason: &str, step: &mut Step) {
+        let link = &self.links[&session];
+        tracing::warn!(peer = %link.peer, reason, "the peer ended the session");
+        self.counters.count("goodbyes");
+        self.membership.turned_away(now, link.peer, &link.address.clone(), step);
+        self.forget(now, session);
+        step.closes.push((session, format!("the peer said: {reason}")));
+    }
+
+    fn forget(&mut self, now: Now, session: SessionId) {
+        if let Some(link) = self.links.remove(&session) {
+            self.membership.lost(now, link.peer);
+        }
+        self.forget_frames_of(session);
+    }
+}

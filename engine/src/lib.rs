@@ -1,0 +1,28 @@
+//! The pure core of tidelock: causality, data types, the sync protocol, and the ports to the world.
+//!
+//! Nothing here has a clock, a thread, a socket or a disk. A [`replica::Replica`] takes inputs and gives back
+//! values: what to commit, to send and to answer; [`turn::Driver`] does these in the one right order over the
+//! [`ports`]. State is rows under a version vector ([`row`], [`causality`]); operations ([`op`]) travel in
+//! signed frames ([`frame`]) and change rows in [`apply`] only.
+//!
+//! Imports go leftwards: id < causality < row, op < frame < ports < draft < apply < crdt < read, write <
+//! request, message < replica, gossip < turn.
+
+pub mod apply;
+pub mod bounds;
+pub mod causality;
+pub mod crdt;
+pub mod draft;
+pub mod frame;
+mod gossip;
+pub mod id;
+pub mod mem_store;
+pub mod message;
+pub mod op;
+pub mod ports;
+pub mod read;
+pub mod replica;
+pub mod request;
+pub mod row;
+pub mod turn;
+pub mod write;

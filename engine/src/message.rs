@@ -1,0 +1,242 @@
+//! What peers say to each other, and the bounds of it.
+//!
+//! A message is one postcard value; the stream frames it with its length. The first message of a session is a
+//! hello from each side; nothing else is looked at before. The order of the variants is the wire format, and
+//! changing it takes a new [`PROTOCOL_VERSION`].
+//!
+//! | message | from, to | answer |
+//! |---|---|---|
+//! | `Hello` | each, at the start | `Keyspaces`, `Summary` for each common keyspace, or `Goodbye` |
+//! | `Goodbye` | who refuses | none; the session ends |
+//! | `Keyspaces` | who learns of one | `Summary` for each that is common |
+//! | `Peers` | each, now and then | none |
+//! | `Summary` | each, now and then | `Heads`, when the hashes differ |
+//! | `Heads` | who has news | `Want`, when they are news |
+//! | `Want` | who lacks frames | `Answer` |
+//! | `Answer` | who was asked | `Want`, when there is more |
+//! | `Push` | who applied fresh frames | `Prune`, when they were no news |
+//! | `Prune`, `Graft` | who wants fewer, more pushes | none |
+//! | `Confirm` | who waits for its write | `Confirmed`, when it is on disk |
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::ports::{Address, MESSAGE_BYTES_MAX};
+
+/// The version of the messages that this code speaks. Peers of another one are refused.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// The keyspaces that one message names at most, and that a node replicates at most.
+pub const KEYSPACES_MAX: usize = 4_096;
+
+/// The peer records that one message carries at most.
+pub const PEER_RECORDS_MAX: usize = 32;
+
+/// The addresses of one peer record at most.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// The longest address, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+/// The heads that one message carries at most; more go in several.
+pub const HEADS_MAX: usize = 4_096;
+
+/// The longest reason of a goodbye, in bytes.
+pub const REASON_BYTES_MAX: usize = 512;
+
+/// The first message of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// What the sender speaks.
+    pub protocol: u32,
+    /// The sender's cluster.
+    pub cluster: ClusterId,
+    /// The sender's replica.
+    pub card: AuthorCard,
+    /// The keyspaces that the sender replicates now.
+    pub keyspaces: Vec<KeyspaceName>,
+    /// Whether it takes in keyspaces that it does not know yet.
+    pub takes_any_keyspace: bool,
+    /// Where the sender itself can be dialled.
+    pub addresses: Vec<Address>,
+}
+
+/// A peer that the sender knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// Who.
+    pub peer: PeerId,
+    /// Where.
+    pub addresses: Vec<Address>,
+    /// The seconds since somebody was connected with it.
+    pub age_s: u64,
+}
+
+/// The head of one author, short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadEntry {
+    /// Whose.
+    pub author: ReplicaId,
+    /// The seq of its last operation.
+    pub seq: u64,
+    /// The first 8 bytes of the id of its last frame.
+    pub frame: [u8; 8],
+}
+
+/// An author, and the seq up to which the asker has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantEntry {
+    /// Whose frames.
+    pub author: ReplicaId,
+    /// Those after this seq.
+    pub after: u64,
+}
+
+/// The bytes of a frame, as signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrameBytes(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// What peers say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// The start of a session.
+    Hello(Hello),
+    /// The end of a session, with the reason for the other side.
+    Goodbye {
+        /// Why.
+        reason: String,
+    },
+    /// Keyspaces that the sender replicates beyond those of its hello.
+    Keyspaces(Vec<KeyspaceName>),
+    /// Peers that the sender knows.
+    Peers(Vec<PeerRecord>),
+    /// The state of a keyspace in 32 bytes: equal heads must mean equal fingerprints.
+    Summary {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The hash of the sender's heads, big endian.
+        heads: [u8; 16],
+        /// The fingerprint of its rows, big endian.
+        fingerprint: [u8; 16],
+    },
+    /// Heads of the sender: all of them, or those that changed.
+    Heads {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The heads.
+        entries: Vec<HeadEntry>,
+    },
+    /// Asks for frames.
+    Want {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// Of which authors, from where on.
+        after: Vec<WantEntry>,
+    },
+    /// Frames that were asked for, in the sender's commit order.
+    Answer {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// Cards of authors that were not sent in this session before.
+        cards: Vec<AuthorCard>,
+        /// The frames.
+        frames: Vec<FrameBytes>,
+        /// Whether the sender has more of what was asked for.
+        has_more: bool,
+    },
+    /// Fresh frames, in the sender's commit order.
+    Push {
+        /// Cards of authors that were not sent in this session before.
+        cards: Vec<AuthorCard>,
+        /// The frames, of any keyspace.
+        frames: Vec<FrameBytes>,
+    },
+    /// Asks for heads of this keyspace in place of fresh frames.
+    Prune {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+    },
+    /// Asks for fresh frames of this keyspace.
+    Graft {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+    },
+    /// Asks to be told when the asker's operations up to a seq are on disk.
+    Confirm {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The seq of the asker's own replica.
+        seq: u64,
+    },
+    /// The asker's operations up to a seq are on disk here.
+    Confirmed {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The seq of the asker's own replica.
+        seq: u64,
+    },
+}
+
+/// Why bytes are not a message. The session is ended with this as the reason.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The message is longer than [`MESSAGE_BYTES_MAX`].
+    #[error("message of {0} bytes; at most {MESSAGE_BYTES_MAX} are allowed")]
+    TooLong(usize),
+    /// The bytes are not a message.
+    #[error("malformed message")]
+    Malformed,
+    /// A list or text in it is longer than allowed.
+    #[error("message with too many or too long {0}")]
+    Bound(&'static str),
+}
+
+impl Message {
+    /// The message as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("writing to memory cannot fail")
+    }
+
+    /// Reads a message and checks its bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        if bytes.len() > MESSAGE_BYTES_MAX {
+            return Err(MessageError::TooLong(bytes.len()));
+        }
+        match postcard::take_from_bytes::<Self>(bytes) {
+            Ok((message, [])) => message.check().map(|()| message),
+            _ => Err(MessageError::Malformed),
+        }
+    }
+
+    fn check(&self) -> Result<(), MessageError> {
+        let bound = |is_within: bool, what| if is_within { Ok(()) } else { Err(MessageError::Bound(what)) };
+        match self {
+            Self::Hello(hello) => {
+                bound(hello.keyspaces.len() <= KEYSPACES_MAX, "keyspaces")?;
+                bound(addresses_are_bounded(&hello.addresses), "addresses")
+            }
+            Self::Goodbye { reason } => bound(reason.len() <= REASON_BYTES_MAX, "reasons"),
+            Self::Keyspaces(names) => bound(names.len() <= KEYSPACES_MAX, "keyspaces"),
+            Self::Peers(records) => {
+                bound(records.len() <= PEER_RECORDS_MAX, "peer records")?;
+                bound(records.iter().all(|record| addresses_are_bounded(&record.addresses)), "addresses")
+            }
+            Self::Heads { entries, .. } => bound(entries.len() <= HEADS_MAX, "heads"),
+            Self::Want { after, .. } => bound(after.len() <= HEADS_MAX, "wanted authors"),
+            // The frames and cards of a message are bounded by its length.
+            Self::Answer { .. }
+            | Self::Push { .. }
+            | Self::Summary { .. }
+            | Self::Prune { .. }
+            | Self::Graft { .. }
+            | Self::Confirm { .. }
+            | Self::Confirmed { .. } => Ok(()),
+        }
+    }
+}
+
+fn addresses_are_bounded(addresses: &[Address]) -> bool {
+    addresses.len() <= ADDRESSES_MAX && addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+}

@@ -1,0 +1,199 @@
+//! Operations: what a write changes, as the rows it adds and the rows it observed.
+//!
+//! An operation carries effects, never a condition: whoever applies it after its dependencies ends with the
+//! same rows. It lists what its author *saw*, so that what the author did not see survives it.
+//! Replicas are written as indexes into the frame's table, which keeps an overwrite at a few bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::row::Kind;
+
+/// A dot within a frame: the index of its replica in the frame's table, 0 being the author, and the seq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DotRef {
+    /// 0 is the frame's author, n the n-th entry (from 1) of its replica table.
+    pub replica: u32,
+    /// The seq there, from 1.
+    pub seq: u64,
+}
+
+/// What happens to a counter slot that a removal observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotChange {
+    /// The author removes its own slot, born at this seq of its own.
+    Close {
+        /// The seq of the operation that opened the slot.
+        birth: u64,
+    },
+    /// The author resets another replica's slot as far as it saw it. Only the owner may remove a slot.
+    Reset {
+        /// The operation that opened the slot.
+        birth: DotRef,
+        /// The slot's `top` as observed.
+        top: u64,
+        /// The slot's `sum` as observed.
+        sum: i128,
+    },
+}
+
+/// A slot change under a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeySlot {
+    /// The counter's key.
+    #[serde(with = "serde_bytes")]
+    pub key: Vec<u8>,
+    /// What happens to the slot.
+    pub change: SlotChange,
+}
+
+/// One element that is added to a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Element {
+    /// The element's bytes.
+    #[serde(with = "serde_bytes")]
+    pub element: Vec<u8>,
+    /// The element's rows as observed; they go.
+    pub observed: Vec<DotRef>,
+}
+
+/// One field that is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldValue {
+    /// The field's name.
+    #[serde(with = "serde_bytes")]
+    pub field: Vec<u8>,
+    /// Its new value.
+    #[serde(with = "serde_bytes")]
+    pub value: Vec<u8>,
+    /// The field's rows as observed; they go.
+    pub observed: Vec<DotRef>,
+}
+
+/// A row of a key, as a removal lists it. Never a counter slot: those change by [`SlotChange`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowRef {
+    /// The data type.
+    pub kind: Kind,
+    /// The element or field; empty for a register.
+    #[serde(with = "serde_bytes")]
+    pub subkey: Vec<u8>,
+    /// The row's dot.
+    pub dot: DotRef,
+}
+
+/// The rows that a removal by version vector covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prefix {
+    /// Every row of the keyspace.
+    Keyspace,
+    /// Every row of a key.
+    Key(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The rows of one register, element or field.
+    Group {
+        /// The key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The data type.
+        kind: Kind,
+        /// The element or field; empty for a register.
+        #[serde(with = "serde_bytes")]
+        subkey: Vec<u8>,
+    },
+}
+
+/// One operation. Its dot is implied by its place in the frame, its stamp is the frame's.
+///
+/// The order of the variants is the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// Writes a register.
+    Set {
+        /// The register's key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// Its new value.
+        #[serde(with = "serde_bytes")]
+        value: Vec<u8>,
+        /// The siblings observed; they go.
+        observed: Vec<DotRef>,
+        /// The counter slots observed; a SET resets the counter it saw.
+        slots: Vec<SlotChange>,
+    },
+    /// Adds to the author's slot of a counter.
+    Increment {
+        /// The counter's key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The seq that opened the author's slot; 0 when this operation opens it.
+        birth: u64,
+        /// The slot's sum including this increment.
+        sum: i128,
+    },
+    /// Adds elements to a set.
+    Add {
+        /// The set's key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The elements, each at most once.
+        elements: Vec<Element>,
+    },
+    /// Writes fields of a map.
+    Put {
+        /// The map's key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The fields, each at most once.
+        fields: Vec<FieldValue>,
+    },
+    /// Removes observed rows of a key, of any kind: DEL of a small key, SREM, HDEL, and closing a spent slot.
+    Delete {
+        /// The key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The rows observed; they go.
+        rows: Vec<RowRef>,
+        /// The counter slots observed.
+        slots: Vec<SlotChange>,
+    },
+    /// Removes every row under a prefix that a version vector covers: DEL of a large key, FLUSHDB.
+    Clear {
+        /// Where.
+        prefix: Prefix,
+        /// The author's version vector at that instant, its own earlier operations included.
+        vector: Vec<DotRef>,
+        /// The counter slots observed: what a vector covers of a counter is undecidable, so they are listed.
+        slots: Vec<KeySlot>,
+    },
+}
+
+impl Op {
+    /// Every dot that the operation names. It can be applied only where all of them were.
+    pub fn dots(&self) -> impl Iterator<Item = DotRef> + '_ {
+        let (observed, slots, listed): (Vec<&[DotRef]>, &[SlotChange], &[KeySlot]) = match self {
+            Self::Set { observed, slots, .. } => (vec![observed], slots, &[]),
+            Self::Increment { .. } => (Vec::new(), &[], &[]),
+            Self::Add { elements, .. } => (elements.iter().map(|e| &e.observed[..]).collect(), &[], &[]),
+            Self::Put { fields, .. } => (fields.iter().map(|f| &f.observed[..]).collect(), &[], &[]),
+            Self::Delete { slots, .. } => (Vec::new(), slots, &[]),
+            Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
+        };
+        let rows = if let Self::Delete { rows, .. } = self { &rows[..] } else { &[] };
+        let changes = slots.iter().chain(listed.iter().map(|slot| &slot.change));
+        observed
+            .into_iter()
+            .flatten()
+            .copied()
+            .chain(rows.iter().map(|row| row.dot))
+            .chain(changes.filter_map(SlotChange::observed_until))
+    }
+}
+
+impl SlotChange {
+    /// The owner's last increment that the change observed; `None` for one's own slot.
+    fn observed_until(&self) -> Option<DotRef> {
+        match self {
+            Self::Close { .. } => None,
+            Self::Reset { birth, top, .. } => Some(DotRef { replica: birth.replica, seq: *top }),
+        }
+    }
+}

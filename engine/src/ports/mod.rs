@@ -1,0 +1,12 @@
+//! What the engine needs from the world: a store, and a transport. Nothing else reaches it.
+
+mod range;
+mod store;
+mod transport;
+
+pub use range::{After, RowRange, Within};
+pub use store::{
+    Batch, CommitError, Durability, KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, Recovered, Rows,
+    Store, Visit,
+};
+pub use transport::{Address, MESSAGE_BYTES_MAX, SendError, SessionId, Target, Transport, TransportEvent};

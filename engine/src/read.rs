@@ -1,0 +1,332 @@
+//! Reads: what a user sees in the rows of one moment.
+//!
+//! The same functions serve a client's read beside the event loop, a read within a batch, and the typed
+//! handles of the library.
+
+use std::ops::ControlFlow;
+
+use thiserror::Error;
+
+use crate::causality::{Dot, Stamp};
+use crate::crdt::{KeyView, Sibling, VisibleKind};
+use crate::id::KeyspaceId;
+use crate::ports::{After, ReadError, RowRange, Rows, Within};
+use crate::row::{Kind, Payload, Slot};
+
+/// The keys that one page of a scan answers at most.
+pub const PAGE_KEYS_MAX: usize = 10_000;
+
+/// A question about one key, or the next page of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// The value of a register or counter.
+    Get(Vec<u8>),
+    /// Which kind a key shows.
+    Kind(Vec<u8>),
+    /// The elements of a set.
+    Members(Vec<u8>),
+    /// Whether an element is in a set.
+    Contains(Vec<u8>, Vec<u8>),
+    /// The number of elements of a set.
+    Cardinality(Vec<u8>),
+    /// The value of a field of a map.
+    Field(Vec<u8>, Vec<u8>),
+    /// The fields of a map and their values.
+    Fields(Vec<u8>),
+    /// The number of fields of a map.
+    FieldCount(Vec<u8>),
+    /// Keys that exist, in byte order.
+    Keys(KeyPage),
+    /// The number of keys that exist.
+    Size,
+    /// All that concurrent writes left under a key.
+    Entry(Vec<u8>),
+}
+
+/// Which keys a page lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// What every key begins with.
+    pub prefix: Vec<u8>,
+    /// The last key of the page before.
+    pub after: Option<Vec<u8>>,
+    /// How many at most; never more than [`PAGE_KEYS_MAX`].
+    pub count: usize,
+}
+
+/// A field and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// What a query answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A value, if there is one.
+    Value(Option<Vec<u8>>),
+    /// A kind, if the key exists.
+    Kind(Option<VisibleKind>),
+    /// Yes or no.
+    Bool(bool),
+    /// A number of things.
+    Count(u64),
+    /// Elements or keys, in byte order.
+    List(Vec<Vec<u8>>),
+    /// Fields and values, in byte order of the fields.
+    Pairs(Vec<Pair>),
+    /// All rows of a key.
+    Entry(Entry),
+}
+
+/// Why a query has no answer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The key shows another kind; nothing was read.
+    #[error("the key holds a {found:?}, and this needs another kind")]
+    WrongKind {
+        /// What it shows.
+        found: VisibleKind,
+    },
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// One row of a key, as its history left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryRow {
+    /// The data type.
+    pub kind: Kind,
+    /// The element or field; empty for a register or counter.
+    pub subkey: Vec<u8>,
+    /// The operation that added it; its replica is the author.
+    pub dot: Dot,
+    /// The stamp, of a register or field.
+    pub stamp: Option<Stamp>,
+    /// The value, of a register or field.
+    pub value: Option<Vec<u8>>,
+    /// The slot, of a counter.
+    pub slot: Option<Slot>,
+    /// Whether it is what a reader sees; all others are conflicts.
+    pub is_visible: bool,
+}
+
+/// All rows of a key, at most [`ENTRY_ROWS_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The kind that the key shows.
+    pub visible: Option<VisibleKind>,
+    /// What a GET answers, of a register or counter.
+    pub value: Option<Vec<u8>>,
+    /// The rows, in order of kind and subkey, then of rank.
+    pub rows: Vec<EntryRow>,
+    /// Whether there are more rows than were listed.
+    pub is_truncated: bool,
+}
+
+/// The rows that one [`Entry`] lists at most.
+pub const ENTRY_ROWS_MAX: usize = 1_000;
+
+impl Entry {
+    /// The rows that lost to a concurrent write, or are of a kind that the key does not show.
+    pub fn conflicts(&self) -> impl Iterator<Item = &EntryRow> {
+        self.rows.iter().filter(|row| !row.is_visible && row.slot.is_none_or(|slot| slot.is_live()))
+    }
+}
+
+/// Answers a query.
+///
+/// # Errors
+/// [`QueryError`]: the key shows another kind, or the store could not be read.
+pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<Answer, QueryError> {
+    let reader = Reader { rows, keyspace };
+    Ok(match query {
+        Query::Get(key) => Answer::Value(reader.get(key)?),
+        Query::Kind(key) => Answer::Kind(KeyView::read(rows, keyspace, key)?.visible()),
+        Query::Members(key) => Answer::List(reader.members(key)?),
+        Query::Contains(key, element) => Answer::Bool(reader.contains(key, element)?),
+        Query::Cardinality(key) => Answer::Count(reader.expect(key, VisibleKind::Set)?.elements),
+        Query::Field(key, field) => Answer::Value(reader.field(key, field)?),
+        Query::Fields(key) => Answer::Pairs(reader.fields(key)?),
+        Query::FieldCount(key) => Answer::Count(reader.expect(key, VisibleKind::Map)?.fields),
+        Query::Keys(page) => Answer::List(reader.keys(page)?),
+        Query::Size => Answer::Count(rows.keys(keyspace)?),
+        Query::Entry(key) => Answer::Entry(reader.entry(key)?),
+    })
+}
+
+/// The siblings of one register or field, the one that is read first.
+pub fn siblings(
+    rows: &dyn Rows,
+    keyspace: KeyspaceId,
+    (key, kind, subkey): (&[u8], Kind, &[u8]),
+) -> Result<Vec<Sibling>, ReadError> {
+    let within = Within::Group(key.to_vec(), kind, subkey.to_vec());
+    let mut found = Vec::new();
+    rows.scan(keyspace, &RowRange::all(within), &mut |row, payload| {
+        if let Payload::Value { stamp, value } = payload {
+            found.push(Sibling { dot: row.dot, stamp, value });
+        }
+        ControlFlow::Continue(())
+    })?;
+    found.sort_by_key(|sibling| std::cmp::Reverse(sibling.rank()));
+    Ok(found)
+}
+
+struct Reader<'a> {
+    rows: &'a dyn Rows,
+    keyspace: KeyspaceId,
+}
+
+impl Reader<'_> {
+    /// The key's first rows, unless it shows something other than a set or map that was asked for.
+    fn expect(&self, key: &[u8], wanted: VisibleKind) -> Result<KeyView, QueryError> {
+        let view = KeyView::read(self.rows, self.keyspace, key)?;
+        match view.visible() {
+            Some(found) if found != wanted => Err(QueryError::WrongKind { found }),
+            _ => Ok(view),
+        }
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
+        let view = KeyView::read(self.rows, self.keyspace, key)?;
+        match view.visible() {
+            Some(found @ (VisibleKind::Set | VisibleKind::Map)) => Err(QueryError::WrongKind { found }),
+            _ => Ok(view.text()),
+        }
+    }
+
+    fn members(&self, key: &[u8]) -> Result<Vec<Vec<u8>>, QueryError> {
+        self.expect(key, VisibleKind::Set)?;
+        let mut elements: Vec<Vec<u8>> = Vec::new();
+        let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Set));
+        self.rows.scan(self.keyspace, &range, &mut |row, _| {
+            if elements.last() != Some(&row.subkey) {
+                elements.push(row.subkey);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(elements)
+    }
+
+    fn contains(&self, key: &[u8], element: &[u8]) -> Result<bool, QueryError> {
+        self.expect(key, VisibleKind::Set)?;
+        let mut is_member = false;
+        let range = RowRange::all(Within::Group(key.to_vec(), Kind::Set, element.to_vec()));
+        self.rows.scan(self.keyspace, &range, &mut |_, _| {
+            is_member = true;
+            ControlFlow::Break(())
+        })?;
+        Ok(is_member)
+    }
+
+    fn field(&self, key: &[u8], field: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
+        self.expect(key, VisibleKind::Map)?;
+        let winner = siblings(self.rows, self.keyspace, (key, Kind::Map, field))?.into_iter().next();
+        Ok(winner.map(|sibling| sibling.value))
+    }
+
+    fn fields(&self, key: &[u8]) -> Result<Vec<Pair>, QueryError> {
+        self.expect(key, VisibleKind::Map)?;
+        let mut fields: Vec<(Vec<u8>, Sibling)> = Vec::new();
+        let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Map));
+        self.rows.scan(self.keyspace, &range, &mut |row, payload| {
+            if let Payload::Value { stamp, value } = payload {
+                let sibling = Sibling { dot: row.dot, stamp, value };
+                match fields.last_mut() {
+                    Some((field, best)) if *field == row.subkey => {
+                        if sibling.rank() > best.rank() {
+                            *best = sibling;
+                        }
+                    }
+                    _ => fields.push((row.subkey, sibling)),
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(fields.into_iter().map(|(field, sibling)| (field, sibling.value)).collect())
+    }
+
+    /// Skips from key to key, so that a page costs its keys and not their rows.
+    fn keys(&self, page: &KeyPage) -> Result<Vec<Vec<u8>>, QueryError> {
+        let count_max = page.count.min(PAGE_KEYS_MAX);
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut after = page.after.clone();
+        while keys.len() < count_max {
+            let within = Within::KeyPrefix(page.prefix.clone());
+            let range = RowRange { within, after: after.take().map(After::Key) };
+            // A key with many rows ends the scan, and the next one starts behind it.
+            let mut rows_of_last = 0;
+            self.rows.scan(self.keyspace, &range, &mut |row, payload| {
+                let is_last = keys.last() == Some(&row.key);
+                if payload.is_live() && !is_last {
+                    if keys.len() == count_max {
+                        return ControlFlow::Break(());
+                    }
+                    keys.push(row.key);
+                    rows_of_last = 0;
+                } else if is_last {
+                    rows_of_last += 1;
+                    if rows_of_last == SKIP_AFTER_ROWS {
+                        after = Some(row.key);
+                        return ControlFlow::Break(());
+                    }
+                }
+                ControlFlow::Continue(())
+            })?;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(keys)
+    }
+
+    fn entry(&self, key: &[u8]) -> Result<Entry, QueryError> {
+        let view = KeyView::read(self.rows, self.keyspace, key)?;
+        let visible = view.visible();
+        let mut entry = Entry { visible, value: view.text(), ..Entry::default() };
+        let range = RowRange::all(Within::Key(key.to_vec()));
+        self.rows.scan(self.keyspace, &range, &mut |row, payload| {
+            if entry.rows.len() == ENTRY_ROWS_MAX {
+                entry.is_truncated = true;
+                return ControlFlow::Break(());
+            }
+            let (stamp, value, slot) = match payload {
+                Payload::Value { stamp, value } => (Some(stamp), Some(value), None),
+                Payload::Slot(slot) => (None, None, Some(slot)),
+                Payload::Member => (None, None, None),
+            };
+            let (kind, subkey, dot) = (row.kind, row.subkey, row.dot);
+            entry.rows.push(EntryRow { kind, subkey, dot, stamp, value, slot, is_visible: false });
+            ControlFlow::Continue(())
+        })?;
+        entry.rows.sort_by(|a, b| {
+            let order = (a.kind, &a.subkey).cmp(&(b.kind, &b.subkey));
+            order.then_with(|| (b.stamp, b.dot).cmp(&(a.stamp, a.dot)))
+        });
+        let mut previous: Option<(Kind, Vec<u8>)> = None;
+        for row in &mut entry.rows {
+            let group = (row.kind, row.subkey.clone());
+            row.is_visible =
+                is_shown(row, &view) && (row.value.is_none() || previous.as_ref() != Some(&group));
+            previous = Some(group);
+        }
+        Ok(entry)
+    }
+}
+
+/// The rows of one key that a scan of keys reads before it skips to the next key.
+const SKIP_AFTER_ROWS: usize = 16;
+
+/// Whether the kind of a row is one that the key shows. A counter's slots show beside an integer register.
+fn is_shown(row: &EntryRow, view: &KeyView) -> bool {
+    match (view.visible(), row.kind) {
+        (Some(VisibleKind::Register), Kind::Counter) => {
+            view.number().is_some() && row.slot.is_some_and(|slot| slot.is_live())
+        }
+        (Some(VisibleKind::Counter), Kind::Counter) => row.slot.is_some_and(|slot| slot.is_live()),
+        (Some(VisibleKind::Register), Kind::Register)
+        | (Some(VisibleKind::Set), Kind::Set)
+        | (Some(VisibleKind::Map), Kind::Map) => true,
+        _ => false,
+    }
+}

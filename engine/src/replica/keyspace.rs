@@ -1,0 +1,106 @@
+//! A keyspace as a replica follows it: heads, the frame in the making, and what peers have been told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::causality::{Dot, Head, Heads, VersionVector};
+use crate::frame::FrameBuilder;
+use crate::id::{KeyspaceName, ReplicaId};
+use crate::message::{HEADS_MAX, HeadEntry};
+use crate::ports::{KeyspaceState, SessionId};
+use crate::row::Fingerprint;
+
+/// The recent states that are kept for comparing with a peer that is a little behind or ahead.
+pub(crate) const RING_MAX: usize = 64;
+
+/// A keyspace as a replica follows it.
+#[derive(Debug)]
+pub(crate) struct Keyspace {
+    /// Its name.
+    pub(crate) name: KeyspaceName,
+    /// What has been applied, of each author.
+    pub(crate) heads: Heads,
+    /// The fingerprint of the committed rows.
+    pub(crate) fingerprint: Fingerprint,
+    /// The heads that changed since our own last frame: the dependencies that the next one names. After a
+    /// start that is all of them, which is more than needed and never wrong.
+    pub(crate) undeclared: VersionVector,
+    /// The frame of this turn.
+    pub(crate) open: Option<FrameBuilder>,
+    /// From which session an author's frames are awaited, and until when.
+    pub(crate) awaited: BTreeMap<ReplicaId, (SessionId, u64)>,
+    /// Whether a peer with equal heads showed another fingerprint.
+    pub(crate) is_diverged: bool,
+    ring: VecDeque<(u128, Fingerprint)>,
+    changes: u64,
+    changed: BTreeMap<u64, ReplicaId>,
+    changed_at: BTreeMap<ReplicaId, u64>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(name: KeyspaceName, state: &KeyspaceState) -> Self {
+        let mut keyspace = Self {
+            name,
+            heads: Heads::default(),
+            fingerprint: state.fingerprint,
+            undeclared: VersionVector::default(),
+            open: None,
+            awaited: BTreeMap::new(),
+            is_diverged: false,
+            ring: VecDeque::new(),
+            changes: 0,
+            changed: BTreeMap::new(),
+            changed_at: BTreeMap::new(),
+        };
+        state.heads.iter().for_each(|(author, head)| keyspace.advance(author, head));
+        keyspace.remember();
+        keyspace
+    }
+
+    /// Takes in that a frame was applied.
+    pub(crate) fn advance(&mut self, author: ReplicaId, head: Head) {
+        self.heads.advance(author, head);
+        self.undeclared.raise(Dot::new(author, head.seq));
+        self.changes += 1;
+        if let Some(before) = self.changed_at.insert(author, self.changes) {
+            self.changed.remove(&before);
+        }
+        self.changed.insert(self.changes, author);
+    }
+
+    /// Remembers the state after a commit.
+    pub(crate) fn remember(&mut self) {
+        let state = (self.heads.hash(), self.fingerprint);
+        if self.ring.back() != Some(&state) {
+            if self.ring.len() == RING_MAX {
+                self.ring.pop_front();
+            }
+            self.ring.push_back(state);
+        }
+    }
+
+    /// Heads and fingerprint as of the last commit.
+    pub(crate) fn last_committed(&self) -> Option<(u128, Fingerprint)> {
+        self.ring.back().copied()
+    }
+
+    /// The fingerprint that went with these heads, if they are recent.
+    pub(crate) fn fingerprint_at(&self, heads: u128) -> Option<Fingerprint> {
+        self.ring.iter().rev().find(|(hash, _)| *hash == heads).map(|(_, fingerprint)| *fingerprint)
+    }
+
+    /// The number of the last change of heads, for [`Keyspace::heads_since`].
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The heads that changed after the `since`-th change, in the pieces of one message each.
+    pub(crate) fn heads_since(&self, since: u64) -> Vec<Vec<HeadEntry>> {
+        let changed = self.changed.range(since + 1..).filter_map(|(_, author)| {
+            let Head { seq, frame } = self.heads.get(*author)?;
+            let frame = *frame.as_bytes().first_chunk().expect("a frame id has 32 bytes");
+            Some(HeadEntry { author: *author, seq, frame })
+        });
+        let entries: Vec<HeadEntry> = changed.collect();
+        entries.chunks(HEADS_MAX).map(<[HeadEntry]>::to_vec).collect()
+    }
+}

@@ -1,0 +1,233 @@
+//! What clients ask for: requests made into operations of our own, and confirmations.
+
+use std::collections::BTreeSet;
+
+use crate::bounds::BoundError;
+use crate::causality::{Head, Heads, VersionVector};
+use crate::draft::Draft;
+use crate::frame::{FrameBuilder, FrameStart};
+use crate::id::{Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId};
+use crate::message::{KEYSPACES_MAX, Message};
+use crate::ports::KeyspaceState;
+use crate::read::answer;
+use crate::replica::keyspace::Keyspace;
+use crate::replica::{Now, Replica, Replicate, Step, View};
+use crate::request::{
+    Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestId, RequestReply,
+};
+use crate::write::{Author, Write, WriteError};
+
+/// A client that waits for peers to have our writes on disk.
+#[derive(Debug)]
+pub(super) struct Confirming {
+    keyspace: KeyspaceId,
+    seq: u64,
+    confirmed: BTreeSet<PeerId>,
+}
+
+impl Replica {
+    /// Executes a request against the draft.
+    pub(super) fn request(
+        &mut self,
+        now: Now,
+        request: &Request,
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) -> RequestReply {
+        let id = KeyspaceId::of(self.config.cluster, &request.keyspace);
+        let writes = request.actions.iter().any(|action| matches!(action, Action::Write(_)));
+        if writes {
+            if let Some(reason) = &self.failed {
+                return Err(RequestError::Commit(reason.clone()));
+            }
+            self.open_keyspace(&request.keyspace, step)?;
+            step.durability = step.durability.max(Some(request.durability));
+        }
+        let mut together =
+            |actions: &[Action]| self.together(now, (id, request.atomicity), actions, view, step);
+        if request.atomicity != Atomicity::Each {
+            return together(&request.actions);
+        }
+        let one = |action| match together(std::slice::from_ref(action)) {
+            Ok(mut replies) => replies.pop().expect("one reply for one action"),
+            Err(RequestError::Action { source, .. }) => Err(source),
+            Err(_) => unreachable!("actions fail by themselves"),
+        };
+        Ok(request.actions.iter().map(one).collect())
+    }
+
+    /// Executes actions so that their writes are one frame with whatever of this turn is in it already. If
+    /// they do not fit behind it, that is sealed and they start a new frame.
+    fn together(
+        &mut self,
+        now: Now,
+        (id, atomicity): (KeyspaceId, Atomicity),
+        actions: &[Action],
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) -> RequestReply {
+        if !actions.iter().any(|action| matches!(action, Action::Write(_))) {
+            return Ok(actions.iter().map(|action| query(action, view.draft, id)).collect());
+        }
+        let mut frame = self.take_frame(now, id);
+        let before = frame.size();
+        let mut draft = Draft::over(view.draft);
+        let replies = execute(actions, &mut draft, &mut frame, &self.keyspaces[&id].heads, id);
+        let failed = replies.iter().position(Result::is_err).filter(|_| atomicity == Atomicity::AllOrNothing);
+        let changes = draft.into_changes();
+        if failed.is_none() && frame.is_within_bounds() {
+            view.draft.absorb(changes);
+            self.put_frame(id, frame);
+            return Ok(replies);
+        }
+        let (bytes, ops) = frame.size();
+        frame.truncate(before);
+        self.put_frame(id, frame);
+        if let Some((index, Err(source))) =
+            failed.and_then(|index| replies.into_iter().enumerate().nth(index))
+        {
+            return Err(RequestError::Action { index, source });
+        }
+        if before.1 == 0 {
+            let source = WriteError::Bound(BoundError::Batch { bytes, ops }).into();
+            return Err(RequestError::Action { index: 0, source });
+        }
+        self.seal(id, step);
+        self.together(now, (id, atomicity), actions, view, step)
+    }
+
+    /// Makes a keyspace known, if it may be, and tells peers of it.
+    pub(crate) fn open_keyspace(&mut self, name: &KeyspaceName, step: &mut Step) -> Result<(), RequestError> {
+        let id = KeyspaceId::of(self.config.cluster, name);
+        if self.keyspaces.contains_key(&id) {
+            return Ok(());
+        }
+        if !self.may_replicate(name) {
+            return Err(RequestError::NotReplicated(name.clone()));
+        }
+        if self.keyspaces.len() >= KEYSPACES_MAX {
+            return Err(RequestError::TooManyKeyspaces(KEYSPACES_MAX));
+        }
+        self.keyspaces.insert(id, Keyspace::new(name.clone(), &KeyspaceState::default()));
+        step.keyspaces.push(name.clone());
+        self.tell_of_keyspace(id, name, step);
+        Ok(())
+    }
+
+    /// Whether this node replicates a keyspace of this name.
+    pub(crate) fn may_replicate(&self, name: &KeyspaceName) -> bool {
+        match &self.config.replicate {
+            Replicate::All => true,
+            Replicate::Only(names) => names.contains(name),
+        }
+    }
+
+    /// Signs the frame in the making, if there is one with operations.
+    pub(crate) fn seal(&mut self, id: KeyspaceId, step: &mut Step) {
+        let Some(keyspace) = self.keyspaces.get_mut(&id) else { return };
+        let Some(frame) = keyspace.open.take().filter(|frame| !frame.is_empty()) else { return };
+        let frame = frame.seal(&self.config.key);
+        if frame.header().previous == FrameId::NONE {
+            step.cards.push(self.card);
+        }
+        keyspace.advance(self.id, Head { seq: frame.header().last(), frame: frame.id() });
+        keyspace.undeclared = VersionVector::default();
+        self.counters.count("frames_made");
+        self.counters.add("operations_made", u64::from(frame.header().count));
+        self.fresh.push((frame.clone(), None));
+        step.frames.push(frame);
+    }
+
+    fn take_frame(&mut self, now: Now, id: KeyspaceId) -> FrameBuilder {
+        let keyspace = self.keyspaces.get_mut(&id).expect("the keyspace was opened");
+        if let Some(frame) = keyspace.open.take() {
+            return frame;
+        }
+        let head = keyspace.heads.get(self.id);
+        let start = FrameStart {
+            keyspace: id,
+            epoch: Epoch(0),
+            author: self.id,
+            first: head.map_or(1, |head| head.seq + 1),
+            previous: head.map_or(FrameId::NONE, |head| head.frame),
+            hlc: self.clock.tick(now.unix_ms),
+        };
+        FrameBuilder::new(start, &keyspace.undeclared)
+    }
+
+    fn put_frame(&mut self, id: KeyspaceId, frame: FrameBuilder) {
+        let keyspace = self.keyspaces.get_mut(&id).expect("the keyspace was opened");
+        keyspace.open = Some(frame);
+    }
+
+    /// Asks every peer of a keyspace to say when our writes are on its disk.
+    pub(super) fn confirm(&mut self, id: RequestId, name: &KeyspaceName, step: &mut Step) {
+        let keyspace = KeyspaceId::of(self.config.cluster, name);
+        let Some(state) = self.keyspaces.get(&keyspace) else {
+            step.confirmations.push((id, 0));
+            return;
+        };
+        let unsealed = state.open.as_ref().map_or(0, |frame| frame.size().1 as u64);
+        let seq = state.heads.seq(self.id) + unsealed;
+        for (session, link) in &self.links {
+            if link.shares(keyspace) {
+                step.sends.push((*session, Message::Confirm { keyspace, seq }));
+            }
+        }
+        self.confirms.insert(id, Confirming { keyspace, seq, confirmed: BTreeSet::new() });
+        step.confirmations.push((id, 0));
+    }
+
+    /// A peer has our writes up to `seq` on disk.
+    pub(crate) fn confirmed(&mut self, peer: PeerId, keyspace: KeyspaceId, seq: u64, step: &mut Step) {
+        for (id, confirming) in &mut self.confirms {
+            if confirming.keyspace == keyspace && confirming.seq <= seq && confirming.confirmed.insert(peer) {
+                step.confirmations.push((*id, confirming.confirmed.len()));
+            }
+        }
+    }
+}
+
+/// Executes actions in order. A failed one leaves neither rows nor operations behind.
+fn execute(
+    actions: &[Action],
+    draft: &mut Draft<'_>,
+    frame: &mut FrameBuilder,
+    heads: &Heads,
+    id: KeyspaceId,
+) -> Vec<Result<ActionReply, ActionError>> {
+    let mut run = |action: &Action| match action {
+        Action::Query(_) => query(action, draft, id),
+        Action::Write(write) => run_write(write, draft, frame, heads),
+    };
+    actions.iter().map(&mut run).collect()
+}
+
+fn run_write(
+    write: &Write,
+    draft: &mut Draft<'_>,
+    frame: &mut FrameBuilder,
+    heads: &Heads,
+) -> Result<ActionReply, ActionError> {
+    let before = frame.size();
+    let mut trial = Draft::over(draft);
+    let result = Author { draft: &mut trial, frame, heads }.write(write);
+    let changes = trial.into_changes();
+    match result {
+        Ok(outcome) => {
+            draft.absorb(changes);
+            Ok(ActionReply::Outcome(outcome))
+        }
+        Err(error) => {
+            frame.truncate(before);
+            Err(error.into())
+        }
+    }
+}
+
+fn query(action: &Action, draft: &Draft<'_>, id: KeyspaceId) -> Result<ActionReply, ActionError> {
+    match action {
+        Action::Query(query) => Ok(ActionReply::Answer(answer(draft, id, query)?)),
+        Action::Write(_) => unreachable!("writes are executed into a frame"),
+    }
+}

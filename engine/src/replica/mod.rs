@@ -1,0 +1,299 @@
+//! A replica: all that a node knows, and its one step.
+//!
+//! The step is pure: time, randomness and bytes come in with the input, rows and frames are read through the
+//! view, and all that is to be written, sent or answered goes out as a value. Whoever drives it commits before
+//! it sends and sends before it replies; [`crate::turn`] is that driver.
+
+mod counters;
+mod evidence;
+mod incoming;
+mod keyspace;
+mod local;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::counters::Counters;
+pub use self::evidence::{EVIDENCE_MAX, Evidence};
+pub use self::incoming::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
+pub use self::status::{KeyspaceReport, LinkReport, Report};
+
+use self::incoming::EarlyFrames;
+pub(crate) use self::keyspace::Keyspace;
+use crate::causality::Clock;
+use crate::draft::{Changes, Draft};
+use crate::frame::{Frame, SigningKey};
+use crate::gossip::{Link, Membership};
+use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::message::Message;
+use crate::ports::{Address, Durability, Log, Recovered, SessionId, Target, TransportEvent};
+use crate::request::{Request, RequestId, RequestReply};
+
+/// The moment of a step, and randomness for its choices. The engine has no clock and no dice of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock, in Unix milliseconds. It may jump.
+    pub unix_ms: u64,
+    /// A clock that only moves forward, in milliseconds since any fixed moment.
+    pub mono_ms: u64,
+    /// Fresh random bits.
+    pub entropy: u64,
+}
+
+/// What happens to a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A client asks for something.
+    Request(RequestId, Request),
+    /// A client wants to know how many peers have this replica's writes in a keyspace on disk. Answered by
+    /// [`Step::confirmations`] as they come in, until [`Input::Forget`].
+    Confirm(RequestId, KeyspaceName),
+    /// Nobody waits for these confirmations any more.
+    Forget(RequestId),
+    /// The network has news.
+    Network(TransportEvent),
+    /// A message could not be queued: the session's peer is slow.
+    Congested(SessionId),
+    /// The node listens on these addresses.
+    Listening(Vec<Address>),
+    /// The operator names a peer to keep connected with.
+    Connect(Target),
+    /// Time passes; at least every 100 ms while there are peers.
+    Tick,
+}
+
+/// What a step reads, and the rows that the turn has changed so far.
+pub struct View<'a, 'b> {
+    /// The rows, with the turn's earlier changes.
+    pub draft: &'a mut Draft<'b>,
+    /// The committed frames.
+    pub log: &'a dyn Log,
+}
+
+impl std::fmt::Debug for View<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("draft", &self.draft).finish_non_exhaustive()
+    }
+}
+
+/// What a step wants done, in this order: committed, then sent, then answered.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Keyspaces that are new here.
+    pub keyspaces: Vec<KeyspaceName>,
+    /// Cards of authors that are new here.
+    pub cards: Vec<AuthorCard>,
+    /// Frames that were made or applied.
+    pub frames: Vec<Frame>,
+    /// The highest durability that a request of this step asked for.
+    pub durability: Option<Durability>,
+    /// Messages.
+    pub sends: Vec<(SessionId, Message)>,
+    /// Sessions to end once their messages are sent, with the reason.
+    pub closes: Vec<(SessionId, String)>,
+    /// Whom to keep connected with from now on.
+    pub connects: Vec<Target>,
+    /// With whom no longer.
+    pub disconnects: Vec<Target>,
+    /// Answers to requests.
+    pub replies: Vec<(RequestId, RequestReply)>,
+    /// How many peers have confirmed so far.
+    pub confirmations: Vec<(RequestId, usize)>,
+}
+
+impl Step {
+    /// Adds what a later step wants done.
+    pub fn absorb(&mut self, later: Self) {
+        self.keyspaces.extend(later.keyspaces);
+        self.cards.extend(later.cards);
+        self.frames.extend(later.frames);
+        self.durability = self.durability.max(later.durability);
+        self.sends.extend(later.sends);
+        self.closes.extend(later.closes);
+        self.connects.extend(later.connects);
+        self.disconnects.extend(later.disconnects);
+        self.replies.extend(later.replies);
+        self.confirmations.extend(later.confirmations);
+    }
+}
+
+/// Which keyspaces a node replicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Replicate {
+    /// Every one that it hears of.
+    #[default]
+    All,
+    /// Only these.
+    Only(BTreeSet<KeyspaceName>),
+}
+
+/// Who a replica is and what it takes part in.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// The node's secret key.
+    pub key: SigningKey,
+    /// The node's cluster.
+    pub cluster: ClusterId,
+    /// The keyspaces it replicates.
+    pub replicate: Replicate,
+}
+
+/// All that a node knows.
+#[derive(Debug)]
+pub struct Replica {
+    config: ReplicaConfig,
+    peer: PeerId,
+    card: AuthorCard,
+    id: ReplicaId,
+    clock: Clock,
+    keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    early: EarlyFrames,
+    /// The cards of authors whose frames were applied since the start.
+    cards: BTreeMap<ReplicaId, AuthorCard>,
+    /// Frames of this turn that peers have not heard of, with the session that each came in.
+    pub(crate) fresh: Vec<(Frame, Option<SessionId>)>,
+    pub(crate) links: BTreeMap<SessionId, Link>,
+    pub(crate) membership: Membership,
+    pub(crate) counters: Counters,
+    evidence: Vec<Evidence>,
+    confirms: BTreeMap<RequestId, local::Confirming>,
+    /// The monotonic clock, as of the last step.
+    pub(crate) mono_ms: u64,
+    /// Set when a commit failed: nothing is written or sent any more.
+    failed: Option<String>,
+}
+
+impl Replica {
+    /// A replica that goes on from what its store recovered.
+    pub fn new(config: ReplicaConfig, recovered: &Recovered) -> Self {
+        let keyspaces = recovered
+            .keyspaces
+            .iter()
+            .map(|(name, state)| (KeyspaceId::of(config.cluster, name), Keyspace::new(name.clone(), state)))
+            .collect();
+        Self {
+            peer: config.key.peer(),
+            card: recovered.card,
+            id: recovered.card.replica(),
+            clock: Clock::starting_at(recovered.clock),
+            keyspaces,
+            early: EarlyFrames::default(),
+            cards: BTreeMap::from([(recovered.card.replica(), recovered.card)]),
+            fresh: Vec::new(),
+            links: BTreeMap::new(),
+            membership: Membership::new(config.key.peer()),
+            counters: Counters::default(),
+            evidence: Vec::new(),
+            confirms: BTreeMap::new(),
+            mono_ms: 0,
+            failed: None,
+            config,
+        }
+    }
+
+    /// Who this node is to its peers.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Whose operations this node mints.
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// The clock, as of the last step.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Takes in one input.
+    pub fn step(&mut self, now: Now, input: Input, view: &mut View<'_, '_>) -> Step {
+        let mut step = Step::default();
+        self.mono_ms = now.mono_ms;
+        match input {
+            Input::Request(id, request) => {
+                let reply = self.request(now, &request, view, &mut step);
+                step.replies.push((id, reply));
+            }
+            Input::Confirm(id, keyspace) => self.confirm(id, &keyspace, &mut step),
+            Input::Forget(id) => drop(self.confirms.remove(&id)),
+            Input::Network(event) if self.failed.is_none() => self.network(now, event, view, &mut step),
+            Input::Congested(session) => self.congested(session),
+            Input::Listening(addresses) => self.membership.listen(addresses),
+            Input::Connect(target) => self.membership.add_seed(target, &mut step),
+            Input::Tick if self.failed.is_none() => self.tick(now, &mut step),
+            Input::Network(_) | Input::Tick => {}
+        }
+        step
+    }
+
+    /// Ends a turn: seals the frames in the making, and tells peers what is fresh.
+    pub fn finish(&mut self, view: &mut View<'_, '_>) -> Step {
+        let mut step = Step::default();
+        let open: Vec<KeyspaceId> = self
+            .keyspaces
+            .iter()
+            .filter(|(_, keyspace)| keyspace.open.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        for keyspace in open {
+            self.seal(keyspace, &mut step);
+        }
+        if self.failed.is_none() {
+            self.broadcast(view.log, &mut step);
+        }
+        step
+    }
+
+    /// Takes in that a turn was committed, with what it changed.
+    pub fn committed(&mut self, changes: &Changes) {
+        for (id, delta) in &changes.deltas {
+            if let Some(keyspace) = self.keyspaces.get_mut(id) {
+                keyspace.fingerprint = keyspace.fingerprint.plus(delta.fingerprint);
+            }
+        }
+        self.keyspaces.values_mut().for_each(Keyspace::remember);
+    }
+
+    /// Takes in that a turn could not be committed. What was drafted is void, and the store takes no more
+    /// writes: the replica lets go of its peers and refuses writes until it is opened again.
+    pub fn commit_failed(&mut self, reason: &str) -> Step {
+        let mut step = Step::default();
+        self.failed = Some(reason.to_owned());
+        self.fresh.clear();
+        self.keyspaces.values_mut().for_each(|keyspace| keyspace.open = None);
+        for session in std::mem::take(&mut self.links).into_keys() {
+            step.closes.push((session, "the store failed".to_owned()));
+        }
+        step
+    }
+
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&Keyspace> {
+        self.keyspaces.get(&id)
+    }
+
+    pub(crate) fn keyspace_mut(&mut self, id: KeyspaceId) -> Option<&mut Keyspace> {
+        self.keyspaces.get_mut(&id)
+    }
+
+    pub(crate) fn keyspaces(&self) -> impl Iterator<Item = (KeyspaceId, &Keyspace)> {
+        self.keyspaces.iter().map(|(id, keyspace)| (*id, keyspace))
+    }
+
+    pub(crate) fn card(&self) -> AuthorCard {
+        self.card
+    }
+
+    pub(crate) fn card_cached(&self, author: ReplicaId) -> Option<AuthorCard> {
+        self.cards.get(&author).copied()
+    }
+
+    fn tick(&mut self, now: Now, step: &mut Step) {
+        self.tick_links(now, step);
+        self.tick_membership(now, step);
+    }
+
+    pub(crate) fn config(&self) -> &ReplicaConfig {
+        &self.config
+    }
+}

@@ -1,0 +1,90 @@
+//! What a replica reports of itself, for status and metrics.
+
+use crate::id::{KeyspaceId, KeyspaceName, PeerId};
+use crate::ports::SessionId;
+use crate::replica::{Counters, Evidence, Replica};
+
+/// A replica's report.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The keyspaces, in order of their ids.
+    pub keyspaces: Vec<KeyspaceReport>,
+    /// The sessions that were greeted.
+    pub links: Vec<LinkReport>,
+    /// What happened since the start.
+    pub counters: Counters,
+    /// Proofs that an author has two histories.
+    pub evidence: Vec<Evidence>,
+    /// Frames that wait for others, and their bytes.
+    pub early: (usize, usize),
+    /// Why the replica takes no more writes, if it does not.
+    pub failed: Option<String>,
+}
+
+/// A keyspace.
+#[derive(Clone, Debug)]
+pub struct KeyspaceReport {
+    /// Its id.
+    pub id: KeyspaceId,
+    /// Its name.
+    pub name: KeyspaceName,
+    /// The replicas that wrote in it.
+    pub authors: usize,
+    /// The sessions that share it.
+    pub links: usize,
+    /// A text that is equal on two peers exactly when their heads and rows are.
+    pub fingerprint: String,
+    /// Whether a peer with equal heads showed other rows.
+    pub is_diverged: bool,
+}
+
+/// A session.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkReport {
+    /// Which.
+    pub session: SessionId,
+    /// With whom.
+    pub peer: PeerId,
+    /// Whether its queue is full.
+    pub is_congested: bool,
+    /// The keyspaces that both replicate.
+    pub shared: usize,
+    /// Those in which the peer's last summary named our heads.
+    pub in_sync: usize,
+    /// Those in which fresh frames are pushed on it.
+    pub eager: usize,
+}
+
+impl Replica {
+    /// The state after the last commit.
+    pub fn report(&self) -> Report {
+        let keyspace = |(id, keyspace): (KeyspaceId, &super::Keyspace)| {
+            let (heads, fingerprint) = keyspace.last_committed().unwrap_or_default();
+            KeyspaceReport {
+                id,
+                name: keyspace.name.clone(),
+                authors: keyspace.heads.len(),
+                links: self.links.values().filter(|link| link.shares(id)).count(),
+                fingerprint: format!("{heads:032x}-{:032x}", fingerprint.to_bits()),
+                is_diverged: keyspace.is_diverged,
+            }
+        };
+        let links =
+            self.links.iter().filter(|(_, link)| link.card.is_some()).map(|(session, link)| LinkReport {
+                session: *session,
+                peer: link.peer,
+                is_congested: link.is_congested,
+                shared: link.shared.len(),
+                in_sync: link.shared.values().filter(|shared| shared.is_in_sync).count(),
+                eager: link.shared.values().filter(|shared| shared.is_eager).count(),
+            });
+        Report {
+            keyspaces: self.keyspaces().map(keyspace).collect(),
+            links: links.collect(),
+            counters: self.counters.clone(),
+            evidence: self.evidence.clone(),
+            early: self.early.size(),
+            failed: self.failed.clone(),
+        }
+    }
+}

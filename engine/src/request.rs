@@ -1,0 +1,96 @@
+//! What a client asks of a replica in one go, and what it is answered.
+
+use thiserror::Error;
+
+use crate::id::KeyspaceName;
+use crate::ports::Durability;
+use crate::read::{Answer, Query, QueryError};
+use crate::write::{Outcome, Write, WriteError};
+
+/// Names a request within a process, so that its reply finds its way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One step of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Changes something.
+    Write(Write),
+    /// Reads what the actions before have left.
+    Query(Query),
+}
+
+/// How the actions of a request belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Atomicity {
+    /// Each by itself: a failed one leaves the others alone. Others may see them half done.
+    #[default]
+    Each,
+    /// Nobody sees them half done; a failed one leaves the others alone, as in a Redis transaction.
+    Together,
+    /// Nobody sees them half done, and if one fails nothing is done.
+    AllOrNothing,
+}
+
+/// Actions on one keyspace, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Where.
+    pub keyspace: KeyspaceName,
+    /// What to do.
+    pub actions: Vec<Action>,
+    /// How they belong together.
+    pub atomicity: Atomicity,
+    /// When to reply. Reads are answered after the writes before them are as durable as this asks.
+    pub durability: Durability,
+}
+
+/// What one action gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActionReply {
+    /// What a write did.
+    Outcome(Outcome),
+    /// What a query answers.
+    Answer(Answer),
+}
+
+/// Why one action was not done. It changed nothing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ActionError {
+    /// A write.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A query.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+/// Why a request was not executed. Nothing of it was done.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The keyspace is not among those that this node replicates.
+    #[error("keyspace {0} is not replicated on this node")]
+    NotReplicated(KeyspaceName),
+    /// The node holds as many keyspaces as it can.
+    #[error("this node holds {0} keyspaces, which is the most it can")]
+    TooManyKeyspaces(usize),
+    /// An action of an all-or-nothing request failed.
+    #[error("action {index}: {source}; nothing of the batch was done")]
+    Action {
+        /// Which one, from 0.
+        index: usize,
+        /// Why.
+        source: ActionError,
+    },
+    /// Nothing may be acknowledged, because the store did not take the writes.
+    #[error("{0}")]
+    Commit(String),
+    /// The node is shutting down, or its event loop ended.
+    #[error("the node is shutting down")]
+    Closed,
+}
+
+/// What each action of a request gave, in order.
+pub type RequestReply = Result<Vec<Result<ActionReply, ActionError>>, RequestError>;

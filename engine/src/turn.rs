@@ -1,0 +1,179 @@
+//! The one order of effects: decode, step, commit, send, reply.
+//!
+//! A turn takes many inputs and makes one commit, which is the group commit. Nothing leaves the node before it
+//! is durable here, and nothing is answered before it is as durable as was asked. The daemon's event loop and
+//! the simulator only feed this file.
+
+use crate::draft::{Changes, Draft};
+use crate::message::Message;
+use crate::ports::{
+    Batch, CommitError, Durability, LogPosition, SendError, SessionId, Store, Target, Transport,
+};
+use crate::replica::{Input, Now, Replica, Step, View};
+use crate::request::{RequestError, RequestId, RequestReply};
+
+/// What waits for the disk before it may leave the node.
+#[derive(Debug, Default)]
+struct Outgoing {
+    sends: Vec<(SessionId, Message)>,
+    closes: Vec<(SessionId, String)>,
+    connects: Vec<Target>,
+    disconnects: Vec<Target>,
+}
+
+/// Drives one replica with its store and transport.
+#[derive(Debug)]
+pub struct Driver<S, T> {
+    replica: Replica,
+    store: S,
+    transport: T,
+    /// Messages that wait for a buffered commit to become durable.
+    held: Outgoing,
+    is_durable: bool,
+}
+
+/// What a turn leaves for whoever drives it.
+#[derive(Debug, Default)]
+pub struct TurnOutcome {
+    /// Answers, to be passed on now.
+    pub replies: Vec<(RequestId, RequestReply)>,
+    /// How many peers have confirmed so far.
+    pub confirmations: Vec<(RequestId, usize)>,
+    /// What was committed, for watchers; empty when nothing was.
+    pub changes: Changes,
+    /// The log position after the turn, when something was committed.
+    pub position: Option<LogPosition>,
+}
+
+impl<S: Store, T: Transport> Driver<S, T> {
+    /// A driver at rest.
+    pub fn new(replica: Replica, store: S, transport: T) -> Self {
+        Self { replica, store, transport, held: Outgoing::default(), is_durable: true }
+    }
+
+    /// The replica.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The transport.
+    pub fn transport(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// Whether something was committed that is not on disk yet: [`Driver::sync`] is due.
+    pub fn is_durable(&self) -> bool {
+        self.is_durable
+    }
+
+    /// Ends the driver; what is not durable stays so.
+    pub fn into_parts(self) -> (S, T) {
+        (self.store, self.transport)
+    }
+
+    /// Takes all inputs as one turn.
+    pub fn turn(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>) -> TurnOutcome {
+        let mut step = Step::default();
+        let mut draft = Draft::over(&self.store);
+        {
+            let mut view = View { draft: &mut draft, log: &self.store };
+            for input in inputs {
+                step.absorb(self.replica.step(now, input, &mut view));
+            }
+            step.absorb(self.replica.finish(&mut view));
+        }
+        let changes = draft.into_changes();
+        self.commit(step, changes)
+    }
+
+    /// Makes all that was committed durable, and sends what waited for it.
+    ///
+    /// # Errors
+    /// As the store's commit; the replica takes no more writes.
+    pub fn sync(&mut self) -> Result<(), CommitError> {
+        if self.is_durable {
+            return Ok(());
+        }
+        if let Err(error) = self.store.sync() {
+            self.fail(&error.to_string());
+            return Err(error);
+        }
+        self.is_durable = true;
+        self.flush();
+        Ok(())
+    }
+
+    fn commit(&mut self, step: Step, changes: Changes) -> TurnOutcome {
+        let Step { keyspaces, cards, frames, durability, sends, closes, connects, disconnects, .. } = step;
+        let mut outcome = TurnOutcome {
+            replies: step.replies,
+            confirmations: step.confirmations,
+            ..TurnOutcome::default()
+        };
+        let clock = self.replica.clock().last();
+        let batch = Batch { keyspaces, cards, frames, changes, clock };
+        if !batch.is_empty() {
+            // Frames of peers alone are durable at once, so that a confirmation means the disk.
+            let durability = durability.unwrap_or(Durability::Durable);
+            match self.store.commit(&batch, durability) {
+                Ok(position) => {
+                    self.is_durable = durability == Durability::Durable;
+                    self.replica.committed(&batch.changes);
+                    outcome.position = Some(position);
+                    outcome.changes = batch.changes;
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    tracing::error!(reason, "a commit failed");
+                    for (_, reply) in &mut outcome.replies {
+                        *reply = Err(RequestError::Commit(reason.clone()));
+                    }
+                    self.fail(&reason);
+                    return outcome;
+                }
+            }
+        }
+        self.held.sends.extend(sends);
+        self.held.closes.extend(closes);
+        self.held.connects.extend(connects);
+        self.held.disconnects.extend(disconnects);
+        if self.is_durable {
+            self.flush();
+        }
+        outcome
+    }
+
+    fn fail(&mut self, reason: &str) {
+        self.held = Outgoing { closes: self.replica.commit_failed(reason).closes, ..Outgoing::default() };
+        self.is_durable = true;
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let Outgoing { sends, closes, connects, disconnects } = std::mem::take(&mut self.held);
+        for (session, message) in sends {
+            match self.transport.send(session, message.encode()) {
+                // A session that is over says so by itself.
+                Ok(()) | Err(SendError::NotUp) => {}
+                Err(SendError::Full) => self.replica.congested(session),
+                Err(SendError::TooLarge) => {
+                    unreachable!("a message holds one frame of bounded size, or many up to a smaller bound")
+                }
+            }
+        }
+        for (session, reason) in closes {
+            self.transport.close(session, &reason);
+        }
+        for target in &disconnects {
+            self.transport.disconnect(target);
+        }
+        for target in connects {
+            self.transport.connect(target);
+        }
+    }
+}

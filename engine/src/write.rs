@@ -1,0 +1,356 @@
+//! Writes: what a user asks for, made into operations that list what this replica observed.
+//!
+//! A write is evaluated against the rows of the moment and then applied like any frame. It either becomes
+//! operations as a whole or changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use thiserror::Error;
+
+use crate::apply::apply_op;
+use crate::bounds::{BoundError, OBSERVED_LISTED_MAX, check_key, check_subkey, check_value};
+use crate::causality::{Dot, Heads};
+use crate::crdt::{KeyView, VisibleKind};
+use crate::draft::Draft;
+use crate::frame::FrameBuilder;
+use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use crate::ports::{ReadError, RowRange, Rows, Within};
+use crate::row::{Kind, Payload, RowId, Slot};
+
+/// A write of one keyspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Makes a key a register with this value, whatever it held.
+    Set {
+        /// The key.
+        key: Vec<u8>,
+        /// Its value from now on.
+        value: Vec<u8>,
+    },
+    /// Counts under a key that holds nothing, an integer or a counter.
+    Increment {
+        /// The key.
+        key: Vec<u8>,
+        /// What to add.
+        by: i64,
+    },
+    /// Adds elements to a set, making it if need be.
+    Add {
+        /// The key.
+        key: Vec<u8>,
+        /// The elements; repeated ones count once.
+        elements: Vec<Vec<u8>>,
+    },
+    /// Removes elements from a set.
+    Remove {
+        /// The key.
+        key: Vec<u8>,
+        /// The elements.
+        elements: Vec<Vec<u8>>,
+    },
+    /// Writes fields of a map, making it if need be.
+    Put {
+        /// The key.
+        key: Vec<u8>,
+        /// Fields and values; of a repeated field the last counts.
+        fields: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// Removes fields of a map.
+    Unset {
+        /// The key.
+        key: Vec<u8>,
+        /// The fields.
+        fields: Vec<Vec<u8>>,
+    },
+    /// Removes a key, whatever it holds.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// Removes every key.
+    Clear,
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// The number of keys, elements or fields that came into being or ceased to be.
+    Changed(u64),
+    /// The number under the key after an increment.
+    Number(i64),
+}
+
+/// Why a write was not done. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The key shows another kind.
+    #[error("the key holds a {found:?}, and this needs another kind")]
+    WrongKind {
+        /// What it shows.
+        found: VisibleKind,
+    },
+    /// The register under the key is not an integer.
+    #[error("value is not an integer or out of range")]
+    NotAnInteger,
+    /// The number would leave the range of 64 bits.
+    #[error("increment or decrement would overflow")]
+    Overflow,
+    /// No element or field was named.
+    #[error("no element or field was given")]
+    Empty,
+    /// Something is too long.
+    #[error(transparent)]
+    Bound(#[from] BoundError),
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Evaluates writes of one author into the frame it is making.
+#[derive(Debug)]
+pub struct Author<'a, 'b> {
+    /// The rows, with all earlier operations of the frame applied.
+    pub draft: &'a mut Draft<'b>,
+    /// The frame in the making.
+    pub frame: &'a mut FrameBuilder,
+    /// What had been applied before the frame.
+    pub heads: &'a Heads,
+}
+
+impl Author<'_, '_> {
+    /// Evaluates and applies one write.
+    ///
+    /// # Errors
+    /// [`WriteError`]. The draft and the frame may hold a part of the write: take them back.
+    pub fn write(&mut self, write: &Write) -> Result<Outcome, WriteError> {
+        match write {
+            Write::Set { key, value } => self.set(key, value),
+            Write::Increment { key, by } => self.increment(key, *by),
+            Write::Add { key, elements } => self.add(key, elements),
+            Write::Remove { key, elements } => self.remove(key, Kind::Set, elements),
+            Write::Put { key, fields } => self.put(key, fields),
+            Write::Unset { key, fields } => self.remove(key, Kind::Map, fields),
+            Write::Delete { key } => self.delete(key).map(|existed| Outcome::Changed(u64::from(existed))),
+            Write::Clear => self.clear(Prefix::Keyspace).map(|()| Outcome::Done),
+        }
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<Outcome, WriteError> {
+        check_key(key)?;
+        check_value(value)?;
+        let mut view = self.view(key)?;
+        let has_others = view.elements > 0 || view.fields > 0;
+        if has_others || view.siblings.len() > OBSERVED_LISTED_MAX {
+            self.delete(key)?;
+            view = KeyView::default();
+        }
+        let slots = self.slot_changes(&view.slots);
+        let dots: Vec<Dot> = view.siblings.iter().map(|sibling| sibling.dot).collect();
+        let observed = self.references(&dots);
+        self.push(Op::Set { key: key.to_vec(), value: value.to_vec(), observed, slots })?;
+        Ok(Outcome::Done)
+    }
+
+    fn increment(&mut self, key: &[u8], by: i64) -> Result<Outcome, WriteError> {
+        check_key(key)?;
+        let view = self.view(key)?;
+        if let Some(found @ (VisibleKind::Set | VisibleKind::Map)) = view.visible() {
+            return Err(WriteError::WrongKind { found });
+        }
+        let number = view.number().ok_or(WriteError::NotAnInteger)?;
+        let number = number.checked_add(i128::from(by)).and_then(|number| i64::try_from(number).ok());
+        let number = number.ok_or(WriteError::Overflow)?;
+        let author = self.frame.header().author;
+        let own = view.slots.iter().find(|(birth, _)| birth.replica == author);
+        let (birth, before) = own.map_or((0, 0), |(birth, slot)| (birth.seq, slot.sum));
+        let sum = before.checked_add(i128::from(by)).ok_or(WriteError::Overflow)?;
+        self.push(Op::Increment { key: key.to_vec(), birth, sum })?;
+        Ok(Outcome::Number(number))
+    }
+
+    fn add(&mut self, key: &[u8], elements: &[Vec<u8>]) -> Result<Outcome, WriteError> {
+        self.check_collection(key, VisibleKind::Set, elements)?;
+        let distinct: BTreeSet<&Vec<u8>> = elements.iter().collect();
+        let mut added = 0;
+        let mut made = Vec::with_capacity(distinct.len());
+        for element in distinct {
+            let (existed, observed) = self.observe(key, Kind::Set, element)?;
+            added += u64::from(!existed);
+            made.push(Element { element: element.clone(), observed });
+        }
+        self.push(Op::Add { key: key.to_vec(), elements: made })?;
+        Ok(Outcome::Changed(added))
+    }
+
+    fn put(&mut self, key: &[u8], fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Outcome, WriteError> {
+        let names: Vec<Vec<u8>> = fields.iter().map(|(field, _)| field.clone()).collect();
+        self.check_collection(key, VisibleKind::Map, &names)?;
+        fields.iter().try_for_each(|(_, value)| check_value(value))?;
+        let last: BTreeMap<&Vec<u8>, &Vec<u8>> = fields.iter().map(|(field, value)| (field, value)).collect();
+        let mut added = 0;
+        let mut made = Vec::with_capacity(last.len());
+        for (field, value) in last {
+            let (existed, observed) = self.observe(key, Kind::Map, field)?;
+            added += u64::from(!existed);
+            made.push(FieldValue { field: field.clone(), value: value.clone(), observed });
+        }
+        self.push(Op::Put { key: key.to_vec(), fields: made })?;
+        Ok(Outcome::Changed(added))
+    }
+
+    fn remove(&mut self, key: &[u8], kind: Kind, subkeys: &[Vec<u8>]) -> Result<Outcome, WriteError> {
+        let visible = if kind == Kind::Set { VisibleKind::Set } else { VisibleKind::Map };
+        self.check_collection(key, visible, subkeys)?;
+        let distinct: BTreeSet<&Vec<u8>> = subkeys.iter().collect();
+        let mut rows = Vec::new();
+        let mut removed = 0;
+        for subkey in distinct {
+            let dots = self.dots(key, kind, subkey)?;
+            removed += u64::from(!dots.is_empty());
+            let references = self.references(&dots);
+            rows.extend(references.into_iter().map(|dot| RowRef { kind, subkey: subkey.clone(), dot }));
+        }
+        if !rows.is_empty() {
+            self.push(Op::Delete { key: key.to_vec(), rows, slots: Vec::new() })?;
+        }
+        Ok(Outcome::Changed(removed))
+    }
+
+    /// Removes all rows of a key; answers whether it existed. A key with few rows is removed row by row, one
+    /// with many by what this replica's vector covers.
+    fn delete(&mut self, key: &[u8]) -> Result<bool, WriteError> {
+        check_key(key)?;
+        let view = self.view(key)?;
+        let existed = view.visible().is_some();
+        let mut listed: Vec<RowId> = Vec::new();
+        let range = RowRange::all(Within::Key(key.to_vec()));
+        self.draft.scan(self.frame.header().keyspace, &range, &mut |row, _| {
+            if row.kind != Kind::Counter {
+                listed.push(row);
+            }
+            if listed.len() > OBSERVED_LISTED_MAX {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })?;
+        if listed.len() > OBSERVED_LISTED_MAX {
+            self.clear(Prefix::Key(key.to_vec()))?;
+            return Ok(existed);
+        }
+        let slots = self.slot_changes(&view.slots);
+        let rows: Vec<RowRef> = listed
+            .into_iter()
+            .map(|RowId { kind, subkey, dot, .. }| RowRef { kind, subkey, dot: self.frame.reference(dot) })
+            .collect();
+        if !rows.is_empty() || !slots.is_empty() {
+            self.push(Op::Delete { key: key.to_vec(), rows, slots })?;
+        }
+        Ok(existed)
+    }
+
+    /// Removes what this replica's vector covers at this instant, and lists the counter slots it sees.
+    fn clear(&mut self, prefix: Prefix) -> Result<(), WriteError> {
+        let within = match &prefix {
+            Prefix::Keyspace => Some(Within::Keyspace),
+            Prefix::Key(key) => Some(Within::Kind(key.clone(), Kind::Counter)),
+            Prefix::Group { .. } => None,
+        };
+        let mut found: Vec<(Vec<u8>, Dot, Slot)> = Vec::new();
+        if let Some(within) = within {
+            self.draft.scan(self.frame.header().keyspace, &RowRange::all(within), &mut |row, payload| {
+                if let Payload::Slot(slot) = payload {
+                    found.push((row.key, row.dot, slot));
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        let mut slots = Vec::new();
+        for (key, birth, slot) in found {
+            let changes = self.slot_changes(&[(birth, slot)]);
+            slots.extend(changes.into_iter().map(|change| KeySlot { key: key.clone(), change }));
+        }
+        let own = self.frame.next_dot();
+        let mut vector = self.heads.vector();
+        if own.seq > 1 {
+            vector.raise(Dot::new(own.replica, own.seq - 1));
+        }
+        let vector: Vec<Dot> = vector.iter().collect();
+        let vector = self.references(&vector);
+        self.push(Op::Clear { prefix, vector, slots })
+    }
+
+    fn view(&self, key: &[u8]) -> Result<KeyView, ReadError> {
+        KeyView::read(self.draft, self.frame.header().keyspace, key)
+    }
+
+    fn check_collection(
+        &self,
+        key: &[u8],
+        wanted: VisibleKind,
+        subkeys: &[Vec<u8>],
+    ) -> Result<(), WriteError> {
+        check_key(key)?;
+        subkeys.iter().try_for_each(|subkey| check_subkey(subkey))?;
+        if subkeys.is_empty() {
+            return Err(WriteError::Empty);
+        }
+        match self.view(key)?.visible() {
+            Some(found) if found != wanted => Err(WriteError::WrongKind { found }),
+            _ => Ok(()),
+        }
+    }
+
+    fn dots(&self, key: &[u8], kind: Kind, subkey: &[u8]) -> Result<Vec<Dot>, ReadError> {
+        let within = Within::Group(key.to_vec(), kind, subkey.to_vec());
+        let mut dots = Vec::new();
+        self.draft.scan(self.frame.header().keyspace, &RowRange::all(within), &mut |row, _| {
+            dots.push(row.dot);
+            ControlFlow::Continue(())
+        })?;
+        dots.sort_unstable();
+        Ok(dots)
+    }
+
+    /// The rows of an element or field that the next operation lists as observed. If they are too many to
+    /// list, an operation of its own removes them before.
+    fn observe(&mut self, key: &[u8], kind: Kind, subkey: &[u8]) -> Result<(bool, Vec<DotRef>), WriteError> {
+        let mut dots = self.dots(key, kind, subkey)?;
+        let existed = !dots.is_empty();
+        if dots.len() > OBSERVED_LISTED_MAX {
+            self.clear(Prefix::Group { key: key.to_vec(), kind, subkey: subkey.to_vec() })?;
+            dots.clear();
+        }
+        Ok((existed, self.references(&dots)))
+    }
+
+    fn references(&mut self, dots: &[Dot]) -> Vec<DotRef> {
+        dots.iter().map(|dot| self.frame.reference(*dot)).collect()
+    }
+
+    /// How a removal changes the slots it sees: its author's own go, live ones of others are reset.
+    fn slot_changes(&mut self, slots: &[(Dot, Slot)]) -> Vec<SlotChange> {
+        let author = self.frame.header().author;
+        let mut changes = Vec::new();
+        for (birth, slot) in slots {
+            if birth.replica == author {
+                changes.push(SlotChange::Close { birth: birth.seq });
+            } else if slot.is_live() {
+                let birth = self.frame.reference(*birth);
+                changes.push(SlotChange::Reset { birth, top: slot.top, sum: slot.sum });
+            }
+        }
+        changes
+    }
+
+    fn push(&mut self, op: Op) -> Result<(), WriteError> {
+        let dot = self.frame.next_dot();
+        apply_op(self.draft, self.frame.header(), dot, &op)?;
+        self.frame.push(op);
+        Ok(())
+    }
+}

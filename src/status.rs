@@ -1,0 +1,82 @@
+//! What a node says about itself: the status that operators and `tidelock status` read.
+
+use std::time::Duration;
+
+use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
+
+/// A node as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The name that the operator gave it, if any.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: &'static str,
+    /// Who it is to its peers.
+    pub peer: PeerId,
+    /// Whose operations it mints.
+    pub replica: ReplicaId,
+    /// The name of its cluster.
+    pub cluster: String,
+    /// The addresses it listens on.
+    pub listen: Vec<String>,
+    /// Whether it talks to peers at all; `false` after NETWORK OFFLINE.
+    pub is_online: bool,
+    /// How long it has been running.
+    pub uptime: Duration,
+    /// The peers it is connected with now.
+    pub peers_connected: usize,
+    /// The keyspaces it holds.
+    pub keyspaces: usize,
+    /// The keys that exist in all of them.
+    pub keys: u64,
+    /// The frames in its log.
+    pub frames: u64,
+    /// The bytes on disk.
+    pub bytes_on_disk: u64,
+    /// Named counters since the start, such as `frames_received` and `refused_wrong_signature`.
+    pub counters: Vec<(String, u64)>,
+    /// What an operator should look at, in sentences; empty when all is well.
+    pub warnings: Vec<String>,
+}
+
+/// A peer that is connected, or wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerState {
+    /// Who, when it is known.
+    pub peer: Option<PeerId>,
+    /// Where.
+    pub address: String,
+    /// `connected`, `connecting` or `refused`, with the reason.
+    pub state: String,
+    /// The round-trip time.
+    pub round_trip: Option<Duration>,
+    /// How long it has been connected.
+    pub connected_for: Option<Duration>,
+    /// Bytes that wait to be sent to it.
+    pub queued_bytes: u64,
+    /// Whether it takes messages more slowly than they are made.
+    pub is_slow: bool,
+    /// The keyspaces that both replicate.
+    pub keyspaces: usize,
+    /// Those of them in which it is known to hold all that this node holds.
+    pub keyspaces_in_sync: usize,
+}
+
+/// A keyspace that this node holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceStatus {
+    /// Its name.
+    pub name: KeyspaceName,
+    /// `eventual`, until strong keyspaces exist.
+    pub mode: &'static str,
+    /// The keys that exist.
+    pub keys: u64,
+    /// The replicas that wrote in it.
+    pub authors: usize,
+    /// A text that is equal on two peers exactly when their vectors and rows are.
+    pub fingerprint: String,
+    /// The connected peers that replicate it.
+    pub peers: usize,
+    /// Whether a peer with an equal vector showed other rows.
+    pub is_diverged: bool,
+}

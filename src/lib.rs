@@ -1,1 +1,19 @@
-//! tidelock
+//! Replicated data that keeps working when the network does not.
+
+pub mod config;
+pub mod identity;
+pub mod keyspace;
+pub mod node;
+pub mod redis {
+    //! stub
+    pub mod backend;
+    pub mod config;
+}
+pub mod status;
+pub mod watch;
+mod watch_hub;
+
+pub use config::NodeConfig;
+pub use keyspace::Keyspace;
+pub use node::Node;
+pub use watch_hub::Watch;

@@ -80,3 +80,14 @@ pub struct KeyspaceStatus {
     /// Whether a peer with an equal vector showed other rows.
     pub is_diverged: bool,
 }
+
+/// The figures of a node's store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The keys that exist in all keyspaces.
+    pub keys: u64,
+    /// The frames in the log.
+    pub frames: u64,
+    /// The bytes of both files.
+    pub bytes_on_disk: u64,
+}

@@ -16,6 +16,16 @@ pub enum WatchRange {
     Prefix(Vec<u8>),
 }
 
+impl WatchRange {
+    /// Whether a key is watched.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Key(watched) => key == watched,
+            Self::Prefix(prefix) => key.starts_with(prefix),
+        }
+    }
+}
+
 /// One visible change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

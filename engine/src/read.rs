@@ -43,6 +43,24 @@ pub enum Query {
     Entry(Vec<u8>),
 }
 
+impl Query {
+    /// The key that is asked about, if it is one.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Get(key)
+            | Self::Kind(key)
+            | Self::Members(key)
+            | Self::Contains(key, _)
+            | Self::Cardinality(key)
+            | Self::Field(key, _)
+            | Self::Fields(key)
+            | Self::FieldCount(key)
+            | Self::Entry(key) => Some(key),
+            Self::Keys(_) | Self::Size => None,
+        }
+    }
+}
+
 /// Which keys a page lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPage {
@@ -74,6 +92,22 @@ pub enum Answer {
     Pairs(Vec<Pair>),
     /// All rows of a key.
     Entry(Entry),
+}
+
+impl Answer {
+    /// The bytes of the keys, elements and values in it.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Value(value) => value.as_ref().map_or(0, Vec::len),
+            Self::Kind(_) | Self::Bool(_) | Self::Count(_) => 0,
+            Self::List(list) => list.iter().map(Vec::len).sum(),
+            Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
+            Self::Entry(entry) => {
+                let bytes = |row: &EntryRow| row.subkey.len() + row.value.as_ref().map_or(0, Vec::len);
+                entry.rows.iter().map(bytes).sum()
+            }
+        }
+    }
 }
 
 /// Why a query has no answer.

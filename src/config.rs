@@ -1,0 +1,156 @@
+//! How a node is set up: where its data is, which cluster it is in, and whom it talks to.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tidelock_engine::id::{KeyspaceName, PeerId};
+
+use crate::redis::config::RedisConfig;
+
+/// The settings of a node. In a TOML file the fields stand at the top level, those of the Redis port under
+/// `[redis]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The directory of the node's key and store; made if it is not there. Default `./tidelock-data`.
+    pub data: PathBuf,
+    /// A name for the status, for people. Default: none.
+    pub name: Option<String>,
+    /// The cluster. Nodes sync with nodes of the same cluster only. Default `local`.
+    pub cluster: String,
+    /// Where peers can connect, as multiaddresses. Default `/ip4/127.0.0.1/tcp/7400` and its QUIC twin; empty
+    /// for a node that only dials. Beyond loopback `allow` must name who may.
+    pub listen: Vec<String>,
+    /// Peers to stay connected with, as multiaddresses, with or without `/p2p/PEERID`. Default: none. They
+    /// tell of others, so one that is up is enough.
+    pub peers: Vec<String>,
+    /// The only peers that are admitted, as peer ids. Default: everybody who reaches a loopback address.
+    pub allow: Vec<String>,
+    /// The keyspaces that this node replicates; none stands for all that it hears of. Default: all. Others can
+    /// be neither read nor written here.
+    pub keyspaces: Vec<KeyspaceName>,
+    /// Whether to find peers of the local network by multicast DNS. Default: no, because it tells everybody
+    /// there that the node exists.
+    pub mdns: bool,
+    /// What may be cached of the store, in bytes. Default 256 MiB. Less makes reads of cold keys slower.
+    pub cache_bytes: usize,
+    /// The Redis port. It is served by `tidelock run`, not by the library.
+    pub redis: RedisConfig,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("./tidelock-data"),
+            name: None,
+            cluster: "local".to_owned(),
+            listen: vec!["/ip4/127.0.0.1/tcp/7400".to_owned(), "/ip4/127.0.0.1/udp/7400/quic-v1".to_owned()],
+            peers: Vec::new(),
+            allow: Vec::new(),
+            keyspaces: Vec::new(),
+            mdns: false,
+            cache_bytes: 256 << 20,
+            redis: RedisConfig::default(),
+        }
+    }
+}
+
+/// Which setting cannot work. Nothing was started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A file is not TOML, or names settings that do not exist.
+    #[error("config: {0}")]
+    Toml(#[from] toml::de::Error),
+    /// `cluster` is empty.
+    #[error("cluster: must not be empty")]
+    Cluster,
+    /// An entry of `allow` is not a peer id.
+    #[error("allow: {text}: {source}")]
+    Allow {
+        /// The entry.
+        text: String,
+        /// The cause.
+        source: tidelock_engine::id::ParsePeerIdError,
+    },
+    /// `cache_bytes` is too small.
+    #[error("cache_bytes: must be at least {CACHE_BYTES_MIN}")]
+    Cache,
+    /// A setting of the Redis port.
+    #[error(transparent)]
+    Redis(#[from] crate::redis::config::RedisConfigError),
+}
+
+/// The least that a store can work with.
+const CACHE_BYTES_MIN: usize = 1 << 20;
+
+impl NodeConfig {
+    /// Settings with their defaults, for a node whose data is in `data`.
+    pub fn at(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into(), ..Self::default() }
+    }
+
+    /// Reads a TOML file's text.
+    ///
+    /// # Errors
+    /// [`ConfigError::Toml`] names line and field.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first field that cannot work. Addresses are checked by the transport.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.cluster.is_empty() {
+            return Err(ConfigError::Cluster);
+        }
+        if self.cache_bytes < CACHE_BYTES_MIN {
+            return Err(ConfigError::Cache);
+        }
+        self.allowed()?;
+        Ok(self.redis.validate()?)
+    }
+
+    /// The peers that are admitted; `None` for everybody.
+    ///
+    /// # Errors
+    /// [`ConfigError::Allow`].
+    pub fn allowed(&self) -> Result<Option<BTreeSet<PeerId>>, ConfigError> {
+        let parse =
+            |text: &String| text.parse().map_err(|source| ConfigError::Allow { text: text.clone(), source });
+        let peers: BTreeSet<PeerId> = self.allow.iter().map(parse).collect::<Result<_, _>>()?;
+        Ok((!peers.is_empty()).then_some(peers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn config_reads_what_it_writes() {
+        let config = NodeConfig { peers: vec!["/ip4/127.0.0.1/tcp/7401".to_owned()], ..NodeConfig::at("d") };
+        let text = toml::to_string(&config).expect("a config is TOML");
+        assert_eq!(NodeConfig::from_toml(&text).expect("its own text"), config);
+    }
+
+    #[test]
+    fn unknown_setting_is_refused_by_name() {
+        let error = NodeConfig::from_toml("clutser = \"a\"").expect_err("a typing error");
+        assert!(error.to_string().contains("clutser"), "{error}");
+    }
+
+    #[test]
+    fn each_wrong_setting_is_named() {
+        let bad_allow = NodeConfig { allow: vec!["nobody".to_owned()], ..NodeConfig::default() };
+        assert!(bad_allow.validate().expect_err("no peer id").to_string().starts_with("allow: nobody"));
+        let no_cluster = NodeConfig { cluster: String::new(), ..NodeConfig::default() };
+        assert!(no_cluster.validate().expect_err("no name").to_string().starts_with("cluster"));
+        let no_cache = NodeConfig { cache_bytes: 10, ..NodeConfig::default() };
+        assert!(no_cache.validate().expect_err("too small").to_string().starts_with("cache_bytes"));
+    }
+}

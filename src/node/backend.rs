@@ -1,0 +1,87 @@
+//! The node as the Redis port sees it.
+
+use std::time::Duration;
+
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::request::{Request, RequestError, RequestReply};
+
+use crate::node::Node;
+use crate::redis::backend::{Backend, WatchStream};
+use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::watch::{Cursor, WatchEvent, WatchRange};
+use crate::watch_hub::Watch;
+
+impl Backend for Node {
+    type Watch = Watch;
+
+    fn read(
+        &self,
+        keyspace: &KeyspaceName,
+        queries: &[Query],
+        bytes_max: usize,
+    ) -> Result<Vec<Result<Answer, QueryError>>, RequestError> {
+        self.may_use(keyspace)?;
+        let snapshot = self.inner.reader.snapshot();
+        let mut bytes = 0;
+        let mut answers = Vec::with_capacity(queries.len());
+        for query in queries {
+            if bytes > bytes_max {
+                break;
+            }
+            let answer = self.query_at(&snapshot, keyspace, query);
+            bytes += answer.as_ref().map_or(0, Answer::bytes);
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
+        Self::submit(self, requests).await
+    }
+
+    async fn wait(&self, keyspace: &KeyspaceName, peers: usize, timeout: Option<Duration>) -> usize {
+        self.wait_for_peers(keyspace, peers, timeout).await
+    }
+
+    fn watch(
+        &self,
+        keyspace: &KeyspaceName,
+        range: WatchRange,
+        from: Option<Cursor>,
+    ) -> Result<Watch, String> {
+        self.may_use(keyspace).map_err(|error| error.to_string())?;
+        Ok(Self::watch(self, keyspace, range, from))
+    }
+
+    fn status(&self) -> Status {
+        Self::status(self)
+    }
+
+    fn peers(&self) -> Vec<PeerState> {
+        Self::peers(self)
+    }
+
+    fn keyspaces(&self) -> Vec<KeyspaceStatus> {
+        Self::keyspaces(self)
+    }
+
+    fn fingerprint(&self, keyspace: &KeyspaceName) -> String {
+        Self::fingerprint(self, keyspace)
+    }
+
+    fn connect(&self, address: &str) -> Result<(), String> {
+        Self::connect(self, address);
+        Ok(())
+    }
+
+    fn set_online(&self, online: bool) {
+        Self::set_online(self, online);
+    }
+}
+
+impl WatchStream for Watch {
+    async fn next(&mut self) -> Option<WatchEvent> {
+        Self::next(self).await
+    }
+}

@@ -1,0 +1,180 @@
+//! The one thread that changes things: it feeds the engine's turns and passes on what they leave.
+//!
+//! It takes what clients and peers have brought, makes one turn of it, and sleeps until there is more. While a
+//! commit is under way the next inputs gather, and that is the group commit. It does no reading for clients.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tidelock_engine::replica::{Input, Now, Report};
+use tidelock_engine::request::{RequestError, RequestId, RequestReply};
+use tidelock_engine::turn::{Driver, TurnOutcome};
+use tidelock_store::RedbStore;
+use tidelock_transport::Libp2pTransport;
+use tokio::sync::{oneshot, watch};
+
+use crate::node::mailbox::{Job, Mailbox};
+use crate::watch_hub::WatchHub;
+
+/// The jobs of one turn at most.
+const TURN_JOBS_MAX: usize = 1_024;
+
+/// The events of the network that one turn takes at most.
+const TURN_EVENTS_MAX: usize = 1_024;
+
+/// How often time passes for the engine.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How long a buffered commit stays off the disk at most.
+const BUFFERED_MAX: Duration = Duration::from_millis(50);
+
+/// The loop's state.
+pub(super) struct EventLoop {
+    pub(super) driver: Driver<RedbStore, Libp2pTransport>,
+    pub(super) network: Libp2pTransport,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) hub: WatchHub,
+    pub(super) report: Arc<Mutex<Arc<Report>>>,
+    pub(super) started: Instant,
+    pub(super) pending: Pending,
+}
+
+/// Who waits for which answers.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    next: u64,
+    confirms: BTreeMap<RequestId, watch::Sender<usize>>,
+}
+
+/// Requests that were handed over together, and are answered together.
+struct Burst {
+    ids: Vec<RequestId>,
+    sender: oneshot::Sender<Vec<RequestReply>>,
+}
+
+impl EventLoop {
+    /// Runs until the mailbox is closed and everything in it was done.
+    pub(super) fn run(mut self) {
+        let mut tick_at = Instant::now();
+        let mut sync_at: Option<Instant> = None;
+        loop {
+            let events = self.network.poll_events(TURN_EVENTS_MAX);
+            let jobs = self.mailbox.take(TURN_JOBS_MAX);
+            let now = Instant::now();
+            let is_tick = now >= tick_at;
+            let is_idle = events.is_empty() && jobs.is_empty() && !is_tick;
+            if is_idle && self.mailbox.is_done() {
+                break;
+            }
+            if !is_idle {
+                let mut inputs: Vec<Input> =
+                    events.into_iter().map(|(_, event)| Input::Network(event)).collect();
+                let bursts = self.take_jobs(jobs, &mut inputs);
+                if is_tick {
+                    inputs.push(Input::Tick);
+                    self.forget_confirms(&mut inputs);
+                    tick_at = now + TICK;
+                }
+                let outcome = self.driver.turn(self.moment(), inputs);
+                self.pass_on(outcome, bursts);
+                if is_tick {
+                    self.publish_report();
+                    self.hub.tick();
+                }
+            }
+            sync_at = if self.driver.is_durable() { None } else { sync_at.or(Some(now + BUFFERED_MAX)) };
+            if sync_at.is_some_and(|at| Instant::now() >= at) {
+                // A failure is in the replica's report, and every later write is refused with it.
+                let _ = self.driver.sync();
+                sync_at = None;
+            }
+            if is_idle {
+                let until = sync_at.map_or(tick_at, |at| at.min(tick_at));
+                thread::park_timeout(until.saturating_duration_since(Instant::now()));
+            }
+        }
+        let _ = self.driver.sync();
+        self.publish_report();
+    }
+
+    fn take_jobs(&mut self, jobs: Vec<Job>, inputs: &mut Vec<Input>) -> Vec<Burst> {
+        let mut bursts = Vec::new();
+        for job in jobs {
+            match job {
+                Job::Requests(requests, sender) => {
+                    let mut ids = Vec::with_capacity(requests.len());
+                    for request in requests {
+                        let id = self.pending.next_id();
+                        ids.push(id);
+                        inputs.push(Input::Request(id, request));
+                    }
+                    bursts.push(Burst { ids, sender });
+                }
+                Job::Confirm(keyspace, sender) => {
+                    let id = self.pending.next_id();
+                    self.pending.confirms.insert(id, sender);
+                    inputs.push(Input::Confirm(id, keyspace));
+                }
+                Job::Watch(request) => self.hub.add(request),
+                Job::Connect(target) => inputs.push(Input::Connect(target)),
+                Job::Listening(addresses) => inputs.push(Input::Listening(addresses)),
+            }
+        }
+        bursts
+    }
+
+    /// Watchers see a change before its writer is answered, so a writer finds it in its own watch.
+    fn pass_on(&mut self, outcome: TurnOutcome, bursts: Vec<Burst>) {
+        if let Some(position) = outcome.position {
+            self.hub.publish(&outcome.changes, position);
+        }
+        for (id, confirmed) in outcome.confirmations {
+            if let Some(sender) = self.pending.confirms.get(&id) {
+                sender.send_replace(confirmed);
+            }
+        }
+        let mut replies: BTreeMap<RequestId, RequestReply> = outcome.replies.into_iter().collect();
+        for Burst { ids, sender } in bursts {
+            let mine = ids.iter().map(|id| replies.remove(id).unwrap_or(Err(RequestError::Closed))).collect();
+            // A client that went away does not want its answer.
+            let _ = sender.send(mine);
+        }
+    }
+
+    fn forget_confirms(&mut self, inputs: &mut Vec<Input>) {
+        self.pending.confirms.retain(|id, sender| {
+            let is_wanted = !sender.is_closed();
+            if !is_wanted {
+                inputs.push(Input::Forget(*id));
+            }
+            is_wanted
+        });
+    }
+
+    fn publish_report(&self) {
+        let report = Arc::new(self.driver.replica().report());
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    fn moment(&self) -> Now {
+        Now {
+            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            mono_ms: millis(self.started.elapsed()),
+            // Without dice the choices among peers repeat, which is harmless.
+            entropy: getrandom::u64().unwrap_or(0),
+        }
+    }
+}
+
+impl Pending {
+    fn next_id(&mut self) -> RequestId {
+        self.next += 1;
+        RequestId(self.next)
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,118 @@
+//! What clients hand to the event loop, and how the loop is woken.
+//!
+//! The loop's thread sleeps parked; whoever has something for it puts it here and unparks it. The number of
+//! jobs that wait is bounded: beyond it clients wait their turn outside.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::ports::Target;
+use tidelock_engine::request::{Request, RequestReply};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::watch_hub::WatchRequest;
+
+/// The jobs that wait for the loop at most.
+const JOBS_MAX: usize = 4_096;
+
+/// One thing for the loop to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Execute requests in order, and answer them together.
+    Requests(Vec<Request>, oneshot::Sender<Vec<RequestReply>>),
+    /// Count the peers that have confirmed our writes, until nobody listens.
+    Confirm(KeyspaceName, watch::Sender<usize>),
+    /// Watch a range.
+    Watch(WatchRequest),
+    /// Keep connected with a peer.
+    Connect(Target),
+    /// Take in that the node listens on other addresses.
+    Listening(Vec<String>),
+}
+
+/// The jobs that wait.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    permits: Semaphore,
+    thread: OnceLock<Thread>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    is_closed: bool,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::default(), permits: Semaphore::new(JOBS_MAX), thread: OnceLock::new() }
+    }
+
+    /// Names the thread that is to be woken. Before that, wake-ups are remembered by the jobs themselves.
+    pub(super) fn serve_by(&self, thread: Thread) {
+        self.thread.set(thread).expect("one loop serves a mailbox");
+    }
+
+    /// Wakes the loop.
+    pub(super) fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Hands a job over, waiting while too many wait; gives it back when the loop has ended.
+    pub(super) async fn send(&self, job: Job) -> Result<(), Job> {
+        // The permit comes back when the loop takes the job.
+        match self.permits.acquire().await {
+            Ok(permit) => permit.forget(),
+            Err(_) => return Err(job),
+        }
+        self.put(job)
+    }
+
+    /// Hands a job over without waiting: the node's own, which are few.
+    pub(super) fn put(&self, job: Job) -> Result<(), Job> {
+        let mut state = self.lock();
+        if state.is_closed {
+            return Err(job);
+        }
+        state.jobs.push_back(job);
+        let is_first = state.jobs.len() == 1;
+        drop(state);
+        if is_first {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// Takes what waits, up to a number.
+    pub(super) fn take(&self, count_max: usize) -> Vec<Job> {
+        let mut state = self.lock();
+        let count = state.jobs.len().min(count_max);
+        let jobs: Vec<Job> = state.jobs.drain(..count).collect();
+        drop(state);
+        let waited = jobs.iter().filter(|job| matches!(job, Job::Requests(..))).count();
+        self.permits.add_permits(waited);
+        jobs
+    }
+
+    /// Refuses new jobs. The loop ends once it has done what waits.
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.permits.close();
+        self.wake();
+    }
+
+    /// Whether the loop may end: no new jobs come, and none wait.
+    pub(super) fn is_done(&self) -> bool {
+        let state = self.lock();
+        state.is_closed && state.jobs.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

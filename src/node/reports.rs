@@ -1,0 +1,176 @@
+//! What a node says about itself, gathered from replica, store and network.
+
+use std::sync::{Arc, PoisonError};
+
+use tidelock_engine::id::{KeyspaceName, PeerId};
+use tidelock_engine::replica::{Replicate, Report};
+use tidelock_engine::request::RequestError;
+use tidelock_transport::{TargetState, TargetStatus};
+
+use crate::node::Node;
+use crate::status::{KeyspaceStatus, PeerState, Stats, Status};
+
+impl Node {
+    /// The node as a whole, at most a tenth of a second old.
+    pub fn status(&self) -> Status {
+        let report = self.report();
+        let stats = self.stats();
+        Status {
+            name: self.inner.config.name.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            peer: self.peer(),
+            replica: self.replica(),
+            cluster: self.inner.config.cluster.clone(),
+            listen: self.listen_addresses(),
+            is_online: self.is_online(),
+            uptime: self.inner.started.elapsed(),
+            peers_connected: report.links.len(),
+            keyspaces: self.inner.reader.keyspaces().len(),
+            keys: stats.keys,
+            frames: stats.frames,
+            bytes_on_disk: stats.bytes_on_disk,
+            counters: report.counters.iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            warnings: self.warnings(&report),
+        }
+    }
+
+    /// The figures of the store.
+    pub fn stats(&self) -> Stats {
+        let reader = &self.inner.reader;
+        let summaries = reader.keyspaces().into_iter().filter_map(|(id, _)| reader.summary(id));
+        let keys = summaries.map(|summary| summary.keys).sum();
+        let store = reader.stats().unwrap_or_default();
+        Stats { keys, frames: store.log_frames, bytes_on_disk: store.log_bytes + store.rows_bytes }
+    }
+
+    /// The peers that are connected, then those that are wanted.
+    pub fn peers(&self) -> Vec<PeerState> {
+        let report = self.report();
+        let connected = self.inner.network.peers();
+        let is_connected = |peer: Option<PeerId>| connected.iter().any(|it| Some(it.peer) == peer);
+        let wanted: Vec<PeerState> = self
+            .inner
+            .network
+            .targets()
+            .into_iter()
+            .filter(|target| !is_connected(target.peer))
+            .map(wanted)
+            .collect();
+        let state = |peer: &tidelock_transport::PeerStatus| {
+            let link = report.links.iter().find(|link| link.peer == peer.peer);
+            PeerState {
+                peer: Some(peer.peer),
+                address: peer.address.clone(),
+                state: "connected".to_owned(),
+                round_trip: peer.rtt,
+                connected_for: Some(peer.connected_for),
+                queued_bytes: peer.queued_bytes_out as u64,
+                is_slow: link.is_some_and(|link| link.is_congested),
+                keyspaces: link.map_or(0, |link| link.shared),
+                keyspaces_in_sync: link.map_or(0, |link| link.in_sync),
+            }
+        };
+        connected.iter().map(state).chain(wanted).collect()
+    }
+
+    /// The keyspaces that the node holds, by name.
+    pub fn keyspaces(&self) -> Vec<KeyspaceStatus> {
+        let report = self.report();
+        let reader = &self.inner.reader;
+        let status = |(id, name): (_, KeyspaceName)| {
+            let summary = reader.summary(id).unwrap_or_default();
+            let reported = report.keyspaces.iter().find(|keyspace| keyspace.id == id);
+            KeyspaceStatus {
+                fingerprint: self.fingerprint(&name),
+                name,
+                mode: "eventual",
+                keys: summary.keys,
+                authors: summary.authors,
+                peers: reported.map_or(0, |keyspace| keyspace.links),
+                is_diverged: reported.is_some_and(|keyspace| keyspace.is_diverged),
+            }
+        };
+        let mut keyspaces: Vec<KeyspaceStatus> = reader.keyspaces().into_iter().map(status).collect();
+        keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
+        keyspaces
+    }
+
+    /// A text that is equal on two peers exactly when their heads and rows of a keyspace are.
+    pub fn fingerprint(&self, keyspace: &KeyspaceName) -> String {
+        let summary = self.inner.reader.summary(self.id_of(keyspace)).unwrap_or_default();
+        format!("{:032x}-{:032x}", summary.heads_hash, summary.fingerprint.to_bits())
+    }
+
+    /// Whether a keyspace may be read and written here.
+    pub(super) fn may_use(&self, keyspace: &KeyspaceName) -> Result<(), RequestError> {
+        match &self.inner.replicate {
+            Replicate::Only(names) if !names.contains(keyspace) => {
+                Err(RequestError::NotReplicated(keyspace.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn report(&self) -> Arc<Report> {
+        Arc::clone(&self.inner.report.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn warnings(&self, report: &Report) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(reason) = &report.failed {
+            warnings.push(format!("writes are refused: {reason}"));
+        }
+        if !self.is_online() {
+            warnings.push("the node is offline".to_owned());
+        }
+        for keyspace in &report.keyspaces {
+            if keyspace.is_diverged {
+                let name = &keyspace.name;
+                warnings.push(format!("keyspace {name}: a peer with equal heads has other rows"));
+            }
+            if keyspace.links == 0 && !report.links.is_empty() {
+                warnings.push(format!("keyspace {}: no connected peer replicates it", keyspace.name));
+            }
+        }
+        for proof in &report.evidence {
+            warnings
+                .push(format!("author {} has two histories, from {} on", proof.dot.replica, proof.dot.seq));
+        }
+        for link in report.links.iter().filter(|link| link.is_congested) {
+            warnings.push(format!("peer {} is slow", link.peer));
+        }
+        for refusal in self.inner.network.refusals() {
+            warnings.push(format!("peer {} was refused: {}", refusal.peer, refusal.reason));
+        }
+        let ahead = report.counters.get("stamps_ahead");
+        if ahead > 0 {
+            warnings.push(format!("{ahead} frames came from clocks more than a second ahead"));
+        }
+        warnings
+    }
+}
+
+fn wanted(target: TargetStatus) -> PeerState {
+    let state = match target.state {
+        TargetState::Connected => "connected",
+        TargetState::Dialing => "connecting",
+        TargetState::Waiting(_) => "waiting",
+        TargetState::Offline => "offline",
+        _ => "unusable",
+    };
+    let state = match target.last_error {
+        Some(error) => format!("{state}: {error}"),
+        None => state.to_owned(),
+    };
+    PeerState {
+        peer: target.peer,
+        address: target.target.addresses.join(" "),
+        state,
+        round_trip: None,
+        connected_for: None,
+        queued_bytes: 0,
+        is_slow: false,
+        keyspaces: 0,
+        keyspaces_in_sync: 0,
+    }
+}

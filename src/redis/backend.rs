@@ -1,0 +1,84 @@
+//! What the Redis port needs from a node. The node implements it, and a double over a store in memory for
+//! the tests, so that commands run against the real semantics of reads and writes.
+
+use std::time::Duration;
+
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::request::{Request, RequestError, RequestReply};
+
+use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::watch::{Cursor, WatchEvent, WatchRange};
+
+/// A node, as its clients use it. Cloned per connection, so a clone must be cheap.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// What [`Backend::watch`] gives.
+    type Watch: WatchStream;
+
+    /// Answers queries from one snapshot, beside the event loop. It stops early once the answers together hold
+    /// more than `bytes_max` bytes, so fewer answers than queries may come back, but one at least. No queries
+    /// is a way to ask whether the keyspace may be used at all.
+    ///
+    /// # Errors
+    /// [`RequestError::NotReplicated`] or [`RequestError::TooManyKeyspaces`], if a write would be refused for it.
+    fn read(
+        &self,
+        keyspace: &KeyspaceName,
+        queries: &[Query],
+        bytes_max: usize,
+    ) -> Result<Vec<Result<Answer, QueryError>>, RequestError>;
+
+    /// Executes requests in their order, in one turn if possible, and replies to each after its durability.
+    /// A read sees the writes before it. There is one reply per request, and in it one per action. A snapshot
+    /// that is taken after the reply shows the writes.
+    fn submit(&self, requests: Vec<Request>) -> impl Future<Output = Vec<RequestReply>> + Send;
+
+    /// Waits until at least `peers` peers have on disk all that this node wrote in the keyspace up to now, or
+    /// the timeout is over; answers how many have. `None` waits for as long as it takes.
+    fn wait(
+        &self,
+        keyspace: &KeyspaceName,
+        peers: usize,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = usize> + Send;
+
+    /// Begins to watch keys, from a cursor on or from now on.
+    ///
+    /// # Errors
+    /// A sentence that says why not, such as too many watchers.
+    fn watch(
+        &self,
+        keyspace: &KeyspaceName,
+        range: WatchRange,
+        from: Option<Cursor>,
+    ) -> Result<Self::Watch, String>;
+
+    /// The node as a whole.
+    fn status(&self) -> Status;
+
+    /// The peers that are connected, or wanted.
+    fn peers(&self) -> Vec<PeerState>;
+
+    /// The keyspaces that the node holds.
+    fn keyspaces(&self) -> Vec<KeyspaceStatus>;
+
+    /// A text that is equal on two peers exactly when their vectors and rows are. A keyspace that was never
+    /// written has one too.
+    fn fingerprint(&self, keyspace: &KeyspaceName) -> String;
+
+    /// Begins to connect to a peer, now and again after every loss.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with the address.
+    fn connect(&self, address: &str) -> Result<(), String>;
+
+    /// Hangs up on all peers and refuses them, or goes back to them.
+    fn set_online(&self, online: bool);
+}
+
+/// Changes as they happen.
+pub trait WatchStream: Send {
+    /// The next event, or `None` when the node shuts down. It must be cancel safe: an event is lost to the
+    /// caller only if it was returned.
+    fn next(&mut self) -> impl Future<Output = Option<WatchEvent>> + Send;
+}

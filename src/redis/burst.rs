@@ -1,0 +1,225 @@
+//! What a client sent in one go, on its way to the node and back.
+//!
+//! Reads alone are answered beside the event loop. With a write among them, all commands go through one turn in
+//! their order, so that reads see the writes before them and one commit serves all. Replies keep the order of
+//! the commands.
+
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Request, RequestError};
+
+use super::backend::Backend;
+use super::call::{Call, Given, Shape};
+use super::errors;
+use super::keys::too_long;
+use super::output::Output;
+use super::reply::{Protocol, Reply};
+use super::state::SessionState;
+use super::transaction::{Part, Transaction};
+
+/// The actions of one burst. More are executed, but not in one turn.
+const ACTIONS_MAX: usize = 16_384;
+
+/// The reads of a burst with writes. Their answers are all made before the first is sent, unlike those of a
+/// burst of reads alone.
+const READS_BESIDE_WRITES_MAX: usize = 128;
+
+/// What becomes one reply.
+#[derive(Debug)]
+enum Entry {
+    Ready(Reply),
+    Call { request: usize, shape: Shape, actions: usize },
+    Batch { request: usize, actions: usize, parts: Vec<Part> },
+}
+
+/// Commands that were understood and not yet executed.
+#[derive(Debug, Default)]
+pub(super) struct Burst {
+    requests: Vec<Request>,
+    entries: Vec<Entry>,
+    actions: usize,
+    reads: usize,
+    has_write: bool,
+    has_long_read: bool,
+}
+
+impl Burst {
+    /// Adds an answer that is known already.
+    pub(super) fn ready(&mut self, reply: Reply) {
+        self.entries.push(Entry::Ready(reply));
+    }
+
+    /// Whether what is here must be executed before the call is added: reads of unknown length do not go
+    /// together with writes, and all is bounded.
+    pub(super) fn must_flush_before(&self, call: &Call) -> bool {
+        let is_long = call.shape.is_long();
+        let meets_long_read = if call.is_write() { self.has_long_read } else { is_long && self.has_write };
+        let has_write = self.has_write || call.is_write();
+        let reads = self.reads + if call.is_write() { 0 } else { call.len() };
+        meets_long_read
+            || (has_write && reads > READS_BESIDE_WRITES_MAX)
+            || (self.actions > 0 && self.actions + call.len() > ACTIONS_MAX)
+    }
+
+    /// Adds a command. Consecutive ones on the same keyspace go into one request.
+    pub(super) fn call(&mut self, state: &SessionState, call: Call) {
+        let (shape, actions) = (call.shape, call.len());
+        self.actions += actions;
+        if call.is_write() {
+            self.has_write = true;
+        } else {
+            self.reads += actions;
+            self.has_long_read |= shape.is_long();
+        }
+        let atomicity = if call.is_whole() { Atomicity::AllOrNothing } else { Atomicity::Each };
+        let may_join = self.requests.last().is_some_and(|last| {
+            atomicity == Atomicity::Each
+                && last.atomicity == Atomicity::Each
+                && last.durability == state.durability
+                && last.keyspace == state.keyspace
+        });
+        if !may_join {
+            self.request(state, atomicity);
+        }
+        let request = self.requests.len() - 1;
+        self.requests[request].actions.extend(call.into_actions());
+        self.entries.push(Entry::Call { request, shape, actions });
+    }
+
+    /// Adds all that a transaction queued.
+    pub(super) fn batch(&mut self, state: &SessionState, transaction: Transaction) {
+        let (actions, parts) = transaction.into_parts();
+        self.actions += actions.len();
+        self.has_write |= actions.iter().any(|action| matches!(action, Action::Write(_)));
+        self.request(state, Atomicity::Together);
+        let request = self.requests.len() - 1;
+        self.entries.push(Entry::Batch { request, actions: actions.len(), parts });
+        self.requests[request].actions = actions;
+    }
+
+    fn request(&mut self, state: &SessionState, atomicity: Atomicity) {
+        let (keyspace, durability) = (state.keyspace.clone(), state.durability);
+        self.requests.push(Request { keyspace, actions: Vec::new(), atomicity, durability });
+    }
+
+    /// Executes what is here and writes the replies.
+    pub(super) async fn flush<B: Backend>(&mut self, backend: &B, protocol: Protocol, out: &mut Output<'_>) {
+        let requests = std::mem::take(&mut self.requests);
+        let mut answers = if self.has_write {
+            Answers::committed(backend.submit(requests).await)
+        } else {
+            Answers::Read {
+                backend,
+                bytes_max: out.bytes_max(),
+                runs: requests.into_iter().map(ReadRun::new).collect(),
+            }
+        };
+        (self.actions, self.reads, self.has_write, self.has_long_read) = (0, 0, false, false);
+        let mut given = Vec::new();
+        for entry in self.entries.drain(..) {
+            out.push(&answers.reply(entry, &mut given), protocol);
+            out.relieve().await;
+        }
+    }
+}
+
+/// Where the replies of a burst come from.
+enum Answers<'a, B> {
+    /// From the replies of the event loop.
+    Committed(Vec<Result<std::vec::IntoIter<Given>, RequestError>>),
+    /// From snapshots, as far as the client reads.
+    Read { backend: &'a B, bytes_max: usize, runs: Vec<ReadRun> },
+}
+
+impl<B: Backend> Answers<'_, B> {
+    fn committed(replies: Vec<Result<Vec<Given>, RequestError>>) -> Self {
+        Self::Committed(replies.into_iter().map(|reply| reply.map(Vec::into_iter)).collect())
+    }
+
+    fn reply(&mut self, entry: Entry, given: &mut Vec<Given>) -> Reply {
+        match entry {
+            Entry::Ready(reply) => reply,
+            Entry::Call { request, shape, actions } => {
+                self.take(request, actions, given).map_or_else(|error| error, |()| shape.reply(given))
+            }
+            Entry::Batch { request, actions, parts } => {
+                let mut all = Vec::with_capacity(actions);
+                if let Err(error) = self.take(request, actions, &mut all) {
+                    return error;
+                }
+                let mut all = all.into_iter();
+                let replies = parts.into_iter().map(|part| match part {
+                    Part::Ready(reply) => reply,
+                    Part::Call { shape, actions } => {
+                        given.extend(all.by_ref().take(actions));
+                        shape.reply(given)
+                    }
+                });
+                Reply::Array(replies.collect())
+            }
+        }
+    }
+
+    /// Moves what the next actions of a request gave to `given`.
+    fn take(&mut self, request: usize, actions: usize, given: &mut Vec<Given>) -> Result<(), Reply> {
+        match self {
+            Self::Committed(replies) => {
+                let reply = replies.get_mut(request).expect("there is one reply per request");
+                let reply = reply.as_mut().map_err(|error| errors::request(error))?;
+                given.extend(reply.take(actions));
+                assert_eq!(given.len(), actions, "there is one reply per action");
+                Ok(())
+            }
+            Self::Read { backend, bytes_max, runs } => {
+                runs[request].take(*backend, *bytes_max, actions, given)
+            }
+        }
+    }
+}
+
+/// The reads of one request, of which some are answered.
+#[derive(Debug)]
+struct ReadRun {
+    keyspace: KeyspaceName,
+    queries: Vec<Query>,
+    next: usize,
+    answers: std::vec::IntoIter<Result<Answer, QueryError>>,
+}
+
+impl ReadRun {
+    fn new(request: Request) -> Self {
+        let queries = request.actions.into_iter().map(|action| match action {
+            Action::Query(query) => query,
+            Action::Write(_) => unreachable!("a burst with a write goes through the event loop"),
+        });
+        Self {
+            keyspace: request.keyspace,
+            queries: queries.collect(),
+            next: 0,
+            answers: Vec::new().into_iter(),
+        }
+    }
+
+    /// All actions of a command are answered from one snapshot, those of a burst while they fit into the bound.
+    fn take<B: Backend>(
+        &mut self,
+        backend: &B,
+        bytes_max: usize,
+        actions: usize,
+        given: &mut Vec<Given>,
+    ) -> Result<(), Reply> {
+        let next = self.next;
+        self.next += actions;
+        if self.answers.len() < actions {
+            let answers = backend.read(&self.keyspace, &self.queries[next..], bytes_max);
+            self.answers = answers.map_err(|error| errors::request(&error))?.into_iter();
+        }
+        if self.answers.len() < actions {
+            self.answers = Vec::new().into_iter();
+            return Err(too_long(bytes_max));
+        }
+        let answers = self.answers.by_ref().take(actions);
+        given.extend(answers.map(|answer| answer.map(ActionReply::Answer).map_err(ActionError::Query)));
+        Ok(())
+    }
+}

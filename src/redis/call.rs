@@ -1,0 +1,233 @@
+//! A data command on its way: the actions it asks for, and the shape of its answer.
+
+use tidelock_engine::bounds::{FRAME_OPS_MAX, check_key, check_subkey};
+use tidelock_engine::crdt::VisibleKind;
+use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::request::{Action, ActionError, ActionReply};
+use tidelock_engine::write::{Outcome, Write};
+
+use super::entry;
+use super::errors;
+use super::reply::Reply;
+
+/// What one action gave.
+pub(super) type Given = Result<ActionReply, ActionError>;
+
+/// A data command, understood but not yet executed.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The first action; most commands have no other.
+    pub(super) first: Action,
+    /// The others.
+    pub(super) more: Vec<Action>,
+    /// How the answer is made.
+    pub(super) shape: Shape,
+}
+
+/// How the answer of a command is made of what its actions gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A value or nothing.
+    Value,
+    /// A list of values, with nothing where a key holds another kind.
+    Values,
+    /// `OK`.
+    Done,
+    /// The sum of all counts.
+    Count,
+    /// The number of keys that exist.
+    Existing,
+    /// The number after an increment.
+    Number,
+    /// The type of a key, as Redis names it.
+    Type,
+    /// A set.
+    Members,
+    /// 1 or 0.
+    IsMember,
+    /// A map.
+    Pairs,
+    /// All rows of a key.
+    Entry,
+    /// The rows that lost.
+    Conflicts,
+}
+
+impl Call {
+    pub(super) fn query(query: Query, shape: Shape) -> Self {
+        Self { first: Action::Query(query), more: Vec::new(), shape }
+    }
+
+    pub(super) fn write(write: Write, shape: Shape) -> Self {
+        Self { first: Action::Write(write), more: Vec::new(), shape }
+    }
+
+    /// A command that does the same with each of several things, of which there is one at least.
+    pub(super) fn each(actions: impl Iterator<Item = Action>, shape: Shape) -> Self {
+        let mut actions = actions;
+        let first = actions.next().expect("the command table asks for one argument at least");
+        Self { first, more: actions.collect(), shape }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        1 + self.more.len()
+    }
+
+    pub(super) fn is_write(&self) -> bool {
+        matches!(self.first, Action::Write(_))
+    }
+
+    /// Whether the actions must be done all or none: only MSET writes more than one thing under one promise.
+    pub(super) fn is_whole(&self) -> bool {
+        self.shape == Shape::Done && !self.more.is_empty()
+    }
+
+    pub(super) fn into_actions(self) -> impl Iterator<Item = Action> {
+        std::iter::once(self.first).chain(self.more)
+    }
+}
+
+impl Shape {
+    /// Whether an answer has no bound but the size of a key.
+    pub(super) const fn is_long(self) -> bool {
+        matches!(self, Self::Members | Self::Pairs | Self::Values | Self::Entry | Self::Conflicts)
+    }
+
+    /// Makes the answer of what the actions gave, and leaves `given` empty.
+    pub(super) fn reply(self, given: &mut Vec<Given>) -> Reply {
+        match self {
+            Self::Values => Reply::Array(given.drain(..).map(value_or_null).collect()),
+            Self::Count => sum(given, |reply| match reply {
+                ActionReply::Outcome(Outcome::Changed(count)) | ActionReply::Answer(Answer::Count(count)) => {
+                    count
+                }
+                _ => 0,
+            }),
+            Self::Existing => sum(given, |reply| match reply {
+                ActionReply::Answer(Answer::Kind(Some(_))) => 1,
+                _ => 0,
+            }),
+            Self::Done => {
+                given.drain(..).find_map(Result::err).map_or(Reply::OK, |error| errors::action(&error))
+            }
+            _ => match given.drain(..).next().expect("every command has an action") {
+                Ok(reply) => self.single(reply),
+                Err(error) => errors::action(&error),
+            },
+        }
+    }
+
+    fn single(self, reply: ActionReply) -> Reply {
+        match reply {
+            ActionReply::Outcome(Outcome::Done) => Reply::OK,
+            ActionReply::Outcome(Outcome::Changed(count)) | ActionReply::Answer(Answer::Count(count)) => {
+                Reply::count(count)
+            }
+            ActionReply::Outcome(Outcome::Number(number)) => Reply::Integer(number),
+            ActionReply::Answer(Answer::Value(value)) => Reply::optional(value),
+            ActionReply::Answer(Answer::Kind(kind)) => Reply::Simple(type_name(kind).into()),
+            ActionReply::Answer(Answer::Bool(is)) => Reply::Integer(i64::from(is)),
+            ActionReply::Answer(Answer::List(list)) => {
+                Reply::Set(list.into_iter().map(Reply::Bulk).collect())
+            }
+            ActionReply::Answer(Answer::Pairs(pairs)) => Reply::Map(
+                pairs.into_iter().map(|(field, value)| (Reply::Bulk(field), Reply::Bulk(value))).collect(),
+            ),
+            ActionReply::Answer(Answer::Entry(entry)) if self == Self::Conflicts => entry::conflicts(&entry),
+            ActionReply::Answer(Answer::Entry(entry)) => entry::entry(entry),
+        }
+    }
+}
+
+/// The type of a key as Redis names it. A counter is a string that INCR made.
+pub(super) const fn type_name(kind: Option<VisibleKind>) -> &'static str {
+    match kind {
+        Some(VisibleKind::Register | VisibleKind::Counter) => "string",
+        Some(VisibleKind::Set) => "set",
+        Some(VisibleKind::Map) => "hash",
+        None => "none",
+    }
+}
+
+fn value_or_null(given: Given) -> Reply {
+    match given {
+        Ok(ActionReply::Answer(Answer::Value(value))) => Reply::optional(value),
+        Ok(_) | Err(ActionError::Query(QueryError::WrongKind { .. })) => Reply::Null,
+        Err(error) => errors::action(&error),
+    }
+}
+
+fn sum(given: &mut Vec<Given>, count: impl Fn(ActionReply) -> u64) -> Reply {
+    let counts: Result<u64, ActionError> = given.drain(..).map(|given| given.map(&count)).sum();
+    counts.map_or_else(|error| errors::action(&error), Reply::count)
+}
+
+/// The arguments of a command behind its name. The command table has checked their number.
+#[derive(Debug)]
+pub(super) struct Arguments {
+    rest: std::vec::IntoIter<Vec<u8>>,
+}
+
+impl Arguments {
+    pub(super) fn behind_name(arguments: Vec<Vec<u8>>) -> Self {
+        let mut rest = arguments.into_iter();
+        rest.next();
+        Self { rest }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(super) fn as_slice(&self) -> &[Vec<u8>] {
+        self.rest.as_slice()
+    }
+
+    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+        self.rest.next()
+    }
+
+    /// The next argument, of which the command table said that it is there.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.rest.next().expect("the command table has checked the number of arguments")
+    }
+
+    /// The next argument, if it is short enough for a key. Checking here lets MULTI refuse it in time.
+    pub(super) fn key(&mut self) -> Result<Vec<u8>, Reply> {
+        let key = self.take();
+        check_key(&key).map_err(|error| errors::bound(&error))?;
+        Ok(key)
+    }
+
+    /// The next argument, if it is short enough for an element or field.
+    pub(super) fn subkey(&mut self) -> Result<Vec<u8>, Reply> {
+        let subkey = self.take();
+        check_subkey(&subkey).map_err(|error| errors::bound(&error))?;
+        Ok(subkey)
+    }
+
+    /// All that are left, as keys.
+    pub(super) fn keys(self) -> Result<Vec<Vec<u8>>, Reply> {
+        self.rest
+            .as_slice()
+            .iter()
+            .try_for_each(|key| check_key(key))
+            .map_err(|error| errors::bound(&error))?;
+        Ok(self.rest.collect())
+    }
+
+    /// All that are left, as elements or fields.
+    pub(super) fn subkeys(self) -> Result<Vec<Vec<u8>>, Reply> {
+        let mut list = self.rest.as_slice().iter();
+        list.try_for_each(|subkey| check_subkey(subkey)).map_err(|error| errors::bound(&error))?;
+        Ok(self.rest.collect())
+    }
+
+    /// Refuses more writes at once than one frame holds.
+    pub(super) fn check_batch(writes: usize, bytes: usize) -> Result<(), Reply> {
+        if writes <= FRAME_OPS_MAX {
+            return Ok(());
+        }
+        Err(errors::bound(&tidelock_engine::bounds::BoundError::Batch { bytes, ops: writes }))
+    }
+}

@@ -1,0 +1,229 @@
+//! The connection of one client: reads what the socket has, lets the session execute it, writes the replies.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+
+use super::backend::{Backend, WatchStream};
+use super::budget::Charge;
+use super::decoder::{Command, Decoder};
+use super::output::{Failure, Output, RELIEVE_BYTES};
+use super::reply::Reply;
+use super::session::{Flow, Session};
+use super::state::Shared;
+use super::tide;
+use crate::watch::WatchEvent;
+
+/// What one read takes from a socket at most, in bytes. It bounds the commands of one burst.
+const READ_BYTES_MAX: usize = 64 << 10;
+
+/// How long a client that is closed may take to read its last replies.
+const LAST_REPLIES: Duration = Duration::from_secs(2);
+
+/// A client that waits for longer is looked after now and then: it may be gone.
+const LONG_WAIT: Duration = Duration::from_mins(1);
+
+/// How often it is looked after.
+const LOOKED_AFTER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    // Read buffers are needed only between a read and its decoding, where nothing is awaited.
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES_MAX]);
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Its last replies are still to be written.
+    Close,
+    /// At once.
+    Drop,
+}
+
+/// Serves a client until it leaves, does what it must not, or the server stops.
+pub(super) async fn serve<B: Backend>(
+    stream: TcpStream,
+    session: Session<B>,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<()>,
+) {
+    let id = session.state.id;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(client = id, %error, "the client was gone before it was served");
+        return;
+    }
+    let mut out = Output::new(&stream, &shared);
+    let mut client = Client {
+        stream: &stream,
+        session,
+        stop,
+        decoder: Decoder::new(&shared.config),
+        commands: VecDeque::new(),
+        refusal: None,
+        input: Charge::new(&shared.input),
+        watch: None,
+    };
+    let end = client.serve(&shared, &mut out).await;
+    match out.failure() {
+        Some(failure @ (Failure::TooSlow | Failure::AllTooSlow)) => {
+            shared.clients_closed_slow.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(client = id, ?failure, "closed a client that does not read its replies");
+        }
+        Some(Failure::Gone) => {}
+        None if end == End::Close => out.finish(LAST_REPLIES).await,
+        None => tracing::warn!(client = id, "closed a connection that spoke HTTP"),
+    }
+}
+
+struct Client<'a, B: Backend> {
+    stream: &'a TcpStream,
+    session: Session<B>,
+    stop: watch::Receiver<()>,
+    decoder: Decoder,
+    commands: VecDeque<Command>,
+    /// What is answered behind the commands, before the connection is closed.
+    refusal: Option<Reply>,
+    input: Charge,
+    watch: Option<B::Watch>,
+}
+
+impl<B: Backend> Client<'_, B> {
+    async fn serve(&mut self, shared: &Shared, out: &mut Output<'_>) -> End {
+        loop {
+            let is_open = match self.read() {
+                Ok(count) => count > 0,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+                Err(_) => return End::Close,
+            };
+            self.charge(shared);
+            shared.commands.fetch_add(self.commands.len() as u64, Ordering::Relaxed);
+            if let Some(end) = self.execute(out).await {
+                return end;
+            }
+            self.charge(shared);
+            if let Some(refusal) = self.refusal.take() {
+                out.push(&refusal, self.session.state.protocol);
+                return End::Close;
+            }
+            out.write();
+            if out.failure().is_some() || !is_open || !self.rest(out).await {
+                return End::Close;
+            }
+        }
+    }
+
+    /// Takes what the socket has, and decodes it.
+    fn read(&mut self) -> io::Result<usize> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let count = self.stream.try_read(buffer)?;
+            let mut input = &buffer[..count];
+            loop {
+                match self.decoder.decode(&mut input) {
+                    Ok(Some(command)) => self.commands.push_back(command),
+                    Ok(None) => return Ok(count),
+                    Err(error) => {
+                        self.refusal = Some(Reply::error(format!("ERR {error}")));
+                        return Ok(count);
+                    }
+                }
+            }
+        })
+    }
+
+    /// Counts what the client holds. Beyond the bound of all clients, its commands are forgotten.
+    fn charge(&mut self, shared: &Shared) {
+        let decoded: usize = self.commands.iter().map(|command| command.bytes).sum();
+        let held = decoded + self.decoder.held_bytes() + self.session.held_bytes();
+        if !self.input.set(held) {
+            self.commands.clear();
+            let bytes_max = shared.config.input_bytes_max;
+            let text = format!("ERR all clients together hold more than {bytes_max} bytes of commands");
+            self.refusal = Some(Reply::error(text));
+        }
+    }
+
+    /// Executes the decoded commands.
+    async fn execute(&mut self, out: &mut Output<'_>) -> Option<End> {
+        while let Some(command) = self.commands.pop_front() {
+            match self.session.run(command, out).await {
+                Flow::Continue => {}
+                Flow::Close => {
+                    self.session.flush(out).await;
+                    return Some(End::Close);
+                }
+                Flow::Drop => return Some(End::Drop),
+                Flow::Watch(watch) => self.watch = Some(watch),
+                Flow::Unwatch => self.watch = None,
+                Flow::Wait { peers, timeout } => {
+                    out.write();
+                    match self.wait(peers, timeout).await {
+                        Some(count) => out.push(&Reply::count(count), self.session.state.protocol),
+                        None => return Some(End::Close),
+                    }
+                }
+            }
+            if out.failure().is_some() {
+                return Some(End::Close);
+            }
+        }
+        self.session.flush(out).await;
+        None
+    }
+
+    /// Waits for peers; `None` when the client is gone or the server stops.
+    async fn wait(&mut self, peers: usize, duration: Option<Duration>) -> Option<usize> {
+        let keyspace = self.session.state.keyspace.clone();
+        let waited = self.session.backend.wait(&keyspace, peers, duration);
+        tokio::select! {
+            count = waited => Some(count),
+            () = hung_up(self.stream), if duration.is_none_or(|duration| duration > LONG_WAIT) => None,
+            _ = self.stop.changed() => None,
+        }
+    }
+
+    /// Waits until there is something to do; answers whether there is. A watcher that does not read is not
+    /// pushed more, so that the node can tell it that it lags.
+    async fn rest(&mut self, out: &mut Output<'_>) -> bool {
+        let has_room = out.len() < RELIEVE_BYTES;
+        tokio::select! {
+            readable = self.stream.readable() => readable.is_ok(),
+            writable = self.stream.writable(), if out.len() > 0 => writable.is_ok(),
+            event = next_event(&mut self.watch), if has_room => {
+                if let Some(event) = &event {
+                    out.push(&tide::event(event), self.session.state.protocol);
+                }
+                event.is_some()
+            }
+            _ = self.stop.changed() => false,
+        }
+    }
+}
+
+async fn next_event<W: WatchStream>(watch: &mut Option<W>) -> Option<WatchEvent> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends when the client has closed its side. A client that waits for long has no reason to.
+async fn hung_up(stream: &TcpStream) {
+    let mut ticks = interval(LOOKED_AFTER);
+    loop {
+        ticks.tick().await;
+        // Unread bytes make the socket readable at once, so its readiness is looked at and not waited for.
+        if let Ok(Ok(ready)) = timeout(Duration::ZERO, stream.ready(Interest::READABLE)).await
+            && ready.is_read_closed()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The commands about the connection itself: PING, ECHO, HELLO, SELECT, CLIENT and TIDE.DURABILITY.
+
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::ports::Durability;
+
+use super::call::Arguments;
+use super::errors;
+use super::reply::{Protocol, Reply};
+use super::state::{KEYSPACE_DEFAULT, SessionState};
+
+const NO_PASSWORD: Reply = errors::constant(
+    "ERR AUTH <password> called without any password configured for the default user. \
+     Are you sure your configuration is correct?",
+);
+
+const BAD_NAME: Reply =
+    errors::constant("ERR Client names cannot contain spaces, newlines or special characters.");
+
+pub(super) fn ping(_: &mut SessionState, mut arguments: Arguments) -> Reply {
+    match arguments.len() {
+        0 => Reply::Simple("PONG".into()),
+        1 => Reply::Bulk(arguments.take()),
+        _ => errors::arity("ping"),
+    }
+}
+
+pub(super) fn echo(_: &mut SessionState, mut arguments: Arguments) -> Reply {
+    Reply::Bulk(arguments.take())
+}
+
+pub(super) fn client(state: &mut SessionState, mut arguments: Arguments) -> Reply {
+    let subcommand = arguments.take();
+    let name = errors::text(&subcommand, 16).to_ascii_lowercase();
+    let wanted = match name.as_str() {
+        "id" | "getname" => 0,
+        "setname" => 1,
+        "setinfo" => 2,
+        _ => return errors::unknown_subcommand("CLIENT", &subcommand),
+    };
+    if arguments.len() != wanted {
+        return errors::arity(&format!("client|{name}"));
+    }
+    match name.as_str() {
+        "id" => Reply::count(state.id),
+        "getname" => Reply::optional(state.name.clone()),
+        "setname" => set_name(state, arguments.take()),
+        _ => set_info(&arguments.take(), &arguments.take()),
+    }
+}
+
+/// An empty name takes the name away.
+fn set_name(state: &mut SessionState, name: Vec<u8>) -> Reply {
+    if !name.iter().all(u8::is_ascii_graphic) {
+        return BAD_NAME;
+    }
+    state.name = (!name.is_empty()).then_some(name);
+    Reply::OK
+}
+
+/// What library a client uses is of no interest here, but the clients tell it.
+fn set_info(option: &[u8], value: &[u8]) -> Reply {
+    let option = errors::text(option, 64);
+    if !["lib-name", "lib-ver"].contains(&option.to_ascii_lowercase().as_str()) {
+        return Reply::error(format!("ERR Unrecognized option '{option}'"));
+    }
+    if !value.iter().all(u8::is_ascii_graphic) {
+        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
+        return Reply::error(text);
+    }
+    Reply::OK
+}
+
+/// `HELLO [version [AUTH user password] [SETNAME name]]`. Nothing is changed unless all of it is right.
+pub(super) fn hello(state: &mut SessionState, mut arguments: Arguments) -> Reply {
+    let mut protocol = state.protocol;
+    if let Some(version) = arguments.next() {
+        protocol = match errors::integer(&version) {
+            Ok(2) => Protocol::Resp2,
+            Ok(3) => Protocol::Resp3,
+            Ok(_) => return errors::constant("NOPROTO unsupported protocol version"),
+            Err(_) => return errors::constant("ERR Protocol version is not an integer or out of range"),
+        };
+    }
+    let mut name = None;
+    while let Some(option) = arguments.next() {
+        if option.eq_ignore_ascii_case(b"auth") && arguments.len() >= 2 {
+            return NO_PASSWORD;
+        } else if option.eq_ignore_ascii_case(b"setname") && arguments.len() >= 1 {
+            name = arguments.next();
+        } else {
+            let option = errors::text(&option, 64);
+            return Reply::error(format!("ERR Syntax error in HELLO option '{option}'"));
+        }
+    }
+    if let Some(name) = name
+        && let refused @ Reply::Error(_) = set_name(state, name)
+    {
+        return refused;
+    }
+    state.protocol = protocol;
+    greeting(state)
+}
+
+fn greeting(state: &SessionState) -> Reply {
+    let version = if state.protocol == Protocol::Resp3 { 3 } else { 2 };
+    Reply::Map(vec![
+        (Reply::text("server"), Reply::text("tidelock")),
+        (Reply::text("version"), Reply::text(env!("CARGO_PKG_VERSION"))),
+        (Reply::text("proto"), Reply::Integer(version)),
+        (Reply::text("id"), Reply::count(state.id)),
+        (Reply::text("mode"), Reply::text("standalone")),
+        (Reply::text("role"), Reply::text("master")),
+        (Reply::text("modules"), Reply::Array(Vec::new())),
+    ])
+}
+
+/// The keyspace that SELECT means: a number is `default` or `db<n>`, anything else a name.
+pub(super) fn keyspace(argument: Vec<u8>) -> Result<KeyspaceName, Reply> {
+    let text =
+        String::from_utf8(argument).map_err(|_| errors::constant("ERR a keyspace name is UTF-8 text"))?;
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match text.parse::<u32>() {
+        Ok(0) if is_number => KEYSPACE_DEFAULT.to_owned(),
+        Ok(number) if is_number => format!("db{number}"),
+        Err(_) if is_number => return Err(errors::constant("ERR DB index is out of range")),
+        _ => text,
+    };
+    KeyspaceName::try_from(name).map_err(|error| Reply::error(format!("ERR {error}")))
+}
+
+/// `TIDE.DURABILITY [durable|buffered]`: without an argument it answers what is chosen.
+pub(super) fn durability(state: &mut SessionState, mut arguments: Arguments) -> Reply {
+    if arguments.len() > 1 {
+        return errors::arity("tide.durability");
+    }
+    let Some(level) = arguments.next() else {
+        return Reply::text(match state.durability {
+            Durability::Durable => "durable",
+            Durability::Buffered => "buffered",
+        });
+    };
+    state.durability = match level.to_ascii_lowercase().as_slice() {
+        b"durable" => Durability::Durable,
+        b"buffered" => Durability::Buffered,
+        _ => return errors::constant("ERR the durability is durable or buffered"),
+    };
+    Reply::OK
+}

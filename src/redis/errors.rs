@@ -1,0 +1,82 @@
+//! The errors that clients see. The first word is for programs, the rest for people.
+//!
+//! `ERR` and `WRONGTYPE` mean what they mean in Redis: nothing was done. `CONSISTENCY`: not on an eventual
+//! keyspace. `TRYAGAIN`: certainly not executed. `UNKNOWN`: not acknowledged, but it may have been executed.
+
+use std::fmt::Write;
+
+use tidelock_engine::bounds::BoundError;
+use tidelock_engine::read::QueryError;
+use tidelock_engine::request::{ActionError, RequestError};
+use tidelock_engine::write::WriteError;
+
+use super::reply::Reply;
+
+/// As Redis says it.
+pub(super) const NOT_AN_INTEGER: Reply = constant("ERR value is not an integer or out of range");
+pub(super) const SYNTAX: Reply = constant("ERR syntax error");
+const WRONG_TYPE: Reply = constant("WRONGTYPE Operation against a key holding the wrong kind of value");
+const OVERFLOW: Reply = constant("ERR increment or decrement would overflow");
+
+/// The unknown name and arguments are shown to this length, as in Redis.
+const SHOWN_BYTES_MAX: usize = 128;
+
+pub(super) const fn constant(text: &'static str) -> Reply {
+    Reply::Error(std::borrow::Cow::Borrowed(text))
+}
+
+pub(super) fn action(error: &ActionError) -> Reply {
+    match error {
+        ActionError::Write(WriteError::WrongKind { .. })
+        | ActionError::Query(QueryError::WrongKind { .. }) => WRONG_TYPE,
+        ActionError::Write(WriteError::NotAnInteger) => NOT_AN_INTEGER,
+        ActionError::Write(WriteError::Overflow) => OVERFLOW,
+        other => Reply::error(format!("ERR {other}")),
+    }
+}
+
+pub(super) fn request(error: &RequestError) -> Reply {
+    match error {
+        RequestError::Action { source, .. } => action(source),
+        RequestError::Commit(text) => Reply::error(format!("UNKNOWN {text}")),
+        RequestError::Closed => Reply::error(format!("TRYAGAIN {error}")),
+        other => Reply::error(format!("ERR {other}")),
+    }
+}
+
+pub(super) fn bound(error: &BoundError) -> Reply {
+    Reply::error(format!("ERR {error}"))
+}
+
+/// `name` is in lower case; a subcommand is written `client|setname`.
+pub(super) fn arity(name: &str) -> Reply {
+    Reply::error(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+pub(super) fn unknown_command(arguments: &[Vec<u8>]) -> Reply {
+    let mut shown = String::new();
+    for argument in arguments.iter().skip(1) {
+        if shown.len() >= SHOWN_BYTES_MAX {
+            break;
+        }
+        let argument = text(argument, SHOWN_BYTES_MAX - shown.len());
+        write!(shown, "'{argument}' ").expect("writing to memory cannot fail");
+    }
+    let name = arguments.first().map(|name| text(name, SHOWN_BYTES_MAX)).unwrap_or_default();
+    Reply::error(format!("ERR unknown command '{name}', with args beginning with: {shown}"))
+}
+
+pub(super) fn unknown_subcommand(command: &str, subcommand: &[u8]) -> Reply {
+    let subcommand = text(subcommand, SHOWN_BYTES_MAX);
+    Reply::error(format!("ERR unknown subcommand '{subcommand}'. Try {command} HELP."))
+}
+
+/// The beginning of an argument, as text.
+pub(super) fn text(bytes: &[u8], bytes_max: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(bytes_max)]).into_owned()
+}
+
+/// A number as an argument.
+pub(super) fn integer(argument: &[u8]) -> Result<i64, Reply> {
+    tidelock_engine::crdt::integer(argument).ok_or(NOT_AN_INTEGER)
+}

@@ -1,0 +1,192 @@
+//! The commands about keys of any type, and the pages of KEYS and SCAN.
+
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::read::{Answer, KeyPage, PAGE_KEYS_MAX, Query, QueryError};
+use tidelock_engine::request::{Action, ActionError};
+use tidelock_engine::write::Write;
+
+use super::backend::Backend;
+use super::call::{Arguments, Call, Shape, type_name};
+use super::errors;
+use super::glob;
+use super::reply::Reply;
+use super::state::Shared;
+
+pub(super) fn exists(arguments: Arguments) -> Result<Call, Reply> {
+    let keys = arguments.keys()?;
+    Ok(Call::each(keys.into_iter().map(|key| Action::Query(Query::Kind(key))), Shape::Existing))
+}
+
+pub(super) fn kind(mut arguments: Arguments) -> Result<Call, Reply> {
+    Ok(Call::query(Query::Kind(arguments.key()?), Shape::Type))
+}
+
+pub(super) fn del(arguments: Arguments) -> Result<Call, Reply> {
+    let keys = arguments.keys()?;
+    Ok(Call::each(keys.into_iter().map(|key| Action::Write(Write::Delete { key })), Shape::Count))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a row of the command table")]
+pub(super) fn dbsize(_: Arguments) -> Result<Call, Reply> {
+    Ok(Call::query(Query::Size, Shape::Count))
+}
+
+/// ASYNC and SYNC are the same here: the rows go at once, and their space later.
+pub(super) fn flushdb(mut arguments: Arguments) -> Result<Call, Reply> {
+    let option = arguments.next();
+    let is_known = option
+        .is_none_or(|option| option.eq_ignore_ascii_case(b"async") || option.eq_ignore_ascii_case(b"sync"));
+    if !is_known || arguments.len() > 0 {
+        return Err(errors::SYNTAX);
+    }
+    Ok(Call::write(Write::Clear, Shape::Done))
+}
+
+pub(super) fn entry(mut arguments: Arguments) -> Result<Call, Reply> {
+    Ok(Call::query(Query::Entry(arguments.key()?), Shape::Entry))
+}
+
+pub(super) fn conflicts(mut arguments: Arguments) -> Result<Call, Reply> {
+    Ok(Call::query(Query::Entry(arguments.key()?), Shape::Conflicts))
+}
+
+/// The keys that KEYS reads from one snapshot: at the longest, keys of a page hold 64 MiB.
+const KEYS_PAGE: usize = 1_000;
+
+/// What KEYS and SCAN read from.
+#[derive(Debug)]
+pub(super) struct Pages<'a, B> {
+    pub(super) backend: &'a B,
+    pub(super) keyspace: &'a KeyspaceName,
+    pub(super) shared: &'a Shared,
+}
+
+impl<B: Backend> Pages<'_, B> {
+    /// All keys that match, which may be too many to answer. Each page is a snapshot of its own, so other
+    /// clients are served in between; a key that is there throughout is listed.
+    pub(super) async fn keys(&self, pattern: &[u8]) -> Reply {
+        let mut page = KeyPage { prefix: glob::prefix(pattern), after: None, count: KEYS_PAGE };
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        loop {
+            let keys = match self.page(page.clone()) {
+                Ok(keys) => keys,
+                Err(refused) => return refused,
+            };
+            let is_last = keys.len() < page.count;
+            page.after = keys.last().cloned();
+            found.extend(keys.into_iter().filter(|key| glob::matches(pattern, key)).map(|key| {
+                bytes += key.len();
+                Reply::Bulk(key)
+            }));
+            if bytes > self.shared.config.client_output_bytes_max {
+                return too_long(self.shared.config.client_output_bytes_max);
+            }
+            if is_last {
+                return Reply::Array(found);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`. The count is of keys looked at.
+    pub(super) fn scan(&self, arguments: Arguments) -> Reply {
+        self.scan_page(arguments).unwrap_or_else(|refused| refused)
+    }
+
+    fn scan_page(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
+        let after = self.position(&arguments.take())?;
+        let options = ScanOptions::parse(arguments)?;
+        let count = options.count;
+        let prefix = options.pattern.as_deref().map(glob::prefix).unwrap_or_default();
+        let mut keys = self.page(KeyPage { prefix, after, count })?;
+        let last = if keys.len() < count { None } else { keys.last().cloned() };
+        if let Some(pattern) = &options.pattern {
+            keys.retain(|key| glob::matches(pattern, key));
+        }
+        if let Some(kind) = &options.kind {
+            keys = self.of_type(keys, kind)?;
+        }
+        let mut cursors = self.shared.cursors.lock().expect("no holder of the lock panics");
+        let cursor = last.map_or(0, |key| cursors.insert(key));
+        Ok(Reply::Array(vec![
+            Reply::text(cursor.to_string()),
+            Reply::Array(keys.into_iter().map(Reply::Bulk).collect()),
+        ]))
+    }
+
+    /// The key behind which a cursor goes on; 0 begins.
+    fn position(&self, cursor: &[u8]) -> Result<Option<Vec<u8>>, Reply> {
+        let cursor = std::str::from_utf8(cursor).ok().and_then(|text| text.parse::<u64>().ok());
+        let cursor = cursor.ok_or(errors::constant("ERR invalid cursor"))?;
+        if cursor == 0 {
+            return Ok(None);
+        }
+        let key = self.shared.cursors.lock().expect("no holder of the lock panics").key(cursor);
+        let gone = errors::constant("ERR invalid cursor: it is unknown or too old, begin again with 0");
+        key.map(Some).ok_or(gone)
+    }
+
+    fn page(&self, page: KeyPage) -> Result<Vec<Vec<u8>>, Reply> {
+        match self.read(&[Query::Keys(page)])?.pop() {
+            Some(Ok(Answer::List(keys))) => Ok(keys),
+            Some(Err(error)) => Err(errors::action(&ActionError::Query(error))),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn of_type(&self, keys: Vec<Vec<u8>>, kind: &[u8]) -> Result<Vec<Vec<u8>>, Reply> {
+        if keys.is_empty() {
+            return Ok(keys);
+        }
+        let queries: Vec<Query> = keys.iter().cloned().map(Query::Kind).collect();
+        let kinds = self.read(&queries)?;
+        let of_type = keys.into_iter().zip(kinds).filter(|(_, answer)| match answer {
+            Ok(Answer::Kind(Some(found))) => type_name(Some(*found)).as_bytes().eq_ignore_ascii_case(kind),
+            _ => false,
+        });
+        Ok(of_type.map(|(key, _)| key).collect())
+    }
+
+    /// Neither a page of keys nor their kinds come near the bound.
+    fn read(&self, queries: &[Query]) -> Result<Vec<Result<Answer, QueryError>>, Reply> {
+        self.backend.read(self.keyspace, queries, usize::MAX).map_err(|error| errors::request(&error))
+    }
+}
+
+/// The answer instead of one that is too long.
+pub(super) fn too_long(bytes_max: usize) -> Reply {
+    Reply::error(format!("ERR the reply is longer than the {bytes_max} bytes that a client may leave unread"))
+}
+
+/// The options of SCAN.
+#[derive(Debug)]
+struct ScanOptions {
+    pattern: Option<Vec<u8>>,
+    kind: Option<Vec<u8>>,
+    count: usize,
+}
+
+/// The keys that SCAN looks at when it is not told, as in Redis.
+const SCAN_KEYS_DEFAULT: usize = 10;
+
+impl ScanOptions {
+    fn parse(mut arguments: Arguments) -> Result<Self, Reply> {
+        let mut options = Self { pattern: None, kind: None, count: SCAN_KEYS_DEFAULT };
+        while let Some(option) = arguments.next() {
+            let value = arguments.next().ok_or(errors::SYNTAX)?;
+            match option.to_ascii_lowercase().as_slice() {
+                b"match" => options.pattern = Some(value),
+                b"type" => options.kind = Some(value),
+                b"count" => {
+                    let count = usize::try_from(errors::integer(&value)?).map_err(|_| errors::SYNTAX)?;
+                    if count == 0 {
+                        return Err(errors::SYNTAX);
+                    }
+                    options.count = count.min(PAGE_KEYS_MAX);
+                }
+                _ => return Err(errors::SYNTAX),
+            }
+        }
+        Ok(options)
+    }
+}

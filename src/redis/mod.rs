@@ -1,0 +1,44 @@
+//! The Redis port: any Redis client reads and writes the keyspaces of this node.
+//!
+//! A burst of commands travels so: [`decoder`](Decoder) (bytes to commands), `table` (which command), the
+//! families `strings`, `sets`, `hashes`, `keys` (commands to actions), `burst` (actions to the node, answers
+//! back), [`reply`](Reply) (answers to bytes), `output` (bytes to the socket). `session` decides which commands
+//! go that way and which, such as those of `connection` and `tide`, are answered at once; `client` is the loop
+//! around it; `server` accepts. What the port needs from the node is [`Backend`].
+
+mod backend;
+mod budget;
+mod burst;
+mod call;
+mod client;
+mod config;
+mod connection;
+mod cursors;
+mod decoder;
+mod entry;
+mod errors;
+mod glob;
+mod hashes;
+mod info;
+mod inline;
+mod introspection;
+mod keys;
+mod output;
+mod reply;
+mod server;
+mod session;
+mod sets;
+mod state;
+mod strings;
+mod table;
+mod tide;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backend, WatchStream};
+pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
+pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};
+pub use reply::{Protocol, Reply};
+pub use server::{RedisServer, RedisStartError};

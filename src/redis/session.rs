@@ -1,0 +1,284 @@
+//! One client's session: takes its commands one by one and decides what each needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backend::Backend;
+use super::burst::Burst;
+use super::call::Arguments;
+use super::connection;
+use super::decoder::Command;
+use super::errors;
+use super::info;
+use super::keys::Pages;
+use super::output::Output;
+use super::reply::{Protocol, Reply};
+use super::state::{SessionState, Shared};
+use super::strings::needs_strong;
+use super::table::{Foreign, Other, Run, Spec};
+use super::tide;
+use super::transaction::Transaction;
+
+const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
+
+/// What the connection does after a command.
+#[derive(Debug)]
+pub(super) enum Flow<W> {
+    /// Goes on.
+    Continue,
+    /// Closes once all replies are written.
+    Close,
+    /// Closes at once: these are not Redis commands but somebody's web page.
+    Drop,
+    /// Waits for peers, then answers how many.
+    Wait { peers: usize, timeout: Option<Duration> },
+    /// Pushes these changes from now on.
+    Watch(W),
+    /// Stops pushing.
+    Unwatch,
+}
+
+#[derive(Debug)]
+pub(super) struct Session<B> {
+    pub(super) backend: B,
+    pub(super) state: SessionState,
+    shared: Arc<Shared>,
+    transaction: Option<Transaction>,
+    burst: Burst,
+}
+
+impl<B: Backend> Session<B> {
+    pub(super) fn new(id: u64, backend: B, shared: Arc<Shared>) -> Self {
+        Self { backend, state: SessionState::new(id), shared, transaction: None, burst: Burst::default() }
+    }
+
+    /// The bytes that the session holds for later.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.transaction.as_ref().map_or(0, Transaction::held_bytes)
+    }
+
+    /// Executes all that was taken and writes the replies.
+    pub(super) async fn flush(&mut self, out: &mut Output<'_>) {
+        self.burst.flush(&self.backend, self.state.protocol, out).await;
+    }
+
+    /// Takes a command. Data commands are kept until [`Session::flush`], so that those which came together are
+    /// executed together.
+    pub(super) async fn run(&mut self, command: Command, out: &mut Output<'_>) -> Flow<B::Watch> {
+        let Command { arguments, bytes } = command;
+        let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            return Flow::Drop;
+        }
+        let spec = match self.find(&arguments) {
+            Ok(spec) => spec,
+            Err(refused) => {
+                self.refuse(refused);
+                return Flow::Continue;
+            }
+        };
+        let arguments = Arguments::behind_name(arguments);
+        if self.transaction.is_some()
+            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi))
+        {
+            self.queue(spec, arguments, bytes);
+            return Flow::Continue;
+        }
+        match spec.run {
+            Run::Data(parse) => match parse(arguments) {
+                Ok(call) => {
+                    if self.burst.must_flush_before(&call) {
+                        self.flush(out).await;
+                    }
+                    self.burst.call(&self.state, call);
+                }
+                Err(refused) => self.burst.ready(refused),
+            },
+            Run::Session(answer) => {
+                let reply = answer(&mut self.state, arguments);
+                self.burst.ready(reply);
+            }
+            Run::Other(other) => return self.other(other, arguments, out).await,
+        }
+        Flow::Continue
+    }
+
+    /// The command, if it exists, has enough arguments and may be given now.
+    fn find(&self, arguments: &[Vec<u8>]) -> Result<&'static Spec, Reply> {
+        let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
+        let Some(spec) = Spec::find(name) else {
+            let shown = errors::text(name, 32);
+            return Err(match Foreign::of(name) {
+                Foreign::NeedsStrong => needs_strong(&shown.to_uppercase()),
+                Foreign::NotYet => {
+                    Reply::error(format!("ERR the Redis command '{shown}' is not supported yet"))
+                }
+                Foreign::Unknown => errors::unknown_command(arguments),
+            });
+        };
+        if !spec.takes(arguments.len()) {
+            return Err(errors::arity(spec.name));
+        }
+        let may_be_pushed_between = self.state.protocol == Protocol::Resp3
+            || matches!(spec.name, "ping" | "quit" | "tide.unwatch" | "tide.watch");
+        if self.state.is_watching && !may_be_pushed_between {
+            return Err(Reply::error(format!(
+                "ERR Can't execute '{}': only TIDE.UNWATCH / PING / QUIT are allowed in this context",
+                spec.name
+            )));
+        }
+        Ok(spec)
+    }
+
+    fn refuse(&mut self, refused: Reply) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.spoil();
+        }
+        self.burst.ready(refused);
+    }
+
+    fn queue(&mut self, spec: &Spec, arguments: Arguments, bytes: usize) {
+        let bytes_max = self.shared.config.command_bytes_max;
+        if self.held_bytes() + bytes > bytes_max {
+            return self.refuse(Reply::error(format!("ERR transaction of more than {bytes_max} bytes")));
+        }
+        let (Some(transaction), true) = (&mut self.transaction, spec.may_be_queued()) else {
+            return self.refuse(NOT_IN_MULTI);
+        };
+        match spec.run {
+            Run::Data(parse) => match parse(arguments) {
+                Ok(call) => transaction.queue(call, bytes),
+                Err(refused) => return self.refuse(refused),
+            },
+            Run::Session(answer) => transaction.queue_ready(answer(&mut self.state, arguments), bytes),
+            Run::Other(_) => return self.refuse(NOT_IN_MULTI),
+        }
+        self.burst.ready(Reply::Simple("QUEUED".into()));
+    }
+
+    async fn other(&mut self, other: Other, arguments: Arguments, out: &mut Output<'_>) -> Flow<B::Watch> {
+        match other {
+            Other::Multi | Other::Exec | Other::Discard => self.transact(other),
+            Other::Select => {
+                let reply = self.select(arguments).map_or_else(|refused| refused, |()| Reply::OK);
+                self.burst.ready(reply);
+            }
+            Other::Quit => {
+                self.burst.ready(Reply::OK);
+                return Flow::Close;
+            }
+            // The rest is answered at once, so what came before must be done: for its effects, and because
+            // HELLO changes how answers are written.
+            _ => {
+                self.flush(out).await;
+                return match self.answer(other, arguments).await {
+                    Ok(flow) => flow,
+                    Err(refused) => {
+                        self.burst.ready(refused);
+                        Flow::Continue
+                    }
+                };
+            }
+        }
+        Flow::Continue
+    }
+
+    fn transact(&mut self, other: Other) {
+        let reply = match (other, self.transaction.take()) {
+            (Other::Multi, None) => {
+                self.transaction = Some(Transaction::default());
+                Reply::OK
+            }
+            (Other::Multi, open) => {
+                self.transaction = open;
+                return self.refuse(errors::constant("ERR MULTI calls can not be nested"));
+            }
+            (Other::Exec, None) => errors::constant("ERR EXEC without MULTI"),
+            (Other::Exec, Some(transaction)) if transaction.is_spoilt() => {
+                errors::constant("EXECABORT Transaction discarded because of previous errors.")
+            }
+            (Other::Exec, Some(transaction)) => return self.burst.batch(&self.state, transaction),
+            (_, None) => errors::constant("ERR DISCARD without MULTI"),
+            (_, Some(_)) => Reply::OK,
+        };
+        self.burst.ready(reply);
+    }
+
+    /// Refuses a keyspace that no command could use.
+    fn select(&mut self, mut arguments: Arguments) -> Result<(), Reply> {
+        let keyspace = connection::keyspace(arguments.take())?;
+        self.backend.read(&keyspace, &[], usize::MAX).map_err(|error| errors::request(&error))?;
+        self.state.keyspace = keyspace;
+        Ok(())
+    }
+
+    /// Answers a command that is not executed with the data commands.
+    async fn answer(&mut self, other: Other, mut arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
+        let backend = &self.backend;
+        let pages = Pages { backend, keyspace: &self.state.keyspace, shared: &self.shared };
+        let reply = match other {
+            Other::Hello => connection::hello(&mut self.state, arguments),
+            Other::Info => {
+                let about = info::About {
+                    status: &backend.status(),
+                    keyspaces: &backend.keyspaces(),
+                    shared: &self.shared,
+                };
+                Reply::Verbatim(about.sections(arguments.as_slice()))
+            }
+            Other::Keys => pages.keys(&arguments.take()).await,
+            Other::Scan => pages.scan(arguments),
+            Other::Wait => {
+                return tide::wait(arguments).map(|(peers, timeout)| Flow::Wait { peers, timeout });
+            }
+            Other::Status => tide::status(backend.status()),
+            Other::Peers => tide::peers(backend.peers()),
+            Other::Keyspaces => tide::keyspaces(backend.keyspaces()),
+            Other::Fingerprint => self.fingerprint(arguments)?,
+            Other::Connect => {
+                let address = errors::text(&arguments.take(), ADDRESS_BYTES_MAX);
+                backend
+                    .connect(&address)
+                    .map_or_else(|error| Reply::error(format!("ERR {error}")), |()| Reply::OK)
+            }
+            Other::Network => {
+                backend.set_online(tide::is_online(&arguments.take())?);
+                Reply::OK
+            }
+            Other::Watch if self.state.is_watching => {
+                return Err(errors::constant("ERR this connection watches already; TIDE.UNWATCH first"));
+            }
+            Other::Watch => {
+                let (range, from) = tide::watch(&arguments)?;
+                let watch = backend.watch(&self.state.keyspace, range, from);
+                let watch = watch.map_err(|error| Reply::error(format!("ERR {error}")))?;
+                self.state.is_watching = true;
+                self.burst.ready(Reply::OK);
+                return Ok(Flow::Watch(watch));
+            }
+            Other::Unwatch => {
+                self.state.is_watching = false;
+                self.burst.ready(Reply::OK);
+                return Ok(Flow::Unwatch);
+            }
+            Other::Quit | Other::Select | Other::Multi | Other::Exec | Other::Discard => {
+                unreachable!("they are executed in order with the data commands")
+            }
+        };
+        self.burst.ready(reply);
+        Ok(Flow::Continue)
+    }
+
+    fn fingerprint(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
+        let keyspace = match (arguments.next(), arguments.len()) {
+            (None, _) => self.state.keyspace.clone(),
+            (Some(name), 0) => connection::keyspace(name)?,
+            _ => return Err(errors::arity("tide.fingerprint")),
+        };
+        self.backend.read(&keyspace, &[], usize::MAX).map_err(|error| errors::request(&error))?;
+        Ok(Reply::text(self.backend.fingerprint(&keyspace)))
+    }
+}
+
+/// The longest address of a peer, in bytes. A longer one is cut and so no address.
+const ADDRESS_BYTES_MAX: usize = 1024;

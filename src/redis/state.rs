@@ -1,0 +1,80 @@
+//! What a session remembers between commands, and what all sessions of a server share.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::ports::Durability;
+
+use super::budget::Budget;
+use super::config::RedisConfig;
+use super::cursors::Cursors;
+use super::reply::Protocol;
+
+/// The keyspace that a new connection has selected.
+pub(super) const KEYSPACE_DEFAULT: &str = "default";
+
+/// What all sessions of a server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: RedisConfig,
+    pub(super) port: u16,
+    /// What clients have half sent, queued or in execution.
+    pub(super) input: Arc<Budget>,
+    /// What clients have not read yet.
+    pub(super) output: Arc<Budget>,
+    pub(super) cursors: Mutex<Cursors>,
+    pub(super) clients: AtomicUsize,
+    pub(super) clients_accepted: AtomicU64,
+    pub(super) clients_refused: AtomicU64,
+    pub(super) clients_closed_slow: AtomicU64,
+    pub(super) commands: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(config: RedisConfig, port: u16) -> Self {
+        Self {
+            input: Budget::new(config.input_bytes_max),
+            output: Budget::new(config.output_bytes_max),
+            config,
+            port,
+            cursors: Mutex::new(Cursors::new()),
+            clients: AtomicUsize::new(0),
+            clients_accepted: AtomicU64::new(0),
+            clients_refused: AtomicU64::new(0),
+            clients_closed_slow: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What a session remembers between commands.
+#[derive(Debug)]
+pub(super) struct SessionState {
+    /// The connection's number, from 1.
+    pub(super) id: u64,
+    /// What CLIENT SETNAME said.
+    pub(super) name: Option<Vec<u8>>,
+    /// What HELLO chose.
+    pub(super) protocol: Protocol,
+    /// What SELECT chose.
+    pub(super) keyspace: KeyspaceName,
+    /// When writes are acknowledged.
+    pub(super) durability: Durability,
+    /// Whether changes are being pushed.
+    pub(super) is_watching: bool,
+}
+
+impl SessionState {
+    pub(super) fn new(id: u64) -> Self {
+        Self {
+            id,
+            name: None,
+            protocol: Protocol::default(),
+            keyspace: KEYSPACE_DEFAULT.parse().expect("the name is valid"),
+            durability: Durability::default(),
+            is_watching: false,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! SET, GET, MSET, MGET, INCR and its kin.
+
+use tidelock_engine::read::Query;
+use tidelock_engine::request::Action;
+use tidelock_engine::write::Write;
+
+use super::call::{Arguments, Call, Shape};
+use super::errors;
+use super::reply::Reply;
+
+pub(super) fn set(mut arguments: Arguments) -> Result<Call, Reply> {
+    let (key, value) = (arguments.key()?, arguments.take());
+    if let Some(option) = arguments.next() {
+        return Err(set_option(&option));
+    }
+    Ok(Call::write(Write::Set { key, value }, Shape::Done))
+}
+
+/// Comparing and setting cannot be faked on replicas that do not talk to each other; the rest may come.
+fn set_option(option: &[u8]) -> Reply {
+    let option = errors::text(option, 64).to_uppercase();
+    match option.as_str() {
+        "NX" | "XX" | "GET" | "IFEQ" | "IFNE" | "IFDEQ" | "IFDNE" => needs_strong(&format!("SET {option}")),
+        _ => Reply::error(format!("ERR SET option '{option}' is not supported yet")),
+    }
+}
+
+/// The answer to what an eventual keyspace cannot do.
+pub(super) fn needs_strong(command: &str) -> Reply {
+    Reply::error(format!(
+        "CONSISTENCY {command} needs a strong keyspace (replicas of an eventual one write without asking each other)"
+    ))
+}
+
+pub(super) fn get(mut arguments: Arguments) -> Result<Call, Reply> {
+    Ok(Call::query(Query::Get(arguments.key()?), Shape::Value))
+}
+
+pub(super) fn mset(mut arguments: Arguments) -> Result<Call, Reply> {
+    if !arguments.len().is_multiple_of(2) {
+        return Err(errors::arity("mset"));
+    }
+    Arguments::check_batch(arguments.len() / 2, arguments.as_slice().iter().map(Vec::len).sum())?;
+    let mut writes = Vec::with_capacity(arguments.len() / 2);
+    while arguments.len() > 0 {
+        let (key, value) = (arguments.key()?, arguments.take());
+        writes.push(Action::Write(Write::Set { key, value }));
+    }
+    Ok(Call::each(writes.into_iter(), Shape::Done))
+}
+
+pub(super) fn mget(arguments: Arguments) -> Result<Call, Reply> {
+    let keys = arguments.keys()?;
+    Ok(Call::each(keys.into_iter().map(|key| Action::Query(Query::Get(key))), Shape::Values))
+}
+
+pub(super) fn incr(mut arguments: Arguments) -> Result<Call, Reply> {
+    increment(arguments.key()?, 1)
+}
+
+pub(super) fn decr(mut arguments: Arguments) -> Result<Call, Reply> {
+    increment(arguments.key()?, -1)
+}
+
+pub(super) fn incrby(mut arguments: Arguments) -> Result<Call, Reply> {
+    let (key, by) = (arguments.key()?, errors::integer(&arguments.take())?);
+    increment(key, by)
+}
+
+pub(super) fn decrby(mut arguments: Arguments) -> Result<Call, Reply> {
+    let (key, by) = (arguments.key()?, errors::integer(&arguments.take())?);
+    let by = by.checked_neg().ok_or(errors::constant("ERR decrement would overflow"))?;
+    increment(key, by)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the callers are rows of the command table")]
+fn increment(key: Vec<u8>, by: i64) -> Result<Call, Reply> {
+    Ok(Call::write(Write::Increment { key, by }, Shape::Number))
+}

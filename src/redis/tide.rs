@@ -1,0 +1,146 @@
+//! The commands that Redis does not have, and WAIT: their arguments read, their answers made.
+//!
+//! The names of fields are stable: programs read them. New ones may be added.
+
+use std::time::Duration;
+
+use super::call::Arguments;
+use super::entry::kind_name;
+use super::errors;
+use super::reply::Reply;
+use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
+
+/// `WAIT peers milliseconds`; 0 milliseconds are for as long as it takes.
+pub(super) fn wait(mut arguments: Arguments) -> Result<(usize, Option<Duration>), Reply> {
+    let peers = errors::integer(&arguments.take())?;
+    let peers = usize::try_from(peers)
+        .map_err(|_| errors::constant("ERR value is out of range, must be positive"))?;
+    let timeout = errors::integer(&arguments.take())
+        .map_err(|_| errors::constant("ERR timeout is not an integer or out of range"))?;
+    let timeout = u64::try_from(timeout).map_err(|_| errors::constant("ERR timeout is negative"))?;
+    Ok((peers, (timeout > 0).then(|| Duration::from_millis(timeout))))
+}
+
+/// `TIDE.NETWORK ONLINE|OFFLINE`.
+pub(super) fn is_online(argument: &[u8]) -> Result<bool, Reply> {
+    match argument.to_ascii_lowercase().as_slice() {
+        b"online" => Ok(true),
+        b"offline" => Ok(false),
+        _ => Err(errors::constant("ERR the network is ONLINE or OFFLINE")),
+    }
+}
+
+/// `TIDE.WATCH key|PREFIX prefix [FROM cursor]`. The number of arguments tells the forms apart, so a key may
+/// be called PREFIX.
+pub(super) fn watch(arguments: &Arguments) -> Result<(WatchRange, Option<Cursor>), Reply> {
+    let (range, from) = match arguments.as_slice() {
+        [key] => (WatchRange::Key(key.clone()), None),
+        [word, prefix] if is(word, "prefix") => (WatchRange::Prefix(prefix.clone()), None),
+        [key, from, cursor] if is(from, "from") => (WatchRange::Key(key.clone()), Some(cursor)),
+        [word, prefix, from, cursor] if is(word, "prefix") && is(from, "from") => {
+            (WatchRange::Prefix(prefix.clone()), Some(cursor))
+        }
+        _ => return Err(errors::SYNTAX),
+    };
+    let from = from.map(|cursor| {
+        let cursor = std::str::from_utf8(cursor).ok().and_then(|text| text.parse().ok());
+        cursor.map(Cursor).ok_or(errors::constant("ERR invalid cursor"))
+    });
+    Ok((range, from.transpose()?))
+}
+
+fn is(argument: &[u8], word: &str) -> bool {
+    argument.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// What a watcher is pushed: `tide.change`, cursor, keyspace, key, kind, subkey, old, new, author, replayed; or
+/// `tide.lagged` and a cursor.
+pub(super) fn event(event: &WatchEvent) -> Reply {
+    Reply::Push(match event {
+        WatchEvent::Changed(Change {
+            cursor,
+            keyspace,
+            key,
+            kind,
+            subkey,
+            old,
+            new,
+            author,
+            is_replayed,
+        }) => vec![
+            Reply::text("tide.change"),
+            Reply::count(cursor.0),
+            Reply::text(keyspace.as_str()),
+            Reply::Bulk(key.clone()),
+            Reply::text(kind_name(*kind)),
+            Reply::Bulk(subkey.clone()),
+            Reply::optional(old.clone()),
+            Reply::optional(new.clone()),
+            Reply::text(author.to_string()),
+            Reply::Boolean(*is_replayed),
+        ],
+        WatchEvent::Lagged(cursor) => vec![Reply::text("tide.lagged"), Reply::count(cursor.0)],
+    })
+}
+
+pub(super) fn status(status: Status) -> Reply {
+    let counters = status.counters.into_iter().map(|(name, count)| (Reply::text(name), Reply::count(count)));
+    fields([
+        ("name", status.name.map_or(Reply::Null, Reply::text)),
+        ("version", Reply::text(status.version)),
+        ("peer", Reply::text(status.peer.to_string())),
+        ("replica", Reply::text(status.replica.to_string())),
+        ("cluster", Reply::text(status.cluster)),
+        ("listen", texts(status.listen)),
+        ("online", Reply::Boolean(status.is_online)),
+        ("uptime_ms", Reply::count(status.uptime.as_millis())),
+        ("peers_connected", Reply::count(status.peers_connected)),
+        ("keyspaces", Reply::count(status.keyspaces)),
+        ("keys", Reply::count(status.keys)),
+        ("frames", Reply::count(status.frames)),
+        ("bytes_on_disk", Reply::count(status.bytes_on_disk)),
+        ("counters", Reply::Map(counters.collect())),
+        ("warnings", texts(status.warnings)),
+    ])
+}
+
+pub(super) fn peers(peers: Vec<PeerState>) -> Reply {
+    let peer = |peer: PeerState| {
+        fields([
+            ("peer", peer.peer.map_or(Reply::Null, |peer| Reply::text(peer.to_string()))),
+            ("address", Reply::text(peer.address)),
+            ("state", Reply::text(peer.state)),
+            ("round_trip_us", peer.round_trip.map_or(Reply::Null, |time| Reply::count(time.as_micros()))),
+            ("connected_ms", peer.connected_for.map_or(Reply::Null, |time| Reply::count(time.as_millis()))),
+            ("queued_bytes", Reply::count(peer.queued_bytes)),
+            ("slow", Reply::Boolean(peer.is_slow)),
+            ("keyspaces", Reply::count(peer.keyspaces)),
+            ("keyspaces_in_sync", Reply::count(peer.keyspaces_in_sync)),
+        ])
+    };
+    Reply::Array(peers.into_iter().map(peer).collect())
+}
+
+pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
+    let keyspace = |keyspace: KeyspaceStatus| {
+        fields([
+            ("name", Reply::text(keyspace.name)),
+            ("mode", Reply::text(keyspace.mode)),
+            ("keys", Reply::count(keyspace.keys)),
+            ("authors", Reply::count(keyspace.authors)),
+            ("fingerprint", Reply::text(keyspace.fingerprint)),
+            ("peers", Reply::count(keyspace.peers)),
+            ("diverged", Reply::Boolean(keyspace.is_diverged)),
+        ])
+    };
+    Reply::Array(keyspaces.into_iter().map(keyspace).collect())
+}
+
+fn fields<const N: usize>(fields: [(&'static str, Reply); N]) -> Reply {
+    Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
+}
+
+fn texts(list: Vec<String>) -> Reply {
+    Reply::Array(list.into_iter().map(Reply::text).collect())
+}

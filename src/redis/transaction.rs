@@ -1,0 +1,66 @@
+//! What MULTI has queued until EXEC.
+//!
+//! All of it becomes one request that nobody sees half done. As in Redis, a command that fails when executed
+//! leaves the others alone, and one that cannot even be queued lets EXEC refuse them all.
+
+use tidelock_engine::request::Action;
+
+use super::call::{Call, Shape};
+use super::reply::Reply;
+
+/// One queued command.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// Its answer is known already.
+    Ready(Reply),
+    /// Its answer has this shape and needs what this many actions give.
+    Call { shape: Shape, actions: usize },
+}
+
+/// What MULTI has queued.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    parts: Vec<Part>,
+    actions: Vec<Action>,
+    bytes: usize,
+    is_spoilt: bool,
+}
+
+impl Transaction {
+    /// The bytes of the queued commands, as they count towards the limits.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a command could not be queued.
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.is_spoilt
+    }
+
+    /// Remembers that a command could not be queued. What was queued is of no use any more.
+    pub(super) fn spoil(&mut self) {
+        *self = Self { is_spoilt: true, ..Self::default() };
+    }
+
+    /// Queues a command of this many bytes.
+    pub(super) fn queue(&mut self, call: Call, bytes: usize) {
+        if !self.is_spoilt {
+            self.parts.push(Part::Call { shape: call.shape, actions: call.len() });
+            self.actions.extend(call.into_actions());
+            self.bytes += bytes;
+        }
+    }
+
+    /// Queues an answer that is known already.
+    pub(super) fn queue_ready(&mut self, reply: Reply, bytes: usize) {
+        if !self.is_spoilt {
+            self.parts.push(Part::Ready(reply));
+            self.bytes += bytes;
+        }
+    }
+
+    /// The actions of all commands, and how their answers are made.
+    pub(super) fn into_parts(self) -> (Vec<Action>, Vec<Part>) {
+        (self.actions, self.parts)
+    }
+}

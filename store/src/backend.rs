@@ -1,0 +1,309 @@
+//! redb on a disk of ours, with one rule added: after a failed write nothing more is written.
+//!
+//! redb answers every read with an error once any write has failed. A node must go on reading then, so redb
+//! never learns of the failure: from that moment on the file is frozen, and what redb writes is kept in
+//! memory over it. The store asks [`WriteGuard::check`] after every commit and takes no further ones, so that
+//! memory stays as small as the commit that failed. All files of a store freeze together.
+//!
+//! A file that is only checked is frozen from the start: checking changes nothing on disk.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use redb::StorageBackend;
+use tidelock_engine::ports::CommitError;
+
+use crate::disk::DiskFile;
+
+/// The unit in which frozen files keep what was written, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Errors reach redb, and so the one who opens the store.
+const OPENING: u8 = 0;
+/// A failed write freezes the files.
+const SERVING: u8 = 1;
+/// Nothing is written to disk any more.
+const FROZEN: u8 = 2;
+
+/// Whether the files of a store may be written, and why not.
+#[derive(Debug, Default)]
+pub(crate) struct WriteGuard {
+    mode: AtomicU8,
+    cause: Mutex<Option<CommitError>>,
+}
+
+impl WriteGuard {
+    /// The guard of files that are only read.
+    pub(crate) fn frozen() -> Self {
+        Self { mode: AtomicU8::new(FROZEN), cause: Mutex::default() }
+    }
+
+    /// From now on a failed write freezes the files instead of reaching redb.
+    pub(crate) fn serve(&self) {
+        // A guard that is frozen already stays so.
+        let _ = self.mode.compare_exchange(OPENING, SERVING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.mode.load(Ordering::Acquire) == FROZEN
+    }
+
+    /// Freezes the files; the first cause is kept.
+    pub(crate) fn freeze(&self, cause: CommitError) {
+        self.mode.store(FROZEN, Ordering::Release);
+        self.cause().get_or_insert(cause);
+    }
+
+    /// Says whether everything that was written so far was written: the cause once, then that the store is
+    /// poisoned.
+    pub(crate) fn check(&self) -> Result<(), CommitError> {
+        if !self.is_frozen() {
+            return Ok(());
+        }
+        Err(self.cause().replace(CommitError::Poisoned).unwrap_or(CommitError::Poisoned))
+    }
+
+    fn cause(&self) -> MutexGuard<'_, Option<CommitError>> {
+        self.cause.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// A file as redb sees it.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    name: &'static str,
+    file: Box<dyn DiskFile>,
+    guard: Arc<WriteGuard>,
+    frozen: Mutex<Option<Frozen>>,
+    syncs: AtomicU64,
+}
+
+/// What was written since the file froze.
+#[derive(Debug)]
+struct Frozen {
+    size: u64,
+    /// The bytes of the file itself that still count: it may have been cut since.
+    base: u64,
+    blocks: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Backend {
+    pub(crate) fn new(name: &'static str, file: Box<dyn DiskFile>, guard: Arc<WriteGuard>) -> Self {
+        Self { name, file, guard, frozen: Mutex::default(), syncs: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        if self.guard.is_frozen() { self.frozen(|frozen| Ok(frozen.size)) } else { self.file.size() }
+    }
+
+    /// The number of syncs that the disk confirmed.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Does a change to the file, or to the memory over it once the file is frozen.
+    fn change(
+        &self,
+        on_disk: impl FnOnce() -> io::Result<()>,
+        in_memory: impl FnOnce(&mut Frozen) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mode = self.guard.mode.load(Ordering::Acquire);
+        if mode != FROZEN {
+            match on_disk() {
+                Err(source) if mode == SERVING => {
+                    self.guard.freeze(CommitError::Io { file: self.name, source });
+                }
+                result => return result,
+            }
+        }
+        self.frozen(in_memory)
+    }
+
+    fn frozen<T>(&self, then: impl FnOnce(&mut Frozen) -> io::Result<T>) -> io::Result<T> {
+        let mut slot = self.frozen.lock().expect("no holder of this lock panics");
+        let frozen = match &mut *slot {
+            Some(frozen) => frozen,
+            None => {
+                let size = self.file.size()?;
+                slot.insert(Frozen { size, base: size, blocks: BTreeMap::new() })
+            }
+        };
+        then(frozen)
+    }
+}
+
+impl Frozen {
+    /// The bytes of a block as they are now, zeros beyond the end.
+    fn block(&self, file: &dyn DiskFile, number: u64) -> io::Result<Vec<u8>> {
+        if let Some(block) = self.blocks.get(&number) {
+            return Ok(block.clone());
+        }
+        let start = number * BLOCK_BYTES;
+        let on_disk = self.base.saturating_sub(start).min(BLOCK_BYTES);
+        let mut block = vec![0; to_usize(BLOCK_BYTES)];
+        if on_disk > 0 {
+            file.read_at(start, &mut block[..to_usize(on_disk)])?;
+        }
+        Ok(block)
+    }
+
+    fn read(&self, file: &dyn DiskFile, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if offset + out.len() as u64 > self.size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        for (number, within, piece) in pieces(offset, out) {
+            let block = self.block(file, number)?;
+            piece.copy_from_slice(&block[within..within + piece.len()]);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, file: &dyn DiskFile, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.size = self.size.max(offset + bytes.len() as u64);
+        let mut bytes = bytes.to_vec();
+        for (number, within, piece) in pieces(offset, &mut bytes) {
+            let mut block = self.block(file, number)?;
+            block[within..within + piece.len()].copy_from_slice(piece);
+            self.blocks.insert(number, block);
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, file: &dyn DiskFile, size: u64) -> io::Result<()> {
+        if size < self.size {
+            // What is cut off must read as zeros if the file grows again.
+            let last = size / BLOCK_BYTES;
+            let mut block = self.block(file, last)?;
+            block[to_usize(size % BLOCK_BYTES)..].fill(0);
+            self.blocks.split_off(&last);
+            self.blocks.insert(last, block);
+            self.base = self.base.min(size);
+        }
+        self.size = size;
+        Ok(())
+    }
+}
+
+/// The pieces of a range of bytes: number of the block, offset within it, bytes.
+fn pieces(offset: u64, bytes: &mut [u8]) -> impl Iterator<Item = (u64, usize, &mut [u8])> {
+    let mut at = offset;
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let within = at % BLOCK_BYTES;
+        let length = rest.len().min(to_usize(BLOCK_BYTES - within));
+        let (piece, behind) = std::mem::take(&mut rest).split_at_mut(length);
+        let item = (at / BLOCK_BYTES, to_usize(within), piece);
+        (at, rest) = (at + length as u64, behind);
+        Some(item)
+    })
+}
+
+fn to_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("it is at most a block")
+}
+
+/// What is given to redb; the store keeps the other reference for its figures.
+#[derive(Debug)]
+pub(crate) struct SharedBackend(pub(crate) Arc<Backend>);
+
+impl StorageBackend for SharedBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let backend = &*self.0;
+        if backend.guard.is_frozen() {
+            backend.frozen(|frozen| frozen.read(&*backend.file, offset, out))
+        } else {
+            backend.file.read_at(offset, out)
+        }
+    }
+
+    fn set_len(&self, size: u64) -> io::Result<()> {
+        let backend = &*self.0;
+        backend.change(|| backend.file.set_size(size), |frozen| frozen.resize(&*backend.file, size))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let backend = &*self.0;
+        let sync = || {
+            backend.file.sync_data()?;
+            backend.syncs.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        backend.change(sync, |_| Ok(()))
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let backend = &*self.0;
+        backend.change(
+            || backend.file.write_at(offset, bytes),
+            |frozen| frozen.write(&*backend.file, offset, bytes),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, Faults, MemDisk};
+
+    fn read(backend: &SharedBackend, offset: u64, length: usize) -> Vec<u8> {
+        let mut out = vec![0xee; length];
+        backend.read(offset, &mut out).expect("the range is in the file");
+        out
+    }
+
+    fn on(disk: &MemDisk, guard: &Arc<WriteGuard>) -> SharedBackend {
+        let file = disk.open("f").expect("nothing fails yet");
+        SharedBackend(Arc::new(Backend::new("f", file, Arc::clone(guard))))
+    }
+
+    #[test]
+    fn file_freezes_at_the_first_failed_write_and_reads_as_if_it_had_not_failed() {
+        let (disk, guard) = (MemDisk::new(), Arc::new(WriteGuard::default()));
+        let backend = on(&disk, &guard);
+        backend.write(0, &[1; 10_000]).expect("nothing fails yet");
+        guard.serve();
+        disk.set_faults(Faults { is_read_only: true, ..Faults::default() });
+        backend.write(5_000, &[2; 4_000]).expect("the failure is kept from redb");
+        disk.set_faults(Faults::default());
+        backend.write(20_000, &[3; 10]).expect("goes to memory");
+        backend.sync_data().expect("does nothing");
+        assert_eq!(disk.read("f"), [1; 10_000], "nothing was written after the failure");
+        assert_eq!(read(&backend, 0, 5_000), [1; 5_000]);
+        assert_eq!(read(&backend, 5_000, 4_000), [2; 4_000]);
+        assert_eq!(read(&backend, 10_000, 10_000), [0; 10_000]);
+        assert_eq!(backend.len().expect("known"), 20_010);
+        assert!(matches!(guard.check(), Err(CommitError::Io { file: "f", .. })));
+        assert!(matches!(guard.check(), Err(CommitError::Poisoned)));
+    }
+
+    #[test]
+    fn bytes_cut_off_in_memory_read_as_zeros_when_the_file_grows_again() {
+        let (disk, guard) = (MemDisk::new(), Arc::new(WriteGuard::default()));
+        on(&disk, &guard).write(0, &[1; 10_000]).expect("nothing fails");
+        let backend = on(&disk, &Arc::new(WriteGuard::frozen()));
+        backend.set_len(5_000).expect("in memory");
+        backend.set_len(9_000).expect("in memory");
+        assert_eq!(read(&backend, 0, 5_000), [1; 5_000]);
+        assert_eq!(read(&backend, 5_000, 4_000), [0; 4_000]);
+        assert!(backend.read(8_999, &mut [0; 2]).is_err());
+        assert_eq!(disk.read("f"), [1; 10_000]);
+    }
+
+    #[test]
+    fn failure_while_opening_reaches_redb() {
+        let (disk, guard) = (MemDisk::new(), Arc::new(WriteGuard::default()));
+        let backend = on(&disk, &guard);
+        disk.set_faults(Faults { is_read_only: true, ..Faults::default() });
+        assert!(backend.write(0, b"x").is_err());
+        assert!(guard.check().is_ok());
+    }
+}

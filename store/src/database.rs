@@ -1,0 +1,209 @@
+//! Opening and reading one redb file: what both files of a store have in common.
+//!
+//! redb may panic on a file that was changed behind its back. Every call that reads goes through [`reading`],
+//! which turns a panic into [`ReadError::Damaged`]; nothing of redb leaves this crate.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, WriteTransaction};
+use tidelock_engine::ports::{CommitError, ReadError};
+
+use crate::backend::{Backend, SharedBackend, WriteGuard};
+use crate::disk::Disk;
+use crate::open::OpenError;
+use crate::schema::{ENTRIES, META, META_FORMAT};
+
+/// The entries of a file at one moment. While it lives, redb keeps every page that it can reach.
+pub(crate) type Entries = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+/// One open redb file.
+#[derive(Debug)]
+pub(crate) struct File {
+    name: &'static str,
+    /// Present until the file is dropped.
+    database: Option<Database>,
+    backend: Arc<Backend>,
+}
+
+/// How a file is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Opening<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) name: &'static str,
+    pub(crate) guard: Arc<WriteGuard>,
+    pub(crate) cache_bytes: usize,
+}
+
+impl Opening<'_> {
+    /// Makes a file whose `meta` holds `meta`. It has its name only once it is complete, so that a crash
+    /// leaves a whole file or none.
+    pub(crate) fn create(&self, meta: &[(&str, &[u8])]) -> Result<(), OpenError> {
+        let new_name = format!("{}.new", self.name);
+        self.disk.remove(&new_name).map_err(|source| self.io(source))?;
+        let file = self.open_redb(&new_name)?;
+        file.write(Durability::Immediate, |transaction| {
+            transaction.open_table(ENTRIES)?;
+            let mut table = transaction.open_table(META)?;
+            for (key, value) in meta {
+                table.insert(*key, *value)?;
+            }
+            Ok(())
+        })
+        .map_err(|source| self.io(source))?;
+        drop(file);
+        self.disk.rename(&new_name, self.name).map_err(|source| self.io(source))
+    }
+
+    /// Opens a file that was made by [`Opening::create`], if its version is the one that we know.
+    pub(crate) fn open(&self, format: u32) -> Result<File, OpenError> {
+        let file = self.open_redb(self.name)?;
+        let found = file.meta(META_FORMAT)?;
+        match found.as_deref().map(TryInto::try_into) {
+            Some(Ok(found)) if u32::from_be_bytes(found) == format => Ok(file),
+            Some(Ok(found)) => {
+                let found = u32::from_be_bytes(found);
+                Err(OpenError::Version { file: self.name, found, known: format })
+            }
+            _ => Err(OpenError::damaged(self.name, "it has no format version")),
+        }
+    }
+
+    fn open_redb(&self, name: &str) -> Result<File, OpenError> {
+        let file = self.disk.open(name).map_err(|source| self.io(source))?;
+        let backend = Arc::new(Backend::new(self.name, file, Arc::clone(&self.guard)));
+        let shared = SharedBackend(Arc::clone(&backend));
+        let cache_bytes = self.cache_bytes;
+        let open = move || Database::builder().set_cache_size(cache_bytes).create_with_backend(shared);
+        let database = reading(self.name, open).map_err(|error| match error {
+            ReadError::Io { source, .. } => self.io(source),
+            error => error.into(),
+        })?;
+        Ok(File { name: self.name, database: Some(database), backend })
+    }
+
+    pub(crate) fn io(&self, source: io::Error) -> OpenError {
+        OpenError::Io { file: self.name, source }
+    }
+}
+
+impl File {
+    /// The entries as of the last commit.
+    pub(crate) fn entries(&self) -> Result<Entries, ReadError> {
+        reading(self.name, || -> Result<_, redb::Error> {
+            Ok(self.database().begin_read()?.open_table(ENTRIES)?)
+        })
+    }
+
+    pub(crate) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, ReadError> {
+        reading(self.name, || -> Result<_, redb::Error> {
+            let table = match self.database().begin_read()?.open_table(META) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table?,
+            };
+            Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        })
+    }
+
+    /// Writes in one transaction. An `Ok` means only that redb took it: ask the write guard whether the disk
+    /// did.
+    pub(crate) fn write(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), io::Error> {
+        let result = catch(|| -> Result<(), redb::Error> {
+            let mut transaction = self.database().begin_write()?;
+            transaction.set_durability(durability)?;
+            write(&transaction)?;
+            Ok(transaction.commit()?)
+        });
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(redb::Error::Io(error))) => Err(error),
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            Err(panic) => Err(io::Error::other(panic)),
+        }
+    }
+
+    /// Writes as [`File::write`], and freezes the store's files if that fails.
+    ///
+    /// # Errors
+    /// The store is poisoned.
+    pub(crate) fn commit(
+        &self,
+        guard: &WriteGuard,
+        durability: Durability,
+        write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), CommitError> {
+        guard.check()?;
+        if let Err(source) = self.write(durability, write) {
+            guard.freeze(CommitError::Io { file: self.name, source });
+        }
+        guard.check()
+    }
+
+    /// Reads every page and compares it with its checksum; `false` if redb had to go back to an earlier state.
+    pub(crate) fn verify(&mut self) -> Result<bool, ReadError> {
+        let database = self.database.as_mut().expect("it is present until the drop");
+        reading(self.name, || database.check_integrity())
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn size(&self) -> io::Result<u64> {
+        self.backend.size()
+    }
+
+    /// The number of syncs of it.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.backend.syncs()
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is present until the drop")
+    }
+}
+
+impl Drop for File {
+    /// Closing a damaged file may make redb panic; that must not stop whoever moves the file aside.
+    fn drop(&mut self) {
+        let database = self.database.take();
+        if let Err(what) = catch(|| drop(database)) {
+            tracing::warn!(file = self.name, what, "the file was not closed in order");
+        }
+    }
+}
+
+/// Reads from redb; an error or a panic says what it means for the file.
+pub(crate) fn reading<T, E: Into<redb::Error>>(
+    file: &'static str,
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<T, ReadError> {
+    match catch(read) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(match error.into() {
+            redb::Error::Io(source) if !is_damage(source.kind()) => ReadError::Io { file, source },
+            redb::Error::PreviousIo => {
+                ReadError::Io { file, source: io::Error::other("an earlier read of it failed") }
+            }
+            error => ReadError::Damaged { file, what: error.to_string() },
+        }),
+        Err(what) => Err(ReadError::Damaged { file, what }),
+    }
+}
+
+/// A file that ends early or begins wrongly is not the disk's failure to answer.
+fn is_damage(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// A panic of redb leaves nothing of ours half changed: the closures only read our data, and redb refuses to
+/// go on with what it was doing.
+fn catch<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        format!("redb cannot read it ({text})")
+    })
+}

@@ -1,0 +1,34 @@
+//! The durable store of tidelock: frames in `log.redb`, rows in `rows.redb`, and memory between them.
+//!
+//! The log is the commit point: one sequential append and one sync for all that a turn writes. Rows are what
+//! applying the log gives; they wait in a bounded overlay in memory and are written in large sorted batches.
+//! Readers see log, overlay and rows as one, at one moment.
+//!
+//! Where to look: [`RedbStore`] commits, [`Reader`] reads, [`check`](check()) verifies a store that nobody has
+//! open, [`schema`] says what is in the files, and [`Disk`] is where they are.
+//! No type of redb leaves this crate, and nothing here knows a network or an operation's meaning.
+
+mod backend;
+mod check;
+mod database;
+mod disk;
+mod key;
+mod log;
+mod materialize;
+mod names;
+mod open;
+mod overlay;
+mod published;
+mod reader;
+mod replay;
+mod rows;
+pub mod schema;
+mod store;
+mod view;
+
+pub use check::{CheckError, Finding, Progress, Report, check};
+pub use disk::{Disk, DiskFile, DiskLock, Faults, FileDisk, LockError, MemDisk};
+pub use materialize::Materializer;
+pub use open::{MaterializeOptions, OpenError, OpenOptions};
+pub use reader::{KeyspaceSummary, Reader, Snapshot, Stats};
+pub use store::RedbStore;

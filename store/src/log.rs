@@ -1,0 +1,352 @@
+//! `log.redb`: the frames in commit order, who made them, and an index from dots to places.
+//!
+//! What is read is compared with what it was asked for (the heads say what must be there, a frame's header
+//! says which operations it holds), so a hole in the file shows as damage and never as an absence.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use redb::Durability;
+use tidelock_engine::causality::{Dot, Heads, Hlc};
+use tidelock_engine::frame::{Frame, FrameHeader};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
+use tidelock_engine::ports::{CommitError, LogPosition, LoggedFrame, ReadError};
+
+use crate::backend::WriteGuard;
+use crate::database::{Entries, File, Opening, reading};
+use crate::names::{AddedNames, Names};
+use crate::open::OpenError;
+use crate::schema::{
+    ENTRIES, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_key, card_value, frame_key,
+    index_key, keyspace_key, log_tag, read_card, read_cluster, read_u64, seal, unseal,
+};
+
+/// The log of a store.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    pub(crate) file: File,
+}
+
+/// What one commit adds to the log.
+#[derive(Debug)]
+pub(crate) struct LogWrite<'a> {
+    pub(crate) names: AddedNames<'a>,
+    /// Each frame with the numbers of its keyspace and author.
+    pub(crate) frames: Vec<(u32, u32, &'a Frame)>,
+    /// The position of the last frame that is in the log already.
+    pub(crate) position: LogPosition,
+    /// The highest clock so far.
+    pub(crate) clock: Hlc,
+}
+
+/// A frame's record as it is in the log.
+#[derive(Clone, Debug)]
+pub(crate) struct LogRecord {
+    pub(crate) frame: LoggedFrame,
+    pub(crate) clock: Hlc,
+}
+
+impl LogFile {
+    pub(crate) fn create(
+        opening: &Opening<'_>,
+        cluster: ClusterId,
+        card: &AuthorCard,
+    ) -> Result<(), OpenError> {
+        opening.create(&[
+            (META_FORMAT, &LOG_FORMAT.to_be_bytes()),
+            (META_CLUSTER, cluster.as_bytes()),
+            (META_CARD, &card_value(card)),
+        ])
+    }
+
+    pub(crate) fn open(opening: &Opening<'_>) -> Result<Self, OpenError> {
+        Ok(Self { file: opening.open(LOG_FORMAT)? })
+    }
+
+    /// The cluster and the store's own card.
+    pub(crate) fn identity(&self) -> Result<(ClusterId, AuthorCard), ReadError> {
+        let cluster = self.file.meta(META_CLUSTER)?.and_then(|bytes| read_cluster(&bytes));
+        let card = self.file.meta(META_CARD)?.and_then(|bytes| read_card(&bytes));
+        cluster.zip(card).ok_or_else(|| damaged("it does not say whose it is"))
+    }
+
+    /// All names, in the order in which they were given their numbers. The store's own card is in `meta`,
+    /// written with the file itself, and is number 0.
+    pub(crate) fn names(&self, cluster: ClusterId, own: AuthorCard) -> Result<Names, ReadError> {
+        let entries = self.file.entries()?;
+        let mut names = Names::new(cluster);
+        names.add_author(own);
+        visit(&entries, &[log_tag::CARD], &[log_tag::CARD + 1], |key, value| {
+            let number = read_card(value).and_then(|card| names.add_author(card));
+            if number.map(card_key).as_deref() == Some(key) { Ok(()) } else { Err(damaged("an author")) }
+        })?;
+        visit(&entries, &[log_tag::KEYSPACE], &[log_tag::KEYSPACE + 1], |key, value| {
+            let name = String::from_utf8(value.to_vec()).ok().and_then(|name| name.try_into().ok());
+            let number = name.and_then(|name| names.add_keyspace(name));
+            if number.map(keyspace_key).as_deref() == Some(key) {
+                Ok(())
+            } else {
+                Err(damaged("a keyspace's name"))
+            }
+        })?;
+        Ok(names)
+    }
+
+    /// The position of the last frame, and the highest clock.
+    pub(crate) fn end(&self) -> Result<(LogPosition, Hlc), ReadError> {
+        let entries = self.file.entries()?;
+        let clock = get(&entries, &[log_tag::CLOCK])?.and_then(|bytes| read_u64(&bytes)).unwrap_or(0);
+        let last = reading(LOG_FILE, || {
+            let mut range = entries.range::<&[u8]>(&[log_tag::FRAME][..]..)?;
+            range
+                .next_back()
+                .transpose()
+                .map(|last| last.map(|(key, value)| decode_record(key.value(), value.value())))
+        })?;
+        match last {
+            None => Ok((LogPosition(0), Hlc::from_bits(clock))),
+            Some(record) => {
+                let LogRecord { frame, clock: of_record } = record?;
+                Ok((frame.position, of_record.max(Hlc::from_bits(clock))))
+            }
+        }
+    }
+
+    /// Appends frames and names; answers the position of the last frame.
+    pub(crate) fn append(
+        &self,
+        guard: &WriteGuard,
+        durability: Durability,
+        write: &LogWrite<'_>,
+    ) -> Result<LogPosition, CommitError> {
+        self.file.commit(guard, durability, |transaction| {
+            let mut table = transaction.open_table(ENTRIES)?;
+            for (key, value) in write.entries() {
+                let value = seal(&key, value);
+                table.insert(&key[..], &value[..])?;
+            }
+            Ok(())
+        })?;
+        Ok(LogPosition(write.position.0 + write.frames.len() as u64))
+    }
+
+    /// Makes everything durable that was appended.
+    pub(crate) fn sync(&self, guard: &WriteGuard) -> Result<(), CommitError> {
+        self.file.commit(guard, Durability::Immediate, |_| Ok(()))
+    }
+
+    /// The records of a range of positions.
+    pub(crate) fn records(&self, positions: RangeInclusive<u64>) -> Result<Vec<LogRecord>, ReadError> {
+        if positions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.file.entries()?;
+        let (first, last) = (frame_key(*positions.start()), frame_key(*positions.end()));
+        let mut records = Vec::new();
+        reading(LOG_FILE, || {
+            for item in entries.range::<&[u8]>(&first[..]..=&last[..])? {
+                let (key, value) = item?;
+                records.push(decode_record(key.value(), value.value()));
+            }
+            Ok::<_, redb::Error>(())
+        })?;
+        let records: Vec<_> = records.into_iter().collect::<Result<_, _>>()?;
+        let found = records.iter().map(|record| record.frame.position.0);
+        if found.eq(positions) { Ok(records) } else { Err(damaged("a frame is missing")) }
+    }
+
+    /// Where the index says that a frame is.
+    pub(crate) fn indexed(
+        &self,
+        entries: &Entries,
+        (keyspace, author, last): (u32, u32, u64),
+    ) -> Result<Option<LogPosition>, ReadError> {
+        let position = get(entries, &index_key(keyspace, author, last))?;
+        Ok(position.and_then(|bytes| read_u64(&bytes)).map(LogPosition))
+    }
+
+    /// The number of entries of the index.
+    pub(crate) fn index_len(&self) -> Result<u64, ReadError> {
+        let mut count = 0;
+        visit(&self.file.entries()?, &[log_tag::INDEX], &[log_tag::INDEX + 1], |_, _| {
+            count += 1;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+}
+
+impl LogWrite<'_> {
+    fn entries(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut entries = Vec::with_capacity(self.frames.len() * 2 + 1);
+        entries.extend(self.names.cards.iter().map(|(number, card)| (card_key(*number), card_value(card))));
+        for (number, name) in &self.names.keyspaces {
+            entries.push((keyspace_key(*number), name.as_str().as_bytes().to_vec()));
+        }
+        let clock = self.clock.to_bits().to_be_bytes();
+        if self.frames.is_empty() {
+            entries.push((vec![log_tag::CLOCK], clock.to_vec()));
+        }
+        for (position, (keyspace, author, frame)) in (self.position.0 + 1..).zip(&self.frames) {
+            let key = index_key(*keyspace, *author, frame.header().last());
+            entries.push((key, position.to_be_bytes().to_vec()));
+            entries.push((frame_key(position), [&clock[..], frame.bytes()].concat()));
+        }
+        entries
+    }
+}
+
+/// What of the log a reader may see, and what must be there.
+#[derive(Debug)]
+pub(crate) struct LogScope<'a> {
+    pub(crate) log: &'a LogFile,
+    pub(crate) names: &'a Names,
+    pub(crate) keyspace: KeyspaceId,
+    /// The heads of the keyspace.
+    pub(crate) heads: &'a Heads,
+    /// Later frames are not committed yet, or never will be.
+    pub(crate) last: LogPosition,
+}
+
+impl LogScope<'_> {
+    /// The frame that holds `dot`, which the heads cover.
+    pub(crate) fn frame_with(&self, dot: Dot) -> Result<Option<LoggedFrame>, ReadError> {
+        if dot.seq == 0 || !self.heads.covers(dot) {
+            return Ok(None);
+        }
+        let entries = self.log.file.entries()?;
+        let mut of_author = self.index(&entries, dot)?;
+        of_author.next(&entries)
+    }
+
+    /// The frames that somebody lacks who has each author up to the given seq, merged by position.
+    pub(crate) fn missing(&self, after: &[Dot], bytes_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
+        let entries = self.log.file.entries()?;
+        let mut authors = Vec::new();
+        let mut heap = BinaryHeap::new();
+        for dot in after.iter().filter(|dot| self.heads.seq(dot.replica) > dot.seq) {
+            let mut of_author = self.index(&entries, Dot::new(dot.replica, dot.seq + 1))?;
+            if let Some(position) = of_author.next_position()? {
+                heap.push(Reverse((position, authors.len())));
+                authors.push(of_author);
+            }
+        }
+        let mut frames: Vec<LoggedFrame> = Vec::new();
+        let mut bytes = 0;
+        while let Some(Reverse((_, author))) = heap.pop() {
+            let of_author = &mut authors[author];
+            let Some(frame) = of_author.next(&entries)? else { break };
+            if !frames.is_empty() && bytes + frame.bytes.len() > bytes_max {
+                break;
+            }
+            bytes += frame.bytes.len();
+            frames.push(frame);
+            if let Some(position) = of_author.next_position()? {
+                heap.push(Reverse((position, author)));
+            }
+        }
+        Ok(frames)
+    }
+
+    /// The frames of an author from the one that holds `first`, as far as the heads go.
+    fn index(&self, entries: &Entries, first: Dot) -> Result<AuthorFrames<'_>, ReadError> {
+        let number = |found: Option<u32>| found.ok_or_else(|| damaged("a head has no name"));
+        let keyspace = number(self.names.keyspace(self.keyspace))?;
+        let author = number(self.names.author(first.replica))?;
+        let from = index_key(keyspace, author, first.seq);
+        let to = index_key(keyspace, author, self.heads.seq(first.replica));
+        let range = reading(LOG_FILE, || entries.range::<&[u8]>(&from[..]..=&to[..]))?;
+        Ok(AuthorFrames { scope: self, range, next: None, dot: first })
+    }
+}
+
+/// The frames of one author in order, read lazily.
+struct AuthorFrames<'a> {
+    scope: &'a LogScope<'a>,
+    range: redb::Range<'static, &'static [u8], &'static [u8]>,
+    next: Option<u64>,
+    /// The operation that the next frame must hold.
+    dot: Dot,
+}
+
+impl AuthorFrames<'_> {
+    /// Where the next frame is; `None` behind the author's head.
+    fn next_position(&mut self) -> Result<Option<u64>, ReadError> {
+        if self.next.is_none() && self.scope.heads.covers(self.dot) {
+            let position = reading(LOG_FILE, || {
+                let item = self.range.next().transpose()?;
+                Ok::<_, redb::Error>(
+                    item.and_then(|(key, value)| read_u64(unseal(key.value(), value.value())?)),
+                )
+            })?;
+            // The heads cover more, so an index that ends here has a hole.
+            let position = position.ok_or_else(|| damaged("the index of frames has a hole"))?;
+            self.next = Some(position);
+        }
+        Ok(self.next)
+    }
+
+    fn next(&mut self, entries: &Entries) -> Result<Option<LoggedFrame>, ReadError> {
+        let Some(position) = self.next_position()? else { return Ok(None) };
+        let key = frame_key(position);
+        let value = get(entries, &key)?.ok_or_else(|| damaged("a frame is missing"))?;
+        let LogRecord { frame, .. } = split_record(LogPosition(position), &value)?;
+        let header = header(&frame)?;
+        let is_it = header.keyspace == self.scope.keyspace
+            && header.author == self.dot.replica
+            && (header.first..=header.last()).contains(&self.dot.seq)
+            && frame.position <= self.scope.last;
+        if !is_it {
+            return Err(damaged("the index of frames names a wrong one"));
+        }
+        self.next = None;
+        self.dot = Dot::new(header.author, header.last() + 1);
+        Ok(Some(frame))
+    }
+}
+
+/// The header of a frame in the log, without decoding its operations.
+fn header(frame: &LoggedFrame) -> Result<FrameHeader, ReadError> {
+    let header: Option<FrameHeader> = postcard::take_from_bytes(&frame.bytes).ok().map(|(header, _)| header);
+    header.filter(|header| header.count > 0).ok_or_else(|| damaged("a frame does not decode"))
+}
+
+fn decode_record(key: &[u8], sealed: &[u8]) -> Result<LogRecord, ReadError> {
+    let value = unseal(key, sealed).ok_or_else(|| damaged("the checksum of a frame is wrong"))?;
+    let position = key.get(1..).and_then(read_u64).ok_or_else(|| damaged("the place of a frame"))?;
+    split_record(LogPosition(position), value)
+}
+
+fn split_record(position: LogPosition, value: &[u8]) -> Result<LogRecord, ReadError> {
+    let (clock, bytes) = value.split_first_chunk().ok_or_else(|| damaged("a frame is too short"))?;
+    let frame = LoggedFrame { position, bytes: Arc::from(bytes) };
+    Ok(LogRecord { frame, clock: Hlc::from_bits(u64::from_be_bytes(*clock)) })
+}
+
+/// The value of an entry without its checksum.
+fn get(entries: &Entries, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+    let found = reading(LOG_FILE, || {
+        Ok::<_, redb::Error>(entries.get(key)?.map(|value| unseal(key, value.value()).map(<[u8]>::to_vec)))
+    })?;
+    found.map(|value| value.ok_or_else(|| damaged("a checksum is wrong"))).transpose()
+}
+
+fn visit(
+    entries: &Entries,
+    first: &[u8],
+    end: &[u8],
+    mut found: impl FnMut(&[u8], &[u8]) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let mut range = reading(LOG_FILE, || entries.range::<&[u8]>(first..end))?;
+    while let Some((key, value)) = reading(LOG_FILE, || range.next().transpose())? {
+        let value = unseal(key.value(), value.value()).ok_or_else(|| damaged("a checksum is wrong"))?;
+        found(key.value(), value)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn damaged(what: &str) -> ReadError {
+    ReadError::Damaged { file: LOG_FILE, what: what.to_owned() }
+}

@@ -1,0 +1,170 @@
+//! Writing committed rows to `rows.redb`, behind the readers' backs.
+//!
+//! The active overlay is frozen and a new one takes its place; the frozen one is written in order, in one
+//! transaction, together with the log position that it ends at; then overlay and rows are swapped at once.
+//! Mostly the transaction is not synced: a crash goes back to the last one that was, and the log is replayed.
+//!
+//! Invariant: rows on disk never stand behind the end of the log on disk.
+
+use std::io;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use redb::Durability;
+use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
+
+use crate::open::MaterializeOptions;
+use crate::overlay::Overlay;
+use crate::store::Shared;
+use crate::view::Generation;
+
+/// Whether the background thread runs, and is to stop.
+#[derive(Debug, Default)]
+pub(crate) struct ThreadState {
+    runs: bool,
+    stops: bool,
+}
+
+/// The thread that writes rows in the background; dropping this stops it after what it is writing.
+#[derive(Debug)]
+pub struct Materializer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Materializer {
+    pub(crate) fn spawn(shared: Arc<Shared>) -> io::Result<Self> {
+        *shared.thread() = ThreadState { runs: true, stops: false };
+        let of_thread = Arc::clone(&shared);
+        let spawned = thread::Builder::new().name("tidelock-rows".to_owned()).spawn(move || of_thread.run());
+        match spawned {
+            Ok(thread) => Ok(Self { shared, thread: Some(thread) }),
+            Err(error) => {
+                shared.thread().runs = false;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Materializer {
+    fn drop(&mut self) {
+        self.shared.thread().stops = true;
+        self.shared.thread_wakes.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes rows ended with a panic");
+        }
+    }
+}
+
+impl Shared {
+    /// Writes what is committed to `rows.redb`.
+    pub(crate) fn materialize(&self, synced: bool) -> Result<(), CommitError> {
+        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        self.guard.check()?;
+        let frozen = self.freeze();
+        if frozen.0.count() == 0 && !synced {
+            return Ok(());
+        }
+        *rounds += 1;
+        let synced = synced || rounds.is_multiple_of(self.options.synced_every.max(1));
+        if synced && self.synced() < frozen.1 {
+            self.sync()?;
+        }
+        let durability = if synced { Durability::Immediate } else { Durability::None };
+        self.rows.write(&self.guard, durability, &frozen.0, frozen.1)?;
+        self.thaw().map_err(|error| {
+            let source = io::Error::other(error);
+            self.guard.freeze(CommitError::Io { file: crate::schema::ROWS_FILE, source });
+            CommitError::Poisoned
+        })
+    }
+
+    /// The times that rows were written since the store was opened.
+    pub(crate) fn materializations(&self) -> u64 {
+        *self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the active overlay; answers the frozen one and the position of its last commit.
+    ///
+    /// If an overlay is frozen already, writing it failed half way and the store is poisoned, or it was empty.
+    fn freeze(&self) -> (Arc<Overlay>, LogPosition) {
+        let _writer = self.writer();
+        let mut published = self.published_mut();
+        let active = Arc::clone(&published.generation.active);
+        let generation = Generation {
+            active: Arc::new(Overlay::default()),
+            frozen: Some(Arc::clone(&active)),
+            rows: Arc::clone(&published.generation.rows),
+        };
+        published.generation = Arc::new(generation);
+        (active, published.position)
+    }
+
+    /// Drops the frozen overlay in favour of the rows that hold it now.
+    fn thaw(&self) -> Result<(), ReadError> {
+        let rows = Arc::new(self.rows.table()?);
+        {
+            let mut published = self.published_mut();
+            let active = Arc::clone(&published.generation.active);
+            published.generation = Arc::new(Generation { active, frozen: None, rows });
+        }
+        self.thread_wakes.notify_all();
+        Ok(())
+    }
+
+    /// Returns when the active overlay may take another commit, of any size.
+    pub(crate) fn wait_for_room(&self) -> Result<(), CommitError> {
+        loop {
+            let active = Arc::clone(&self.published().generation.active);
+            if !self.is_over(self.options.wait_at.max(2), &active) {
+                return Ok(());
+            }
+            self.guard.check()?;
+            let thread = self.thread();
+            if thread.runs {
+                self.thread_wakes.notify_all();
+                // A wake-up that was missed costs one idle time, not the commit.
+                let waited = self.thread_wakes.wait_timeout(thread, self.options.idle);
+                drop(waited.expect("no holder of this lock panics"));
+            } else {
+                drop(thread);
+                self.materialize(false)?;
+            }
+        }
+    }
+
+    /// Whether an overlay holds `times` as much as one should.
+    pub(crate) fn is_over(&self, times: usize, overlay: &Overlay) -> bool {
+        let MaterializeOptions { entries, bytes, .. } = self.options;
+        overlay.count() >= entries.saturating_mul(times) || overlay.bytes() >= bytes.saturating_mul(times)
+    }
+
+    fn thread(&self) -> MutexGuard<'_, ThreadState> {
+        self.thread.lock().expect("no holder of this lock panics")
+    }
+
+    /// The background thread. It ends when it is told to, or when the store takes no more writes.
+    fn run(&self) {
+        loop {
+            let thread = self.thread();
+            let is_full = || self.is_over(1, &self.published().generation.active);
+            let waited = self
+                .thread_wakes
+                .wait_timeout_while(thread, self.options.idle, |thread| !thread.stops && !is_full());
+            let (thread, _) = waited.expect("no holder of this lock panics");
+            if thread.stops {
+                break;
+            }
+            drop(thread);
+            if let Err(error) = self.materialize(false) {
+                tracing::error!(%error, "rows are no longer written; the node takes no more writes");
+                break;
+            }
+        }
+        self.thread().runs = false;
+        self.thread_wakes.notify_all();
+    }
+}

@@ -1,0 +1,239 @@
+//! Opening a store: whose it is, which version it has, and what a crash left to be replayed.
+//!
+//! The log decides. Rows are brought to its end by applying what they lack, as when it was first committed.
+//! A store is never changed before it is known to be ours and of a version that we know.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Condvar, Mutex, RwLock};
+use std::time::Duration;
+
+use thiserror::Error;
+use tidelock_engine::causality::Hlc;
+use tidelock_engine::frame::FrameError;
+use tidelock_engine::id::{AuthorCard, ClusterId};
+use tidelock_engine::ports::{CommitError, LogPosition, ReadError, Rows};
+
+use crate::backend::WriteGuard;
+use crate::database::Opening;
+use crate::disk::{Disk, DiskLock, LockError};
+use crate::log::LogFile;
+use crate::names::Names;
+use crate::overlay::Overlay;
+use crate::published::{Published, Space};
+use crate::replay::replay;
+use crate::rows::RowsFile;
+use crate::schema::{LOG_FILE, ROWS_FILE, ROWS_FILE_ASIDE};
+use crate::store::Shared;
+use crate::view::Generation;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The cluster that the store is of. A store of another one is refused.
+    pub cluster: ClusterId,
+    /// Whose store it becomes if it is new. If it is not, its own card wins, and only the public key must be
+    /// the same.
+    pub card: AuthorCard,
+    /// What redb may cache of both files, in bytes; a quarter of it is the log's. Default 256 MiB. Less makes
+    /// reads of cold rows slower (a page per read), more takes memory from the user's programs.
+    pub cache_bytes: usize,
+    /// Whether `rows.redb` is read as a whole at opening, to find bits that turned while nobody looked. Default
+    /// true. Without it a row that cannot be found for a damaged page above it reads as absent; with it
+    /// opening takes about a second per gigabyte.
+    pub verify_rows: bool,
+    /// When committed rows are written to `rows.redb`.
+    pub materialize: MaterializeOptions,
+}
+
+impl OpenOptions {
+    /// The defaults.
+    pub fn new(cluster: ClusterId, card: AuthorCard) -> Self {
+        let materialize = MaterializeOptions::default();
+        Self { cluster, card, cache_bytes: 256 << 20, verify_rows: true, materialize }
+    }
+}
+
+/// When committed rows are written to `rows.redb`. Later means fewer pages written per row, but more memory,
+/// and more to replay after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaterializeOptions {
+    /// The number of entries in memory at which the background thread starts writing. Default 10,000.
+    pub entries: usize,
+    /// The same in bytes. Default 16 MiB.
+    pub bytes: usize,
+    /// At so many times either figure a commit waits for the thread, or writes itself if there is none, so
+    /// that memory stays bounded by about twice that. From 2; default 4.
+    pub wait_at: usize,
+    /// Every so many times the rows are synced. From 1; default 10. The log is replayed from the last time.
+    pub synced_every: u64,
+    /// The background thread writes what is there after so long. Default 1 s.
+    pub idle: Duration,
+}
+
+impl Default for MaterializeOptions {
+    fn default() -> Self {
+        Self { entries: 10_000, bytes: 16 << 20, wait_at: 4, synced_every: 10, idle: Duration::from_secs(1) }
+    }
+}
+
+/// Why a store was not opened. What it holds was not changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it, or the directory cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It belongs to another cluster.
+    #[error("the store is of cluster {found}, not of {asked}; choose another directory")]
+    OtherCluster {
+        /// The cluster of the store.
+        found: ClusterId,
+        /// The cluster that was asked for.
+        asked: ClusterId,
+    },
+    /// It was made with another identity, which alone may sign for it.
+    #[error("the store was made with another key; open it with that one, or choose another directory")]
+    OtherKey,
+    /// It was written by a version of tidelock that we do not know.
+    #[error("{file} has format {found}, this tidelock knows {known}; use the tidelock that wrote it")]
+    Version {
+        /// The file.
+        file: &'static str,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// The log is gone while rows are there. To go on would be to use dots twice.
+    #[error("log.redb is missing beside rows.redb; restore it, or remove rows.redb to start anew")]
+    LogMissing,
+    /// A frame in the log cannot be read by this version.
+    #[error("the frame at log position {position} cannot be read: {source}")]
+    Frame {
+        /// Where it is.
+        position: u64,
+        /// The cause.
+        source: FrameError,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Rows that were replayed cannot be written.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The disk failed.
+    #[error("cannot open {file}: {source}")]
+    Io {
+        /// The file.
+        file: &'static str,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn damaged(file: &'static str, what: &str) -> Self {
+        ReadError::Damaged { file, what: what.to_owned() }.into()
+    }
+}
+
+/// What the log says, before the rows are looked at.
+#[derive(Debug)]
+struct OpenLog {
+    log: LogFile,
+    card: AuthorCard,
+    names: Names,
+    /// Where it ends, and its highest clock.
+    end: (LogPosition, Hlc),
+}
+
+/// Opens a store and brings its rows to the end of its log. Rows that turn out to be damaged are moved aside
+/// and made again, once.
+pub(crate) fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Arc<Shared>, OpenError> {
+    let lock = Arc::new(disk.lock()?);
+    match open_locked(disk, options, &lock) {
+        Err(OpenError::Read(ReadError::Damaged { file: ROWS_FILE, what })) => {
+            tracing::warn!(%what, "rows.redb is moved aside and made again from the log");
+            disk.rename(ROWS_FILE, ROWS_FILE_ASIDE)
+                .map_err(|source| OpenError::Io { file: ROWS_FILE, source })?;
+            open_locked(disk, options, &lock)
+        }
+        result => result,
+    }
+}
+
+fn open_locked(
+    disk: &dyn Disk,
+    options: &OpenOptions,
+    lock: &Arc<DiskLock>,
+) -> Result<Arc<Shared>, OpenError> {
+    let guard = Arc::new(WriteGuard::default());
+    let log_cache_bytes = options.cache_bytes / 4;
+    let opening = |name, cache_bytes| Opening { disk, name, guard: Arc::clone(&guard), cache_bytes };
+    let open_log = open_log(&opening(LOG_FILE, log_cache_bytes), options)?;
+    let rows_opening = opening(ROWS_FILE, options.cache_bytes - log_cache_bytes);
+    let replica = open_log.card.replica();
+    let rows = RowsFile::open_or_make(&rows_opening, replica, open_log.end.0, options.verify_rows)?;
+    let published = load(&rows, open_log.names)?;
+    let shared = Arc::new(Shared {
+        published: RwLock::new(published),
+        writer: Mutex::default(),
+        rounds: Mutex::default(),
+        thread: Mutex::default(),
+        thread_wakes: Condvar::new(),
+        log_synced: AtomicU64::new(open_log.end.0.0),
+        guard: Arc::clone(&guard),
+        options: options.materialize,
+        log: open_log.log,
+        rows,
+        card: open_log.card,
+        _lock: Arc::clone(lock),
+    });
+    replay(&shared, open_log.end)?;
+    guard.serve();
+    Ok(shared)
+}
+
+/// Opens the log, or makes it if there is no store yet.
+fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, OpenError> {
+    let exists = |name| opening.disk.exists(name).map_err(|source| opening.io(source));
+    if !exists(LOG_FILE)? {
+        if exists(ROWS_FILE)? {
+            return Err(OpenError::LogMissing);
+        }
+        LogFile::create(opening, options.cluster, &options.card)?;
+    }
+    let log = LogFile::open(opening)?;
+    let (cluster, card) = log.identity()?;
+    if cluster != options.cluster {
+        return Err(OpenError::OtherCluster { found: cluster, asked: options.cluster });
+    }
+    if card.public_key != options.card.public_key {
+        return Err(OpenError::OtherKey);
+    }
+    let names = log.names(options.cluster, card)?;
+    Ok(OpenLog { names, card, end: log.end()?, log })
+}
+
+/// The rows as they were last written.
+fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
+    let generation =
+        Generation { active: Arc::new(Overlay::default()), frozen: None, rows: Arc::new(rows.table()?) };
+    let mut published = Published {
+        generation: Arc::new(generation),
+        moment: 0,
+        position: rows.position()?,
+        clock: Hlc::default(),
+        names: Arc::new(names),
+        spaces: BTreeMap::new(),
+    };
+    let view = published.view();
+    for (keyspace, _) in view.names.keyspaces() {
+        let state = view.state(*keyspace)?.unwrap_or_default();
+        let keys = view.keys(*keyspace)?;
+        let space = Space { fingerprint: state.fingerprint, keys, heads: Arc::new(state.heads) };
+        published.spaces.insert(*keyspace, space);
+    }
+    Ok(published)
+}

@@ -1,0 +1,227 @@
+//! Reading beside the store, from any thread.
+
+use std::sync::Arc;
+
+use tidelock_engine::causality::Dot;
+use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::ports::{
+    KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, RowRange, Rows, Visit,
+};
+use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
+
+use crate::log::LogScope;
+use crate::store::Shared;
+use crate::view::{View, scan};
+
+/// A handle for reading. Clones are cheap; a read waits for no commit and no writing of rows.
+///
+/// Every read is of one moment, and a later read never of an earlier one. A scan is read in chunks, each of
+/// its own moment: what must fit together is read from one [`Snapshot`].
+#[derive(Clone, Debug)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+/// The rows of one moment. It keeps what it can reach from being reclaimed, so drop it soon: after one command
+/// or one chunk of a scan.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    view: View,
+    position: LogPosition,
+}
+
+/// A keyspace in a few numbers, all of one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceSummary {
+    /// The fingerprint of its rows.
+    pub fingerprint: Fingerprint,
+    /// The number of its keys that exist.
+    pub keys: u64,
+    /// The hash of its heads.
+    pub heads_hash: u128,
+    /// The number of replicas that wrote.
+    pub authors: usize,
+}
+
+/// The figures of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// The frames in the log.
+    pub log_frames: u64,
+    /// The length of `log.redb`, in bytes.
+    pub log_bytes: u64,
+    /// The length of `rows.redb`, in bytes.
+    pub rows_bytes: u64,
+    /// The position of the last frame.
+    pub position: LogPosition,
+    /// The position up to which the log is known to be on disk.
+    pub synced: LogPosition,
+    /// Entries that are committed but not in `rows.redb`.
+    pub overlay_entries: u64,
+    /// What they take in memory, in bytes, about.
+    pub overlay_bytes: u64,
+    /// The times that either file was synced since the store was opened.
+    pub syncs: u64,
+    /// The times that rows were written since the store was opened.
+    pub materializations: u64,
+    /// Whether an earlier failure keeps the store from taking writes.
+    pub is_poisoned: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The rows of this moment, for reads that must fit together.
+    pub fn snapshot(&self) -> Snapshot {
+        let published = self.shared.published();
+        Snapshot { view: published.view(), position: published.position }
+    }
+
+    /// The position of the last frame that is visible.
+    pub fn position(&self) -> LogPosition {
+        self.shared.published().position
+    }
+
+    /// The keyspaces that are known here.
+    pub fn keyspaces(&self) -> Vec<(KeyspaceId, KeyspaceName)> {
+        self.shared.view().names.keyspaces().to_vec()
+    }
+
+    /// A keyspace in a few numbers, without looking at its rows; `None` when it is not known here.
+    pub fn summary(&self, keyspace: KeyspaceId) -> Option<KeyspaceSummary> {
+        let published = self.shared.published();
+        let space = published.spaces.get(&keyspace)?;
+        Some(KeyspaceSummary {
+            fingerprint: space.fingerprint,
+            keys: space.keys,
+            heads_hash: space.heads.hash(),
+            authors: space.heads.len(),
+        })
+    }
+
+    /// The whole state of a keyspace; copies one entry per author.
+    pub fn state(&self, keyspace: KeyspaceId) -> Option<KeyspaceState> {
+        self.shared.published().state(keyspace)
+    }
+
+    /// The figures of the store.
+    ///
+    /// # Errors
+    /// The disk did not tell the length of a file.
+    pub fn stats(&self) -> std::io::Result<Stats> {
+        let Shared { log, rows, guard, .. } = &*self.shared;
+        let (position, generation) = {
+            let published = self.shared.published();
+            (published.position, Arc::clone(&published.generation))
+        };
+        let overlays = || generation.frozen.iter().chain([&generation.active]);
+        Ok(Stats {
+            log_frames: position.0,
+            log_bytes: log.file.size()?,
+            rows_bytes: rows.file.size()?,
+            position,
+            synced: self.shared.synced(),
+            overlay_entries: overlays().map(|overlay| overlay.count() as u64).sum(),
+            overlay_bytes: overlays().map(|overlay| overlay.bytes() as u64).sum(),
+            syncs: log.file.syncs() + rows.file.syncs(),
+            materializations: self.shared.materializations(),
+            is_poisoned: guard.is_frozen(),
+        })
+    }
+
+    /// Reads the log within what is visible now.
+    fn in_log<T>(
+        &self,
+        keyspace: KeyspaceId,
+        read: impl FnOnce(&LogScope<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        let (names, heads, last) = {
+            let published = self.shared.published();
+            let Some(space) = published.spaces.get(&keyspace) else { return Ok(None) };
+            (Arc::clone(&published.names), Arc::clone(&space.heads), published.position)
+        };
+        let log = &self.shared.log;
+        read(&LogScope { log, names: &names, keyspace, heads: &heads, last }).map(Some)
+    }
+}
+
+impl Rows for Reader {
+    fn row(&self, keyspace: KeyspaceId, row: &RowId) -> Result<Option<Payload>, ReadError> {
+        self.shared.view().row(keyspace, row)
+    }
+
+    fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        scan(|| self.shared.view(), keyspace, range, visit)
+    }
+
+    fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
+        self.shared.view().members(keyspace, key, kind)
+    }
+
+    fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        Ok(self.shared.published().spaces.get(&keyspace).map_or(0, |space| space.keys))
+    }
+}
+
+impl Log for Reader {
+    fn missing(
+        &self,
+        keyspace: KeyspaceId,
+        after: &[Dot],
+        bytes_max: usize,
+    ) -> Result<Vec<LoggedFrame>, ReadError> {
+        Ok(self.in_log(keyspace, |log| log.missing(after, bytes_max))?.unwrap_or_default())
+    }
+
+    fn frame_with(&self, keyspace: KeyspaceId, dot: Dot) -> Result<Option<LoggedFrame>, ReadError> {
+        Ok(self.in_log(keyspace, |log| log.frame_with(dot))?.flatten())
+    }
+
+    /// From the frame at `position` on, inclusive; positions start at 1.
+    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
+        let first = position.0.max(1);
+        let behind = first.saturating_add(count_max as u64);
+        let records = self.shared.log.records(first..=self.position().0.min(behind - 1))?;
+        Ok(records.into_iter().map(|record| record.frame).collect())
+    }
+
+    fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
+        Ok(self.shared.published().names.card(replica))
+    }
+}
+
+impl Snapshot {
+    /// The position of the last frame that is visible in it.
+    pub fn position(&self) -> LogPosition {
+        self.position
+    }
+
+    /// The state of a keyspace as of this moment; `None` when it is not known here. Reads one entry per author.
+    pub fn state(&self, keyspace: KeyspaceId) -> Result<Option<KeyspaceState>, ReadError> {
+        self.view.state(keyspace)
+    }
+}
+
+impl Rows for Snapshot {
+    fn row(&self, keyspace: KeyspaceId, row: &RowId) -> Result<Option<Payload>, ReadError> {
+        self.view.row(keyspace, row)
+    }
+
+    fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        self.view.scan(keyspace, range, visit)
+    }
+
+    fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
+        self.view.members(keyspace, key, kind)
+    }
+
+    fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        self.view.keys(keyspace)
+    }
+}

@@ -1,0 +1,149 @@
+//! `rows.redb`: what applying the log gives, up to a position that is written in the same transaction.
+//!
+//! The file may be lost: it is made again from the log. So whatever is wrong with it, short of a version that
+//! we do not know, it is moved aside and never repaired by hand.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::Durability;
+use tidelock_engine::id::ReplicaId;
+use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
+
+use crate::backend::WriteGuard;
+use crate::database::{Entries, File, Opening, reading};
+use crate::key;
+use crate::open::OpenError;
+use crate::overlay::Overlay;
+use crate::schema::{ENTRIES, META_FORMAT, META_REPLICA, ROWS_FILE, ROWS_FORMAT, read_u64, seal, unseal};
+
+/// What one chunk of a scan reads at most, in bytes, unless a single row is larger.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Entries as they are stored: key, and value with its checksum.
+pub(crate) type SealedEntries = Vec<(Vec<u8>, Arc<[u8]>)>;
+
+/// The rows that are on disk, or on their way there.
+#[derive(Debug)]
+pub(crate) struct RowsFile {
+    pub(crate) file: File,
+}
+
+impl RowsFile {
+    /// Opens the rows of `replica`, which may stand at `last` at most, or makes them if they are missing.
+    ///
+    /// Rows are ahead of the log when it lost frames that were committed without being synced: what such rows
+    /// hold was never acknowledged as durable, so they count as damaged.
+    ///
+    /// # Errors
+    /// On [`ReadError::Damaged`] the file is closed again and may be moved aside.
+    pub(crate) fn open_or_make(
+        opening: &Opening<'_>,
+        replica: ReplicaId,
+        last: LogPosition,
+        verify: bool,
+    ) -> Result<Self, OpenError> {
+        let exists = opening.disk.exists(ROWS_FILE).map_err(|source| opening.io(source))?;
+        if !exists {
+            let meta: [(&str, &[u8]); 2] =
+                [(META_FORMAT, &ROWS_FORMAT.to_be_bytes()), (META_REPLICA, replica.as_bytes())];
+            opening.create(&meta)?;
+        }
+        let mut rows = Self::open(opening)?;
+        if verify && exists && !rows.file.verify()? {
+            tracing::warn!("redb went back to an earlier state of rows.redb; the log gives what is missing");
+        }
+        if rows.file.meta(META_REPLICA)?.as_deref() != Some(replica.as_bytes()) {
+            return Err(damaged("it belongs to another store").into());
+        }
+        if rows.position()? > last {
+            return Err(damaged("it is ahead of the log").into());
+        }
+        Ok(rows)
+    }
+
+    pub(crate) fn open(opening: &Opening<'_>) -> Result<Self, OpenError> {
+        Ok(Self { file: opening.open(ROWS_FORMAT)? })
+    }
+
+    /// The log position that the rows stand at.
+    pub(crate) fn position(&self) -> Result<LogPosition, ReadError> {
+        let position = self.table()?.get(&key::position())?;
+        let position = position.map(|bytes| {
+            let bytes = unseal(&key::position(), &bytes).ok_or_else(|| damaged("its position"))?;
+            read_u64(bytes).ok_or_else(|| damaged("its position"))
+        });
+        Ok(LogPosition(position.transpose()?.unwrap_or(0)))
+    }
+
+    /// The entries as of the last commit.
+    pub(crate) fn table(&self) -> Result<RowsTable, ReadError> {
+        Ok(RowsTable { entries: self.file.entries()? })
+    }
+
+    /// Writes an overlay that takes no more commits, and where the rows stand then, in one transaction.
+    pub(crate) fn write(
+        &self,
+        guard: &WriteGuard,
+        durability: Durability,
+        overlay: &Overlay,
+        position: LogPosition,
+    ) -> Result<(), CommitError> {
+        self.file.commit(guard, durability, |transaction| {
+            let mut table = transaction.open_table(ENTRIES)?;
+            let key = key::position();
+            let value = seal(&key, position.0.to_be_bytes().to_vec());
+            table.insert(&key[..], &value[..])?;
+            overlay.visit_last(|key, value| {
+                match value {
+                    Some(value) => table.insert(key, value)?,
+                    None => table.remove(key)?,
+                };
+                Ok(())
+            })
+        })
+    }
+}
+
+/// The entries of `rows.redb` at one moment, sealed as they are stored.
+#[derive(Debug)]
+pub(crate) struct RowsTable {
+    entries: Entries,
+}
+
+impl RowsTable {
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Arc<[u8]>>, ReadError> {
+        reading(ROWS_FILE, || {
+            Ok::<_, redb::Error>(self.entries.get(key)?.map(|value| Arc::from(value.value())))
+        })
+    }
+
+    /// The first entries of a range, up to `limit` of them or about [`CHUNK_BYTES`], and whether there may be
+    /// more.
+    pub(crate) fn range(
+        &self,
+        from: Bound<&[u8]>,
+        end: &[u8],
+        limit: usize,
+    ) -> Result<(SealedEntries, bool), ReadError> {
+        reading(ROWS_FILE, || {
+            let range = self.entries.range::<&[u8]>((from, Bound::Excluded(end)))?;
+            let mut found = Vec::new();
+            let mut bytes = 0;
+            for item in range {
+                let (key, value) = item?;
+                let (key, value) = (key.value(), value.value());
+                bytes += key.len() + value.len();
+                found.push((key.to_vec(), Arc::from(value)));
+                if found.len() == limit || bytes >= CHUNK_BYTES {
+                    return Ok((found, true));
+                }
+            }
+            Ok::<_, redb::Error>((found, false))
+        })
+    }
+}
+
+pub(crate) fn damaged(what: &str) -> ReadError {
+    ReadError::Damaged { file: ROWS_FILE, what: what.to_owned() }
+}

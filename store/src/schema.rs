@@ -1,0 +1,202 @@
+//! What is in the two files of a store: tables, keys, values, byte order. This is the one place that says so.
+//!
+//! Both files are redb files with the same two tables: `meta` (text to bytes), which must be readable before
+//! anything else is believed, and `entries` (bytes to bytes), whose keys begin with a tag, so that a commit
+//! touches one tree. All numbers are big endian.
+//!
+//! Every value in `entries` ends with the CRC-32 (4 bytes) of its key and the value before it. redb does not
+//! check its pages when it reads them; this does, and a value that fails is never served.
+//!
+//! `log.redb`, the commit point:
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | meta | `format` | version, u32 |
+//! | meta | `cluster` | 32 bytes |
+//! | meta | `card` | of the store itself: public key (32), nonce (16) |
+//! | entries | `0x00` | clock, u64: of the last batch that had no frames |
+//! | entries | `0x01`, author u32, from 1 | the author's card: public key (32), nonce (16) |
+//! | entries | `0x02`, keyspace u32 | name, UTF-8 |
+//! | entries | `0x03`, keyspace u32, author u32, last seq u64 | position of the frame that ends there, u64 |
+//! | entries | `0x04`, position u64 | clock u64: the highest so far; then the frame as signed |
+//!
+//! `rows.redb`, which follows from the log:
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | meta | `format` | version, u32 |
+//! | meta | `replica` | whose log it follows from, 16 bytes |
+//! | entries | `0x00` | the log position that the rows stand at, u64 |
+//! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64 |
+//! | entries | `0x02`, keyspace, author | head: seq u64, frame id (32) |
+//! | entries | `0x03`, keyspace, key, kind | members, u64 |
+//! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
+//!
+//! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the store
+//! itself. A keyspace's number also stands for its generation, of which there is one. In keys of `rows.redb`
+//! numbers, keys and subkeys are written as [`crate::key`] says, so that the order of the bytes is the order
+//! of rows. Interned numbers reach neither wire nor fingerprint.
+//!
+//! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into
+
+use redb::TableDefinition;
+use tidelock_engine::causality::Head;
+use tidelock_engine::id::{AuthorCard, ClusterId, FrameId};
+use tidelock_engine::row::Fingerprint;
+
+/// The file that is the commit point.
+pub const LOG_FILE: &str = "log.redb";
+
+/// The file of the rows.
+pub const ROWS_FILE: &str = "rows.redb";
+
+/// Where a damaged `rows.redb` is moved; an earlier one is replaced.
+pub const ROWS_FILE_ASIDE: &str = "rows.redb.damaged";
+
+/// The version of `log.redb` that this code reads and writes.
+pub const LOG_FORMAT: u32 = 1;
+
+/// The version of `rows.redb` that this code reads and writes.
+pub const ROWS_FORMAT: u32 = 1;
+
+pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(crate) const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
+
+pub(crate) const META_FORMAT: &str = "format";
+pub(crate) const META_CLUSTER: &str = "cluster";
+pub(crate) const META_CARD: &str = "card";
+pub(crate) const META_REPLICA: &str = "replica";
+
+/// First bytes of the keys of `log.redb`. Frames come last, so that they are appended at the tree's edge.
+pub(crate) mod log_tag {
+    pub(crate) const CLOCK: u8 = 0;
+    pub(crate) const CARD: u8 = 1;
+    pub(crate) const KEYSPACE: u8 = 2;
+    pub(crate) const INDEX: u8 = 3;
+    pub(crate) const FRAME: u8 = 4;
+}
+
+/// First bytes of the keys of `rows.redb`.
+pub(crate) mod rows_tag {
+    pub(crate) const POSITION: u8 = 0;
+    pub(crate) const STATE: u8 = 1;
+    pub(crate) const HEAD: u8 = 2;
+    pub(crate) const MEMBERS: u8 = 3;
+    pub(crate) const ROW: u8 = 4;
+}
+
+const CRC_BYTES: usize = 4;
+
+/// Appends the checksum to a value.
+pub(crate) fn seal(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
+    let crc = crc(key, &value);
+    value.extend_from_slice(&crc);
+    value
+}
+
+/// The value without its checksum, if that is right.
+pub(crate) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
+    let (value, stored) = sealed.split_last_chunk::<CRC_BYTES>()?;
+    (crc(key, value) == *stored).then_some(value)
+}
+
+fn crc(key: &[u8], value: &[u8]) -> [u8; CRC_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_be_bytes()
+}
+
+pub(crate) fn card_key(author: u32) -> Vec<u8> {
+    [&[log_tag::CARD][..], &author.to_be_bytes()].concat()
+}
+
+pub(crate) fn keyspace_key(keyspace: u32) -> Vec<u8> {
+    [&[log_tag::KEYSPACE][..], &keyspace.to_be_bytes()].concat()
+}
+
+pub(crate) fn index_key(keyspace: u32, author: u32, last: u64) -> Vec<u8> {
+    [&[log_tag::INDEX][..], &keyspace.to_be_bytes(), &author.to_be_bytes(), &last.to_be_bytes()].concat()
+}
+
+pub(crate) fn frame_key(position: u64) -> Vec<u8> {
+    [&[log_tag::FRAME][..], &position.to_be_bytes()].concat()
+}
+
+pub(crate) fn card_value(card: &AuthorCard) -> Vec<u8> {
+    [&card.public_key[..], &card.nonce].concat()
+}
+
+pub(crate) fn read_card(bytes: &[u8]) -> Option<AuthorCard> {
+    let (public_key, nonce) = bytes.split_first_chunk()?;
+    Some(AuthorCard { public_key: *public_key, nonce: nonce.try_into().ok()? })
+}
+
+pub(crate) fn read_cluster(bytes: &[u8]) -> Option<ClusterId> {
+    // Its encoding is its 32 bytes.
+    postcard::from_bytes(bytes).ok().filter(|cluster: &ClusterId| cluster.as_bytes() == bytes)
+}
+
+pub(crate) fn state_value(fingerprint: Fingerprint, keys: u64) -> Vec<u8> {
+    [&fingerprint.to_bits().to_be_bytes()[..], &keys.to_be_bytes()].concat()
+}
+
+pub(crate) fn read_state(bytes: &[u8]) -> Option<(Fingerprint, u64)> {
+    let (fingerprint, keys) = bytes.split_first_chunk()?;
+    Some((Fingerprint::from_bits(u128::from_be_bytes(*fingerprint)), read_u64(keys)?))
+}
+
+pub(crate) fn head_value(head: Head) -> Vec<u8> {
+    [&head.seq.to_be_bytes()[..], head.frame.as_bytes()].concat()
+}
+
+pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
+    let (seq, frame) = bytes.split_first_chunk()?;
+    Some(Head { seq: u64::from_be_bytes(*seq), frame: FrameId::from_bytes(frame.try_into().ok()?) })
+}
+
+pub(crate) fn read_u64(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_keys_have_golden_bytes() {
+        assert_eq!(card_key(2), [1, 0, 0, 0, 2]);
+        assert_eq!(keyspace_key(3), [2, 0, 0, 0, 3]);
+        assert_eq!(index_key(3, 2, 258), [3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(frame_key(258), [4, 0, 0, 0, 0, 0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn values_have_golden_bytes() {
+        let card = AuthorCard { public_key: [1; 32], nonce: [2; 16] };
+        assert_eq!(card_value(&card), [&[1; 32][..], &[2; 16]].concat());
+        assert_eq!(read_card(&card_value(&card)), Some(card));
+        let cluster = ClusterId::named("c");
+        assert_eq!(read_cluster(cluster.as_bytes()), Some(cluster));
+        assert_eq!(read_cluster(&[0; 33]), None);
+        let state = state_value(Fingerprint::from_bits(5), 258);
+        assert_eq!(state, [&[0; 15][..], &[5], &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
+        assert_eq!(read_state(&state), Some((Fingerprint::from_bits(5), 258)));
+        let head = Head { seq: 258, frame: FrameId::from_bytes([7; 32]) };
+        assert_eq!(head_value(head), [&[0, 0, 0, 0, 0, 0, 1, 2][..], &[7; 32]].concat());
+        assert_eq!(read_head(&head_value(head)), Some(head));
+        assert_eq!(seal(b"key", b"value".to_vec()), *b"value\xc6\x55\xf3\xe6");
+    }
+
+    #[test]
+    fn sealed_value_with_a_turned_bit_is_not_read() {
+        let sealed = seal(b"key", b"value".to_vec());
+        assert_eq!(unseal(b"key", &sealed), Some(&b"value"[..]));
+        assert_eq!(unseal(b"kez", &sealed), None);
+        for bit in 0..sealed.len() * 8 {
+            let mut turned = sealed.clone();
+            turned[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(unseal(b"key", &turned), None, "bit {bit}");
+        }
+    }
+}

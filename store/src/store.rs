@@ -1,0 +1,274 @@
+//! The store that the engine writes to, and what it shares with readers and with the background thread.
+//!
+//! A commit is: append to the log (one sync if it is to be durable), add the entries to the overlay beside the
+//! readers, publish. The log is the commit point; the rows follow.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tidelock_engine::causality::Dot;
+use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
+use tidelock_engine::ports::{
+    Batch, CommitError, Durability, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange, Rows,
+    Store, Visit,
+};
+use tidelock_engine::row::{Kind, Payload, RowId};
+
+use crate::backend::WriteGuard;
+use crate::disk::{Disk, DiskLock};
+use crate::log::{LogFile, LogWrite};
+use crate::materialize::{Materializer, ThreadState};
+use crate::names::Names;
+use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
+use crate::overlay::Moment;
+use crate::published::{Published, Update, author_number, number};
+use crate::reader::Reader;
+use crate::rows::RowsFile;
+use crate::view::View;
+
+/// A durable store on two redb files.
+///
+/// There is one per open store, and it alone writes; any number of [`Reader`]s read beside it.
+#[derive(Debug)]
+pub struct RedbStore {
+    reader: Reader,
+    recovered: Recovered,
+}
+
+/// What the store, its readers and its thread share.
+///
+/// The order of the fields is the order in which they are dropped: the log is closed before the rows, so that
+/// closing never makes rows durable that are ahead of the log, and the lock is released last.
+///
+/// Order of locks: `rounds`, then `writer`, then `published`.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) published: RwLock<Published>,
+    /// Held while a commit is on its way, or while the active overlay is replaced.
+    pub(crate) writer: Mutex<()>,
+    /// Held while rows are written; the number of times they were.
+    pub(crate) rounds: Mutex<u64>,
+    pub(crate) thread: Mutex<ThreadState>,
+    /// Signalled when the overlay grew, shrank, or the thread is to stop.
+    pub(crate) thread_wakes: Condvar,
+    /// The position up to which the log is on disk.
+    pub(crate) log_synced: AtomicU64,
+    pub(crate) guard: Arc<WriteGuard>,
+    pub(crate) options: MaterializeOptions,
+    pub(crate) log: LogFile,
+    pub(crate) rows: RowsFile,
+    pub(crate) card: AuthorCard,
+    pub(crate) _lock: Arc<DiskLock>,
+}
+
+impl RedbStore {
+    /// Opens the store on `disk`, or makes one if there is none, and replays what a crash left.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way; the log was not changed.
+    pub fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Self, OpenError> {
+        let shared = open::open(disk, options)?;
+        let recovered = shared.recovered();
+        Ok(Self { reader: Reader::new(shared), recovered })
+    }
+
+    /// A handle for reading beside this store, from any thread.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// Starts the thread that writes committed rows to `rows.redb`, until the handle is dropped. Without it
+    /// commits do that themselves now and then. At most one may run.
+    pub fn spawn_materializer(&self) -> std::io::Result<Materializer> {
+        Materializer::spawn(Arc::clone(self.reader.shared()))
+    }
+
+    /// Writes the committed rows to `rows.redb` now; does nothing if it has them. It is synced every few times.
+    ///
+    /// # Errors
+    /// The store takes no more writes; reads go on.
+    pub fn materialize(&self) -> Result<(), CommitError> {
+        self.reader.shared().materialize(false)
+    }
+
+    /// Makes everything durable and writes all rows, so that the next opening has nothing to replay. The store
+    /// may be used on.
+    ///
+    /// # Errors
+    /// As [`RedbStore::materialize`].
+    pub fn flush(&self) -> Result<(), CommitError> {
+        self.reader.shared().sync()?;
+        self.reader.shared().materialize(true)
+    }
+}
+
+impl Store for RedbStore {
+    fn recovered(&self) -> Recovered {
+        self.recovered.clone()
+    }
+
+    fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
+        self.reader.shared().commit(batch, durability)
+    }
+
+    fn sync(&mut self) -> Result<(), CommitError> {
+        self.reader.shared().sync()
+    }
+}
+
+impl Rows for RedbStore {
+    fn row(&self, keyspace: KeyspaceId, row: &RowId) -> Result<Option<Payload>, ReadError> {
+        self.reader.row(keyspace, row)
+    }
+
+    fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        self.reader.scan(keyspace, range, visit)
+    }
+
+    fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
+        self.reader.members(keyspace, key, kind)
+    }
+
+    fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        self.reader.keys(keyspace)
+    }
+}
+
+impl Log for RedbStore {
+    fn missing(
+        &self,
+        keyspace: KeyspaceId,
+        after: &[Dot],
+        bytes_max: usize,
+    ) -> Result<Vec<LoggedFrame>, ReadError> {
+        self.reader.missing(keyspace, after, bytes_max)
+    }
+
+    fn frame_with(&self, keyspace: KeyspaceId, dot: Dot) -> Result<Option<LoggedFrame>, ReadError> {
+        self.reader.frame_with(keyspace, dot)
+    }
+
+    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
+        self.reader.frames_from(position, count_max)
+    }
+
+    fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
+        self.reader.card(replica)
+    }
+}
+
+impl Shared {
+    pub(crate) fn published(&self) -> RwLockReadGuard<'_, Published> {
+        self.published.read().expect("no holder of this lock panics")
+    }
+
+    pub(crate) fn published_mut(&self) -> RwLockWriteGuard<'_, Published> {
+        self.published.write().expect("no holder of this lock panics")
+    }
+
+    pub(crate) fn writer(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().expect("no holder of this lock panics")
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.published().view()
+    }
+
+    fn recovered(&self) -> Recovered {
+        let published = self.published();
+        let keyspaces = published.names.keyspaces().iter().map(|(keyspace, name)| {
+            (name.clone(), published.state(*keyspace).expect("every named keyspace has a state"))
+        });
+        Recovered {
+            card: self.card,
+            keyspaces: keyspaces.collect(),
+            clock: published.clock,
+            position: published.position,
+        }
+    }
+
+    fn commit(&self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
+        self.guard.check()?;
+        if batch.is_empty() {
+            return Ok(self.published().position);
+        }
+        self.wait_for_room()?;
+        let _writer = self.writer();
+        let (old_names, old_position, clock) = {
+            let published = self.published();
+            (Arc::clone(&published.names), published.position, published.clock.max(batch.clock))
+        };
+        let new_names = (!batch.keyspaces.is_empty() || !batch.cards.is_empty()).then(|| {
+            let mut names = Names::clone(&old_names);
+            for card in &batch.cards {
+                let _ = names.add_author(*card);
+            }
+            for name in &batch.keyspaces {
+                let _ = names.add_keyspace(name.clone());
+            }
+            names
+        });
+        let names = new_names.as_ref().unwrap_or(&old_names);
+        let update = self.published().prepare(names, batch.frames.iter(), &batch.changes);
+        let numbered = batch.frames.iter().map(|frame| {
+            let header = frame.header();
+            (number(names, header.keyspace), author_number(names, header.author), frame)
+        });
+        let write = LogWrite {
+            names: names.added_since(old_names.counts()),
+            frames: numbered.collect(),
+            position: old_position,
+            clock,
+        };
+        let position = self.append(&write, durability)?;
+        self.make_visible(update, |published, update| published.publish(update, new_names, position, clock));
+        Ok(position)
+    }
+
+    fn append(&self, write: &LogWrite<'_>, durability: Durability) -> Result<LogPosition, CommitError> {
+        let of_redb = match durability {
+            Durability::Buffered => redb::Durability::None,
+            Durability::Durable => redb::Durability::Immediate,
+        };
+        let position = self.log.append(&self.guard, of_redb, write)?;
+        if durability == Durability::Durable {
+            self.log_synced.fetch_max(position.0, Ordering::AcqRel);
+        }
+        Ok(position)
+    }
+
+    /// Adds the entries of an update beside the readers, then publishes. The caller holds `writer`, so that
+    /// the active overlay stays the same one.
+    pub(crate) fn make_visible(&self, mut update: Update, publish: impl FnOnce(&mut Published, Update)) {
+        let entries = std::mem::take(&mut update.entries);
+        let (active, moment, oldest_read) = self.next_moment();
+        active.add(moment, oldest_read, entries);
+        publish(&mut self.published_mut(), update);
+        if self.is_over(1, &active) {
+            self.thread_wakes.notify_all();
+        }
+    }
+
+    /// Where the next commit goes, its moment, and the oldest moment at which somebody reads.
+    fn next_moment(&self) -> (Arc<crate::overlay::Overlay>, Moment, Moment) {
+        let published = self.published();
+        let active = Arc::clone(&published.generation.active);
+        // Readers of earlier moments hold the generation; readers that come now read at the present one.
+        let is_read = Arc::strong_count(&published.generation) > 1;
+        let oldest_read = if is_read { 0 } else { published.moment };
+        (active, published.moment + 1, oldest_read)
+    }
+
+    /// The position up to which the log is on disk.
+    pub(crate) fn synced(&self) -> LogPosition {
+        LogPosition(self.log_synced.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn sync(&self) -> Result<(), CommitError> {
+        // The position is taken before the sync: what is committed meanwhile is not covered.
+        let position = self.published().position;
+        self.log.sync(&self.guard)?;
+        self.log_synced.fetch_max(position.0, Ordering::AcqRel);
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! What the transport tells about itself: peers, targets, refusals. Plain values, copied out when asked for.
+
+use std::time::Duration;
+
+use tidelock_engine::id::PeerId;
+use tidelock_engine::ports::{Address, Target};
+
+/// A connected peer: one with at least one open lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who it is; proven by the handshake.
+    pub peer: PeerId,
+    /// The remote address of the connection.
+    pub address: Address,
+    /// Whether this side dialled, so that `address` can be dialled again.
+    pub is_dialer: bool,
+    /// What the peer says it is, such as `tidelock/0.1.0`; `None` until it has said so.
+    pub agent: Option<String>,
+    /// Where the peer says it listens; at most 16.
+    pub listen_addresses: Vec<Address>,
+    /// The last round trip of a ping; `None` before the first one.
+    pub rtt: Option<Duration>,
+    /// How long the connection has stood.
+    pub connected_for: Duration,
+    /// What waits to be sent, in bytes, with 64 bytes per frame for its place.
+    pub queued_bytes_out: usize,
+    /// What waits to be taken by the engine, in bytes, with 64 bytes per event for its place.
+    pub queued_bytes_in: usize,
+    /// Bytes written to the streams of the lanes, with the frames' headers.
+    pub bytes_sent: u64,
+    /// Bytes read from the streams of the lanes, with the frames' headers.
+    pub bytes_received: u64,
+    /// Frames handed to the streams.
+    pub frames_sent: u64,
+    /// Frames queued for the engine.
+    pub frames_received: u64,
+    /// Sends that were refused because the queue was full.
+    pub sends_refused_full: u64,
+}
+
+/// How a target is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TargetState {
+    /// Its peer is connected, over whichever address and whoever dialled.
+    Connected,
+    /// A dial is under way.
+    Dialing,
+    /// The next dial comes after this time.
+    Waiting(Duration),
+    /// The node is offline; it dials when it is back.
+    Offline,
+    /// No address of the target can be used; it is never dialled.
+    Unusable,
+}
+
+/// A target that was given to `connect`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetStatus {
+    /// The target, as it was given.
+    pub target: Target,
+    /// Who is there: as given, as an address says, or as it turned out.
+    pub peer: Option<PeerId>,
+    /// How it is doing.
+    pub state: TargetState,
+    /// Attempts that failed since the last connection that lasted.
+    pub failures: u32,
+    /// Why the last attempt failed or the last connection ended.
+    pub last_error: Option<String>,
+}
+
+/// Connections that were not admitted, by peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whose.
+    pub peer: PeerId,
+    /// How often we refused the peer.
+    pub by_us: u64,
+    /// How often the peer closed a connection of ours before a stream opened, since it last let us in.
+    pub by_peer: u64,
+    /// The last address.
+    pub address: Address,
+    /// The last reason.
+    pub reason: String,
+}

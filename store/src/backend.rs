@@ -123,14 +123,11 @@ impl Backend {
 
     fn frozen<T>(&self, then: impl FnOnce(&mut Frozen) -> io::Result<T>) -> io::Result<T> {
         let mut slot = self.frozen.lock().expect("no holder of this lock panics");
-        let frozen = match &mut *slot {
-            Some(frozen) => frozen,
-            None => {
-                let size = self.file.size()?;
-                slot.insert(Frozen { size, base: size, blocks: BTreeMap::new() })
-            }
-        };
-        then(frozen)
+        if slot.is_none() {
+            let size = self.file.size()?;
+            *slot = Some(Frozen { size, base: size, blocks: BTreeMap::new() });
+        }
+        then(slot.as_mut().expect("it was just made"))
     }
 }
 

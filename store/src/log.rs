@@ -157,16 +157,6 @@ impl LogFile {
         if found.eq(positions) { Ok(records) } else { Err(damaged("a frame is missing")) }
     }
 
-    /// Where the index says that a frame is.
-    pub(crate) fn indexed(
-        &self,
-        entries: &Entries,
-        (keyspace, author, last): (u32, u32, u64),
-    ) -> Result<Option<LogPosition>, ReadError> {
-        let position = get(entries, &index_key(keyspace, author, last))?;
-        Ok(position.and_then(|bytes| read_u64(&bytes)).map(LogPosition))
-    }
-
     /// The number of entries of the index.
     pub(crate) fn index_len(&self) -> Result<u64, ReadError> {
         let mut count = 0;
@@ -323,6 +313,15 @@ fn split_record(position: LogPosition, value: &[u8]) -> Result<LogRecord, ReadEr
     let (clock, bytes) = value.split_first_chunk().ok_or_else(|| damaged("a frame is too short"))?;
     let frame = LoggedFrame { position, bytes: Arc::from(bytes) };
     Ok(LogRecord { frame, clock: Hlc::from_bits(u64::from_be_bytes(*clock)) })
+}
+
+/// Where the index says that the frame is that ends at a seq.
+pub(crate) fn indexed(
+    entries: &Entries,
+    (keyspace, author, last): (u32, u32, u64),
+) -> Result<Option<LogPosition>, ReadError> {
+    let position = get(entries, &index_key(keyspace, author, last))?;
+    Ok(position.and_then(|bytes| read_u64(&bytes)).map(LogPosition))
 }
 
 /// The value of an entry without its checksum.

@@ -70,7 +70,7 @@ impl Shared {
         }
         *rounds += 1;
         let synced = synced || rounds.is_multiple_of(self.options.synced_every.max(1));
-        if synced && self.synced() < frozen.1 {
+        if synced {
             self.sync()?;
         }
         let durability = if synced { Durability::Immediate } else { Durability::None };

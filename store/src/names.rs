@@ -70,6 +70,16 @@ impl Names {
         Some(number)
     }
 
+    /// Gives numbers to all that have none.
+    pub(crate) fn extend(&mut self, cards: &[AuthorCard], keyspaces: &[KeyspaceName]) {
+        for card in cards {
+            self.add_author(*card);
+        }
+        for name in keyspaces {
+            self.add_keyspace(name.clone());
+        }
+    }
+
     /// What was added since there were so many authors and keyspaces.
     pub(crate) fn added_since(&self, (authors, keyspaces): (usize, usize)) -> AddedNames<'_> {
         AddedNames {

@@ -4,7 +4,6 @@
 //! A store is never changed before it is known to be ours and of a version that we know.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
@@ -182,7 +181,6 @@ fn open_locked(
         rounds: Mutex::default(),
         thread: Mutex::default(),
         thread_wakes: Condvar::new(),
-        log_synced: AtomicU64::new(open_log.end.0.0),
         guard: Arc::clone(&guard),
         options: options.materialize,
         log: open_log.log,

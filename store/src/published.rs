@@ -42,7 +42,7 @@ pub(crate) struct Published {
 }
 
 /// What a commit changes of [`Published`], and the entries that go with it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Update {
     /// Entries of `rows.redb`, sealed.
     pub(crate) entries: Vec<(Vec<u8>, EntryValue)>,
@@ -52,29 +52,24 @@ pub(crate) struct Update {
     heads: BTreeMap<(KeyspaceId, ReplicaId), Head>,
 }
 
-impl Published {
-    pub(crate) fn view(&self) -> View {
-        View { generation: Arc::clone(&self.generation), moment: self.moment, names: Arc::clone(&self.names) }
-    }
-
-    pub(crate) fn state(&self, keyspace: KeyspaceId) -> Option<KeyspaceState> {
-        let Space { fingerprint, heads, .. } = self.spaces.get(&keyspace)?;
-        Some(KeyspaceState { fingerprint: *fingerprint, heads: Heads::clone(heads) })
-    }
-
-    /// What a commit of `frames`, whose effects are `changes`, will change. `names` holds the new names too.
-    pub(crate) fn prepare<'a>(
-        &self,
+impl Update {
+    /// What a commit of `frames` changes, whose effects are `changes`, and which leads to `states`. `names`
+    /// holds the new names too.
+    pub(crate) fn new(
         names: &Names,
-        frames: impl Iterator<Item = &'a Frame>,
+        frames: &[Frame],
         changes: &Changes,
-    ) -> Update {
-        let mut update = Update::default();
-        self.prepare_states(names, changes, &mut update);
+        states: BTreeMap<KeyspaceId, (Fingerprint, u64)>,
+    ) -> Self {
+        let mut update = Self { entries: Vec::new(), states, heads: BTreeMap::new() };
         for frame in frames {
             let header = frame.header();
             let head = Head { seq: header.last(), frame: frame.id() };
             update.heads.insert((header.keyspace, header.author), head);
+        }
+        for (keyspace, (fingerprint, keys)) in &update.states {
+            let key = key::state(number(names, *keyspace));
+            put(&mut update.entries, key, state_value(*fingerprint, *keys));
         }
         for ((keyspace, author), head) in &update.heads {
             let key = key::head(number(names, *keyspace), author_number(names, *author));
@@ -102,21 +97,29 @@ impl Published {
         }
         update
     }
+}
 
-    fn prepare_states(&self, names: &Names, changes: &Changes, update: &mut Update) {
-        let old = |keyspace| {
-            self.spaces.get(&keyspace).map_or((Fingerprint::default(), 0), |s| (s.fingerprint, s.keys))
-        };
-        for (keyspace, delta) in &changes.deltas {
-            let (fingerprint, keys) = old(*keyspace);
+impl Published {
+    pub(crate) fn view(&self) -> View {
+        View { generation: Arc::clone(&self.generation), moment: self.moment, names: Arc::clone(&self.names) }
+    }
+
+    pub(crate) fn state(&self, keyspace: KeyspaceId) -> Option<KeyspaceState> {
+        let Space { fingerprint, heads, .. } = self.spaces.get(&keyspace)?;
+        Some(KeyspaceState { fingerprint: *fingerprint, heads: Heads::clone(heads) })
+    }
+
+    /// Fingerprint and keys of the keyspaces that `changes` touch, after them.
+    pub(crate) fn states_after(&self, changes: &Changes) -> BTreeMap<KeyspaceId, (Fingerprint, u64)> {
+        let deltas = changes.deltas.iter().map(|(keyspace, delta)| {
+            let space = self.spaces.get(keyspace);
+            let (fingerprint, keys) =
+                space.map_or_else(Default::default, |space| (space.fingerprint, space.keys));
             // A key that was never counted cannot cease to be; `check` would show it if it did.
             let keys = keys.saturating_add_signed(delta.keys);
-            update.states.insert(*keyspace, (fingerprint.plus(delta.fingerprint), keys));
-        }
-        for (keyspace, (fingerprint, keys)) in &update.states {
-            let key = key::state(number(names, *keyspace));
-            put(&mut update.entries, key, state_value(*fingerprint, *keys));
-        }
+            (*keyspace, (fingerprint.plus(delta.fingerprint), keys))
+        });
+        deltas.collect()
     }
 
     /// Makes a commit visible whose entries are in the active overlay, at the next moment.

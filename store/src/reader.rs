@@ -54,8 +54,6 @@ pub struct Stats {
     pub rows_bytes: u64,
     /// The position of the last frame.
     pub position: LogPosition,
-    /// The position up to which the log is known to be on disk.
-    pub synced: LogPosition,
     /// Entries that are committed but not in `rows.redb`.
     pub overlay_entries: u64,
     /// What they take in memory, in bytes, about.
@@ -126,7 +124,6 @@ impl Reader {
             log_bytes: log.file.size()?,
             rows_bytes: rows.file.size()?,
             position,
-            synced: self.shared.synced(),
             overlay_entries: overlays().map(|overlay| overlay.count() as u64).sum(),
             overlay_bytes: overlays().map(|overlay| overlay.bytes() as u64).sum(),
             syncs: log.file.syncs() + rows.file.syncs(),

@@ -3,6 +3,8 @@
 //! The log was checked when its frames were committed, so a frame that does not decode is damage. Bytes from
 //! the disk never panic here, even if they were changed.
 
+use std::sync::Arc;
+
 use tidelock_engine::apply::apply_frame;
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::draft::{Changes, Draft};
@@ -12,6 +14,7 @@ use tidelock_engine::ports::{LogPosition, ReadError, Rows};
 use crate::log::{LogFile, LogRecord, damaged};
 use crate::names::Names;
 use crate::open::OpenError;
+use crate::published::Update;
 use crate::store::Shared;
 
 /// The frames that are applied as one commit.
@@ -49,10 +52,11 @@ pub(crate) fn apply(rows: &dyn Rows, frames: &[Frame]) -> Result<Changes, ReadEr
 /// Publishes frames that are in the log already.
 fn make_visible(shared: &Shared, frames: &[Frame], changes: &Changes, position: LogPosition) {
     let _writer = shared.writer();
-    let update = {
+    let (names, states) = {
         let published = shared.published();
-        published.prepare(&published.names, frames.iter(), changes)
+        (Arc::clone(&published.names), published.states_after(changes))
     };
+    let update = Update::new(&names, frames, changes, states);
     shared.make_visible(update, |published, update| {
         published.publish(update, None, position, Hlc::default());
     });

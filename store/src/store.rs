@@ -3,7 +3,6 @@
 //! A commit is: append to the log (one sync if it is to be durable), add the entries to the overlay beside the
 //! readers, publish. The log is the commit point; the rows follow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tidelock_engine::causality::Dot;
@@ -20,7 +19,7 @@ use crate::log::{LogFile, LogWrite};
 use crate::materialize::{Materializer, ThreadState};
 use crate::names::Names;
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
-use crate::overlay::Moment;
+use crate::overlay::{Moment, Overlay};
 use crate::published::{Published, Update, author_number, number};
 use crate::reader::Reader;
 use crate::rows::RowsFile;
@@ -28,7 +27,8 @@ use crate::view::View;
 
 /// A durable store on two redb files.
 ///
-/// There is one per open store, and it alone writes; any number of [`Reader`]s read beside it.
+/// There is one per open store, and it alone writes; any number of [`Reader`]s read beside it. The files are
+/// closed and the lock is released when the store, its last reader and its thread are gone.
 #[derive(Debug)]
 pub struct RedbStore {
     reader: Reader,
@@ -45,20 +45,25 @@ pub struct RedbStore {
 pub(crate) struct Shared {
     pub(crate) published: RwLock<Published>,
     /// Held while a commit is on its way, or while the active overlay is replaced.
-    pub(crate) writer: Mutex<()>,
+    pub(crate) writer: Mutex<Writer>,
     /// Held while rows are written; the number of times they were.
     pub(crate) rounds: Mutex<u64>,
     pub(crate) thread: Mutex<ThreadState>,
     /// Signalled when the overlay grew, shrank, or the thread is to stop.
     pub(crate) thread_wakes: Condvar,
-    /// The position up to which the log is on disk.
-    pub(crate) log_synced: AtomicU64,
     pub(crate) guard: Arc<WriteGuard>,
     pub(crate) options: MaterializeOptions,
     pub(crate) log: LogFile,
     pub(crate) rows: RowsFile,
     pub(crate) card: AuthorCard,
     pub(crate) _lock: Arc<DiskLock>,
+}
+
+/// What only commits and syncs touch.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    /// Whether the last commit is on disk only after a sync.
+    log_is_unsynced: bool,
 }
 
 impl RedbStore {
@@ -166,7 +171,7 @@ impl Shared {
         self.published.write().expect("no holder of this lock panics")
     }
 
-    pub(crate) fn writer(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().expect("no holder of this lock panics")
     }
 
@@ -193,23 +198,19 @@ impl Shared {
             return Ok(self.published().position);
         }
         self.wait_for_room()?;
-        let _writer = self.writer();
-        let (old_names, old_position, clock) = {
+        let mut writer = self.writer();
+        let (old_names, old_position, clock, states) = {
             let published = self.published();
-            (Arc::clone(&published.names), published.position, published.clock.max(batch.clock))
+            let clock = published.clock.max(batch.clock);
+            (Arc::clone(&published.names), published.position, clock, published.states_after(&batch.changes))
         };
         let new_names = (!batch.keyspaces.is_empty() || !batch.cards.is_empty()).then(|| {
             let mut names = Names::clone(&old_names);
-            for card in &batch.cards {
-                let _ = names.add_author(*card);
-            }
-            for name in &batch.keyspaces {
-                let _ = names.add_keyspace(name.clone());
-            }
+            names.extend(&batch.cards, &batch.keyspaces);
             names
         });
         let names = new_names.as_ref().unwrap_or(&old_names);
-        let update = self.published().prepare(names, batch.frames.iter(), &batch.changes);
+        let update = Update::new(names, &batch.frames, &batch.changes, states);
         let numbered = batch.frames.iter().map(|frame| {
             let header = frame.header();
             (number(names, header.keyspace), author_number(names, header.author), frame)
@@ -220,20 +221,12 @@ impl Shared {
             position: old_position,
             clock,
         };
-        let position = self.append(&write, durability)?;
-        self.make_visible(update, |published, update| published.publish(update, new_names, position, clock));
-        Ok(position)
-    }
-
-    fn append(&self, write: &LogWrite<'_>, durability: Durability) -> Result<LogPosition, CommitError> {
-        let of_redb = match durability {
-            Durability::Buffered => redb::Durability::None,
-            Durability::Durable => redb::Durability::Immediate,
+        let position = match durability {
+            Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write)?,
+            Durability::Durable => self.log.append(&self.guard, redb::Durability::Immediate, &write)?,
         };
-        let position = self.log.append(&self.guard, of_redb, write)?;
-        if durability == Durability::Durable {
-            self.log_synced.fetch_max(position.0, Ordering::AcqRel);
-        }
+        writer.log_is_unsynced = durability == Durability::Buffered;
+        self.make_visible(update, |published, update| published.publish(update, new_names, position, clock));
         Ok(position)
     }
 
@@ -250,7 +243,7 @@ impl Shared {
     }
 
     /// Where the next commit goes, its moment, and the oldest moment at which somebody reads.
-    fn next_moment(&self) -> (Arc<crate::overlay::Overlay>, Moment, Moment) {
+    fn next_moment(&self) -> (Arc<Overlay>, Moment, Moment) {
         let published = self.published();
         let active = Arc::clone(&published.generation.active);
         // Readers of earlier moments hold the generation; readers that come now read at the present one.
@@ -259,16 +252,14 @@ impl Shared {
         (active, published.moment + 1, oldest_read)
     }
 
-    /// The position up to which the log is on disk.
-    pub(crate) fn synced(&self) -> LogPosition {
-        LogPosition(self.log_synced.load(Ordering::Acquire))
-    }
-
+    /// Makes the log durable. No commit is under way meanwhile, so nothing is published that it does not cover.
     pub(crate) fn sync(&self) -> Result<(), CommitError> {
-        // The position is taken before the sync: what is committed meanwhile is not covered.
-        let position = self.published().position;
-        self.log.sync(&self.guard)?;
-        self.log_synced.fetch_max(position.0, Ordering::AcqRel);
+        self.guard.check()?;
+        let mut writer = self.writer();
+        if writer.log_is_unsynced {
+            self.log.sync(&self.guard)?;
+            writer.log_is_unsynced = false;
+        }
         Ok(())
     }
 }

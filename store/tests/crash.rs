@@ -5,8 +5,8 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use tidelock_engine::ports::{Log, LogPosition, Store};
 use tidelock_engine::mem_store::MemStore;
+use tidelock_engine::ports::{Log, LogPosition, Store};
 use tidelock_store::{Faults, MemDisk, RedbStore, check};
 use world::{Dice, History, SPACES, Turn, all_rows, counted, keyspace, name, small_options};
 
@@ -160,7 +160,11 @@ fn power_cut_while_recovering_from_a_power_cut_is_recovered_from() {
             run.holds(&disk, Reached { durable, ..further }, &label);
             // What was cut short goes on to the end as if nothing had happened.
             run.drive(&disk, Dice(again));
-            run.holds(&disk, Reached { durable: LogPosition(run.history.frames().count() as u64), ..further }, &label);
+            run.holds(
+                &disk,
+                Reached { durable: LogPosition(run.history.frames().count() as u64), ..further },
+                &label,
+            );
             points += 1;
         }
     }

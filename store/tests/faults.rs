@@ -25,7 +25,10 @@ fn same(store: &RedbStore, history: &History, turns: usize) {
     let model = history.model(turns);
     for space in SPACES {
         assert_eq!(all_rows(store, space), all_rows(&model, space));
-        assert_eq!(store.keys(keyspace(space)).expect("readable"), model.keys(keyspace(space)).expect("readable"));
+        assert_eq!(
+            store.keys(keyspace(space)).expect("readable"),
+            model.keys(keyspace(space)).expect("readable")
+        );
     }
     let frames = store.frames_from(LogPosition(1), usize::MAX).expect("readable");
     assert_eq!(frames, model.frames_from(LogPosition(1), usize::MAX).expect("readable"));
@@ -112,7 +115,9 @@ fn rows_that_are_gone_are_made_again() {
 fn truncated_or_overwritten_rows_are_moved_aside_and_made_again() {
     let (disk, history) = filled(30);
     let rows = disk.read("rows.redb");
-    for bytes in [&rows[..0], &rows[..100], &rows[..rows.len() / 2], b"not a redb file".repeat(1000).as_slice()] {
+    for bytes in
+        [&rows[..0], &rows[..100], &rows[..rows.len() / 2], b"not a redb file".repeat(1000).as_slice()]
+    {
         disk.write("rows.redb", bytes);
         same(&world::open(&disk, history.card), &history, 30);
     }

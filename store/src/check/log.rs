@@ -11,7 +11,7 @@ use tidelock_engine::ports::{Batch, Durability, KeyspaceState, LogPosition, Read
 
 use super::{Check, Progress};
 use crate::database::Entries;
-use crate::log::{LogFile, LogRecord};
+use crate::log::{LogFile, LogRecord, indexed};
 use crate::names::Names;
 use crate::replay;
 use crate::schema::LOG_FILE;
@@ -124,7 +124,7 @@ impl<'a> LogCheck<'a> {
         let follows = header.first == previous.seq + 1 && header.previous == previous.frame;
         check
             .expect(follows, LOG_FILE, || format!("frame {place} does not follow its author's previous one"));
-        match self.log.indexed(&self.entries, (keyspace, author, header.last())) {
+        match indexed(&self.entries, (keyspace, author, header.last())) {
             Ok(indexed) => check.expect(indexed == Some(position), LOG_FILE, || {
                 format!("the index does not lead to frame {place}")
             }),

@@ -1,0 +1,374 @@
+//! A node's double: one replica over a store in memory, with the engine's own reads and writes.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tidelock_engine::apply::apply_frame;
+use tidelock_engine::bounds::BoundError;
+use tidelock_engine::causality::Clock;
+use tidelock_engine::draft::Draft;
+use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
+use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use tidelock_engine::mem_store::MemStore;
+use tidelock_engine::ports::{Batch, Durability, KeyspaceState, Log, LogPosition, Store};
+use tidelock_engine::read::{Answer, Query, QueryError, answer};
+use tidelock_engine::request::{
+    Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestReply,
+};
+use tidelock_engine::write::{Author, Outcome, Write, WriteError};
+use tokio::sync::mpsc;
+
+use crate::redis::backend::{Backend, WatchStream};
+use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::watch::{Cursor, WatchEvent, WatchRange};
+
+/// A node's double. What it was asked is counted, and it can be told to fail.
+#[derive(Clone)]
+pub(crate) struct Double(Arc<Shared>);
+
+struct Shared {
+    world: Mutex<World>,
+    watchers: Mutex<Vec<mpsc::UnboundedSender<WatchEvent>>>,
+    /// Requests executed by `submit`, and its calls: a call is a turn.
+    requests: AtomicUsize,
+    turns: AtomicUsize,
+    reads: AtomicUsize,
+    is_online: AtomicBool,
+    /// The peers that have everything on disk.
+    peers: AtomicUsize,
+}
+
+struct World {
+    cluster: ClusterId,
+    key: SigningKey,
+    store: MemStore,
+    clock: Clock,
+    unix_ms: u64,
+    failure: Option<fn() -> RequestError>,
+    durability: Option<Durability>,
+}
+
+impl Double {
+    /// Replicas of different seeds write concurrently at the same moment.
+    pub(crate) fn new(seed: u8) -> Self {
+        let key = SigningKey::from_seed([seed; 32]);
+        let cluster = ClusterId::named("test");
+        let store = MemStore::new(cluster, key.card([0; 16]));
+        let (clock, unix_ms) = (Clock::default(), 1_800_000_000_000);
+        Self(Arc::new(Shared {
+            world: Mutex::new(World {
+                cluster,
+                key,
+                store,
+                clock,
+                unix_ms,
+                failure: None,
+                durability: None,
+            }),
+            watchers: Mutex::default(),
+            requests: AtomicUsize::new(0),
+            turns: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
+            is_online: AtomicBool::new(true),
+            peers: AtomicUsize::new(0),
+        }))
+    }
+
+    fn world<T>(&self, with: impl FnOnce(&mut World) -> T) -> T {
+        with(&mut self.0.world.lock().expect("no test panics with the lock"))
+    }
+
+    /// Writes without the port.
+    pub(crate) fn write(&self, write: Write) {
+        let request = Request {
+            keyspace: name("default"),
+            actions: vec![Action::Write(write)],
+            atomicity: Atomicity::Each,
+            durability: Durability::Durable,
+        };
+        let mut given = self.world(|world| world.execute(request)).expect("the request is executed");
+        given.pop().expect("one action, one reply").expect("the write is right");
+    }
+
+    /// Takes over all that another replica wrote.
+    pub(crate) fn pull(&self, other: &Self) {
+        let frames = other.world(|world| world.store.frames_from(LogPosition(1), usize::MAX).expect("in memory"));
+        let clock = other.world(|world| world.clock.last());
+        self.world(|world| {
+            for logged in frames {
+                let frame = Frame::decode(&logged.bytes).expect("the other replica made it");
+                let mut draft = Draft::over(&world.store);
+                apply_frame(&mut draft, &frame).expect("in memory");
+                let changes = draft.into_changes();
+                let batch = Batch { frames: vec![frame], changes, clock, ..Batch::default() };
+                world.store.commit(batch, Durability::Durable).expect("in memory");
+            }
+        });
+    }
+
+    pub(crate) fn fail_with(&self, failure: fn() -> RequestError) {
+        self.world(|world| world.failure = Some(failure));
+    }
+
+    pub(crate) fn last_durability(&self) -> Option<Durability> {
+        self.world(|world| world.durability)
+    }
+
+    pub(crate) fn set_peers(&self, peers: usize) {
+        self.0.peers.store(peers, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_online(&self) -> bool {
+        self.0.is_online.load(Ordering::Relaxed)
+    }
+
+    /// The turns taken, the requests executed in them, and the snapshots read beside them.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        (count(&self.0.turns), count(&self.0.requests), count(&self.0.reads))
+    }
+
+    /// Tells everybody who watches.
+    pub(crate) fn push(&self, event: &WatchEvent) {
+        let mut watchers = self.0.watchers.lock().expect("no test panics with the lock");
+        watchers.retain(|watcher| watcher.send(event.clone()).is_ok());
+    }
+
+    pub(crate) fn watchers(&self) -> usize {
+        let mut watchers = self.0.watchers.lock().expect("no test panics with the lock");
+        watchers.retain(|watcher| !watcher.is_closed());
+        watchers.len()
+    }
+
+    /// Ends all watches, as a node that shuts down does.
+    pub(crate) fn end_watches(&self) {
+        self.0.watchers.lock().expect("no test panics with the lock").clear();
+    }
+}
+
+pub(crate) fn name(text: &str) -> KeyspaceName {
+    text.parse().expect("a valid name")
+}
+
+impl World {
+    fn check(&self, keyspace: &KeyspaceName) -> Result<(), RequestError> {
+        if keyspace.as_str().starts_with("elsewhere") {
+            return Err(RequestError::NotReplicated(keyspace.clone()));
+        }
+        self.failure.map_or(Ok(()), |failure| Err(failure()))
+    }
+
+    fn execute(&mut self, request: Request) -> RequestReply {
+        self.check(&request.keyspace)?;
+        self.durability = Some(request.durability);
+        let id = KeyspaceId::of(self.cluster, &request.keyspace);
+        let recovered = self.store.recovered();
+        let state: KeyspaceState = recovered.keyspaces.get(&request.keyspace).cloned().unwrap_or_default();
+        let author = recovered.card.replica();
+        let head = state.heads.get(author);
+        let start = FrameStart {
+            keyspace: id,
+            epoch: Epoch(0),
+            author,
+            first: head.map_or(1, |head| head.seq + 1),
+            previous: head.map_or(FrameId::NONE, |head| head.frame),
+            hlc: self.clock.tick(self.unix_ms),
+        };
+        let vector = state.heads.vector();
+        let mut frame = FrameBuilder::new(start, &vector);
+        let mut draft = Draft::over(&self.store);
+        let mut given = Vec::new();
+        for (index, action) in request.actions.iter().enumerate() {
+            let reply = match action {
+                Action::Query(query) => {
+                    answer(&draft, id, query).map(ActionReply::Answer).map_err(ActionError::from)
+                }
+                Action::Write(write) => {
+                    let before = frame.size();
+                    let mut trial = Draft::over(&draft);
+                    let author = Author { draft: &mut trial, frame: &mut frame, vector: &vector };
+                    let outcome = write_in(author, write, request.atomicity);
+                    let changes = trial.into_changes();
+                    match outcome {
+                        Ok(_) => draft.absorb(changes),
+                        Err(_) => frame.truncate(before),
+                    }
+                    outcome.map(ActionReply::Outcome).map_err(ActionError::from)
+                }
+            };
+            match reply {
+                Err(source) if request.atomicity == Atomicity::AllOrNothing => {
+                    return Err(RequestError::Action { index, source });
+                }
+                reply => given.push(reply),
+            }
+        }
+        let changes = draft.into_changes();
+        if !frame.is_empty() {
+            let (keyspaces, frames) = (vec![request.keyspace], vec![frame.seal(&self.key)]);
+            let batch = Batch { keyspaces, cards: vec![recovered.card], frames, changes, clock: self.clock.last() };
+            self.store.commit(batch, request.durability).expect("in memory");
+        }
+        Ok(given)
+    }
+
+    fn state(&self, keyspace: &KeyspaceName) -> KeyspaceState {
+        self.store.recovered().keyspaces.get(keyspace).cloned().unwrap_or_default()
+    }
+
+    fn fingerprint(&self, keyspace: &KeyspaceName) -> String {
+        let state = self.state(keyspace);
+        format!("{:032x}{:032x}", state.heads.hash(), state.fingerprint.to_bits())
+    }
+
+    fn keys(&self, keyspace: &KeyspaceName) -> u64 {
+        let id = KeyspaceId::of(self.cluster, keyspace);
+        match answer(&self.store, id, &Query::Size) {
+            Ok(Answer::Count(count)) => count,
+            _ => 0,
+        }
+    }
+}
+
+/// What must be whole must fit into one frame.
+fn write_in(mut author: Author<'_, '_>, write: &Write, atomicity: Atomicity) -> Result<Outcome, WriteError> {
+    let outcome = author.write(write)?;
+    let (bytes, ops) = author.frame.size();
+    if atomicity != Atomicity::Each && !author.frame.is_within_bounds() {
+        return Err(BoundError::Batch { bytes, ops }.into());
+    }
+    Ok(outcome)
+}
+
+impl Backend for Double {
+    type Watch = DoubleWatch;
+
+    fn read(
+        &self,
+        keyspace: &KeyspaceName,
+        queries: &[Query],
+        bytes_max: usize,
+    ) -> Result<Vec<Result<Answer, QueryError>>, RequestError> {
+        self.0.reads.fetch_add(usize::from(!queries.is_empty()), Ordering::Relaxed);
+        self.world(|world| {
+            world.check(keyspace)?;
+            let id = KeyspaceId::of(world.cluster, keyspace);
+            let mut bytes = 0;
+            let mut answers = Vec::new();
+            for query in queries {
+                let answer = answer(&world.store, id, query);
+                bytes += answer.as_ref().map_or(0, Answer::bytes);
+                answers.push(answer);
+                if bytes > bytes_max {
+                    break;
+                }
+            }
+            Ok(answers)
+        })
+    }
+
+    async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
+        tokio::task::yield_now().await;
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
+        self.0.requests.fetch_add(requests.len(), Ordering::Relaxed);
+        self.world(|world| requests.into_iter().map(|request| world.execute(request)).collect())
+    }
+
+    async fn wait(&self, _: &KeyspaceName, peers: usize, timeout: Option<Duration>) -> usize {
+        let have = self.0.peers.load(Ordering::Relaxed);
+        match timeout {
+            _ if have >= peers => {}
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+        have
+    }
+
+    fn watch(
+        &self,
+        _: &KeyspaceName,
+        range: WatchRange,
+        from: Option<Cursor>,
+    ) -> Result<Self::Watch, String> {
+        if range == WatchRange::Key(b"refused".to_vec()) {
+            return Err("there are too many watchers".to_owned());
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        if let Some(cursor) = from {
+            sender.send(WatchEvent::Lagged(cursor)).expect("the receiver is here");
+        }
+        self.0.watchers.lock().expect("no test panics with the lock").push(sender);
+        Ok(DoubleWatch(receiver))
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            name: Some("double".to_owned()),
+            version: "0.0.1",
+            peer: PeerId::from_public_key([7; 32]),
+            replica: ReplicaId::from_bytes([9; 16]),
+            cluster: "test".to_owned(),
+            listen: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
+            is_online: self.is_online(),
+            uptime: Duration::from_millis(90_061_001),
+            peers_connected: 1,
+            keyspaces: self.keyspaces().len(),
+            keys: self.keyspaces().iter().map(|keyspace| keyspace.keys).sum(),
+            frames: 3,
+            bytes_on_disk: 4096,
+            counters: vec![("frames_received".to_owned(), 5)],
+            warnings: vec!["the clock is wrong".to_owned()],
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerState> {
+        vec![PeerState {
+            peer: None,
+            address: "/ip4/127.0.0.1/tcp/2".to_owned(),
+            state: "connecting".to_owned(),
+            round_trip: None,
+            connected_for: Some(Duration::from_secs(2)),
+            queued_bytes: 10,
+            is_slow: true,
+            keyspaces: 2,
+            keyspaces_in_sync: 1,
+        }]
+    }
+
+    fn keyspaces(&self) -> Vec<KeyspaceStatus> {
+        self.world(|world| {
+            let recovered = world.store.recovered().keyspaces;
+            let keyspace = |(name, state): (KeyspaceName, KeyspaceState)| KeyspaceStatus {
+                mode: "eventual",
+                keys: world.keys(&name),
+                authors: state.heads.len(),
+                fingerprint: world.fingerprint(&name),
+                peers: 0,
+                is_diverged: false,
+                name,
+            };
+            recovered.into_iter().map(keyspace).collect()
+        })
+    }
+
+    fn fingerprint(&self, keyspace: &KeyspaceName) -> String {
+        self.world(|world| world.fingerprint(keyspace))
+    }
+
+    fn connect(&self, address: &str) -> Result<(), String> {
+        if address.starts_with('/') { Ok(()) } else { Err(format!("'{address}' is not a multiaddress")) }
+    }
+
+    fn set_online(&self, online: bool) {
+        self.0.is_online.store(online, Ordering::Relaxed);
+    }
+}
+
+pub(crate) struct DoubleWatch(mpsc::UnboundedReceiver<WatchEvent>);
+
+impl WatchStream for DoubleWatch {
+    async fn next(&mut self) -> Option<WatchEvent> {
+        self.0.recv().await
+    }
+}

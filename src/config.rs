@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId};
 
-use crate::redis::config::RedisConfig;
+use crate::redis::{RedisConfig, RedisConfigError};
 
 /// The settings of a node. In a TOML file the fields stand at the top level, those of the Redis port under
 /// `[redis]`.
@@ -80,7 +80,7 @@ pub enum ConfigError {
     Cache,
     /// A setting of the Redis port.
     #[error(transparent)]
-    Redis(#[from] crate::redis::config::RedisConfigError),
+    Redis(#[from] RedisConfigError),
 }
 
 /// The least that a store can work with.

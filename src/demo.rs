@@ -62,16 +62,20 @@ pub enum DemoError {
     },
 }
 
-/// Runs the demo and prints it as it goes.
+/// Runs the demo and prints it as it goes, with colour for a terminal.
 ///
 /// # Errors
 /// [`DemoError`]: the demo did not show what it claims.
-pub async fn run(peers: usize, print: &mut (dyn FnMut(&str) + Send)) -> Result<(), DemoError> {
+pub async fn run(
+    peers: usize,
+    is_coloured: bool,
+    print: &mut (dyn FnMut(&str) + Send),
+) -> Result<(), DemoError> {
     if !(PEERS_MIN..=PEERS_MAX).contains(&peers) {
         return Err(DemoError::Peers);
     }
     let folder = tempfile::tempdir().map_err(DemoError::Folder)?;
-    let mut demo = Demo { folder, peers: Vec::new() };
+    let mut demo = Demo { folder, peers: Vec::new(), is_coloured };
     print(&format!("{peers} peers in this process: libp2p on loopback, redb in a temporary folder.\n"));
     for number in 0..peers {
         demo.start(number).await?;
@@ -93,7 +97,11 @@ pub async fn run(peers: usize, print: &mut (dyn FnMut(&str) + Send)) -> Result<(
 
     demo.peers[last].node.set_online(true);
     let took = demo.agree("after the cut was healed").await?;
-    print(&format!("\n3. The cut is healed. All fingerprints are equal after {}.\n{}", millis(took), demo.table()?));
+    print(&format!(
+        "\n3. The cut is healed. All fingerprints are equal after {}.\n{}",
+        millis(took),
+        demo.table()?
+    ));
     demo.check_values()?;
     print(&format!("   {}\n", story::conflicts(&demo)?));
 
@@ -110,6 +118,7 @@ pub async fn run(peers: usize, print: &mut (dyn FnMut(&str) + Send)) -> Result<(
 struct Demo {
     folder: tempfile::TempDir,
     peers: Vec<Peer>,
+    is_coloured: bool,
 }
 
 struct Peer {
@@ -179,7 +188,7 @@ impl Demo {
     fn table(&self) -> Result<String, DemoError> {
         let mut header = vec![String::new()];
         header.extend(self.peers.iter().map(|peer| peer.name.clone()));
-        let mut table = Table::new(header);
+        let mut table = Table::new(header).with_header_style(self.is_coloured.then_some("1"));
         for subject in SUBJECTS {
             let mut row = vec![subject.to_string()];
             for peer in &self.peers {
@@ -228,7 +237,7 @@ mod tests {
     fn demo_refuses_one_peer_and_too_many() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         for peers in [0, PEERS_MIN - 1, PEERS_MAX + 1] {
-            let result = runtime.block_on(run(peers, &mut |_| {}));
+            let result = runtime.block_on(run(peers, false, &mut |_| {}));
             assert!(matches!(result, Err(DemoError::Peers)), "{peers}");
         }
     }

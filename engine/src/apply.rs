@@ -120,12 +120,14 @@ impl Apply<'_, '_> {
         Ok((row, slot))
     }
 
-    /// A slot that is not there starts with nothing reset: its owner opens it, or goes on after closing it.
+    /// Opens a slot with nothing reset, or raises one that is there. One that is not there was closed by its
+    /// owner, who lies if it goes on with it: had it been opened again, a reset that is under way would find
+    /// it or not, depending on when it arrives.
     fn increment(&mut self, key: &[u8], birth: u64, sum: i128) -> Result<(), ReadError> {
-        let birth = if birth == 0 { self.dot } else { Dot::new(self.dot.replica, birth) };
-        let (row, slot) = self.slot(key, birth)?;
-        let raised = slot.unwrap_or_default().raised(self.dot.seq, sum);
-        self.put(row, Some(Payload::Slot(raised)))
+        let dot = if birth == 0 { self.dot } else { Dot::new(self.dot.replica, birth) };
+        let (row, slot) = self.slot(key, dot)?;
+        let Some(slot) = slot.or((birth == 0).then_some(Slot::default())) else { return Ok(()) };
+        self.put(row, Some(Payload::Slot(slot.raised(self.dot.seq, sum))))
     }
 
     /// Cases of a reset: (1) the slot is there, and its base rises; (2) it is not, because its owner closed it

@@ -281,7 +281,13 @@ impl Author<'_, '_> {
         }
         let vector: Vec<Dot> = vector.iter().collect();
         let vector = self.references(&vector);
-        self.push(Op::Clear { prefix, vector, slots })
+        Ok(self.push(Op::Clear { prefix, vector, slots })?)
+    }
+
+    /// Removes a slot of the author's own, which must be spent.
+    pub(crate) fn close(&mut self, key: &[u8], birth: u64) -> Result<(), ReadError> {
+        let slots = vec![SlotChange::Close { birth }];
+        self.push(Op::Delete { key: key.to_vec(), rows: Vec::new(), slots })
     }
 
     fn view(&self, key: &[u8]) -> Result<KeyView, ReadError> {
@@ -347,7 +353,7 @@ impl Author<'_, '_> {
         changes
     }
 
-    fn push(&mut self, op: Op) -> Result<(), WriteError> {
+    fn push(&mut self, op: Op) -> Result<(), ReadError> {
         let dot = self.frame.next_dot();
         apply_op(self.draft, self.frame.header(), dot, &op)?;
         self.frame.push(op);

@@ -7,7 +7,7 @@ use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 
 use crate::node::Node;
-use crate::redis::backend::{Backend, WatchStream};
+use crate::redis::{Backend, WatchStream};
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 use crate::watch_hub::Watch;
@@ -71,6 +71,7 @@ impl Backend for Node {
     }
 
     fn connect(&self, address: &str) -> Result<(), String> {
+        tidelock_transport::check_address(address).map_err(|error| error.to_string())?;
         Self::connect(self, address);
         Ok(())
     }

@@ -105,7 +105,8 @@ mod tests {
         let mut cursors = Cursors::new();
         cursors.count_max = 10;
         let first = cursors.insert(b"first".to_vec());
-        (0..9).for_each(|_| drop(cursors.insert(Vec::new())));
+        let more = [(); 9].map(|()| cursors.insert(Vec::new()));
+        assert!(more.is_sorted() && more[0] > first);
         assert_eq!(cursors.keys.get(&first), Some(&b"first".to_vec()));
         cursors.insert(Vec::new());
         assert_eq!((cursors.key(first), cursors.keys.len()), (None, 10));

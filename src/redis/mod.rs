@@ -35,7 +35,7 @@ mod tide;
 mod transaction;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use backend::{Backend, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};

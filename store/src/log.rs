@@ -339,9 +339,14 @@ fn visit(
     mut found: impl FnMut(&[u8], &[u8]) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
     let mut range = reading(LOG_FILE, || entries.range::<&[u8]>(first..end))?;
-    while let Some((key, value)) = reading(LOG_FILE, || range.next().transpose())? {
-        let value = unseal(key.value(), value.value()).ok_or_else(|| damaged("a checksum is wrong"))?;
-        found(key.value(), value)?;
+    let mut next = || {
+        reading(LOG_FILE, || {
+            let item = range.next().transpose()?;
+            Ok::<_, redb::Error>(item.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))
+        })
+    };
+    while let Some((key, sealed)) = next()? {
+        found(&key, unseal(&key, &sealed).ok_or_else(|| damaged("a checksum is wrong"))?)?;
     }
     Ok(())
 }

@@ -235,3 +235,124 @@ fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
     }
     Ok(published)
 }
+
+#[cfg(test)]
+mod tests {
+    use tidelock_engine::causality::VersionVector;
+    use tidelock_engine::frame::{FrameBuilder, FrameStart, SigningKey};
+    use tidelock_engine::id::{Epoch, FrameId, KeyspaceId, KeyspaceName};
+    use tidelock_engine::op::{Element, Op};
+    use tidelock_engine::ports::{Batch, Durability, Store};
+
+    use super::*;
+    use crate::disk::MemDisk;
+    use crate::schema::{LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, META_REPLICA, ROWS_FORMAT, seal};
+    use crate::store::RedbStore;
+
+    fn options() -> OpenOptions {
+        let card = SigningKey::from_seed([1; 32]).card([2; 16]);
+        OpenOptions { cache_bytes: 4 << 20, ..OpenOptions::new(ClusterId::named("c"), card) }
+    }
+
+    fn opening<'a>(disk: &'a MemDisk, name: &'static str) -> Opening<'a> {
+        Opening { disk, name, guard: Arc::default(), cache_bytes: 4 << 20 }
+    }
+
+    /// The entries of a file as they are stored.
+    fn entries(disk: &MemDisk, name: &'static str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let file = opening(disk, name).open(1).expect("the file is sound");
+        let entries = file.entries().expect("the file is sound");
+        let all = entries.range::<&[u8]>(..).expect("the file is sound");
+        all.map(|item| item.expect("the file is sound"))
+            .map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
+            .collect()
+    }
+
+    /// A store with one frame, which adds the element `e` to the set `k`.
+    fn store_with_a_frame(disk: &MemDisk) -> tidelock_engine::frame::Frame {
+        let options = options();
+        let name: KeyspaceName = "n".parse().expect("a valid name");
+        let start = FrameStart {
+            keyspace: KeyspaceId::of(options.cluster, &name),
+            epoch: Epoch(0),
+            author: options.card.replica(),
+            first: 1,
+            previous: FrameId::NONE,
+            hlc: Hlc::at(1),
+        };
+        let mut builder = FrameBuilder::new(start, &VersionVector::default());
+        let elements = vec![Element { element: b"e".to_vec(), observed: Vec::new() }];
+        builder.push(Op::Add { key: b"k".to_vec(), elements });
+        let frame = builder.seal(&SigningKey::from_seed([1; 32]));
+        let mut store = RedbStore::open(disk, &options).expect("an empty disk");
+        let frames = vec![frame.clone()];
+        let changes = crate::replay::apply(&store, &frames).expect("the store can be read");
+        let batch = Batch { keyspaces: vec![name], cards: Vec::new(), frames, changes, clock: Hlc::at(2) };
+        store.commit(&batch, Durability::Durable).expect("nothing fails");
+        store.flush().expect("nothing fails");
+        frame
+    }
+
+    #[test]
+    fn log_has_golden_bytes() {
+        let disk = MemDisk::new();
+        let frame = store_with_a_frame(&disk);
+        let clock = [0, 0, 0, 0, 0, 2, 0, 0];
+        let golden = [
+            (vec![2, 0, 0, 0, 0], b"n".to_vec()),
+            (vec![3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], vec![0, 0, 0, 0, 0, 0, 0, 1]),
+            (vec![4, 0, 0, 0, 0, 0, 0, 0, 1], [&clock[..], frame.bytes()].concat()),
+        ];
+        let golden: Vec<_> =
+            golden.into_iter().map(|(key, value)| (key.clone(), seal(&key, value))).collect();
+        assert_eq!(entries(&disk, LOG_FILE), golden);
+        let file = opening(&disk, LOG_FILE).open(LOG_FORMAT).expect("the file is sound");
+        let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
+        assert_eq!(meta(META_FORMAT), [0, 0, 0, 1]);
+        assert_eq!(meta(META_CLUSTER), ClusterId::named("c").as_bytes());
+        assert_eq!(meta(META_CARD), [&options().card.public_key[..], &[2; 16]].concat());
+    }
+
+    #[test]
+    fn rows_have_golden_bytes() {
+        let disk = MemDisk::new();
+        let frame = store_with_a_frame(&disk);
+        let fingerprint = {
+            let store = RedbStore::open(&disk, &options()).expect("the store is sound");
+            store.reader().summary(frame.header().keyspace).expect("the keyspace is known").fingerprint
+        };
+        let golden = [
+            (vec![0], vec![0, 0, 0, 0, 0, 0, 0, 1]),
+            (vec![1, 0], [&fingerprint.to_bits().to_be_bytes()[..], &[0, 0, 0, 0, 0, 0, 0, 1]].concat()),
+            (vec![2, 0, 0], [&[0, 0, 0, 0, 0, 0, 0, 1][..], frame.id().as_bytes()].concat()),
+            (vec![3, 0, b'k', 0, 3], vec![0, 0, 0, 0, 0, 0, 0, 1]),
+            (vec![4, 0, b'k', 0, 3, b'e', 0, 0, 1], vec![]),
+        ];
+        let golden: Vec<_> =
+            golden.into_iter().map(|(key, value)| (key.clone(), seal(&key, value))).collect();
+        assert_eq!(entries(&disk, ROWS_FILE), golden);
+        let file = opening(&disk, ROWS_FILE).open(ROWS_FORMAT).expect("the file is sound");
+        let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
+        assert_eq!(meta(META_FORMAT), [0, 0, 0, 1]);
+        assert_eq!(meta(META_REPLICA), options().card.replica().as_bytes());
+    }
+
+    #[test]
+    fn unknown_version_of_either_file_is_refused_and_the_file_is_kept() {
+        for name in [LOG_FILE, ROWS_FILE] {
+            let disk = MemDisk::new();
+            store_with_a_frame(&disk);
+            let replica = options().card.replica();
+            let newer = [(META_FORMAT, &[0, 0, 0, 2][..]), (META_REPLICA, replica.as_bytes())];
+            opening(&disk, name).create(&newer).expect("nothing fails");
+            let bytes = disk.size(name);
+            let refused = RedbStore::open(&disk, &options()).expect_err("the version is not known");
+            let is_version =
+                matches!(refused, OpenError::Version { file, found: 2, known: 1 } if file == name);
+            assert!(is_version, "{refused}");
+            assert!(crate::check(&disk, &mut |_| {}).is_err());
+            assert_eq!(disk.size(name), bytes);
+            assert!(!disk.names().contains(&ROWS_FILE_ASIDE.to_owned()));
+        }
+    }
+}

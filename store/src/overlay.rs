@@ -140,12 +140,12 @@ impl Overlay {
 mod tests {
     use super::*;
 
-    fn value(text: &str) -> EntryValue {
-        Some(Arc::from(text.as_bytes()))
+    fn value(text: &str) -> Arc<[u8]> {
+        Arc::from(text.as_bytes())
     }
 
     fn add(overlay: &Overlay, moment: Moment, oldest_read: Moment, text: &str) {
-        overlay.add(moment, oldest_read, vec![(b"k".to_vec(), value(text))]);
+        overlay.add(moment, oldest_read, vec![(b"k".to_vec(), Some(value(text)))]);
     }
 
     #[test]
@@ -155,10 +155,10 @@ mod tests {
         add(&overlay, 5, 0, "five");
         overlay.add(7, 0, vec![(b"k".to_vec(), None)]);
         assert_eq!(overlay.get(b"k", 1), None);
-        assert_eq!(overlay.get(b"k", 2), Some(value("two")));
-        assert_eq!(overlay.get(b"k", 6), Some(value("five")));
+        assert_eq!(overlay.get(b"k", 2), Some(Some(value("two"))));
+        assert_eq!(overlay.get(b"k", 6), Some(Some(value("five"))));
         assert_eq!(overlay.get(b"k", 7), Some(None));
-        assert_eq!(overlay.range(Bound::Unbounded, b"z", 4, 9), [(b"k".to_vec(), value("two"))]);
+        assert_eq!(overlay.range(Bound::Unbounded, b"z", 4, 9), [(b"k".to_vec(), Some(value("two")))]);
     }
 
     #[test]

@@ -34,7 +34,7 @@
 //!
 //! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the store
 //! itself. A keyspace's number also stands for its generation, of which there is one. In keys of `rows.redb`
-//! numbers, keys and subkeys are written as [`crate::key`] says, so that the order of the bytes is the order
+//! numbers, keys and subkeys are written as `key.rs` says, so that the order of the bytes is the order
 //! of rows. Interned numbers reach neither wire nor fingerprint.
 //!
 //! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into

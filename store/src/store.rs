@@ -60,10 +60,17 @@ pub(crate) struct Shared {
 }
 
 /// What only commits and syncs touch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Writer {
-    /// Whether the last commit is on disk only after a sync.
+    /// Whether the last commit may be on disk only after a sync. So it is at first: what a process wrote that
+    /// was killed may still be on its way.
     log_is_unsynced: bool,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self { log_is_unsynced: true }
+    }
 }
 
 impl RedbStore {

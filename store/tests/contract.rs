@@ -4,12 +4,16 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use tidelock_engine::causality::Dot;
+use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::mem_store::MemStore;
-use tidelock_engine::ports::{After, Log, LogPosition, LoggedFrame, RowRange, Rows, Store, Within};
+use tidelock_engine::ports::{
+    After, Durability, Log, LogPosition, LoggedFrame, RowRange, Rows, Store, Within,
+};
 use tidelock_engine::row::{Kind, RowId};
 use tidelock_store::{MemDisk, RedbStore};
-use world::{Dice, History, SPACES, TEXTS, all_rows, counted, keyspace, name, options, rows, small_options};
+use world::{
+    Dice, History, SPACES, TEXTS, Turn, all_rows, counted, keyspace, name, options, rows, small_options,
+};
 
 /// Drives a store through random histories and compares it with a model after every few turns.
 fn reads_what_was_committed<S: Store>(
@@ -218,6 +222,30 @@ fn durable_commit_costs_one_sync_and_a_buffered_one_none() {
     println!("syncs: {} for {durable} durable commits", disk.syncs() - before);
     assert!(durable > 10);
     assert_eq!(disk.syncs() - before, durable);
-    store.sync().expect("nothing fails");
-    assert_eq!(disk.syncs() - before, durable + 1);
+    let turn = Turn { clock: Hlc::at(1), keyspaces: vec![name("more")], ..Turn::default() };
+    turn.commit(&mut store, Durability::Buffered).expect("nothing fails");
+    for _ in 0..3 {
+        store.sync().expect("nothing fails");
+        assert_eq!(disk.syncs() - before, durable + 1);
+    }
+}
+
+#[test]
+fn clock_that_was_committed_is_recovered_with_frames_and_without() {
+    let history = History::random(8, 6);
+    let disk = MemDisk::new();
+    let mut store = world::open(&disk, history.card);
+    let turn = Turn { clock: Hlc::at(9_000_000), ..history.turns[0].clone() };
+    turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+    // A clock that is set back does not take back what was persisted.
+    history.turns[1].commit(&mut store, Durability::Durable).expect("nothing fails");
+    disk.crash(1);
+    let mut store = world::open(&disk, history.card);
+    assert_eq!(store.recovered().clock, Hlc::at(9_000_000));
+    let turn = Turn { clock: Hlc::at(9_000_001), keyspaces: vec![name("more")], ..Turn::default() };
+    turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+    disk.crash(2);
+    let store = world::open(&disk, history.card);
+    assert_eq!(store.recovered().clock, Hlc::at(9_000_001));
+    assert!(store.recovered().keyspaces.contains_key(&name("more")));
 }

@@ -41,6 +41,14 @@ pub(crate) struct PeerAddress {
     pub(crate) peer: Option<PeerId>,
 }
 
+/// Says whether a text is a multiaddress that can be dialled.
+///
+/// # Errors
+/// [`AddressError`] says what is wrong with it.
+pub fn check_address(text: &str) -> Result<(), AddressError> {
+    parse(text).map(drop)
+}
+
 /// Reads an address with or without a `/p2p/PEERID` suffix.
 pub(crate) fn parse(text: &str) -> Result<PeerAddress, AddressError> {
     let not_an_address = |cause: String| AddressError::NotAnAddress {

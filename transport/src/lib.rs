@@ -62,7 +62,7 @@ mod status;
 mod swarm_task;
 mod upgrade;
 
-pub use address::AddressError;
+pub use address::{AddressError, check_address};
 pub use config::{Config, ConfigError};
 pub use handle::{Libp2pTransport, StartError};
 pub use identity::SecretKey;

@@ -42,7 +42,7 @@ async fn killed_peer_is_noticed_and_found_again() {
         let impatient = |n| {
             let mut config = config(n, via);
             config.ping_interval = Duration::from_millis(100);
-            config.ping_timeout = Duration::from_millis(500);
+            config.ping_timeout = Duration::from_secs(2);
             config
         };
         let mut a = Node::start(impatient(survivor)).await;
@@ -63,7 +63,7 @@ async fn killed_peer_is_noticed_and_found_again() {
         assert_eq!(a.send(session, vec![1]), Err(SendError::NotUp));
         let mut again = impatient(victim);
         again.listen = vec![address];
-        let mut b = Node::start(again).await;
+        let mut b = Node::start_again(again).await;
         let ((_, session_a), (_, session_b)) = (a.up().await, b.up().await);
         a.send(session_a, vec![1]).expect("it is up");
         assert_eq!(b.message(session_b).await, [1]);
@@ -77,18 +77,18 @@ async fn restarted_peer_replaces_its_frozen_connection_in_order() {
     for (via, survivor, restarted) in BOTH.into_iter().flat_map(|via| [(via, 1, 2), (via, 2, 1)]) {
         let quick = |n| {
             let mut config = config(n, via);
-            config.dial_timeout = Duration::from_millis(300);
-            config.replace_after = Duration::from_millis(300);
+            config.dial_timeout = Duration::from_secs(1);
+            config.replace_after = Duration::from_secs(1);
             config
         };
         let mut a = Node::start(quick(survivor)).await;
         hostile::dial_and_write(restarted, &a.address(), vec![0, 0, 0, 1, 7]);
         let (peer, old) = a.up().await;
+        assert_eq!(a.message(old).await, [7]);
         let mut b = Node::start(quick(restarted)).await;
         assert_eq!(peer, b.peer);
         b.connect(&a);
         let (_, session_b) = b.up().await;
-        assert_eq!(a.message(old).await, [7]);
         assert!(a.down(old).await.contains("newer connection"));
         let (_, session_a) = a.up().await;
         b.send(session_b, vec![1]).expect("it is up");

@@ -25,6 +25,7 @@ impl Replica {
                 self.push(session, &fresh, log, step);
             }
             self.confirm_to(session, step);
+            self.links.get_mut(&session).expect("the session is up").answered_bytes = 0;
         }
     }
 
@@ -103,15 +104,15 @@ impl Replica {
                 return self.refuse(session, &error.to_string(), step);
             }
         };
-        for (keyspace, tally) in receipt.keyspaces {
+        for (keyspace, tally) in receipt {
             let is_useless = tally.duplicate > 0 && tally.applied + tally.early == 0;
             if is_useless && self.eager_links(keyspace) > 1 {
                 self.set_eager(session, keyspace, false);
                 self.counters.count("links_pruned");
                 step.sends.push((session, Message::Prune { keyspace }));
             }
-            if tally.early > 0 {
-                self.close_gap(now, session, keyspace, step);
+            if !tally.missing.is_empty() {
+                self.close_gap(now, session, keyspace, &tally.missing, step);
             }
         }
     }
@@ -153,17 +154,24 @@ impl Replica {
     /// A slow peer gets heads in place of frames until its queue has room, and then pulls.
     pub(crate) fn congested(&mut self, session: SessionId) {
         if let Some(link) = self.links.get_mut(&session) {
-            link.is_congested = true;
-            // What was refused may have been any message: tell the peer of all heads again.
+            (link.is_congested, link.has_missed) = (true, true);
+            // What was refused may have been any message: a card, heads, a question.
+            link.cards_sent.clear();
             link.shared.values_mut().for_each(|shared| (shared.announced, shared.summary_sent) = (0, None));
             self.counters.count("peers_congested");
+            self.forget_awaited(session);
         }
     }
 
     pub(crate) fn drained(&mut self, session: SessionId, step: &mut Step) {
         let Some(link) = self.links.get_mut(&session) else { return };
         link.is_congested = false;
+        let has_missed = std::mem::take(&mut link.has_missed);
         let shared: Vec<KeyspaceId> = link.shared.keys().copied().collect();
+        if has_missed {
+            let names = self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect();
+            step.sends.push((session, Message::Keyspaces(names)));
+        }
         for keyspace in shared {
             self.summarize(session, keyspace, step);
             self.announce(session, keyspace, step);

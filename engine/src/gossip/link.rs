@@ -5,6 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::id::{AuthorCard, KeyspaceId, PeerId, ReplicaId};
 use crate::ports::Address;
 
+/// The authors of which one link has news at most; more are announced again later.
+const NEWS_MAX: usize = 1 << 16;
+
+/// A head of a peer that is beyond ours.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct News {
+    /// The seq that the peer has.
+    pub(crate) seq: u64,
+    /// Since when we know that the peer has more than we.
+    pub(crate) since_ms: u64,
+}
+
 /// A session with a peer.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -24,6 +36,10 @@ pub(crate) struct Link {
     pub(crate) cards_sent: BTreeSet<ReplicaId>,
     /// Whether the peer's queue is full: it is told of heads when there is room again.
     pub(crate) is_congested: bool,
+    /// Whether the peer may have missed messages of ours because its queue was full.
+    pub(crate) has_missed: bool,
+    /// The bytes of frames that the peer was answered in this turn.
+    pub(crate) answered_bytes: usize,
     /// Confirmations that the peer waits for: per keyspace the highest seq of its own.
     pub(crate) to_confirm: BTreeMap<KeyspaceId, u64>,
 }
@@ -35,10 +51,10 @@ pub(crate) struct Shared {
     pub(crate) is_eager: bool,
     /// Up to which change of heads the peer was told.
     pub(crate) announced: u64,
-    /// Heads of the peer that were beyond ours when we heard of them.
-    pub(crate) news: BTreeMap<ReplicaId, u64>,
-    /// When the oldest of the news came in.
-    pub(crate) news_since_ms: u64,
+    /// Heads of the peer that are beyond ours; at most [`NEWS_MAX`].
+    pub(crate) news: BTreeMap<ReplicaId, News>,
+    /// Answers in a row that brought nothing of what was asked for.
+    pub(crate) fruitless: u32,
     /// Authors whose frames this peer sends and we refuse.
     pub(crate) refused: BTreeSet<ReplicaId>,
     /// The heads that the last summary to the peer named, and when it was sent.
@@ -47,6 +63,21 @@ pub(crate) struct Shared {
     pub(crate) is_in_sync: bool,
     /// Summaries in a row that differed although the peer had been told of all heads.
     pub(crate) unexplained: u32,
+}
+
+impl Shared {
+    /// Takes in that the peer has an author's operations up to `seq`, which is beyond what `applied` here.
+    pub(crate) fn hear(&mut self, author: ReplicaId, seq: u64, applied: u64, now_ms: u64) {
+        let has_room = self.news.len() < NEWS_MAX;
+        match self.news.get_mut(&author) {
+            Some(news) if news.seq > applied => news.seq = news.seq.max(seq),
+            Some(news) => *news = News { seq, since_ms: now_ms },
+            None if has_room => {
+                self.news.insert(author, News { seq, since_ms: now_ms });
+            }
+            None => {}
+        }
+    }
 }
 
 impl Link {
@@ -60,6 +91,8 @@ impl Link {
             shared: BTreeMap::new(),
             cards_sent: BTreeSet::new(),
             is_congested: false,
+            has_missed: false,
+            answered_bytes: 0,
             to_confirm: BTreeMap::new(),
         }
     }

@@ -108,9 +108,9 @@ impl Membership {
         }
     }
 
-    /// A peer does not want us: leave it alone for a while, also when the operator named it.
-    pub(crate) fn turned_away(&mut self, now: Now, peer: PeerId, address: &str, step: &mut Step) {
-        let until = now.mono_ms + TURNED_AWAY_MS;
+    /// A peer does not want us, or we do not want it: leave it alone for a while, also if the operator named it.
+    pub(crate) fn turned_away(&mut self, now_ms: u64, peer: PeerId, address: &str, step: &mut Step) {
+        let until = now_ms + TURNED_AWAY_MS;
         let known = self.known.entry(peer).or_default();
         known.rest_until_ms = until;
         if let Some((target, _)) = known.dialling.take() {
@@ -147,7 +147,13 @@ impl Membership {
     }
 
     fn tick(&mut self, now: Now, linked: &[PeerId], step: &mut Step) {
-        for (seed, rest_until_ms) in &mut self.seeds {
+        for peer in linked {
+            if let Some(known) = self.known.get_mut(peer) {
+                known.seen_ms = signed(now.mono_ms);
+            }
+        }
+        // A node that was turned away and has neighbours enough does not come back.
+        for (seed, rest_until_ms) in self.seeds.iter_mut().filter(|_| linked.len() < ACTIVE_MIN) {
             if *rest_until_ms > 0 && now.mono_ms >= *rest_until_ms {
                 *rest_until_ms = 0;
                 step.connects.push(seed.clone());

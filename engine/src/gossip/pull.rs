@@ -6,10 +6,11 @@
 //! Source for sending in order, so that a cut leaves no gap: van Renesse et al., "Efficient Reconciliation and
 //! Flow Control for Anti-Entropy Protocols" (LADIS 2008), Scuttlebutt.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::causality::{Dot, VersionVector};
 use crate::frame::Frame;
+use crate::gossip::link::News;
 use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
 use crate::message::{FrameBytes, HEADS_MAX, HeadEntry, Message, WantEntry};
 use crate::ports::{Log, SessionId};
@@ -25,14 +26,20 @@ const GRAFT_AFTER_MS: u64 = 200;
 /// How long frames that were asked for are awaited before another peer is asked, in milliseconds.
 const AWAIT_MS: u64 = 5_000;
 
-/// How often changed state is summarized to each peer, in milliseconds.
+/// How often state is summarized to a peer that stands elsewhere, in milliseconds.
 const SUMMARY_AFTER_MS: u64 = 1_000;
 
-/// How often unchanged state is, in milliseconds.
+/// How often it is to a peer that stood where we stand, in milliseconds.
 const SUMMARY_AGAIN_MS: u64 = 10_000;
 
 /// Summaries that may differ in a row before all heads are told again.
 const UNEXPLAINED_MAX: u32 = 3;
+
+/// Answers that may bring nothing in a row before the peer's news are taken for what they are.
+const FRUITLESS_MAX: u32 = 10;
+
+/// The frames that one peer is answered in one turn, in bytes. It may ask again.
+const ANSWERED_BYTES_MAX: usize = 8 << 20;
 
 impl Replica {
     /// Sends the hash of our heads, and the fingerprint that belongs to it.
@@ -104,21 +111,25 @@ impl Replica {
         let mut forked = Vec::new();
         let mut news = Vec::new();
         for entry in entries {
+            let applied = keyspace.heads.seq(entry.author);
             match keyspace.heads.get(entry.author) {
                 Some(head) if head.seq == entry.seq && !head.frame.as_bytes().starts_with(&entry.frame) => {
                     forked.push(WantEntry { author: entry.author, after: entry.seq - 1 });
                 }
-                Some(head) if head.seq >= entry.seq => {}
-                _ => news.push((entry.author, entry.seq)),
+                _ if applied >= entry.seq => {}
+                // Somebody has written in our name.
+                _ if entry.author == self.id() => {
+                    forked.push(WantEntry { author: entry.author, after: applied });
+                }
+                _ => news.push((entry.author, entry.seq, applied)),
             }
         }
         let link = self.links.get_mut(&session).expect("the message came in it");
         let Some(shared) = link.shared.get_mut(&id) else { return };
         forked.retain(|entry| shared.refused.insert(entry.author));
-        if shared.news.is_empty() {
-            shared.news_since_ms = now.mono_ms;
+        for (author, seq, applied) in news {
+            shared.hear(author, seq, applied, now.mono_ms);
         }
-        shared.news.extend(news);
         let is_eager = shared.is_eager;
         if !forked.is_empty() {
             // Fetch the other history once, as evidence.
@@ -129,24 +140,26 @@ impl Replica {
         }
     }
 
-    /// Asks a peer for the frames that it has and we lack, unless another was asked for them just now.
-    pub(crate) fn pull(&mut self, now: Now, session: SessionId, id: KeyspaceId, step: &mut Step) {
-        let Some(keyspace) = self.keyspace(id) else { return };
-        let Some(shared) = self.links.get(&session).and_then(|link| link.shared.get(&id)) else { return };
-        let is_free = |author: &ReplicaId| match keyspace.awaited.get(author) {
-            Some((from, until)) => *from == session || *until <= now.mono_ms,
-            None => true,
+    /// Asks a peer for the frames that it has and we lack, unless somebody was asked for them just now. On a
+    /// lazy link the frames are given time to come along the tree. Answers whether anything was asked for.
+    pub(crate) fn pull(&mut self, now: Now, session: SessionId, id: KeyspaceId, step: &mut Step) -> bool {
+        let Some(keyspace) = self.keyspace(id) else { return false };
+        let Some(shared) = self.links.get(&session).and_then(|link| link.shared.get(&id)) else {
+            return false;
         };
+        let is_free =
+            |author: &ReplicaId| keyspace.awaited.get(author).is_none_or(|(_, until)| *until <= now.mono_ms);
         let after: Vec<WantEntry> = shared
             .news
             .iter()
-            .filter(|(author, seq)| keyspace.heads.seq(**author) < **seq && !shared.refused.contains(*author))
-            .filter(|(author, _)| **author != self.id() && is_free(author))
+            .filter(|(_, news)| shared.is_eager || now.mono_ms >= news.since_ms + GRAFT_AFTER_MS)
+            .filter(|(author, news)| keyspace.heads.seq(**author) < news.seq && is_free(author))
+            .filter(|(author, _)| **author != self.id() && !shared.refused.contains(*author))
             .map(|(author, _)| WantEntry { author: *author, after: keyspace.heads.seq(*author) })
             .take(HEADS_MAX)
             .collect();
         if after.is_empty() {
-            return;
+            return false;
         }
         let keyspace = self.keyspace_mut(id).expect("it was there");
         for entry in &after {
@@ -154,6 +167,7 @@ impl Replica {
         }
         self.counters.count("pulls");
         step.sends.push((session, Message::Want { keyspace: id, after }));
+        true
     }
 
     /// Answers with the frames that a peer lacks, as far as one message goes.
@@ -165,8 +179,20 @@ impl Replica {
         view: &View<'_, '_>,
         step: &mut Step,
     ) {
-        let Some(keyspace) = self.keyspace(id).filter(|_| self.links[&session].shares(id)) else { return };
-        let dots: Vec<Dot> = after.iter().map(|entry| Dot::new(entry.author, entry.after)).collect();
+        let link = &self.links[&session];
+        let Some(keyspace) = self.keyspace(id).filter(|_| link.shares(id)) else { return };
+        if link.answered_bytes > ANSWERED_BYTES_MAX || link.is_congested {
+            let (cards, frames) = (Vec::new(), Vec::new());
+            step.sends.push((session, Message::Answer { keyspace: id, cards, frames, has_more: true }));
+            return;
+        }
+        // Each author once, and none of which we have no more: the log is asked for nothing in vain.
+        let mut lacking: BTreeMap<ReplicaId, u64> = BTreeMap::new();
+        for entry in after.iter().filter(|entry| entry.after < keyspace.heads.seq(entry.author)) {
+            let least = lacking.entry(entry.author).or_insert(entry.after);
+            *least = entry.after.min(*least);
+        }
+        let dots: Vec<Dot> = lacking.into_iter().map(|(author, after)| Dot::new(author, after)).collect();
         let held = match view.log.missing(id, &dots, ANSWER_BYTES_MAX) {
             Ok(held) => held,
             Err(error) => {
@@ -181,6 +207,8 @@ impl Replica {
         let authors: BTreeSet<ReplicaId> = last.iter().map(|dot| dot.replica).collect();
         let cards = authors.into_iter().filter_map(|author| self.card_known(author, view.log)).collect();
         self.counters.add("frames_answered", held.len() as u64);
+        let link = self.links.get_mut(&session).expect("the message came in it");
+        link.answered_bytes += held.iter().map(|held| held.bytes.len()).sum::<usize>();
         let frames = held.iter().map(|held| FrameBytes(held.bytes.to_vec())).collect();
         step.sends.push((session, Message::Answer { keyspace: id, cards, frames, has_more }));
     }
@@ -204,33 +232,58 @@ impl Replica {
                 return self.refuse(session, &error.to_string(), step);
             }
         };
-        let tally = receipt.keyspaces.get(&id).copied().unwrap_or_default();
+        let tally = receipt.get(&id).cloned().unwrap_or_default();
         let Some(keyspace) = self.keyspace_mut(id) else { return };
         keyspace.awaited.retain(|_, (from, _)| *from != session);
-        let is_progress = tally.applied > 0;
-        let link = self.links.get_mut(&session).expect("the message came in it");
-        let Some(shared) = link.shared.get_mut(&id) else { return };
-        if !is_progress {
-            // The peer has nothing that helps, now: its next heads are news again.
-            shared.news.clear();
-        }
         tracing::debug!(?tally, has_more, "answer taken in");
+        self.hear_missing(now, session, id, &tally.missing);
         self.settle_news(session, id);
+        let shared = self.links.get_mut(&session).and_then(|link| link.shared.get_mut(&id));
+        let Some(shared) = shared else { return };
+        if tally.applied > 0 {
+            shared.fruitless = 0;
+            self.pull(now, session, id, step);
+            return;
+        }
+        // Cases: (1) what came waits for what another peer was asked for, or the peer could not answer now: ask
+        // again when time has passed; (2) it has nothing that helps: its next heads are news again.
+        shared.fruitless += 1;
+        let is_worth_asking = has_more || !tally.missing.is_empty();
+        if !is_worth_asking || shared.fruitless > FRUITLESS_MAX {
+            (shared.fruitless, shared.news) = (0, BTreeMap::new());
+        }
+    }
+
+    /// The peer sent frames that could not be applied: fetch from it what they require.
+    pub(crate) fn close_gap(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        id: KeyspaceId,
+        missing: &BTreeMap<ReplicaId, u64>,
+        step: &mut Step,
+    ) {
+        self.counters.count("gaps");
+        self.hear_missing(now, session, id, missing);
         self.pull(now, session, id, step);
     }
 
-    /// A frame came early: fetch what it waits for from whoever sent it.
-    pub(crate) fn close_gap(&mut self, now: Now, session: SessionId, id: KeyspaceId, step: &mut Step) {
-        let waiting = self.early_requirements(id);
-        let Some(shared) = self.links.get_mut(&session).and_then(|link| link.shared.get_mut(&id)) else {
-            return;
-        };
-        for dot in waiting {
-            let seq = shared.news.entry(dot.replica).or_default();
-            *seq = dot.seq.max(*seq);
+    fn hear_missing(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        id: KeyspaceId,
+        missing: &BTreeMap<ReplicaId, u64>,
+    ) {
+        let Some(keyspace) = self.keyspaces.get(&id) else { return };
+        let shared = self.links.get_mut(&session).and_then(|link| link.shared.get_mut(&id));
+        let Some(shared) = shared else { return };
+        for (author, seq) in missing {
+            let applied = keyspace.heads.seq(*author);
+            if applied < *seq {
+                shared.hear(*author, *seq, applied, now.mono_ms);
+            }
         }
-        self.counters.count("gaps");
-        self.pull(now, session, id, step);
     }
 
     /// What is due: heads to lazy links, pulls of news that the tree did not bring, summaries.
@@ -241,10 +294,9 @@ impl Replica {
         for (session, id) in due {
             self.settle_news(session, id);
             let shared = &self.links[&session].shared[&id];
-            let (has_news, since) = (!shared.news.is_empty(), shared.news_since_ms);
-            if has_news && now.mono_ms >= since + GRAFT_AFTER_MS {
+            let is_due = |news: &News| now.mono_ms >= news.since_ms + GRAFT_AFTER_MS;
+            if shared.news.values().any(is_due) && self.pull(now, session, id, step) {
                 self.graft(session, id, step);
-                self.pull(now, session, id, step);
             }
             self.announce(session, id, step);
             if self.is_summary_due(now, session, id) {
@@ -257,13 +309,11 @@ impl Replica {
         let Some((heads, _)) = self.keyspace(id).and_then(Keyspace::last_committed) else {
             return false;
         };
-        match self.links[&session].shared[&id].summary_sent {
-            None => true,
-            Some((told, at)) => {
-                let after = if told == heads { SUMMARY_AGAIN_MS } else { SUMMARY_AFTER_MS };
-                now.mono_ms >= at + after
-            }
-        }
+        let shared = &self.links[&session].shared[&id];
+        shared.summary_sent.is_none_or(|(told, at)| {
+            let is_quiet = told == heads && shared.is_in_sync;
+            now.mono_ms >= at + if is_quiet { SUMMARY_AGAIN_MS } else { SUMMARY_AFTER_MS }
+        })
     }
 
     /// Drops news that are none any more.
@@ -271,7 +321,7 @@ impl Replica {
         let Some(link) = self.links.get_mut(&session) else { return };
         let Some(mut shared) = link.shared.remove(&id) else { return };
         if let Some(keyspace) = self.keyspace(id) {
-            shared.news.retain(|author, seq| keyspace.heads.seq(*author) < *seq);
+            shared.news.retain(|author, news| keyspace.heads.seq(*author) < news.seq);
         }
         self.links.get_mut(&session).expect("it was there").shared.insert(id, shared);
     }

@@ -153,9 +153,10 @@ impl Replica {
 
     /// Tells every peer that may want it of a keyspace that is new here.
     pub(crate) fn tell_of_keyspace(&mut self, keyspace: KeyspaceId, name: &KeyspaceName, step: &mut Step) {
-        let greeted = self.links.iter().filter(|(_, link)| link.card.is_some() && !link.shares(keyspace));
+        // A peer that has not greeted us yet may have our hello already, which did not name this keyspace.
+        let others = self.links.iter().filter(|(_, link)| !link.shares(keyspace));
         let sessions: Vec<(SessionId, bool)> =
-            greeted.map(|(session, link)| (*session, link.takes_any_keyspace)).collect();
+            others.map(|(session, link)| (*session, link.takes_any_keyspace)).collect();
         for (session, takes_any) in sessions {
             step.sends.push((session, Message::Keyspaces(vec![name.clone()])));
             if takes_any {
@@ -166,10 +167,11 @@ impl Replica {
 
     /// Ends a session, telling the peer and the log why.
     pub(crate) fn refuse(&mut self, session: SessionId, reason: &str, step: &mut Step) {
-        let peer = self.links.remove(&session).map(|link| link.peer);
-        tracing::warn!(?peer, reason, "session refused");
-        let mut told = reason.to_owned();
-        told.truncate(REASON_BYTES_MAX);
+        let Some(link) = self.links.remove(&session) else { return };
+        tracing::warn!(peer = %link.peer, reason, "session refused");
+        self.membership.turned_away(self.mono_ms, link.peer, &link.address, step);
+        self.forget_frames_of(session);
+        let told = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
         step.sends.push((session, Message::Goodbye { reason: told }));
         step.closes.push((session, reason.to_owned()));
     }
@@ -178,7 +180,7 @@ impl Replica {
         let link = &self.links[&session];
         tracing::warn!(peer = %link.peer, reason, "the peer ended the session");
         self.counters.count("goodbyes");
-        self.membership.turned_away(now, link.peer, &link.address.clone(), step);
+        self.membership.turned_away(now.mono_ms, link.peer, &link.address, step);
         self.forget(now, session);
         step.closes.push((session, format!("the peer said: {reason}")));
     }

@@ -13,96 +13,30 @@ use crate::frame::{Frame, FrameError};
 use crate::id::{AuthorCard, FrameId, KeyspaceId, ReplicaId};
 use crate::message::FrameBytes;
 use crate::ports::SessionId;
+use crate::replica::early::Early;
 use crate::replica::evidence::{EVIDENCE_MAX, Evidence};
 use crate::replica::{Now, Replica, Step, View};
 
-/// The frames that wait for others at most.
-pub const EARLY_FRAMES_MAX: usize = 4_096;
-
-/// The bytes of frames that wait for others at most.
-pub const EARLY_BYTES_MAX: usize = 32 << 20;
-
-/// The passes over waiting frames in one go; a chain of dependencies that is longer goes on with the next frame.
-const EARLY_PASSES_MAX: usize = 64;
-
-/// Frames whose requirements have not been applied, by keyspace, author and first seq.
-#[derive(Debug, Default)]
-pub(super) struct EarlyFrames {
-    frames: BTreeMap<(KeyspaceId, ReplicaId, u64), Early>,
-    bytes: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Early {
-    frame: Frame,
-    card: AuthorCard,
-    session: SessionId,
-}
-
-impl EarlyFrames {
-    /// Keeps a frame if there is room.
-    fn keep(&mut self, early: Early) -> bool {
-        let header = early.frame.header();
-        let name = (header.keyspace, header.author, header.first);
-        let length = early.frame.bytes().len();
-        let has_room = self.frames.len() < EARLY_FRAMES_MAX && self.bytes + length <= EARLY_BYTES_MAX;
-        if has_room && !self.frames.contains_key(&name) {
-            self.bytes += length;
-            self.frames.insert(name, early);
-        }
-        has_room
-    }
-
-    /// Takes out all frames of a keyspace, in order of author and seq.
-    fn take(&mut self, keyspace: KeyspaceId) -> Vec<Early> {
-        let none = ReplicaId::from_bytes([0; 16]);
-        let mut taken = Vec::new();
-        let mut from = (keyspace, none, 0);
-        while let Some((name, _)) = self.frames.range(from..).next().filter(|(name, _)| name.0 == keyspace) {
-            from = *name;
-            let early = self.frames.remove(&from).expect("it was just seen");
-            self.bytes -= early.frame.bytes().len();
-            taken.push(early);
-        }
-        taken
-    }
-
-    /// The card of an author whose frame waits.
-    fn card(&self, author: ReplicaId) -> Option<AuthorCard> {
-        self.frames.values().find(|early| early.frame.header().author == author).map(|early| early.card)
-    }
-
-    /// Drops what came in a session: whoever still has it will send it again.
-    pub(super) fn forget(&mut self, session: SessionId) {
-        self.frames.retain(|_, early| early.session != session);
-        self.bytes = self.frames.values().map(|early| early.frame.bytes().len()).sum();
-    }
-
-    /// The number of frames, and their bytes.
-    pub(super) fn size(&self) -> (usize, usize) {
-        (self.frames.len(), self.bytes)
-    }
-}
-
-/// What became of the frames of one message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Receipt {
-    /// Per keyspace: frames applied, frames known before, frames that wait for others.
-    pub(crate) keyspaces: BTreeMap<KeyspaceId, Tally>,
-}
+/// What became of the frames of one message, by keyspace.
+pub(crate) type Receipt = BTreeMap<KeyspaceId, Tally>;
 
 /// What became of the frames of one keyspace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
+    /// Frames that were applied.
     pub(crate) applied: usize,
+    /// Frames that had been applied before.
     pub(crate) duplicate: usize,
+    /// Frames that wait for others.
     pub(crate) early: usize,
-    pub(crate) refused: usize,
+    /// What the sender has and we need, for frames that could not be applied: per author the highest seq.
+    pub(crate) missing: BTreeMap<ReplicaId, u64>,
 }
 
 enum Verdict {
     Apply,
-    Early,
+    /// It requires something that is missing: at least this.
+    Early(Dot),
     Duplicate,
     /// Two histories of one author.
     Fork,
@@ -128,52 +62,88 @@ impl Replica {
         let mut receipt = Receipt::default();
         for FrameBytes(bytes) in frames {
             let frame = Frame::decode(&bytes)?;
-            let keyspace = frame.header().keyspace;
+            let (keyspace, last) = (frame.header().keyspace, frame.header().last_dot());
             if !self.keyspaces.contains_key(&keyspace) {
                 self.counters.count("frames_of_unknown_keyspace");
                 continue;
             }
-            let verdict = self.judge(&frame, view);
             self.counters.count("frames_received");
-            let tally = receipt.keyspaces.entry(keyspace).or_default();
+            let tally = receipt.entry(keyspace).or_default();
+            let verdict = self.judge(&frame, view);
             if let Verdict::Duplicate = verdict {
                 self.counters.count("frames_duplicate");
                 tally.duplicate += 1;
                 continue;
             }
-            let author = frame.header().author;
-            let Some(card) = cards.get(&author).copied().or_else(|| self.card_of(author, view)) else {
+            let Some(card) = cards.get(&last.replica).copied().or_else(|| self.card_of(last.replica, view))
+            else {
                 // The card was with an earlier frame that we had no room for. An answer to a pull repeats it.
                 self.counters.count("frames_without_card");
-                tally.refused += 1;
+                tally.misses(last);
                 continue;
             };
             frame.verify(&card)?;
-            match verdict {
-                Verdict::Apply => {
-                    self.apply(now, &frame, (card, session), view, step, tally);
-                }
-                Verdict::Early => {
-                    tally.early += 1;
-                    let is_kept = self.early.keep(Early { frame, card, session });
-                    self.counters.count(if is_kept { "frames_early" } else { "frames_early_dropped" });
-                }
-                Verdict::Fork | Verdict::Own => {
-                    tally.refused += 1;
-                    self.keep_evidence(&frame, view);
-                }
-                Verdict::Duplicate => unreachable!("handled above"),
-            }
-        }
-        for (keyspace, _) in receipt.keyspaces.iter().filter(|(_, tally)| tally.applied > 0) {
-            self.apply_early(now, *keyspace, view, step);
+            self.take_in(now, Early { frame, card, session }, verdict, tally, view, step);
         }
         Ok(receipt)
     }
 
+    /// Does with a frame what the verdict says. An applied one may make others possible that waited.
+    fn take_in(
+        &mut self,
+        now: Now,
+        arrived: Early,
+        verdict: Verdict,
+        tally: &mut Tally,
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) {
+        match verdict {
+            Verdict::Apply => {
+                let mut possible = vec![arrived];
+                while let Some(next) = possible.pop() {
+                    if self.apply(now, &next, view, step) {
+                        tally.applied += 1;
+                        self.wake(&next.frame, &mut possible, view);
+                    } else {
+                        tally.misses(next.frame.header().last_dot());
+                    }
+                }
+            }
+            Verdict::Early(missing) => {
+                tally.early += 1;
+                let heads = &self.keyspaces[&arrived.frame.header().keyspace].heads;
+                let header = arrived.frame.header();
+                let before = Dot::new(header.author, header.first - 1);
+                let required = std::iter::once(before).chain(arrived.frame.requirements());
+                required.filter(|dot| !heads.covers(*dot)).for_each(|dot| tally.misses(dot));
+                let last = header.last_dot();
+                let is_kept = self.early.keep(arrived, missing);
+                self.counters.count(if is_kept { "frames_early" } else { "frames_early_dropped" });
+                if !is_kept {
+                    tally.misses(last);
+                }
+            }
+            Verdict::Fork | Verdict::Own => self.keep_evidence(&arrived, view),
+            Verdict::Duplicate => {}
+        }
+    }
+
+    /// Looks again at the frames that waited for this one; those that may be applied now are possible.
+    fn wake(&mut self, applied: &Frame, possible: &mut Vec<Early>, view: &View<'_, '_>) {
+        let header = applied.header();
+        for early in self.early.wake(header.keyspace, header.last_dot()) {
+            match self.judge(&early.frame, view) {
+                Verdict::Apply => possible.push(early),
+                Verdict::Early(missing) => drop(self.early.keep(early, missing)),
+                Verdict::Duplicate => {}
+                Verdict::Fork | Verdict::Own => self.keep_evidence(&early, view),
+            }
+        }
+    }
+
     fn card_of(&self, author: ReplicaId, view: &View<'_, '_>) -> Option<AuthorCard> {
-        let known = self.cards.get(&author).copied().or_else(|| self.early.card(author));
-        known.or_else(|| view.log.card(author).ok().flatten())
+        self.card_known(author, view.log).or_else(|| self.early.card(author))
     }
 
     /// Cases: (1) all of it was applied, and it is the same frame or, at the head of the chain or where we
@@ -203,24 +173,17 @@ impl Replica {
             return Verdict::Fork;
         }
         if header.first > applied + 1 {
-            return Verdict::Early;
+            return Verdict::Early(Dot::new(header.author, header.first - 1));
         }
         if header.previous != head.map_or(FrameId::NONE, |head| head.frame) {
             return Verdict::Fork;
         }
-        let is_early = frame.requirements().any(|dot| !heads.covers(dot));
-        if is_early { Verdict::Early } else { Verdict::Apply }
+        frame.requirements().find(|dot| !heads.covers(*dot)).map_or(Verdict::Apply, Verdict::Early)
     }
 
-    fn apply(
-        &mut self,
-        now: Now,
-        frame: &Frame,
-        (card, session): (AuthorCard, SessionId),
-        view: &mut View<'_, '_>,
-        step: &mut Step,
-        tally: &mut Tally,
-    ) {
+    /// Applies a frame that may be applied; answers whether it could be.
+    fn apply(&mut self, now: Now, arrived: &Early, view: &mut View<'_, '_>, step: &mut Step) -> bool {
+        let Early { frame, card, session } = arrived;
         let header = frame.header();
         // A frame of our own must depend on exactly what its operations saw.
         self.seal(header.keyspace, step);
@@ -228,91 +191,74 @@ impl Replica {
         if let Err(error) = apply_frame(&mut draft, frame) {
             tracing::error!(%error, "cannot apply a frame; it will be pulled again");
             self.counters.count("frames_not_applied");
-            tally.refused += 1;
-            return;
+            return false;
         }
         let changes = draft.into_changes();
         view.draft.absorb(changes);
         if header.previous == FrameId::NONE {
-            step.cards.push(card);
+            step.cards.push(*card);
         }
-        self.cards.insert(header.author, card);
+        self.cards.insert(header.author, *card);
         let head = Head { seq: header.last(), frame: frame.id() };
         self.keyspaces.get_mut(&header.keyspace).expect("judged before").advance(header.author, head);
+        self.note_resets(frame);
         if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {
             self.counters.count("stamps_ahead");
         }
         self.counters.count("frames_applied");
         self.counters.add("operations_applied", u64::from(header.count));
-        tally.applied += 1;
-        self.fresh.push((frame.clone(), Some(session)));
+        self.fresh.push((frame.clone(), Some(*session)));
         step.frames.push(frame.clone());
-    }
-
-    /// Applies what waited, until nothing more becomes possible.
-    fn apply_early(&mut self, now: Now, keyspace: KeyspaceId, view: &mut View<'_, '_>, step: &mut Step) {
-        let mut waiting = self.early.take(keyspace);
-        let mut is_progress = true;
-        for _ in 0..EARLY_PASSES_MAX {
-            if !std::mem::take(&mut is_progress) {
-                break;
-            }
-            let mut still = Vec::new();
-            for early in waiting {
-                match self.judge(&early.frame, view) {
-                    Verdict::Apply => {
-                        let mut tally = Tally::default();
-                        let from = (early.card, early.session);
-                        self.apply(now, &early.frame, from, view, step, &mut tally);
-                        is_progress |= tally.applied > 0;
-                    }
-                    Verdict::Early => still.push(early),
-                    Verdict::Duplicate => {}
-                    Verdict::Fork | Verdict::Own => self.keep_evidence(&early.frame, view),
-                }
-            }
-            waiting = still;
-        }
-        for early in waiting {
-            self.early.keep(early);
-        }
-    }
-
-    /// What the frames that wait in a keyspace require and we do not have.
-    pub(crate) fn early_requirements(&self, id: KeyspaceId) -> Vec<Dot> {
-        let Some(keyspace) = self.keyspaces.get(&id) else { return Vec::new() };
-        let waiting = self.early.frames.iter().filter(|((of, _, _), _)| *of == id);
-        let required = waiting.flat_map(|(_, Early { frame, .. })| {
-            let before = Dot::new(frame.header().author, frame.header().first - 1);
-            std::iter::once(before).chain(frame.requirements())
-        });
-        required.filter(|dot| !keyspace.heads.covers(*dot)).collect()
+        true
     }
 
     /// A session ended: nothing more is awaited from it.
     pub(crate) fn forget_frames_of(&mut self, session: SessionId) {
         self.early.forget(session);
+        self.forget_awaited(session);
+    }
+
+    /// Nothing that was asked for in a session is awaited any more.
+    pub(crate) fn forget_awaited(&mut self, session: SessionId) {
         for keyspace in self.keyspaces.values_mut() {
             keyspace.awaited.retain(|_, (from, _)| *from != session);
         }
     }
 
-    fn keep_evidence(&mut self, frame: &Frame, view: &View<'_, '_>) {
+    /// Keeps both histories, and asks this peer for no more of that author.
+    fn keep_evidence(&mut self, arrived: &Early, view: &View<'_, '_>) {
+        let frame = &arrived.frame;
         let header = frame.header();
-        let dot = Dot::new(header.author, header.first);
         self.counters.count("frames_forked");
+        let shared =
+            self.links.get_mut(&arrived.session).and_then(|link| link.shared.get_mut(&header.keyspace));
+        if let Some(shared) = shared {
+            shared.refused.insert(header.author);
+        }
         let is_known = self.evidence.iter().any(|proof| proof.refused == *frame.bytes());
         if is_known || self.evidence.len() == EVIDENCE_MAX {
             return;
         }
         tracing::error!(author = %header.author, seq = header.first, "an author has two histories; refused");
-        let held = view.log.frame_with(header.keyspace, dot).ok().flatten();
-        let applied = held.map(|held| held.bytes);
+        // The frame at the same place or, if that is beyond our head, our head, which it does not follow.
+        let dot = Dot::new(header.author, header.first);
+        let held = [dot, Dot::new(header.author, header.first - 1)]
+            .into_iter()
+            .filter(|dot| dot.seq > 0)
+            .find_map(|dot| view.log.frame_with(header.keyspace, dot).ok().flatten());
         self.evidence.push(Evidence {
             keyspace: header.keyspace,
             dot,
-            applied,
+            applied: held.map(|held| held.bytes),
             refused: frame.bytes().clone(),
         });
+    }
+}
+
+impl Tally {
+    /// The sender has this, and we need it.
+    fn misses(&mut self, dot: Dot) {
+        let seq = self.missing.entry(dot.replica).or_default();
+        *seq = dot.seq.max(*seq);
     }
 }

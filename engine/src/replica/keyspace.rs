@@ -7,6 +7,7 @@ use crate::frame::FrameBuilder;
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::message::{HEADS_MAX, HeadEntry};
 use crate::ports::{KeyspaceState, SessionId};
+use crate::replica::housekeeping::SpentSlots;
 use crate::row::Fingerprint;
 
 /// The recent states that are kept for comparing with a peer that is a little behind or ahead.
@@ -28,6 +29,8 @@ pub(crate) struct Keyspace {
     pub(crate) open: Option<FrameBuilder>,
     /// From which session an author's frames are awaited, and until when.
     pub(crate) awaited: BTreeMap<ReplicaId, (SessionId, u64)>,
+    /// Own counter slots that others may have reset wholly.
+    pub(crate) spent: SpentSlots,
     /// Whether a peer with equal heads showed another fingerprint.
     pub(crate) is_diverged: bool,
     ring: VecDeque<(u128, Fingerprint)>,
@@ -37,7 +40,8 @@ pub(crate) struct Keyspace {
 }
 
 impl Keyspace {
-    pub(crate) fn new(name: KeyspaceName, state: &KeyspaceState) -> Self {
+    pub(crate) fn new(name: KeyspaceName, state: &KeyspaceState, own: ReplicaId) -> Self {
+        let has_written = state.heads.seq(own) > 0;
         let mut keyspace = Self {
             name,
             heads: Heads::default(),
@@ -45,6 +49,7 @@ impl Keyspace {
             undeclared: VersionVector::default(),
             open: None,
             awaited: BTreeMap::new(),
+            spent: if has_written { SpentSlots::unknown() } else { SpentSlots::default() },
             is_diverged: false,
             ring: VecDeque::new(),
             changes: 0,

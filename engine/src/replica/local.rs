@@ -23,7 +23,12 @@ pub(super) struct Confirming {
     keyspace: KeyspaceId,
     seq: u64,
     confirmed: BTreeSet<PeerId>,
+    asked_ms: u64,
 }
+
+/// How often a peer that has not confirmed is asked again, in milliseconds: it may have come later, or the
+/// message may not have fitted its queue.
+const CONFIRM_AGAIN_MS: u64 = 1_000;
 
 impl Replica {
     /// Executes a request against the draft.
@@ -42,6 +47,8 @@ impl Replica {
             }
             self.open_keyspace(&request.keyspace, step)?;
             step.durability = step.durability.max(Some(request.durability));
+        } else if !self.may_replicate(&request.keyspace) {
+            return Err(RequestError::NotReplicated(request.keyspace.clone()));
         }
         let mut together =
             |actions: &[Action]| self.together(now, (id, request.atomicity), actions, view, step);
@@ -108,7 +115,7 @@ impl Replica {
         if self.keyspaces.len() >= KEYSPACES_MAX {
             return Err(RequestError::TooManyKeyspaces(KEYSPACES_MAX));
         }
-        self.keyspaces.insert(id, Keyspace::new(name.clone(), &KeyspaceState::default()));
+        self.keyspaces.insert(id, Keyspace::new(name.clone(), &KeyspaceState::default(), self.id));
         step.keyspaces.push(name.clone());
         self.tell_of_keyspace(id, name, step);
         Ok(())
@@ -138,7 +145,8 @@ impl Replica {
         step.frames.push(frame);
     }
 
-    fn take_frame(&mut self, now: Now, id: KeyspaceId) -> FrameBuilder {
+    /// The frame in the making, or a new one; the keyspace must be open.
+    pub(super) fn take_frame(&mut self, now: Now, id: KeyspaceId) -> FrameBuilder {
         let keyspace = self.keyspaces.get_mut(&id).expect("the keyspace was opened");
         if let Some(frame) = keyspace.open.take() {
             return frame;
@@ -155,7 +163,8 @@ impl Replica {
         FrameBuilder::new(start, &keyspace.undeclared)
     }
 
-    fn put_frame(&mut self, id: KeyspaceId, frame: FrameBuilder) {
+    /// Puts back what [`Replica::take_frame`] gave.
+    pub(super) fn put_frame(&mut self, id: KeyspaceId, frame: FrameBuilder) {
         let keyspace = self.keyspaces.get_mut(&id).expect("the keyspace was opened");
         keyspace.open = Some(frame);
     }
@@ -169,13 +178,30 @@ impl Replica {
         };
         let unsealed = state.open.as_ref().map_or(0, |frame| frame.size().1 as u64);
         let seq = state.heads.seq(self.id) + unsealed;
-        for (session, link) in &self.links {
-            if link.shares(keyspace) {
-                step.sends.push((*session, Message::Confirm { keyspace, seq }));
+        let confirming = Confirming { keyspace, seq, confirmed: BTreeSet::new(), asked_ms: self.mono_ms };
+        self.ask_to_confirm(&confirming, step);
+        self.confirms.insert(id, confirming);
+        step.confirmations.push((id, 0));
+    }
+
+    fn ask_to_confirm(&self, confirming: &Confirming, step: &mut Step) {
+        let Confirming { keyspace, seq, ref confirmed, .. } = *confirming;
+        let asked = self.links.iter().filter(|(_, link)| {
+            link.shares(keyspace) && !link.is_congested && !confirmed.contains(&link.peer)
+        });
+        step.sends.extend(asked.map(|(session, _)| (*session, Message::Confirm { keyspace, seq })));
+    }
+
+    /// Asks again whoever has not confirmed.
+    pub(super) fn tick_confirms(&mut self, now: Now, step: &mut Step) {
+        let mut confirms = std::mem::take(&mut self.confirms);
+        for confirming in confirms.values_mut() {
+            if now.mono_ms >= confirming.asked_ms + CONFIRM_AGAIN_MS {
+                confirming.asked_ms = now.mono_ms;
+                self.ask_to_confirm(confirming, step);
             }
         }
-        self.confirms.insert(id, Confirming { keyspace, seq, confirmed: BTreeSet::new() });
-        step.confirmations.push((id, 0));
+        self.confirms = confirms;
     }
 
     /// A peer has our writes up to `seq` on disk.

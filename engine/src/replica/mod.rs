@@ -5,7 +5,9 @@
 //! it sends and sends before it replies; [`crate::turn`] is that driver.
 
 mod counters;
+mod early;
 mod evidence;
+mod housekeeping;
 mod incoming;
 mod keyspace;
 mod local;
@@ -14,11 +16,11 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::counters::Counters;
+pub use self::early::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
 pub use self::evidence::{EVIDENCE_MAX, Evidence};
-pub use self::incoming::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
 pub use self::status::{KeyspaceReport, LinkReport, Report};
 
-use self::incoming::EarlyFrames;
+use self::early::EarlyFrames;
 pub(crate) use self::keyspace::Keyspace;
 use crate::causality::Clock;
 use crate::draft::{Changes, Draft};
@@ -146,7 +148,7 @@ pub struct Replica {
     card: AuthorCard,
     id: ReplicaId,
     clock: Clock,
-    keyspaces: BTreeMap<KeyspaceId, Keyspace>,
+    pub(crate) keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     early: EarlyFrames,
     /// The cards of authors whose frames were applied since the start.
     cards: BTreeMap<ReplicaId, AuthorCard>,
@@ -169,7 +171,10 @@ impl Replica {
         let keyspaces = recovered
             .keyspaces
             .iter()
-            .map(|(name, state)| (KeyspaceId::of(config.cluster, name), Keyspace::new(name.clone(), state)))
+            .map(|(name, state)| {
+                let id = KeyspaceId::of(config.cluster, name);
+                (id, Keyspace::new(name.clone(), state, recovered.card.replica()))
+            })
             .collect();
         Self {
             peer: config.key.peer(),
@@ -221,7 +226,7 @@ impl Replica {
             Input::Congested(session) => self.congested(session),
             Input::Listening(addresses) => self.membership.listen(addresses),
             Input::Connect(target) => self.membership.add_seed(target, &mut step),
-            Input::Tick if self.failed.is_none() => self.tick(now, &mut step),
+            Input::Tick if self.failed.is_none() => self.tick(now, view, &mut step),
             Input::Network(_) | Input::Tick => {}
         }
         step
@@ -288,7 +293,9 @@ impl Replica {
         self.cards.get(&author).copied()
     }
 
-    fn tick(&mut self, now: Now, step: &mut Step) {
+    fn tick(&mut self, now: Now, view: &mut View<'_, '_>, step: &mut Step) {
+        self.close_spent(now, view, step);
+        self.tick_confirms(now, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);
     }

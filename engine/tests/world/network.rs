@@ -156,7 +156,8 @@ impl Network {
 
     pub(crate) fn is_connected(&self, a: usize, b: usize) -> bool {
         let live = self.connections.iter().filter(|connection| !connection.is_over);
-        live.into_iter().any(|connection| pair(connection.ends[0].node, connection.ends[1].node) == pair(a, b))
+        live.into_iter()
+            .any(|connection| pair(connection.ends[0].node, connection.ends[1].node) == pair(a, b))
     }
 
     /// The peers that a node has sessions with.
@@ -232,8 +233,7 @@ impl Network {
             *is_over = true;
             for end in ends {
                 // A session whose beginning was not told yet has no end to be told of.
-                let was_told =
-                    !end.inbox.iter().any(|(_, event)| matches!(event, TransportEvent::Up { .. }));
+                let was_told = !end.inbox.iter().any(|(_, event)| matches!(event, TransportEvent::Up { .. }));
                 end.inbox.clear();
                 if was_told && Some(end.node) != silent {
                     let reason = "the connection broke".to_owned();

@@ -162,11 +162,14 @@ async fn info_has_the_fields_that_tools_read() {
     link.check("SET k v", "+OK").await;
     link.check("SELECT notes", "+OK").await;
     link.check("SET k v", "+OK").await;
-    let keyspaces = "# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\nkeyspace_notes:keys=1,expires=0,avg_ttl=0\r\n";
-    link.check("INFO keyspace", &format!("${}\n{}", keyspaces.len(), keyspaces.replace("\r\n", "\n") + "\n")).await;
+    let keyspaces =
+        "# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\nkeyspace_notes:keys=1,expires=0,avg_ttl=0\r\n";
+    link.check("INFO keyspace", &format!("${}\n{}", keyspaces.len(), keyspaces.replace("\r\n", "\n"))).await;
     link.send("INFO\r\nQUIT\r\n").await;
     let info = link.rest().await;
-    for field in ["redis_version:7.2.0", "connected_clients:1", "total_commands_processed:", "uptime_in_days:1"] {
+    for field in
+        ["redis_version:7.2.0", "connected_clients:1", "total_commands_processed:", "uptime_in_days:1"]
+    {
         assert!(info.contains(field), "{field} is missing in {info}");
     }
 }

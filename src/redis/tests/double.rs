@@ -57,15 +57,7 @@ impl Double {
         let store = MemStore::new(cluster, key.card([0; 16]));
         let (clock, unix_ms) = (Clock::default(), 1_800_000_000_000);
         Self(Arc::new(Shared {
-            world: Mutex::new(World {
-                cluster,
-                key,
-                store,
-                clock,
-                unix_ms,
-                failure: None,
-                durability: None,
-            }),
+            world: Mutex::new(World { cluster, key, store, clock, unix_ms, failure: None, durability: None }),
             watchers: Mutex::default(),
             requests: AtomicUsize::new(0),
             turns: AtomicUsize::new(0),
@@ -93,7 +85,8 @@ impl Double {
 
     /// Takes over all that another replica wrote.
     pub(crate) fn pull(&self, other: &Self) {
-        let frames = other.world(|world| world.store.frames_from(LogPosition(1), usize::MAX).expect("in memory"));
+        let frames =
+            other.world(|world| world.store.frames_from(LogPosition(1), usize::MAX).expect("in memory"));
         let clock = other.world(|world| world.clock.last());
         self.world(|world| {
             for logged in frames {
@@ -102,7 +95,7 @@ impl Double {
                 apply_frame(&mut draft, &frame).expect("in memory");
                 let changes = draft.into_changes();
                 let batch = Batch { frames: vec![frame], changes, clock, ..Batch::default() };
-                world.store.commit(batch, Durability::Durable).expect("in memory");
+                world.store.commit(&batch, Durability::Durable).expect("in memory");
             }
         });
     }
@@ -187,7 +180,7 @@ impl World {
                 Action::Write(write) => {
                     let before = frame.size();
                     let mut trial = Draft::over(&draft);
-                    let author = Author { draft: &mut trial, frame: &mut frame, vector: &vector };
+                    let author = Author { draft: &mut trial, frame: &mut frame, heads: &state.heads };
                     let outcome = write_in(author, write, request.atomicity);
                     let changes = trial.into_changes();
                     match outcome {
@@ -207,8 +200,9 @@ impl World {
         let changes = draft.into_changes();
         if !frame.is_empty() {
             let (keyspaces, frames) = (vec![request.keyspace], vec![frame.seal(&self.key)]);
-            let batch = Batch { keyspaces, cards: vec![recovered.card], frames, changes, clock: self.clock.last() };
-            self.store.commit(batch, request.durability).expect("in memory");
+            let batch =
+                Batch { keyspaces, cards: vec![recovered.card], frames, changes, clock: self.clock.last() };
+            self.store.commit(&batch, request.durability).expect("in memory");
         }
         Ok(given)
     }

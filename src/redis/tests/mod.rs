@@ -4,7 +4,7 @@ mod conformance;
 mod conformance_session;
 mod conformance_tide;
 mod decoding;
-mod double;
+pub(crate) mod double;
 mod limits;
 mod pipelines;
 mod scan;
@@ -113,7 +113,7 @@ fn array(arguments: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-/// A reply as it is written in the tests: lines end with `\n`, the last may lack it.
+/// A reply as it is written in the tests: `\n` for the ends of lines, and none for that of the last.
 fn lines(reply: &str) -> String {
-    reply.trim_end_matches('\n').replace('\n', "\r\n") + "\r\n"
+    reply.replace('\n', "\r\n") + "\r\n"
 }

@@ -167,6 +167,11 @@ pub const SPACES: [&str; 2] = ["notes", "tasks"];
 
 impl History {
     pub fn random(seed: u64, turns: usize) -> Self {
+        Self::with_elements(seed, turns, 0)
+    }
+
+    /// A random history in which each turn adds so many elements to a set of its own, too.
+    pub fn with_elements(seed: u64, turns: usize, elements: usize) -> Self {
         let mut dice = Dice(seed);
         let mut peers: Vec<Peer> = (0..3).map(Peer::new).collect();
         let (mut known_spaces, mut known_cards) = (Vec::new(), Vec::new());
@@ -180,6 +185,12 @@ impl History {
                 peers[to].pull(&other, space);
                 let writes: Vec<_> = (0..=dice.below(3)).map(|_| random_write(&mut dice)).collect();
                 peers[dice.below(3)].write(space, &writes);
+            }
+            if elements > 0 {
+                let element = |number: usize| format!("element {number:032}").into_bytes();
+                let elements = (0..elements).map(element).collect();
+                let key = format!("set {}", history.turns.len()).into_bytes();
+                peers[0].write(SPACES[0], &[Write::Add { key, elements }]);
             }
             for space in SPACES {
                 let before = peers[0].store.recovered().position;
@@ -260,8 +271,11 @@ pub fn all_rows(store: &dyn Rows, space: &str) -> Vec<(RowId, Payload)> {
     rows(store, space, &RowRange::all(Within::Keyspace))
 }
 
-/// What a keyspace comes to when it is counted by hand.
-pub fn counted(rows: &[(RowId, Payload)]) -> (Fingerprint, u64, BTreeMap<(Vec<u8>, Kind), u64>) {
+/// The members of each set and map.
+pub type Members = BTreeMap<(Vec<u8>, Kind), u64>;
+
+/// What a keyspace comes to when it is counted by hand: fingerprint, keys, members.
+pub fn counted(rows: &[(RowId, Payload)]) -> (Fingerprint, u64, Members) {
     let mut fingerprint = Fingerprint::default();
     let mut keys = std::collections::BTreeSet::new();
     let mut groups = std::collections::BTreeSet::new();

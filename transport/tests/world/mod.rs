@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::{SendError, SessionId, Target, Transport, TransportEvent};
-use tidelock_transport::{Config, Lane, Libp2pTransport, SecretKey};
+use tidelock_transport::{Config, Lane, Libp2pTransport, SecretKey, StartError};
 use tokio::sync::Notify;
 
 /// Far beyond what anything takes here; only a hang gets there.
@@ -56,13 +56,27 @@ pub struct Node {
 
 impl Node {
     pub async fn start(config: Config) -> Self {
+        Self::try_start(config).await.expect("loopback can be bound")
+    }
+
+    pub async fn try_start(config: Config) -> Result<Self, StartError> {
         let news = Arc::new(Notify::new());
         let bell = Arc::clone(&news);
-        let transport = Libp2pTransport::start(config, Arc::new(move || bell.notify_one()))
-            .await
-            .expect("loopback can be bound");
+        let transport = Libp2pTransport::start(config, Arc::new(move || bell.notify_one())).await?;
         let peer = transport.local_peer();
-        Self { transport, peer, news, events: VecDeque::new() }
+        Ok(Self { transport, peer, news, events: VecDeque::new() })
+    }
+
+    /// Starts on the port of a process that was killed a moment ago, as soon as the system has freed it.
+    pub async fn start_again(config: Config) -> Self {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match Self::try_start(config.clone()).await {
+                Ok(node) => return node,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub fn address(&self) -> String {

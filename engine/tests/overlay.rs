@@ -1,0 +1,106 @@
+//! Who talks to whom: nodes find each other, keep few links, stay connected, leave alone who turns them away.
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use tidelock_engine::id::ClusterId;
+use world::World;
+use world::words::{increment, set};
+
+const NAMES: [&str; 30] = [
+    "n00", "n01", "n02", "n03", "n04", "n05", "n06", "n07", "n08", "n09", "n10", "n11", "n12", "n13", "n14",
+    "n15", "n16", "n17", "n18", "n19", "n20", "n21", "n22", "n23", "n24", "n25", "n26", "n27", "n28", "n29",
+];
+
+fn reachable(world: &World, from: &'static str, alive: &[&'static str]) -> usize {
+    let mut seen = BTreeSet::from([from]);
+    let mut open = vec![from];
+    while let Some(node) = open.pop() {
+        for other in alive {
+            if world.is_linked(node, other) && seen.insert(other) {
+                open.push(other);
+            }
+        }
+    }
+    seen.len()
+}
+
+/// Two nodes know only a third one; when that is gone they still have each other.
+#[test]
+fn nodes_that_know_only_a_third_find_each_other() {
+    let mut world = World::new(30);
+    ["a", "b", "c"].into_iter().for_each(|name| world.add(name));
+    world.connect("a", "c");
+    world.connect("b", "c");
+    world.run(30_000);
+    assert!(world.is_linked("a", "b"));
+    world.crash("c");
+    world.write("a", set("k", "v"));
+    world.settle_among(&["a", "b"]);
+    assert_eq!(world.get("b", "k").as_deref(), Some("v"));
+}
+
+/// Thirty nodes that all begin at the same one.
+#[test]
+fn thirty_nodes_keep_few_links_and_stay_connected() {
+    let mut world = World::new(31);
+    for name in NAMES {
+        world.add(name);
+        if name != "n00" {
+            world.connect(name, "n00");
+        }
+        world.run(100);
+    }
+    world.run(120_000);
+    for name in NAMES {
+        let links = world.report(name).links.len();
+        assert!((3..=9).contains(&links), "{name} has {links} links");
+    }
+    assert_eq!(reachable(&world, "n00", &NAMES), NAMES.len());
+    for name in NAMES {
+        world.write(name, increment("n", 1));
+    }
+    world.settle();
+    assert_eq!(world.get("n29", "n").as_deref(), Some("30"));
+    let let_go =
+        |world: &World| -> u64 { NAMES.iter().map(|name| world.counter(name, "neighbours_let_go")).sum() };
+    let before = let_go(&world);
+    world.run(60_000);
+    let churn = let_go(&world) - before;
+    assert!(churn <= 30, "{churn} neighbours were let go in a quiet minute");
+}
+
+/// The node that everybody began at dies, with a third of the others.
+#[test]
+fn overlay_survives_the_loss_of_a_third() {
+    let mut world = World::new(32);
+    for name in &NAMES[..20] {
+        world.add(name);
+        if *name != "n00" {
+            world.connect(name, "n00");
+        }
+    }
+    world.run(90_000);
+    for name in &NAMES[..7] {
+        world.crash(name);
+    }
+    world.run(60_000);
+    let alive = &NAMES[7..20];
+    assert_eq!(reachable(&world, "n10", alive), alive.len());
+    world.write("n10", set("k", "v"));
+    world.settle_among(alive);
+}
+
+/// The operator names a peer of another cluster: it is tried again now and then, not all the time.
+#[test]
+fn peer_that_turns_us_away_is_left_alone_for_a_while() {
+    let mut world = World::new(33);
+    world.add("a");
+    world.add_with("b", |birth| birth.cluster = ClusterId::named("another"));
+    world.connect("a", "b");
+    world.run(60_000);
+    let hellos = world.network.borrow().sent["hello"];
+    assert!((4..=12).contains(&hellos), "{hellos} hellos in a minute");
+    assert!(!world.is_linked("a", "b"));
+}

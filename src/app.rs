@@ -1,0 +1,201 @@
+//! The program `tidelock`: what its command line asks for is done here, and ends with the right status.
+//!
+//! Status 0 is success, 1 an error that was printed on stderr, 2 wrong usage.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidelock_store::{FileDisk, Progress};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{CheckArgs, Cli, Command, DemoArgs, IdArgs, KeyspacesArg, RedisArg, RunArgs};
+use crate::config::NodeConfig;
+use crate::{cli, daemon, demo, identity};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> ExitCode {
+    run_with(std::env::args_os())
+}
+
+fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // Help and version are no errors, and clap knows the difference.
+            let status = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    match execute(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidelock: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run(args),
+        Command::Id(IdArgs { data }) => {
+            println!("{}", identity::load_or_make(&data)?.peer());
+            Ok(())
+        }
+        Command::Demo(DemoArgs { peers }) => run_demo(usize::from(peers)),
+        Command::Check(CheckArgs { dir }) => check(&dir),
+        Command::Client(command) => Ok(cli::execute(&command)?),
+    }
+}
+
+fn run(args: RunArgs) -> Result<()> {
+    log_to_stderr("info");
+    let (config, is_redis) = merge(args)?;
+    runtime()?.block_on(daemon::run(config, is_redis)).map_err(Into::into)
+}
+
+/// What the command line says goes before what the file says, and that before the defaults.
+fn merge(args: RunArgs) -> Result<(NodeConfig, bool)> {
+    let mut config = match &args.config {
+        Some(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            NodeConfig::from_toml(&text).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => NodeConfig::default(),
+    };
+    if let Some(data) = args.data {
+        config.data = data;
+    }
+    config.name = args.name.or(config.name);
+    if let Some(cluster) = args.cluster {
+        config.cluster = cluster;
+    }
+    match &args.listen[..] {
+        [] => {}
+        [off] if off == "off" => config.listen.clear(),
+        listen => config.listen = listen.to_vec(),
+    }
+    config.peers.extend(args.peer);
+    config.allow.extend(args.allow.iter().map(ToString::to_string));
+    match args.keyspaces {
+        Some(KeyspacesArg::All) => config.keyspaces.clear(),
+        Some(KeyspacesArg::Named(names)) => config.keyspaces = names,
+        None => {}
+    }
+    let is_redis = args.redis != Some(RedisArg::Off);
+    if let Some(RedisArg::At(address)) = args.redis {
+        config.redis.address = address;
+    }
+    Ok((config, is_redis))
+}
+
+fn run_demo(peers: usize) -> Result<()> {
+    log_to_stderr("off");
+    let mut stdout = io::stdout();
+    let mut print = |text: &str| {
+        // Whoever closed the pipe does not want to see the rest.
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    };
+    let is_coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    runtime()?.block_on(demo::run(peers, is_coloured, &mut print)).map_err(Into::into)
+}
+
+fn check(directory: &Path) -> Result<()> {
+    log_to_stderr("warn");
+    if !directory.is_dir() {
+        return Err(format!("{} is not a directory", directory.display()).into());
+    }
+    let is_terminal = io::stderr().is_terminal();
+    let mut last = String::new();
+    let report = tidelock_store::check(&FileDisk::at(directory), &mut |progress| {
+        let line = describe(progress);
+        if is_terminal && line != last {
+            eprint!("\r\x1b[K{line}");
+            last = line;
+        }
+    });
+    if is_terminal {
+        eprint!("\r\x1b[K");
+    }
+    let report = report?;
+    println!("{} frames, {} rows, {} keyspaces", report.frames, report.rows, report.keyspaces);
+    if report.findings.is_empty() {
+        println!("log, rows and fingerprints agree");
+        return Ok(());
+    }
+    for finding in &report.findings {
+        println!("{}: {}\n  to do: {}", finding.file, finding.what, finding.run);
+    }
+    Err(format!("{} findings", report.findings.len()).into())
+}
+
+fn describe(progress: Progress) -> String {
+    match progress {
+        Progress::Pages { file } => format!("checking the pages of {file}"),
+        Progress::Frames { done, total } => format!("frame {done} of {total}"),
+        Progress::Rows { done } => format!("row {done}"),
+        _ => "checking".to_owned(),
+    }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Logs go to stderr; what of them, `TIDELOCK_LOG` says, and `default` if it does not.
+fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_env("TIDELOCK_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let is_coloured = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_coloured).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_args(arguments: &[&str]) -> RunArgs {
+        let arguments = ["tidelock", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(arguments).expect("valid arguments").command {
+            Command::Run(args) => args,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn command_line_goes_before_file_and_file_before_default() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("tidelock.toml");
+        std::fs::write(
+            &path,
+            "cluster = \"of the file\"\nname = \"file\"\npeers = [\"/ip4/127.0.0.1/tcp/1\"]",
+        )
+        .expect("it is ours");
+        let path = path.to_str().expect("a plain name");
+        let arguments =
+            ["--config", path, "--cluster", "here", "--peer", "/ip4/127.0.0.1/tcp/2", "--listen", "off"];
+        let (config, is_redis) = merge(run_args(&arguments)).expect("a valid file");
+        assert_eq!((config.cluster.as_str(), config.name.as_deref()), ("here", Some("file")));
+        assert_eq!(config.peers, ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]);
+        assert!(config.listen.is_empty() && is_redis);
+        assert_eq!(config.data, NodeConfig::default().data);
+    }
+
+    #[test]
+    fn redis_port_can_be_off() {
+        let (_, is_redis) = merge(run_args(&["--redis", "off"])).expect("valid");
+        assert!(!is_redis);
+    }
+
+    #[test]
+    fn config_that_is_not_there_is_named() {
+        let error = merge(run_args(&["--config", "/nowhere/tidelock.toml"])).expect_err("no such file");
+        assert!(error.to_string().contains("/nowhere/tidelock.toml"), "{error}");
+    }
+}

@@ -1,0 +1,314 @@
+//! What may be said on the command line. Wrong usage is explained and ends with status 2.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use tidelock_engine::id::{KeyspaceName, KeyspaceNameError, PeerId};
+
+/// Replicated data that keeps working when the network does not.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tidelock", version, about, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What tidelock can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run a node until it is interrupted
+    Run(RunArgs),
+    /// Print the peer id of a data directory, making its key if need be
+    Id(IdArgs),
+    /// Show peers that write offline and come to agree, all in this process
+    Demo(DemoArgs),
+    /// Check the files of a node that is not running
+    Check(CheckArgs),
+    /// A command that acts on a running node
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// The options of `tidelock run`. Each goes before what the config file says.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// The directory of the node's key and data
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// A name for the node, shown in its status
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The cluster: nodes sync with nodes of the same cluster only
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Where peers can connect; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    pub listen: Vec<String>,
+    /// A peer to stay connected with; may be repeated
+    #[arg(long, value_name = "MULTIADDR")]
+    pub peer: Vec<String>,
+    /// Admit this peer and no other that is not allowed too; may be repeated
+    #[arg(long, value_name = "PEERID")]
+    pub allow: Vec<PeerId>,
+    /// Where Redis clients can connect, or `off`
+    #[arg(long, value_name = "ADDR")]
+    pub redis: Option<RedisArg>,
+    /// The keyspaces to replicate
+    #[arg(long, value_name = "all|NAME,NAME")]
+    pub keyspaces: Option<KeyspacesArg>,
+    /// A TOML file with the same settings and more
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Where Redis clients can connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisArg {
+    /// Nowhere.
+    Off,
+    /// At this address.
+    At(SocketAddr),
+}
+
+impl FromStr for RedisArg {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
+}
+
+/// Which keyspaces a node replicates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyspacesArg {
+    /// All that it hears of.
+    All,
+    /// These, of which there is one at least.
+    Named(Vec<KeyspaceName>),
+}
+
+impl FromStr for KeyspacesArg {
+    type Err = KeyspaceNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self::Named)
+    }
+}
+
+/// The options of `tidelock id`.
+#[derive(Args, Clone, Debug)]
+pub struct IdArgs {
+    /// The directory of the node's key and data
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// The options of `tidelock demo`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct DemoArgs {
+    /// How many peers take part
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=16))]
+    pub peers: u8,
+}
+
+/// The arguments of `tidelock check`.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The directory of the node's key and data
+    pub dir: PathBuf,
+}
+
+/// Which node a command acts on, and how it answers.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArgs {
+    /// The Redis port of the node
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6380")]
+    pub node: String,
+    /// The keyspace, by name or number; the default one if it is not given
+    #[arg(long, value_name = "NAME")]
+    pub keyspace: Option<String>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The commands that act on a running node. Keys, elements and values are bytes: whatever the shell hands over.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Read a value
+    Get {
+        /// The key
+        key: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Write a value
+    Set {
+        /// The key
+        key: OsString,
+        /// Its value from now on
+        #[arg(allow_negative_numbers = true)]
+        value: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Remove keys, whatever they hold
+    Del {
+        /// The keys
+        #[arg(required = true)]
+        keys: Vec<OsString>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Count up
+    Incr {
+        /// The key
+        key: OsString,
+        /// How far
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Count down
+    Decr {
+        /// The key
+        key: OsString,
+        /// How far
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Add elements to a set
+    Add {
+        /// The key
+        key: OsString,
+        /// The elements
+        #[arg(required = true, allow_negative_numbers = true)]
+        elements: Vec<OsString>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Remove elements from a set
+    Rem {
+        /// The key
+        key: OsString,
+        /// The elements
+        #[arg(required = true, allow_negative_numbers = true)]
+        elements: Vec<OsString>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List the elements of a set
+    Members {
+        /// The key
+        key: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Write fields of a map
+    Hset {
+        /// The key
+        key: OsString,
+        /// Fields and values in turn
+        #[arg(required = true, num_args = 2.., value_names = ["FIELD", "VALUE"], allow_negative_numbers = true)]
+        pairs: Vec<OsString>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Read a field of a map
+    Hget {
+        /// The key
+        key: OsString,
+        /// The field
+        field: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List the fields of a map and their values
+    Hgetall {
+        /// The key
+        key: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List keys
+    Keys {
+        /// A pattern with *, ? and [a-z]
+        #[arg(default_value = "*")]
+        pattern: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Print changes as they happen, until interrupted
+    Watch {
+        /// The key
+        #[arg(required_unless_present = "prefix")]
+        key: Option<OsString>,
+        /// Watch all keys that begin with this instead; '' is for all
+        #[arg(long, conflicts_with = "key")]
+        prefix: Option<OsString>,
+        /// Go on behind this cursor of an earlier watch
+        #[arg(long, value_name = "CURSOR")]
+        from: Option<u64>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Describe the node
+    Status(NodeArgs),
+    /// List its peers
+    Peers(NodeArgs),
+    /// List its keyspaces
+    Keyspaces(NodeArgs),
+    /// Print a text that is equal on two nodes exactly when their data is
+    Fingerprint(NodeArgs),
+    /// List what lost to concurrent writes under a key
+    Conflicts {
+        /// The key
+        key: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List everything that is stored under a key
+    Entry {
+        /// The key
+        key: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Hang up on all peers and refuse them
+    Offline(NodeArgs),
+    /// Go back to the peers
+    Online(NodeArgs),
+    /// Connect to a peer
+    Connect {
+        /// The peer's multiaddress
+        address: String,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}

@@ -1,0 +1,131 @@
+//! The commands that act on a running node: each is one command of its Redis port, or a scan, or a watch.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+
+use super::args::{ClientCommand, NodeArgs};
+use super::client::{Client, ClientError};
+use super::json;
+use super::text::{self, Style, View};
+use super::value::Value;
+use super::watching;
+
+/// Keys asked for at a time.
+const SCAN_COUNT: &[u8] = b"1000";
+
+/// Executes a command and prints the answer on stdout.
+///
+/// # Errors
+/// [`ClientError`]; its text is for people. That the reader of stdout has gone is none.
+pub fn execute(command: &ClientCommand) -> Result<(), ClientError> {
+    let stdout = io::stdout();
+    let is_coloured =
+        stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let style = if is_coloured { Style::COLOURED } else { Style::default() };
+    match execute_on(command, style, &mut stdout.lock()) {
+        Err(ClientError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Executes a command and prints the answer.
+pub(super) fn execute_on(
+    command: &ClientCommand,
+    style: Style,
+    out: &mut dyn Write,
+) -> Result<(), ClientError> {
+    match command {
+        ClientCommand::Keys { pattern, node } => keys(pattern, node, out),
+        ClientCommand::Watch { key, prefix, from, node } => {
+            let range = watching::Range { key: key.as_deref(), prefix: prefix.as_deref(), from: *from };
+            watching::watch(&range, node, out)
+        }
+        _ => {
+            let Asked { arguments, view, node } = asked(command);
+            let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+            let answer = Client::connect(node)?.call(&arguments)?;
+            let text =
+                if node.json { json::of(&answer).to_string() + "\n" } else { text::of(&answer, view, style) };
+            print(out, &text)
+        }
+    }
+}
+
+pub(super) fn print(out: &mut dyn Write, text: &str) -> Result<(), ClientError> {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(ClientError::Print)
+}
+
+/// What a node is asked, and how its answer is shown.
+struct Asked<'a> {
+    arguments: Vec<Vec<u8>>,
+    view: View,
+    node: &'a NodeArgs,
+}
+
+fn asked(command: &ClientCommand) -> Asked<'_> {
+    use ClientCommand as C;
+    let one = |name: &str, arguments: &[&OsString]| words(name, arguments.iter().copied());
+    let many = |name: &str, key: &OsString, list: &[OsString]| words(name, std::iter::once(key).chain(list));
+    let by = |name: &str, key: &OsString, by: i64| one(name, &[key, &by.to_string().into()]);
+    let (arguments, view, node) = match command {
+        C::Get { key, node } => (one("GET", &[key]), View::Plain, node),
+        C::Set { key, value, node } => (one("SET", &[key, value]), View::Plain, node),
+        C::Del { keys, node } => (words("DEL", keys), View::Plain, node),
+        C::Incr { key, by: count, node } => (by("INCRBY", key, *count), View::Plain, node),
+        C::Decr { key, by: count, node } => (by("DECRBY", key, *count), View::Plain, node),
+        C::Add { key, elements, node } => (many("SADD", key, elements), View::Plain, node),
+        C::Rem { key, elements, node } => (many("SREM", key, elements), View::Plain, node),
+        C::Members { key, node } => (one("SMEMBERS", &[key]), View::Lines, node),
+        C::Hset { key, pairs, node } => (many("HSET", key, pairs), View::Plain, node),
+        C::Hget { key, field, node } => (one("HGET", &[key, field]), View::Plain, node),
+        C::Hgetall { key, node } => (one("HGETALL", &[key]), View::Pairs, node),
+        C::Status(node) => (one("TIDE.STATUS", &[]), View::Status, node),
+        C::Peers(node) => (one("TIDE.PEERS", &[]), View::Peers, node),
+        C::Keyspaces(node) => (one("TIDE.KEYSPACES", &[]), View::Keyspaces, node),
+        C::Fingerprint(node) => (one("TIDE.FINGERPRINT", &[]), View::Plain, node),
+        C::Conflicts { key, node } => (one("TIDE.CONFLICTS", &[key]), View::Rows, node),
+        C::Entry { key, node } => (one("TIDE.ENTRY", &[key]), View::Entry, node),
+        C::Offline(node) => (one("TIDE.NETWORK", &[&"OFFLINE".into()]), View::Plain, node),
+        C::Online(node) => (one("TIDE.NETWORK", &[&"ONLINE".into()]), View::Plain, node),
+        C::Connect { address, node } => (one("TIDE.CONNECT", &[&address.into()]), View::Plain, node),
+        C::Keys { .. } | C::Watch { .. } => unreachable!("they are not one command of the port"),
+    };
+    Asked { arguments, view, node }
+}
+
+fn words<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsString>) -> Vec<Vec<u8>> {
+    let arguments = arguments.into_iter().map(|argument| argument.as_encoded_bytes().to_vec());
+    std::iter::once(name.as_bytes().to_vec()).chain(arguments).collect()
+}
+
+/// Prints keys as they come, so that any number of them is listed.
+fn keys(pattern: &OsString, node: &NodeArgs, out: &mut dyn Write) -> Result<(), ClientError> {
+    let mut client = Client::connect(node)?;
+    let mut cursor = b"0".to_vec();
+    let mut is_first = true;
+    loop {
+        let pattern = pattern.as_encoded_bytes();
+        let answer = client.call(&[b"SCAN", &cursor, b"MATCH", pattern, b"COUNT", SCAN_COUNT])?;
+        let [Value::Bytes(next), page] = answer.items() else { return Err(ClientError::NotANode) };
+        let mut text = String::new();
+        if node.json {
+            for key in page.items() {
+                text.push(if is_first { '[' } else { ',' });
+                text += &json::of(key).to_string();
+                is_first = false;
+            }
+        } else {
+            text = text::of(page, View::Lines, Style::default());
+        }
+        print(out, &text)?;
+        if next == b"0" {
+            break;
+        }
+        cursor.clone_from(next);
+    }
+    match (node.json, is_first) {
+        (true, true) => print(out, "[]\n"),
+        (true, false) => print(out, "]\n"),
+        (false, _) => Ok(()),
+    }
+}

@@ -1,0 +1,239 @@
+//! Real processes: nodes started by hand, cut off, killed and restarted, driven through their Redis ports.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use tidelock_tests::{Client, Node, Options, eventually, run};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tidelock-under-test");
+
+struct Cluster {
+    nodes: Vec<Node>,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Nodes of which each later one dials the first only.
+    fn start(count: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut cluster = Self { nodes: Vec::new(), folder };
+        (0..count).for_each(|_| cluster.join());
+        cluster
+    }
+
+    fn join(&mut self) {
+        let peers = self.nodes.first().map(|first| first.listen().to_vec()).unwrap_or_default();
+        let data = self.folder.path().join(format!("node-{}", self.nodes.len()));
+        self.nodes.push(Node::start(PROGRAM, &data, Options { peers, ..Options::default() }));
+    }
+
+    fn converges(&mut self, keyspace: &str) {
+        eventually("all fingerprints are equal", || {
+            let prints: BTreeSet<String> =
+                self.nodes.iter_mut().map(|node| node.fingerprint(keyspace)).collect();
+            prints.len() == 1
+        });
+    }
+
+    fn everywhere(&mut self, command: &[&str], expected: &str) {
+        for node in &mut self.nodes {
+            assert_eq!(node.command(command), expected, "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn three_nodes_converge_after_writes_on_all_while_one_is_offline() {
+    let mut cluster = Cluster::start(3);
+    assert_eq!(cluster.nodes[0].command(&["SADD", "s", "old"]), "1");
+    cluster.converges("default");
+    assert_eq!(cluster.nodes[2].command(&["TIDE.NETWORK", "OFFLINE"]), "OK");
+    for (index, node) in cluster.nodes.iter_mut().enumerate() {
+        assert_eq!(node.command(&["INCRBY", "n", "10"]), "10", "nobody hears of the others' counting");
+        assert_eq!(node.command(&["SADD", "s", &format!("e{index}")]), "1");
+        assert_eq!(node.command(&["SET", "r", &index.to_string()]), "OK");
+        if index == 0 {
+            // The second node is online and sees this before it counts.
+            assert_eq!(node.command(&["DEL", "n"]), "1");
+        }
+    }
+    assert_eq!(cluster.nodes[0].command(&["SREM", "s", "old"]), "1");
+    assert_eq!(cluster.nodes[2].command(&["SADD", "s", "old"]), "0", "it is there, and added again");
+    assert_eq!(cluster.nodes[2].command(&["TIDE.NETWORK", "ONLINE"]), "OK");
+    cluster.converges("default");
+    cluster.everywhere(&["SMEMBERS", "s"], "[e0 e1 e2 old]");
+    let read = cluster.nodes[0].command(&["GET", "r"]);
+    cluster.everywhere(&["GET", "r"], &read);
+}
+
+#[test]
+fn two_nodes_that_dial_only_a_third_find_each_other() {
+    let mut cluster = Cluster::start(3);
+    for index in [1, 2] {
+        eventually("both are connected with the other two", || {
+            cluster.nodes[index].command(&["TIDE.PEERS"]).matches("connected").count() >= 2
+        });
+    }
+    cluster.nodes[0].kill();
+    assert_eq!(cluster.nodes[1].command(&["SET", "k", "without the third"]), "OK");
+    eventually("the write goes the direct way", || {
+        cluster.nodes[2].command(&["GET", "k"]) == "without the third"
+    });
+}
+
+#[test]
+fn killed_in_mid_write_a_node_has_all_that_it_acknowledged() {
+    let mut cluster = Cluster::start(3);
+    for victim in [0, 1, 2] {
+        let stop = AtomicBool::new(false);
+        let key = format!("list-{victim}");
+        let acknowledged = thread::scope(|scope| {
+            let node = &mut cluster.nodes[victim];
+            let address = node.redis().to_owned();
+            let writer = scope.spawn({
+                let (stop, key) = (&stop, &key);
+                move || write_until_killed(&address, key, stop)
+            });
+            eventually("some writes were acknowledged", || {
+                let count = node.command(&["SCARD", &key]);
+                count.parse::<usize>().expect("a number") > 50
+            });
+            node.kill();
+            stop.store(true, Ordering::Relaxed);
+            writer.join().expect("the writer ends")
+        });
+        assert!(acknowledged > 50);
+        cluster.nodes[victim].restart();
+        cluster.converges("default");
+        let found: u64 = cluster.nodes[victim].command(&["SCARD", &key]).parse().expect("a number");
+        // One write may have been on its way when the node died.
+        assert!(found == acknowledged || found == acknowledged + 1, "{found} of {acknowledged}");
+        cluster.everywhere(&["SCARD", &key], &found.to_string());
+    }
+}
+
+/// Adds elements one by one until the node dies; answers how many were acknowledged.
+fn write_until_killed(address: &str, key: &str, stop: &AtomicBool) -> u64 {
+    let mut client = Client::connect(address);
+    let mut acknowledged = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match client.command(&["SADD", key, &acknowledged.to_string()]) {
+            Ok(reply) => {
+                assert_eq!(reply, "1");
+                acknowledged += 1;
+            }
+            Err(_) => break,
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn late_joiner_with_an_empty_folder_gets_everything() {
+    let mut cluster = Cluster::start(1);
+    for batch in 0..20 {
+        let fields: Vec<String> = (0..500).flat_map(|n| [format!("k{batch}-{n}"), format!("v{n}")]).collect();
+        let mut command = vec!["MSET"];
+        command.extend(fields.iter().map(String::as_str));
+        assert_eq!(cluster.nodes[0].command(&command), "OK");
+    }
+    cluster.join();
+    cluster.converges("default");
+    cluster.everywhere(&["DBSIZE"], "10000");
+    cluster.everywhere(&["GET", "k19-499"], "v499");
+}
+
+#[test]
+fn deleted_on_both_sides_and_added_again_a_key_is_there_once() {
+    let mut cluster = Cluster::start(2);
+    cluster.nodes[0].command(&["SADD", "s", "a", "b", "c"]);
+    cluster.nodes[0].command(&["HSET", "h", "f", "1"]);
+    cluster.converges("default");
+    cluster.nodes[1].command(&["TIDE.NETWORK", "OFFLINE"]);
+    cluster.everywhere(&["DEL", "s", "h"], "2");
+    cluster.nodes[1].command(&["SADD", "s", "b"]);
+    cluster.nodes[0].command(&["HSET", "h", "g", "2"]);
+    cluster.nodes[1].command(&["TIDE.NETWORK", "ONLINE"]);
+    cluster.converges("default");
+    cluster.everywhere(&["SMEMBERS", "s"], "[b]");
+    cluster.everywhere(&["HGETALL", "h"], "[g 2]");
+}
+
+#[test]
+fn all_killed_at_once_agree_after_a_restart() {
+    let mut cluster = Cluster::start(3);
+    for round in 0..3 {
+        for node in &mut cluster.nodes {
+            assert!(!node.command(&["INCR", "n"]).starts_with("error"));
+        }
+        cluster.nodes.iter_mut().for_each(Node::kill);
+        cluster.nodes.iter_mut().for_each(Node::restart);
+        cluster.converges("default");
+        cluster.everywhere(&["GET", "n"], &(3 * (round + 1)).to_string());
+    }
+}
+
+#[test]
+fn wait_counts_peers_that_have_the_write_on_disk() {
+    let mut cluster = Cluster::start(3);
+    cluster.nodes[0].command(&["SET", "a", "1"]);
+    cluster.converges("default");
+    cluster.nodes[0].command(&["SET", "a", "2"]);
+    assert_eq!(cluster.nodes[0].command(&["WAIT", "2", "30000"]), "2");
+    cluster.nodes[0].command(&["TIDE.NETWORK", "OFFLINE"]);
+    cluster.nodes[0].command(&["SET", "a", "3"]);
+    assert_eq!(cluster.nodes[0].command(&["WAIT", "1", "100"]), "0");
+}
+
+#[test]
+fn node_ends_cleanly_on_a_signal_and_its_store_checks() {
+    let mut cluster = Cluster::start(1);
+    cluster.nodes[0].command(&["SET", "k", "v"]);
+    assert_eq!(cluster.nodes[0].terminate(), Some(0));
+    let data = cluster.folder.path().join("node-0");
+    let data = data.to_str().expect("a plain name");
+    let output = run(PROGRAM, &["check", data]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 frames"), "{output:?}");
+    cluster.nodes[0].restart();
+    assert_eq!(cluster.nodes[0].command(&["GET", "k"]), "v");
+    let busy = run(PROGRAM, &["check", data]);
+    assert!(!busy.status.success());
+    assert!(String::from_utf8_lossy(&busy.stderr).contains("another process"), "{busy:?}");
+}
+
+#[test]
+fn listening_beyond_loopback_without_allow_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let data = folder.path().join("node");
+    let data = data.to_str().expect("a plain name");
+    let output = run(PROGRAM, &["run", "--data", data, "--listen", "/ip4/0.0.0.0/tcp/0", "--redis", "off"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--allow PEERID"), "{output:?}");
+}
+
+#[test]
+fn peer_of_another_cluster_is_refused_on_both_sides() {
+    let mut cluster = Cluster::start(1);
+    let peers = cluster.nodes[0].listen().to_vec();
+    let arguments = vec!["--cluster".to_owned(), "other".to_owned()];
+    let data = cluster.folder.path().join("stranger");
+    let mut stranger = Node::start(PROGRAM, &data, Options { peers, arguments, ..Options::default() });
+    for node in [&mut cluster.nodes[0], &mut stranger] {
+        eventually("the refusal is counted", || {
+            let status = node.command(&["TIDE.STATUS"]);
+            status.contains("refused_other_cluster") || status.contains("goodbyes")
+        });
+    }
+    stranger.command(&["SET", "k", "of a stranger"]);
+    assert_eq!(cluster.nodes[0].command(&["GET", "k"]), "nil");
+}
+
+#[test]
+fn demo_holds_what_it_claims() {
+    let output = run(PROGRAM, &["demo"]);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stdout.contains("Everything held") && !stdout.contains('\x1b'), "{stdout}");
+}

@@ -1,0 +1,172 @@
+//! A real `tidelock run`, driven through its Redis port, which always ends with its test.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+
+/// How long anything may take before a test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a node is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Addresses to listen on; a free loopback port when there are none.
+    pub listen: Vec<String>,
+    /// Peers to dial.
+    pub peers: Vec<String>,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+}
+
+/// A node in a process of its own.
+#[derive(Debug)]
+pub struct Node {
+    program: PathBuf,
+    data: PathBuf,
+    options: Options,
+    child: Child,
+    redis: String,
+    listen: Vec<String>,
+    client: Option<Client>,
+}
+
+impl Node {
+    /// Starts `program` on a data directory and waits for its ready line.
+    pub fn start(program: &str, data: &Path, options: Options) -> Self {
+        let (child, listen, redis) = spawn(Path::new(program), data, &options);
+        let (program, data) = (PathBuf::from(program), data.to_owned());
+        Self { program, data, options, child, redis, listen, client: None }
+    }
+
+    /// Where peers can connect.
+    pub fn listen(&self) -> &[String] {
+        &self.listen
+    }
+
+    /// Where Redis clients can connect.
+    pub fn redis(&self) -> &str {
+        &self.redis
+    }
+
+    /// Ends the process as a power cut would, in mid-write or not, and starts it again on what is on disk.
+    pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Ends the process with SIGKILL.
+    pub fn kill(&mut self) {
+        self.client = None;
+        self.child.kill().expect("the process runs");
+        self.child.wait().expect("the process ends");
+    }
+
+    /// Starts the process again after it ended; on the same peer port, so that others find it.
+    pub fn restart(&mut self) {
+        if self.options.listen.is_empty() {
+            self.options.listen.clone_from(&self.listen);
+        }
+        (self.child, self.listen, self.redis) = spawn(&self.program, &self.data, &self.options);
+    }
+
+    /// Ends the process with SIGTERM; answers its status.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.client = None;
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
+        let status = wait(&mut self.child);
+        status.code()
+    }
+
+    /// Sends one command and answers the reply, as text.
+    pub fn command(&mut self, arguments: &[&str]) -> String {
+        let redis = &self.redis;
+        let client = self.client.get_or_insert_with(|| Client::connect(redis));
+        client.command(arguments).expect("the node answers")
+    }
+
+    /// The fingerprint of a keyspace.
+    pub fn fingerprint(&mut self, keyspace: &str) -> String {
+        self.command(&["TIDE.FINGERPRINT", keyspace])
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end, which must come in time.
+pub fn run(program: &str, arguments: &[&str]) -> Output {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let status = wait(&mut child);
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    child.stdout.take().expect("it is piped").read_to_end(&mut stdout).expect("it can be read");
+    child.stderr.take().expect("it is piped").read_to_end(&mut stderr).expect("it can be read");
+    Output { status, stdout, stderr }
+}
+
+/// Waits until something holds; panics with `what` if it does not in time.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn spawn(program: &Path, data: &Path, options: &Options) -> (Child, Vec<String>, String) {
+    let mut command = Command::new(program);
+    command.arg("run").arg("--data").arg(data).args(["--redis", "127.0.0.1:0"]);
+    let free = ["/ip4/127.0.0.1/tcp/0".to_owned()];
+    let listen = if options.listen.is_empty() { &free[..] } else { &options.listen };
+    for address in listen {
+        command.args(["--listen", address]);
+    }
+    for address in &options.peers {
+        command.args(["--peer", address]);
+    }
+    let mut child = command
+        .args(&options.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut line).expect("a ready line");
+    let field = |name: &str| {
+        let fields = line.split_whitespace();
+        let mut values = fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        values.next().unwrap_or_else(|| panic!("no {name} in {line:?}")).to_owned()
+    };
+    assert!(line.starts_with("ready peer="), "{line:?}");
+    let listen = field("listen").split(',').map(str::to_owned).collect();
+    (child, listen, field("redis"))
+}
+
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            return status;
+        }
+        if started.elapsed() > DEADLINE {
+            let _ = child.kill();
+            panic!("the process did not end within {DEADLINE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

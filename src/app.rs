@@ -55,7 +55,7 @@ fn execute(command: Command) -> Result<()> {
 }
 
 fn run(args: RunArgs) -> Result<()> {
-    log_to_stderr("info");
+    log_to_stderr("info,libp2p_swarm=warn");
     let (config, is_redis) = merge(args)?;
     runtime()?.block_on(daemon::run(config, is_redis)).map_err(Into::into)
 }

@@ -124,8 +124,8 @@ mod tests {
         let made = load_or_make(&data).expect("a new key");
         let read = load_or_make(&data).expect("the same key");
         assert_eq!(made.peer(), read.peer());
-        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
-        assert_eq!((mode(&data), mode(&data.join(KEY_FILE))), (0o700, 0o600));
+        let rights = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!((rights(&data), rights(&data.join(KEY_FILE))), (0o700, 0o600));
     }
 
     #[test]

@@ -9,14 +9,15 @@ mod mailbox;
 mod reports;
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName, KeyspaceNameError, PeerId, ReplicaId};
-use tidelock_engine::ports::{Rows, Store, Target};
+use tidelock_engine::ports::{ReadError, Rows, Store, Target};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
 use tidelock_engine::replica::{Replica, ReplicaConfig, Replicate, Report};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
@@ -58,12 +59,13 @@ struct Inner {
     cluster: ClusterId,
     replica: ReplicaId,
     replicate: Replicate,
-    reader: Reader,
+    /// Gone after a shutdown, so that the store can be opened again.
+    reader: RwLock<Option<Reader>>,
     network: Libp2pTransport,
     mailbox: Arc<Mailbox>,
     report: Arc<Mutex<Arc<Report>>>,
     observers: Arc<Observers>,
-    read_observers: std::sync::RwLock<Vec<ReadObserver>>,
+    read_observers: RwLock<Vec<ReadObserver>>,
     started: Instant,
     parts: Mutex<Option<Parts>>,
 }
@@ -109,7 +111,7 @@ pub enum OpenError {
     Transport(#[from] tidelock_transport::StartError),
     /// The system gives no threads.
     #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
+    Thread(io::Error),
 }
 
 impl Node {
@@ -151,12 +153,12 @@ impl Node {
             cluster,
             replica: recovered.card.replica(),
             replicate,
-            reader,
+            reader: RwLock::new(Some(reader)),
             network,
             mailbox,
             report,
             observers,
-            read_observers: std::sync::RwLock::default(),
+            read_observers: RwLock::default(),
             started,
             parts: Mutex::new(Some(Parts { event_loop, materializer })),
             config,
@@ -230,7 +232,7 @@ impl Node {
     /// # Errors
     /// [`QueryError`]: the key shows another kind, or the store could not be read.
     pub fn query(&self, keyspace: &KeyspaceName, query: &Query) -> Result<Answer, QueryError> {
-        self.query_at(&self.inner.reader.snapshot(), keyspace, query)
+        self.query_at(&self.reader()?.snapshot(), keyspace, query)
     }
 
     /// Waits until `peers` peers have on disk all that this node wrote in a keyspace before, or until the time
@@ -255,7 +257,7 @@ impl Node {
     /// Watches a key or prefix of a keyspace. With a cursor, what happened behind it comes first.
     pub fn watch(&self, keyspace: &KeyspaceName, range: WatchRange, from: Option<Cursor>) -> Watch {
         let id = self.id_of(keyspace);
-        let (watch, request) = Watch::new((keyspace.clone(), id), range, from, self.inner.reader.clone());
+        let (watch, request) = Watch::new((keyspace.clone(), id), range, from, self.reader().ok());
         self.put(Job::Watch(request));
         watch
     }
@@ -273,7 +275,7 @@ impl Node {
     }
 
     /// Ends the node: what clients have handed over is done, peers are told, the store is flushed. Later calls
-    /// on any clone answer that the node is shutting down.
+    /// on any clone answer that the node is shut down, and the data directory can be opened again.
     pub async fn shutdown(&self) {
         self.inner.mailbox.close();
         let parts = self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -286,8 +288,17 @@ impl Node {
             if !matches!(ended.await, Ok(Ok(()))) {
                 tracing::error!("the event loop ended with a panic");
             }
+            self.inner.reader.write().unwrap_or_else(PoisonError::into_inner).take();
             self.inner.network.shutdown().await;
         }
+    }
+
+    fn reader(&self) -> Result<Reader, ReadError> {
+        let reader = self.inner.reader.read().unwrap_or_else(PoisonError::into_inner);
+        reader.clone().ok_or_else(|| ReadError::Io {
+            file: "the store",
+            source: io::Error::new(io::ErrorKind::NotConnected, "the node was shut down"),
+        })
     }
 
     fn query_at(

@@ -173,10 +173,12 @@ impl Watch {
         (keyspace, id): (KeyspaceName, KeyspaceId),
         range: WatchRange,
         from: Option<Cursor>,
-        reader: Reader,
+        reader: Option<Reader>,
     ) -> (Self, WatchRequest) {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        let replay = from.map(|cursor| Replay::new((keyspace.clone(), id), range.clone(), cursor, reader));
+        let replay = from
+            .zip(reader)
+            .map(|(cursor, reader)| Replay::new((keyspace.clone(), id), range.clone(), cursor, reader));
         (Self { replay, receiver }, WatchRequest { range, keyspace, sender })
     }
 

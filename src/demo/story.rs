@@ -11,9 +11,12 @@ const CART: &str = "cart (set)";
 const TITLE: &str = "title (register)";
 const PROFILE: &str = "profile (map)";
 
+/// What a subject must show, by the number of peers.
+type Expected = fn(usize) -> String;
+
 /// What each peer must hold at the end, by the number of peers. The title is whichever of the two concurrent
 /// writes has the later stamp, so only its equality is checked, by the fingerprint.
-pub(super) const EXPECTED_AFTER: [(&str, fn(usize) -> String); 3] = [
+pub(super) const EXPECTED_AFTER: [(&str, Expected); 3] = [
     // Each peer counted one, then one side ten and the other five.
     (VISITS, |peers| (peers + 10 + 5).to_string()),
     // The add of apples on one side wins over the remove on the other; pears were removed unseen by nobody.

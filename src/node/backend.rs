@@ -22,7 +22,7 @@ impl Backend for Node {
         bytes_max: usize,
     ) -> Result<Vec<Result<Answer, QueryError>>, RequestError> {
         self.may_use(keyspace)?;
-        let snapshot = self.inner.reader.snapshot();
+        let snapshot = self.reader().map_err(|_| RequestError::Closed)?.snapshot();
         let mut bytes = 0;
         let mut answers = Vec::with_capacity(queries.len());
         for query in queries {

@@ -25,7 +25,7 @@ impl Node {
             is_online: self.is_online(),
             uptime: self.inner.started.elapsed(),
             peers_connected: report.links.len(),
-            keyspaces: self.inner.reader.keyspaces().len(),
+            keyspaces: report.keyspaces.len(),
             keys: stats.keys,
             frames: stats.frames,
             bytes_on_disk: stats.bytes_on_disk,
@@ -36,7 +36,7 @@ impl Node {
 
     /// The figures of the store.
     pub fn stats(&self) -> Stats {
-        let reader = &self.inner.reader;
+        let Ok(reader) = self.reader() else { return Stats::default() };
         let summaries = reader.keyspaces().into_iter().filter_map(|(id, _)| reader.summary(id));
         let keys = summaries.map(|summary| summary.keys).sum();
         let store = reader.stats().unwrap_or_default();
@@ -76,7 +76,7 @@ impl Node {
     /// The keyspaces that the node holds, by name.
     pub fn keyspaces(&self) -> Vec<KeyspaceStatus> {
         let report = self.report();
-        let reader = &self.inner.reader;
+        let Ok(reader) = self.reader() else { return Vec::new() };
         let status = |(id, name): (_, KeyspaceName)| {
             let summary = reader.summary(id).unwrap_or_default();
             let reported = report.keyspaces.iter().find(|keyspace| keyspace.id == id);
@@ -97,7 +97,8 @@ impl Node {
 
     /// A text that is equal on two peers exactly when their heads and rows of a keyspace are.
     pub fn fingerprint(&self, keyspace: &KeyspaceName) -> String {
-        let summary = self.inner.reader.summary(self.id_of(keyspace)).unwrap_or_default();
+        let summary = self.reader().ok().and_then(|reader| reader.summary(self.id_of(keyspace)));
+        let summary = summary.unwrap_or_default();
         format!("{:032x}-{:032x}", summary.heads_hash, summary.fingerprint.to_bits())
     }
 

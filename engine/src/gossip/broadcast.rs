@@ -106,7 +106,8 @@ impl Replica {
         };
         for (keyspace, tally) in receipt {
             let is_useless = tally.duplicate > 0 && tally.applied + tally.early == 0;
-            if is_useless && self.eager_links(keyspace) > 1 {
+            // The peer may push on a link that we have pruned already, if it had no other one: it is told again.
+            if is_useless && self.has_other_eager_link(session, keyspace) {
                 self.set_eager(session, keyspace, false);
                 self.counters.count("links_pruned");
                 step.sends.push((session, Message::Prune { keyspace }));
@@ -118,7 +119,7 @@ impl Replica {
     }
 
     pub(crate) fn pruned(&mut self, session: SessionId, keyspace: KeyspaceId, step: &mut Step) {
-        if self.eager_links(keyspace) > 1 {
+        if self.has_other_eager_link(session, keyspace) {
             self.set_eager(session, keyspace, false);
         } else {
             step.sends.push((session, Message::Graft { keyspace }));
@@ -146,15 +147,15 @@ impl Replica {
         }
     }
 
-    fn eager_links(&self, keyspace: KeyspaceId) -> usize {
-        let shared = self.links.values().filter_map(|link| link.shared.get(&keyspace));
-        shared.filter(|shared| shared.is_eager).count()
+    fn has_other_eager_link(&self, session: SessionId, keyspace: KeyspaceId) -> bool {
+        let others = self.links.iter().filter(|(other, _)| **other != session);
+        others.filter_map(|(_, link)| link.shared.get(&keyspace)).any(|shared| shared.is_eager)
     }
 
     /// A slow peer gets heads in place of frames until its queue has room, and then pulls.
     pub(crate) fn congested(&mut self, session: SessionId) {
         if let Some(link) = self.links.get_mut(&session) {
-            (link.is_congested, link.has_missed) = (true, true);
+            link.is_congested = true;
             // What was refused may have been any message: a card, heads, a question.
             link.cards_sent.clear();
             link.shared.values_mut().for_each(|shared| (shared.announced, shared.summary_sent) = (0, None));
@@ -166,12 +167,9 @@ impl Replica {
     pub(crate) fn drained(&mut self, session: SessionId, step: &mut Step) {
         let Some(link) = self.links.get_mut(&session) else { return };
         link.is_congested = false;
-        let has_missed = std::mem::take(&mut link.has_missed);
         let shared: Vec<KeyspaceId> = link.shared.keys().copied().collect();
-        if has_missed {
-            let names = self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect();
-            step.sends.push((session, Message::Keyspaces(names)));
-        }
+        let names = self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect();
+        step.sends.push((session, Message::Keyspaces(names)));
         for keyspace in shared {
             self.summarize(session, keyspace, step);
             self.announce(session, keyspace, step);

@@ -34,10 +34,8 @@ pub(crate) struct Link {
     pub(crate) shared: BTreeMap<KeyspaceId, Shared>,
     /// The authors whose cards were sent in this session.
     pub(crate) cards_sent: BTreeSet<ReplicaId>,
-    /// Whether the peer's queue is full: it is told of heads when there is room again.
+    /// Whether the peer's queue is full: it may miss messages, and is told of all heads when there is room.
     pub(crate) is_congested: bool,
-    /// Whether the peer may have missed messages of ours because its queue was full.
-    pub(crate) has_missed: bool,
     /// The bytes of frames that the peer was answered in this turn.
     pub(crate) answered_bytes: usize,
     /// Confirmations that the peer waits for: per keyspace the highest seq of its own.
@@ -91,7 +89,6 @@ impl Link {
             shared: BTreeMap::new(),
             cards_sent: BTreeSet::new(),
             is_congested: false,
-            has_missed: false,
             answered_bytes: 0,
             to_confirm: BTreeMap::new(),
         }

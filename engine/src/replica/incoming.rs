@@ -83,7 +83,7 @@ impl Replica {
                 continue;
             };
             frame.verify(&card)?;
-            self.take_in(now, Early { frame, card, session }, verdict, tally, view, step);
+            self.take_in(now, Early { frame, card, session }, &verdict, tally, view, step);
         }
         Ok(receipt)
     }
@@ -93,7 +93,7 @@ impl Replica {
         &mut self,
         now: Now,
         arrived: Early,
-        verdict: Verdict,
+        verdict: &Verdict,
         tally: &mut Tally,
         view: &mut View<'_, '_>,
         step: &mut Step,
@@ -118,7 +118,7 @@ impl Replica {
                 let required = std::iter::once(before).chain(arrived.frame.requirements());
                 required.filter(|dot| !heads.covers(*dot)).for_each(|dot| tally.misses(dot));
                 let last = header.last_dot();
-                let is_kept = self.early.keep(arrived, missing);
+                let is_kept = self.early.keep(arrived, *missing);
                 self.counters.count(if is_kept { "frames_early" } else { "frames_early_dropped" });
                 if !is_kept {
                     tally.misses(last);

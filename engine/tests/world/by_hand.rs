@@ -240,8 +240,13 @@ impl Station {
 
 /// A batch of writes as an input.
 pub(crate) fn request(writes: Vec<Write>) -> Input {
+    request_in(NOTES, writes)
+}
+
+/// A batch of writes of any keyspace as an input.
+pub(crate) fn request_in(keyspace: &str, writes: Vec<Write>) -> Input {
     let request = Request {
-        keyspace: named(NOTES),
+        keyspace: named(keyspace),
         actions: writes.into_iter().map(Action::Write).collect(),
         atomicity: Atomicity::AllOrNothing,
         durability: Durability::Durable,

@@ -140,6 +140,10 @@ impl World {
         let index = self.index(name);
         self.network.borrow_mut().set_up(index, false);
         let driver = self.nodes[index].driver.take().expect("the node runs");
+        if !driver.is_durable() {
+            // What was lost was seen by nobody else, so its dots may be used for something else.
+            self.states.clear();
+        }
         self.nodes[index].left = Some(driver.into_parts().0.crash());
     }
 

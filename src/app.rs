@@ -145,8 +145,12 @@ fn describe(progress: Progress) -> String {
     }
 }
 
+/// Half of the cores serve clients and peers; the others are for the turns and for writing rows. More workers
+/// than that make each request wake a thread on another core, which costs more than it brings.
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = (cores / 2).max(1);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
 }
 
 /// Logs go to stderr; what of them, `TIDELOCK_LOG` says, and `default` if it does not.

@@ -27,21 +27,35 @@ pub fn apply_frame(draft: &mut Draft<'_>, frame: &Frame) -> Result<(), ReadError
 /// # Errors
 /// As [`apply_frame`].
 pub fn apply_op(draft: &mut Draft<'_>, header: &FrameHeader, dot: Dot, op: &Op) -> Result<(), ReadError> {
-    let mut apply = Apply { draft, header, dot };
+    apply_known(draft, header, dot, op, None)
+}
+
+/// Applies one operation of our own, whose author has seen whether its key exists.
+///
+/// # Errors
+/// As [`apply_frame`].
+pub(crate) fn apply_known(
+    draft: &mut Draft<'_>,
+    header: &FrameHeader,
+    dot: Dot,
+    op: &Op,
+    existed: Option<bool>,
+) -> Result<(), ReadError> {
+    let mut apply = Apply { draft, header, dot, existed };
     match op {
-        Op::Set { key, value, observed, slots } => apply.on_key(key, |apply| {
+        Op::Set { key, value, observed, slots } => apply.into_key(key, |apply| {
             apply.remove_all(key, Kind::Register, &[], observed)?;
             apply.slots(key, slots)?;
             apply.insert(key, Kind::Register, &[], apply.value(value))
         }),
-        Op::Increment { key, birth, sum } => apply.on_key(key, |apply| apply.increment(key, *birth, *sum)),
-        Op::Add { key, elements } => apply.on_key(key, |apply| {
+        Op::Increment { key, birth, sum } => apply.into_key(key, |apply| apply.increment(key, *birth, *sum)),
+        Op::Add { key, elements } => apply.into_key(key, |apply| {
             elements.iter().try_for_each(|Element { element, observed }| {
                 apply.insert(key, Kind::Set, element, Payload::Member)?;
                 apply.remove_all(key, Kind::Set, element, observed)
             })
         }),
-        Op::Put { key, fields } => apply.on_key(key, |apply| {
+        Op::Put { key, fields } => apply.into_key(key, |apply| {
             fields.iter().try_for_each(|FieldValue { field, value, observed }| {
                 apply.insert(key, Kind::Map, field, apply.value(value))?;
                 apply.remove_all(key, Kind::Map, field, observed)
@@ -61,6 +75,8 @@ struct Apply<'a, 'b> {
     draft: &'a mut Draft<'b>,
     header: &'a FrameHeader,
     dot: Dot,
+    /// Whether the operation's key exists, if that is known.
+    existed: Option<bool>,
 }
 
 impl Apply<'_, '_> {
@@ -76,13 +92,29 @@ impl Apply<'_, '_> {
         Payload::Value { stamp: self.header.stamp(), value: value.to_vec() }
     }
 
+    /// Adds rows to a key, which exists from then on.
+    fn into_key(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut Self) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let existed = self.key_existed(key)?;
+        change(self)?;
+        self.draft.count_key(self.keyspace(), existed, true);
+        Ok(())
+    }
+
+    fn key_existed(&self, key: &[u8]) -> Result<bool, ReadError> {
+        self.existed.map_or_else(|| self.draft.key_exists(self.keyspace(), key), Ok)
+    }
+
     /// Does something to the rows of one key and counts whether the key exists.
     fn on_key(
         &mut self,
         key: &[u8],
         change: impl FnOnce(&mut Self) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
-        let existed = self.draft.key_exists(self.keyspace(), key)?;
+        let existed = self.key_existed(key)?;
         change(self)?;
         let exists = self.draft.key_exists(self.keyspace(), key)?;
         self.draft.count_key(self.keyspace(), existed, exists);

@@ -13,17 +13,32 @@ pub const SUBKEY_BYTES_MAX: usize = 64 << 10;
 /// The longest value of a register or map field, in bytes.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
 
-/// The operations of one frame, in encoded bytes, unless it holds a single operation with a larger value.
+/// The operations of one frame, in encoded bytes, unless they are at most [`LARGE_FRAME_OPS_MAX`].
 pub const FRAME_OPS_BYTES_MAX: usize = 1 << 20;
 
-/// The longest encoded operation, in bytes: a value, a key, and what the operation observed.
-pub const OP_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + (64 << 10);
+/// The operations of a frame that may be larger: a write of a large value, and the removal of what it replaces.
+pub const LARGE_FRAME_OPS_MAX: usize = 2;
+
+/// The operations of such a frame, in encoded bytes: a value, its key, and what was observed.
+pub const OP_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + (512 << 10);
 
 /// The operations of one frame, by number.
 pub const FRAME_OPS_MAX: usize = 1 << 16;
 
 /// The observed rows that one operation lists; beyond it removes by prefix and version vector.
 pub const OBSERVED_LISTED_MAX: usize = 64;
+
+/// The bytes of elements and fields that a removal of a key lists; beyond it removes by version vector too.
+pub const OBSERVED_BYTES_MAX: usize = 64 << 10;
+
+/// The elements, fields or rows that one operation names.
+pub const ELEMENTS_MAX: usize = 1 << 16;
+
+/// The counter slots that one operation changes.
+pub const SLOTS_MAX: usize = 1 << 19;
+
+/// The replicas that one frame names, and so those that can write in a keyspace.
+pub const REPLICAS_MAX: usize = 1 << 16;
 
 /// What was too long. Nothing was written.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -38,6 +53,11 @@ pub enum BoundError {
     /// A value is longer than [`VALUE_BYTES_MAX`].
     #[error("value of {0} bytes; at most {VALUE_BYTES_MAX} are allowed")]
     Value(usize),
+    /// A write names more elements or fields than [`ELEMENTS_MAX`], or changes more slots than [`SLOTS_MAX`].
+    #[error(
+        "write of {0} elements, fields or counters; at most {ELEMENTS_MAX} elements or fields are allowed"
+    )]
+    Elements(usize),
     /// A batch does not fit into one frame.
     #[error("batch of {bytes} bytes in {ops} operations; at most {FRAME_OPS_BYTES_MAX} in {FRAME_OPS_MAX}")]
     Batch {
@@ -61,4 +81,9 @@ pub fn check_subkey(subkey: &[u8]) -> Result<(), BoundError> {
 /// Checks a value's length.
 pub fn check_value(value: &[u8]) -> Result<(), BoundError> {
     if value.len() > VALUE_BYTES_MAX { Err(BoundError::Value(value.len())) } else { Ok(()) }
+}
+
+/// Checks the number of elements, fields or rows of one write.
+pub fn check_elements(count: usize) -> Result<(), BoundError> {
+    if count > ELEMENTS_MAX { Err(BoundError::Elements(count)) } else { Ok(()) }
 }

@@ -1,8 +1,8 @@
 //! Rows that were changed but not yet committed, laid over the rows below.
 //!
 //! A draft reads like the store will read after the commit, so later inputs of a turn see earlier ones. It
-//! keeps the derived figures up to date: fingerprint, number of keys, members per set and map. Drafts stack:
-//! a batch is tried on a draft of its own and thrown away whole if it is refused.
+//! keeps the derived figures up to date: fingerprint, number of keys, members per set and map. What is tried
+//! behind a mark can be taken back whole: a refused batch leaves nothing.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -82,7 +82,23 @@ impl Changes {
 pub struct Draft<'a> {
     below: &'a dyn Rows,
     changes: Changes,
+    /// How to take back what was done since the first mark, the last first.
+    undo: Vec<Undo>,
+    marks: usize,
 }
+
+/// How an entry of [`Changes`] was before.
+#[derive(Debug)]
+enum Undo {
+    Row((KeyspaceId, RowId), Option<RowChange>),
+    Members((KeyspaceId, Vec<u8>, Kind), Option<u64>),
+    Delta(KeyspaceId, Delta),
+}
+
+/// A moment in the making of a draft, to go back to or to forget. Marks end in the reverse of their order.
+#[derive(Debug)]
+#[must_use = "a mark is ended by `keep` or `take_back`"]
+pub struct Mark(usize);
 
 impl std::fmt::Debug for Draft<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,17 +114,40 @@ impl<'a> Draft<'a> {
 
     /// A draft that has made `changes` already.
     pub fn with(below: &'a dyn Rows, changes: Changes) -> Self {
-        Self { below, changes }
+        Self { below, changes, undo: Vec::new(), marks: 0 }
     }
 
-    /// The changes, to be committed or put over the draft below.
+    /// Marks a moment that may have to be gone back to.
+    pub fn mark(&mut self) -> Mark {
+        self.marks += 1;
+        Mark(self.undo.len())
+    }
+
+    /// Keeps what was done since the mark.
+    pub fn keep(&mut self, mark: Mark) {
+        self.marks -= 1;
+        if self.marks == 0 {
+            self.undo.truncate(mark.0);
+        }
+    }
+
+    /// Takes back what was done since the mark.
+    pub fn take_back(&mut self, mark: Mark) {
+        self.marks -= 1;
+        for undo in self.undo.drain(mark.0..).rev() {
+            match undo {
+                Undo::Row(id, Some(change)) => drop(self.changes.rows.insert(id, change)),
+                Undo::Row(id, None) => drop(self.changes.rows.remove(&id)),
+                Undo::Members(id, Some(count)) => drop(self.changes.members.insert(id, count)),
+                Undo::Members(id, None) => drop(self.changes.members.remove(&id)),
+                Undo::Delta(keyspace, delta) => drop(self.changes.deltas.insert(keyspace, delta)),
+            }
+        }
+    }
+
+    /// The changes, to be committed.
     pub fn into_changes(self) -> Changes {
         self.changes
-    }
-
-    /// Adds changes that were made on a draft over this one.
-    pub fn absorb(&mut self, later: Changes) {
-        self.changes.absorb(later);
     }
 
     /// Adds, replaces or (with `None`) removes a row.
@@ -125,15 +164,18 @@ impl<'a> Draft<'a> {
         }
         let is_counted = matches!(row.kind, Kind::Set | Kind::Map);
         let was_member = is_counted && self.group_exists(keyspace, &row)?;
-        let delta = self.changes.deltas.entry(keyspace).or_default();
+        let delta = self.delta(keyspace);
         if let Some(before) = &before {
             delta.fingerprint.remove(&row, before);
         }
         if let Some(after) = &after {
             delta.fingerprint.insert(&row, after);
         }
-        let entry = self.changes.rows.entry((keyspace, row.clone()));
-        let change = entry.or_insert(RowChange { before, after: None, author });
+        let id = (keyspace, row.clone());
+        if self.marks > 0 {
+            self.undo.push(Undo::Row(id.clone(), self.changes.rows.get(&id).cloned()));
+        }
+        let change = self.changes.rows.entry(id).or_insert(RowChange { before, after: None, author });
         (change.after, change.author) = (after, author);
         if is_counted {
             let is_member = self.group_exists(keyspace, &row)?;
@@ -149,8 +191,17 @@ impl<'a> Draft<'a> {
 
     /// Takes in whether a key exists after an operation that did or did not find it.
     pub fn count_key(&mut self, keyspace: KeyspaceId, existed: bool, exists: bool) {
+        if existed != exists {
+            self.delta(keyspace).keys += i64::from(exists) - i64::from(existed);
+        }
+    }
+
+    fn delta(&mut self, keyspace: KeyspaceId) -> &mut Delta {
         let delta = self.changes.deltas.entry(keyspace).or_default();
-        delta.keys += i64::from(exists) - i64::from(existed);
+        if self.marks > 0 {
+            self.undo.push(Undo::Delta(keyspace, *delta));
+        }
+        delta
     }
 
     fn group_exists(&self, keyspace: KeyspaceId, row: &RowId) -> Result<bool, ReadError> {
@@ -173,7 +224,11 @@ impl<'a> Draft<'a> {
         if was != is {
             let count = self.members(keyspace, &row.key, row.kind)?;
             let count = if is { count + 1 } else { count.saturating_sub(1) };
-            self.changes.members.insert((keyspace, row.key, row.kind), count);
+            let id = (keyspace, row.key, row.kind);
+            if self.marks > 0 {
+                self.undo.push(Undo::Members(id.clone(), self.changes.members.get(&id).copied()));
+            }
+            self.changes.members.insert(id, count);
         }
         Ok(())
     }
@@ -204,6 +259,9 @@ impl Rows for Draft<'_> {
     /// A row below is shown as it was changed, at its place. A row that is only here comes before the first
     /// row below of a later group, so that groups stay in order.
     fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        if self.changes.rows.is_empty() {
+            return self.below.scan(keyspace, range, visit);
+        }
         let mut added = self
             .changed(keyspace, range)
             .filter_map(|(row, change)| {

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::builder::{FrameBuilder, FrameStart, SigningKey};
-use crate::bounds::{FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, OP_BYTES_MAX};
+use crate::bounded::list;
+use crate::bounds::{FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, LARGE_FRAME_OPS_MAX, OP_BYTES_MAX, REPLICAS_MAX};
 use crate::causality::{Dot, Hlc, Stamp};
 use crate::id::{AuthorCard, Epoch, FrameId, KeyspaceId, ReplicaId};
 use crate::op::{DotRef, Op};
@@ -30,11 +31,11 @@ pub const FRAME_VERSION: u8 = 1;
 /// The bytes of an ed25519 signature.
 const SIGNATURE_BYTES: usize = 64;
 
-/// What a frame may spend on its header beyond the operations: 65,536 replicas and as many dependencies.
-const HEADER_BYTES_MAX: usize = 2 << 20;
+/// The longest header and signature, in bytes: as many replicas as can be, each with a dependency.
+const HEADER_BYTES_MAX: usize = REPLICAS_MAX * (16 + 3 + 10) + 256;
 
 /// The longest frame, in bytes.
-pub const FRAME_BYTES_MAX: usize = OP_BYTES_MAX + (64 << 10);
+pub const FRAME_BYTES_MAX: usize = OP_BYTES_MAX + HEADER_BYTES_MAX;
 
 /// Everything about a frame but its operations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +55,10 @@ pub struct FrameHeader {
     /// The author's previous frame in this keyspace, or [`FrameId::NONE`].
     pub previous: FrameId,
     /// The replicas that dots of this frame refer to, after the author, which has index 0.
+    #[serde(deserialize_with = "list::<REPLICAS_MAX, _, _>")]
     pub replicas: Vec<ReplicaId>,
     /// The entries of the author's version vector that changed since its previous frame, but for its own.
+    #[serde(deserialize_with = "list::<REPLICAS_MAX, _, _>")]
     pub dependencies: Vec<DotRef>,
     /// The time part of every stamp in this frame.
     pub hlc: Hlc,
@@ -205,7 +208,8 @@ fn decode_ops(header: &FrameHeader, mut bytes: &[u8]) -> Result<Vec<Op>, FrameEr
     if count == 0 || count > FRAME_OPS_MAX {
         return Err(FrameError::Malformed("number of operations out of bounds"));
     }
-    if count > 1 && bytes.len() > FRAME_OPS_BYTES_MAX {
+    let bytes_max = if count > LARGE_FRAME_OPS_MAX { FRAME_OPS_BYTES_MAX } else { OP_BYTES_MAX };
+    if bytes.len() > bytes_max {
         return Err(FrameError::Malformed("more operations than one frame may hold"));
     }
     // An operation takes at least two bytes, so the announced count cannot make us allocate more than was sent.

@@ -9,6 +9,7 @@
 //! request, message < replica, gossip < turn.
 
 pub mod apply;
+mod bounded;
 pub mod bounds;
 pub mod causality;
 pub mod crdt;

@@ -21,6 +21,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::bounded::list;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::ports::{Address, MESSAGE_BYTES_MAX};
 
@@ -42,6 +43,9 @@ pub const ADDRESS_BYTES_MAX: usize = 256;
 /// The heads that one message carries at most; more go in several.
 pub const HEADS_MAX: usize = 4_096;
 
+/// The frames, and the cards, that one message carries at most.
+pub const FRAMES_MAX: usize = 1 << 14;
+
 /// The longest reason of a goodbye, in bytes.
 pub const REASON_BYTES_MAX: usize = 512;
 
@@ -55,10 +59,12 @@ pub struct Hello {
     /// The sender's replica.
     pub card: AuthorCard,
     /// The keyspaces that the sender replicates now.
+    #[serde(deserialize_with = "list::<KEYSPACES_MAX, _, _>")]
     pub keyspaces: Vec<KeyspaceName>,
     /// Whether it takes in keyspaces that it does not know yet.
     pub takes_any_keyspace: bool,
     /// Where the sender itself can be dialled.
+    #[serde(deserialize_with = "list::<ADDRESSES_MAX, _, _>")]
     pub addresses: Vec<Address>,
 }
 
@@ -68,6 +74,7 @@ pub struct PeerRecord {
     /// Who.
     pub peer: PeerId,
     /// Where.
+    #[serde(deserialize_with = "list::<ADDRESSES_MAX, _, _>")]
     pub addresses: Vec<Address>,
     /// The seconds since somebody was connected with it.
     pub age_s: u64,
@@ -108,9 +115,9 @@ pub enum Message {
         reason: String,
     },
     /// Keyspaces that the sender replicates beyond those of its hello.
-    Keyspaces(Vec<KeyspaceName>),
+    Keyspaces(#[serde(deserialize_with = "list::<KEYSPACES_MAX, _, _>")] Vec<KeyspaceName>),
     /// Peers that the sender knows.
-    Peers(Vec<PeerRecord>),
+    Peers(#[serde(deserialize_with = "list::<PEER_RECORDS_MAX, _, _>")] Vec<PeerRecord>),
     /// The state of a keyspace in 32 bytes: equal heads must mean equal fingerprints.
     Summary {
         /// The keyspace.
@@ -125,6 +132,7 @@ pub enum Message {
         /// The keyspace.
         keyspace: KeyspaceId,
         /// The heads.
+        #[serde(deserialize_with = "list::<HEADS_MAX, _, _>")]
         entries: Vec<HeadEntry>,
     },
     /// Asks for frames.
@@ -132,6 +140,7 @@ pub enum Message {
         /// The keyspace.
         keyspace: KeyspaceId,
         /// Of which authors, from where on.
+        #[serde(deserialize_with = "list::<HEADS_MAX, _, _>")]
         after: Vec<WantEntry>,
     },
     /// Frames that were asked for, in the sender's commit order.
@@ -139,8 +148,10 @@ pub enum Message {
         /// The keyspace.
         keyspace: KeyspaceId,
         /// Cards of authors that were not sent in this session before.
+        #[serde(deserialize_with = "list::<FRAMES_MAX, _, _>")]
         cards: Vec<AuthorCard>,
         /// The frames.
+        #[serde(deserialize_with = "list::<FRAMES_MAX, _, _>")]
         frames: Vec<FrameBytes>,
         /// Whether the sender has more of what was asked for.
         has_more: bool,
@@ -148,8 +159,10 @@ pub enum Message {
     /// Fresh frames, in the sender's commit order.
     Push {
         /// Cards of authors that were not sent in this session before.
+        #[serde(deserialize_with = "list::<FRAMES_MAX, _, _>")]
         cards: Vec<AuthorCard>,
         /// The frames, of any keyspace.
+        #[serde(deserialize_with = "list::<FRAMES_MAX, _, _>")]
         frames: Vec<FrameBytes>,
     },
     /// Asks for heads of this keyspace in place of fresh frames.
@@ -185,11 +198,11 @@ pub enum MessageError {
     /// The message is longer than [`MESSAGE_BYTES_MAX`].
     #[error("message of {0} bytes; at most {MESSAGE_BYTES_MAX} are allowed")]
     TooLong(usize),
-    /// The bytes are not a message.
+    /// The bytes are not a message, or a list in it is longer than allowed.
     #[error("malformed message")]
     Malformed,
-    /// A list or text in it is longer than allowed.
-    #[error("message with too many or too long {0}")]
+    /// A text in it is longer than allowed.
+    #[error("message with too long {0}")]
     Bound(&'static str),
 }
 
@@ -210,23 +223,19 @@ impl Message {
         }
     }
 
+    /// The bounds of texts; those of lists were kept while decoding.
     fn check(&self) -> Result<(), MessageError> {
         let bound = |is_within: bool, what| if is_within { Ok(()) } else { Err(MessageError::Bound(what)) };
         match self {
-            Self::Hello(hello) => {
-                bound(hello.keyspaces.len() <= KEYSPACES_MAX, "keyspaces")?;
-                bound(addresses_are_bounded(&hello.addresses), "addresses")
-            }
+            Self::Hello(hello) => bound(are_bounded(&hello.addresses), "addresses"),
             Self::Goodbye { reason } => bound(reason.len() <= REASON_BYTES_MAX, "reasons"),
-            Self::Keyspaces(names) => bound(names.len() <= KEYSPACES_MAX, "keyspaces"),
             Self::Peers(records) => {
-                bound(records.len() <= PEER_RECORDS_MAX, "peer records")?;
-                bound(records.iter().all(|record| addresses_are_bounded(&record.addresses)), "addresses")
+                bound(records.iter().all(|record| are_bounded(&record.addresses)), "addresses")
             }
-            Self::Heads { entries, .. } => bound(entries.len() <= HEADS_MAX, "heads"),
-            Self::Want { after, .. } => bound(after.len() <= HEADS_MAX, "wanted authors"),
-            // The frames and cards of a message are bounded by its length.
-            Self::Answer { .. }
+            Self::Keyspaces(_)
+            | Self::Heads { .. }
+            | Self::Want { .. }
+            | Self::Answer { .. }
             | Self::Push { .. }
             | Self::Summary { .. }
             | Self::Prune { .. }
@@ -237,6 +246,6 @@ impl Message {
     }
 }
 
-fn addresses_are_bounded(addresses: &[Address]) -> bool {
-    addresses.len() <= ADDRESSES_MAX && addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+fn are_bounded(addresses: &[Address]) -> bool {
+    addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
 }

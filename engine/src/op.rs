@@ -6,7 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::list;
+use crate::bounds::{ELEMENTS_MAX, OBSERVED_LISTED_MAX, REPLICAS_MAX, SLOTS_MAX};
 use crate::row::Kind;
+
+/// A version vector has an entry for the author too.
+const VECTOR_MAX: usize = REPLICAS_MAX + 1;
 
 /// A dot within a frame: the index of its replica in the frame's table, 0 being the author, and the seq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,6 +58,7 @@ pub struct Element {
     #[serde(with = "serde_bytes")]
     pub element: Vec<u8>,
     /// The element's rows as observed; they go.
+    #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
     pub observed: Vec<DotRef>,
 }
 
@@ -66,6 +72,7 @@ pub struct FieldValue {
     #[serde(with = "serde_bytes")]
     pub value: Vec<u8>,
     /// The field's rows as observed; they go.
+    #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
     pub observed: Vec<DotRef>,
 }
 
@@ -115,8 +122,10 @@ pub enum Op {
         #[serde(with = "serde_bytes")]
         value: Vec<u8>,
         /// The siblings observed; they go.
+        #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
         observed: Vec<DotRef>,
         /// The counter slots observed; a SET resets the counter it saw.
+        #[serde(deserialize_with = "list::<{ SLOTS_MAX }, _, _>")]
         slots: Vec<SlotChange>,
     },
     /// Adds to the author's slot of a counter.
@@ -135,6 +144,7 @@ pub enum Op {
         #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The elements, each at most once.
+        #[serde(deserialize_with = "list::<{ ELEMENTS_MAX }, _, _>")]
         elements: Vec<Element>,
     },
     /// Writes fields of a map.
@@ -143,6 +153,7 @@ pub enum Op {
         #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The fields, each at most once.
+        #[serde(deserialize_with = "list::<{ ELEMENTS_MAX }, _, _>")]
         fields: Vec<FieldValue>,
     },
     /// Removes observed rows of a key, of any kind: DEL of a small key, SREM, HDEL, and closing a spent slot.
@@ -151,8 +162,10 @@ pub enum Op {
         #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The rows observed; they go.
+        #[serde(deserialize_with = "list::<{ ELEMENTS_MAX }, _, _>")]
         rows: Vec<RowRef>,
         /// The counter slots observed.
+        #[serde(deserialize_with = "list::<{ SLOTS_MAX }, _, _>")]
         slots: Vec<SlotChange>,
     },
     /// Removes every row under a prefix that a version vector covers: DEL of a large key, FLUSHDB.
@@ -160,8 +173,10 @@ pub enum Op {
         /// Where.
         prefix: Prefix,
         /// The author's version vector at that instant, its own earlier operations included.
+        #[serde(deserialize_with = "list::<{ VECTOR_MAX }, _, _>")]
         vector: Vec<DotRef>,
         /// The counter slots observed: what a vector covers of a counter is undecidable, so they are listed.
+        #[serde(deserialize_with = "list::<{ SLOTS_MAX }, _, _>")]
         slots: Vec<KeySlot>,
     },
 }

@@ -8,8 +8,11 @@ use std::ops::ControlFlow;
 
 use thiserror::Error;
 
-use crate::apply::apply_op;
-use crate::bounds::{BoundError, OBSERVED_LISTED_MAX, check_key, check_subkey, check_value};
+use crate::apply::apply_known;
+use crate::bounds::{
+    BoundError, OBSERVED_BYTES_MAX, OBSERVED_LISTED_MAX, SLOTS_MAX, check_elements, check_key, check_subkey,
+    check_value,
+};
 use crate::causality::{Dot, Heads};
 use crate::crdt::{KeyView, VisibleKind};
 use crate::draft::Draft;
@@ -148,10 +151,11 @@ impl Author<'_, '_> {
             self.delete(key)?;
             view = KeyView::default();
         }
+        let existed = Some(view.visible().is_some());
         let slots = self.slot_changes(&view.slots);
         let dots: Vec<Dot> = view.siblings.iter().map(|sibling| sibling.dot).collect();
         let observed = self.references(&dots);
-        self.push(Op::Set { key: key.to_vec(), value: value.to_vec(), observed, slots })?;
+        self.push_on(Op::Set { key: key.to_vec(), value: value.to_vec(), observed, slots }, existed)?;
         Ok(Outcome::Done)
     }
 
@@ -168,12 +172,13 @@ impl Author<'_, '_> {
         let own = view.slots.iter().find(|(birth, _)| birth.replica == author);
         let (birth, before) = own.map_or((0, 0), |(birth, slot)| (birth.seq, slot.sum));
         let sum = before.checked_add(i128::from(by)).ok_or(WriteError::Overflow)?;
-        self.push(Op::Increment { key: key.to_vec(), birth, sum })?;
+        self.push_on(Op::Increment { key: key.to_vec(), birth, sum }, Some(view.visible().is_some()))?;
         Ok(Outcome::Number(number))
     }
 
     fn add(&mut self, key: &[u8], elements: &[Vec<u8>]) -> Result<Outcome, WriteError> {
-        self.check_collection(key, VisibleKind::Set, elements)?;
+        let existed = self.check_collection(key, VisibleKind::Set, elements)?;
+        let start = self.frame.next_dot();
         let distinct: BTreeSet<&Vec<u8>> = elements.iter().collect();
         let mut added = 0;
         let mut made = Vec::with_capacity(distinct.len());
@@ -182,13 +187,15 @@ impl Author<'_, '_> {
             added += u64::from(!existed);
             made.push(Element { element: element.clone(), observed });
         }
-        self.push(Op::Add { key: key.to_vec(), elements: made })?;
+        let existed = (self.frame.next_dot() == start).then_some(existed);
+        self.push_on(Op::Add { key: key.to_vec(), elements: made }, existed)?;
         Ok(Outcome::Changed(added))
     }
 
     fn put(&mut self, key: &[u8], fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Outcome, WriteError> {
         let names: Vec<Vec<u8>> = fields.iter().map(|(field, _)| field.clone()).collect();
-        self.check_collection(key, VisibleKind::Map, &names)?;
+        let existed = self.check_collection(key, VisibleKind::Map, &names)?;
+        let start = self.frame.next_dot();
         fields.iter().try_for_each(|(_, value)| check_value(value))?;
         let last: BTreeMap<&Vec<u8>, &Vec<u8>> = fields.iter().map(|(field, value)| (field, value)).collect();
         let mut added = 0;
@@ -198,13 +205,14 @@ impl Author<'_, '_> {
             added += u64::from(!existed);
             made.push(FieldValue { field: field.clone(), value: value.clone(), observed });
         }
-        self.push(Op::Put { key: key.to_vec(), fields: made })?;
+        let existed = (self.frame.next_dot() == start).then_some(existed);
+        self.push_on(Op::Put { key: key.to_vec(), fields: made }, existed)?;
         Ok(Outcome::Changed(added))
     }
 
     fn remove(&mut self, key: &[u8], kind: Kind, subkeys: &[Vec<u8>]) -> Result<Outcome, WriteError> {
         let visible = if kind == Kind::Set { VisibleKind::Set } else { VisibleKind::Map };
-        self.check_collection(key, visible, subkeys)?;
+        let existed = self.check_collection(key, visible, subkeys)?;
         let distinct: BTreeSet<&Vec<u8>> = subkeys.iter().collect();
         let mut rows = Vec::new();
         let mut removed = 0;
@@ -214,8 +222,9 @@ impl Author<'_, '_> {
             let references = self.references(&dots);
             rows.extend(references.into_iter().map(|dot| RowRef { kind, subkey: subkey.clone(), dot }));
         }
+        check_elements(rows.len())?;
         if !rows.is_empty() {
-            self.push(Op::Delete { key: key.to_vec(), rows, slots: Vec::new() })?;
+            self.push_on(Op::Delete { key: key.to_vec(), rows, slots: Vec::new() }, Some(existed))?;
         }
         Ok(Outcome::Changed(removed))
     }
@@ -227,18 +236,20 @@ impl Author<'_, '_> {
         let view = self.view(key)?;
         let existed = view.visible().is_some();
         let mut listed: Vec<RowId> = Vec::new();
+        let mut bytes = 0;
         let range = RowRange::all(Within::Key(key.to_vec()));
         self.draft.scan(self.frame.header().keyspace, &range, &mut |row, _| {
             if row.kind != Kind::Counter {
+                bytes += row.subkey.len();
                 listed.push(row);
             }
-            if listed.len() > OBSERVED_LISTED_MAX {
+            if listed.len() > OBSERVED_LISTED_MAX || bytes > OBSERVED_BYTES_MAX {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         })?;
-        if listed.len() > OBSERVED_LISTED_MAX {
+        if listed.len() > OBSERVED_LISTED_MAX || bytes > OBSERVED_BYTES_MAX {
             self.clear(Prefix::Key(key.to_vec()))?;
             return Ok(existed);
         }
@@ -248,7 +259,7 @@ impl Author<'_, '_> {
             .map(|RowId { kind, subkey, dot, .. }| RowRef { kind, subkey, dot: self.frame.reference(dot) })
             .collect();
         if !rows.is_empty() || !slots.is_empty() {
-            self.push(Op::Delete { key: key.to_vec(), rows, slots })?;
+            self.push_on(Op::Delete { key: key.to_vec(), rows, slots }, Some(existed))?;
         }
         Ok(existed)
     }
@@ -274,6 +285,9 @@ impl Author<'_, '_> {
             let changes = self.slot_changes(&[(birth, slot)]);
             slots.extend(changes.into_iter().map(|change| KeySlot { key: key.clone(), change }));
         }
+        if slots.len() > SLOTS_MAX {
+            return Err(BoundError::Elements(slots.len()).into());
+        }
         let own = self.frame.next_dot();
         let mut vector = self.heads.vector();
         if own.seq > 1 {
@@ -294,20 +308,22 @@ impl Author<'_, '_> {
         KeyView::read(self.draft, self.frame.header().keyspace, key)
     }
 
+    /// Checks that elements or fields may be written under a key; answers whether it exists.
     fn check_collection(
         &self,
         key: &[u8],
         wanted: VisibleKind,
         subkeys: &[Vec<u8>],
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
         check_key(key)?;
         subkeys.iter().try_for_each(|subkey| check_subkey(subkey))?;
         if subkeys.is_empty() {
             return Err(WriteError::Empty);
         }
+        check_elements(subkeys.len())?;
         match self.view(key)?.visible() {
             Some(found) if found != wanted => Err(WriteError::WrongKind { found }),
-            _ => Ok(()),
+            visible => Ok(visible.is_some()),
         }
     }
 
@@ -354,8 +370,13 @@ impl Author<'_, '_> {
     }
 
     fn push(&mut self, op: Op) -> Result<(), ReadError> {
+        self.push_on(op, None)
+    }
+
+    /// Applies and appends an operation on a key of which it is known whether it exists.
+    fn push_on(&mut self, op: Op, existed: Option<bool>) -> Result<(), ReadError> {
         let dot = self.frame.next_dot();
-        apply_op(self.draft, self.frame.header(), dot, &op)?;
+        apply_known(self.draft, self.frame.header(), dot, &op, existed)?;
         self.frame.push(op);
         Ok(())
     }

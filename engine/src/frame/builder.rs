@@ -5,7 +5,7 @@ use std::fmt;
 
 use ed25519_dalek::Signer;
 
-use crate::bounds::{FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, OP_BYTES_MAX};
+use crate::bounds::{FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, LARGE_FRAME_OPS_MAX, OP_BYTES_MAX, REPLICAS_MAX};
 use crate::causality::{Dot, Hlc, VersionVector};
 use crate::frame::{FRAME_VERSION, Frame, FrameHeader};
 use crate::id::{AuthorCard, Epoch, FrameId, KeyspaceId, PeerId, ReplicaId};
@@ -49,6 +49,8 @@ pub struct FrameBuilder {
     header: FrameHeader,
     indexes: BTreeMap<ReplicaId, u32>,
     ops: Vec<Op>,
+    /// After each operation, the number of replicas in the table.
+    named: Vec<usize>,
     encoded: Vec<u8>,
 }
 
@@ -86,7 +88,8 @@ impl FrameBuilder {
             dependencies: dependencies_made,
             hlc,
         };
-        let mut builder = Self { header, indexes: BTreeMap::new(), ops: Vec::new(), encoded: Vec::new() };
+        let (indexes, ops, named, encoded) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut builder = Self { header, indexes, ops, named, encoded };
         for dot in dependencies.iter().filter(|dot| dot.replica != author) {
             let reference = builder.reference(dot);
             builder.header.dependencies.push(reference);
@@ -129,8 +132,10 @@ impl FrameBuilder {
 
     /// Whether the operations fit into one frame.
     pub fn is_within_bounds(&self) -> bool {
-        let bytes_max = if self.ops.len() == 1 { OP_BYTES_MAX } else { FRAME_OPS_BYTES_MAX };
-        self.ops.len() <= FRAME_OPS_MAX && self.encoded.len() <= bytes_max
+        let is_large = self.ops.len() <= LARGE_FRAME_OPS_MAX;
+        let bytes_max = if is_large { OP_BYTES_MAX } else { FRAME_OPS_BYTES_MAX };
+        let has_few_replicas = self.header.replicas.len() <= REPLICAS_MAX;
+        has_few_replicas && self.ops.len() <= FRAME_OPS_MAX && self.encoded.len() <= bytes_max
     }
 
     /// Appends an operation whose references were made by [`FrameBuilder::reference`]; answers its dot.
@@ -139,13 +144,20 @@ impl FrameBuilder {
         self.encoded = postcard::to_extend(&op, std::mem::take(&mut self.encoded))
             .expect("writing to memory cannot fail");
         self.ops.push(op);
+        self.named.push(self.header.replicas.len());
         dot
     }
 
-    /// Takes back all operations from the `ops`-th on, which ended at `bytes`, as [`FrameBuilder::size`] said.
+    /// Takes back all operations from the `ops`-th on, which ended at `bytes`, as [`FrameBuilder::size`] said,
+    /// and the replicas that only they named.
     pub fn truncate(&mut self, (bytes, ops): (usize, usize)) {
         self.encoded.truncate(bytes);
         self.ops.truncate(ops);
+        self.named.truncate(ops);
+        let named = self.named.last().copied().unwrap_or(self.header.dependencies.len());
+        for replica in self.header.replicas.drain(named..) {
+            self.indexes.remove(&replica);
+        }
     }
 
     /// Signs the frame. It must have operations.

@@ -4,7 +4,7 @@
 
 use crate::bounds::{OBSERVED_LISTED_MAX, check_key, check_subkey, check_value};
 use crate::causality::Dot;
-use crate::frame::{FrameError, FrameHeader, HEADER_BYTES_MAX};
+use crate::frame::{FrameError, FrameHeader};
 use crate::op::{DotRef, KeySlot, Op, Prefix, RowRef, SlotChange};
 use crate::row::Kind;
 
@@ -14,7 +14,7 @@ pub(super) fn check(header: &FrameHeader, ops: &[Op]) -> Result<(), FrameError> 
     if header.first == 0 || last.is_none() {
         return Err(FrameError::Malformed("seq out of bounds"));
     }
-    if header.replicas.len() * 16 > HEADER_BYTES_MAX || header.replicas.contains(&header.author) {
+    if header.replicas.contains(&header.author) {
         return Err(FrameError::Malformed("replica table"));
     }
     for dependency in &header.dependencies {

@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::id::PeerId;
 
-/// The largest message, in bytes: one frame with the largest value and key, and its envelope.
-pub const MESSAGE_BYTES_MAX: usize = (16 << 20) + (256 << 10);
+/// The largest message, in bytes: one frame with the largest value and the longest header, and its envelope.
+pub const MESSAGE_BYTES_MAX: usize = 19 << 20;
 
 /// Names one life of one stream with a peer. Never used twice in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use crate::apply::apply_frame;
 use crate::causality::{Dot, Head, Observed};
-use crate::draft::Draft;
 use crate::frame::{Frame, FrameError};
 use crate::id::{AuthorCard, FrameId, KeyspaceId, ReplicaId};
 use crate::message::FrameBytes;
@@ -187,20 +186,21 @@ impl Replica {
         let header = frame.header();
         // A frame of our own must depend on exactly what its operations saw.
         self.seal(header.keyspace, step);
-        let mut draft = Draft::over(view.draft);
-        if let Err(error) = apply_frame(&mut draft, frame) {
+        let mark = view.draft.mark();
+        if let Err(error) = apply_frame(view.draft, frame) {
+            view.draft.take_back(mark);
             tracing::error!(%error, "cannot apply a frame; it will be pulled again");
             self.counters.count("frames_not_applied");
             return false;
         }
-        let changes = draft.into_changes();
-        view.draft.absorb(changes);
+        view.draft.keep(mark);
         if header.previous == FrameId::NONE {
             step.cards.push(*card);
         }
         self.cards.insert(header.author, *card);
         let head = Head { seq: header.last(), frame: frame.id() };
         self.keyspaces.get_mut(&header.keyspace).expect("judged before").advance(header.author, head);
+        self.touched.insert(header.keyspace);
         self.note_resets(frame);
         if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {
             self.counters.count("stamps_ahead");

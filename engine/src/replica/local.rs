@@ -77,16 +77,16 @@ impl Replica {
             return Ok(actions.iter().map(|action| query(action, view.draft, id)).collect());
         }
         let mut frame = self.take_frame(now, id);
-        let before = frame.size();
-        let mut draft = Draft::over(view.draft);
-        let replies = execute(actions, &mut draft, &mut frame, &self.keyspaces[&id].heads, id);
+        let (before, is_first) = (frame.size(), frame.is_empty());
+        let mark = view.draft.mark();
+        let replies = execute(actions, view.draft, &mut frame, &self.keyspaces[&id].heads, id);
         let failed = replies.iter().position(Result::is_err).filter(|_| atomicity == Atomicity::AllOrNothing);
-        let changes = draft.into_changes();
         if failed.is_none() && frame.is_within_bounds() {
-            view.draft.absorb(changes);
+            view.draft.keep(mark);
             self.put_frame(id, frame);
             return Ok(replies);
         }
+        view.draft.take_back(mark);
         let (bytes, ops) = frame.size();
         frame.truncate(before);
         self.put_frame(id, frame);
@@ -95,7 +95,7 @@ impl Replica {
         {
             return Err(RequestError::Action { index, source });
         }
-        if before.1 == 0 {
+        if is_first {
             let source = WriteError::Bound(BoundError::Batch { bytes, ops }).into();
             return Err(RequestError::Action { index: 0, source });
         }
@@ -139,6 +139,7 @@ impl Replica {
         }
         keyspace.advance(self.id, Head { seq: frame.header().last(), frame: frame.id() });
         keyspace.undeclared = VersionVector::default();
+        self.touched.insert(id);
         self.counters.count("frames_made");
         self.counters.add("operations_made", u64::from(frame.header().count));
         self.fresh.push((frame.clone(), None));
@@ -236,15 +237,14 @@ fn run_write(
     heads: &Heads,
 ) -> Result<ActionReply, ActionError> {
     let before = frame.size();
-    let mut trial = Draft::over(draft);
-    let result = Author { draft: &mut trial, frame, heads }.write(write);
-    let changes = trial.into_changes();
-    match result {
+    let mark = draft.mark();
+    match (Author { draft, frame, heads }).write(write) {
         Ok(outcome) => {
-            draft.absorb(changes);
+            draft.keep(mark);
             Ok(ActionReply::Outcome(outcome))
         }
         Err(error) => {
+            draft.take_back(mark);
             frame.truncate(before);
             Err(error.into())
         }

@@ -154,6 +154,8 @@ pub struct Replica {
     cards: BTreeMap<ReplicaId, AuthorCard>,
     /// Frames of this turn that peers have not heard of, with the session that each came in.
     pub(crate) fresh: Vec<(Frame, Option<SessionId>)>,
+    /// The keyspaces whose heads changed in this turn.
+    touched: BTreeSet<KeyspaceId>,
     pub(crate) links: BTreeMap<SessionId, Link>,
     pub(crate) membership: Membership,
     pub(crate) counters: Counters,
@@ -185,6 +187,7 @@ impl Replica {
             early: EarlyFrames::default(),
             cards: BTreeMap::from([(recovered.card.replica(), recovered.card)]),
             fresh: Vec::new(),
+            touched: BTreeSet::new(),
             links: BTreeMap::new(),
             membership: Membership::new(config.key.peer()),
             counters: Counters::default(),
@@ -257,7 +260,11 @@ impl Replica {
                 keyspace.fingerprint = keyspace.fingerprint.plus(delta.fingerprint);
             }
         }
-        self.keyspaces.values_mut().for_each(Keyspace::remember);
+        for id in std::mem::take(&mut self.touched) {
+            if let Some(keyspace) = self.keyspaces.get_mut(&id) {
+                keyspace.remember();
+            }
+        }
     }
 
     /// Takes in that a turn could not be committed. What was drafted is void, and the store takes no more

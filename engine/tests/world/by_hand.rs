@@ -9,7 +9,8 @@ use tidelock_engine::id::AuthorCard;
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::{FrameBytes, Hello, Message, PROTOCOL_VERSION};
 use tidelock_engine::ports::{
-    Durability, Log, LogPosition, SendError, SessionId, Store, Target, Transport, TransportEvent,
+    Durability, Log, LogPosition, MESSAGE_BYTES_MAX, SendError, SessionId, Store, Target, Transport,
+    TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate, Report};
@@ -204,7 +205,12 @@ impl Station {
         let vector = self.rows().vector().clone();
         let lacking = from.log().into_iter().filter(|frame| !vector.covers(frame.header().last_dot()));
         let frames: Vec<Frame> = lacking.take(count).collect();
-        self.deliver(&frames);
+        let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
+        // What would not fit a message comes in several.
+        let per_message = if bytes < MESSAGE_BYTES_MAX / 2 { frames.len().max(1) } else { 1 };
+        for frames in frames.chunks(per_message) {
+            self.deliver(frames);
+        }
     }
 
     pub(crate) fn store(&self) -> &MemStore {

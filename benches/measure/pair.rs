@@ -32,8 +32,19 @@ const TICK_MS: u64 = 100;
 
 /// The messages by the first byte of their encoding.
 const MESSAGES: [&str; 13] = [
-    "Hello", "Goodbye", "Keyspaces", "Peers", "Summary", "Heads", "Want", "Answer", "Push", "Prune", "Graft",
-    "Confirm", "Confirmed",
+    "Hello",
+    "Goodbye",
+    "Keyspaces",
+    "Peers",
+    "Summary",
+    "Heads",
+    "Want",
+    "Answer",
+    "Push",
+    "Prune",
+    "Graft",
+    "Confirm",
+    "Confirmed",
 ];
 
 /// Everybody's cluster.
@@ -314,8 +325,7 @@ impl<S: Store> Pair<S> {
             }
             self.traffic.legs += 1;
             for (from, messages) in sent.into_iter().enumerate().filter(|(_, sent)| !sent.is_empty()) {
-                let named =
-                    messages.iter().map(|bytes| (from, MESSAGES[usize::from(bytes[0])], bytes.len()));
+                let named = messages.iter().map(|bytes| (from, MESSAGES[usize::from(bytes[0])], bytes.len()));
                 self.traffic.messages.extend(named);
                 let session = SessionId(self.sessions);
                 let events = messages.into_iter().map(|bytes| TransportEvent::Message { session, bytes });

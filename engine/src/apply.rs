@@ -43,19 +43,22 @@ pub(crate) fn apply_known(
 ) -> Result<(), ReadError> {
     let mut apply = Apply { draft, header, dot, existed };
     match op {
-        Op::Set { key, value, observed, slots } => apply.into_key(key, |apply| {
+        Op::Set { key, value, observed, slots } => apply.add_to_key(key, |apply| {
             apply.remove_all(key, Kind::Register, &[], observed)?;
             apply.slots(key, slots)?;
             apply.insert(key, Kind::Register, &[], apply.value(value))
         }),
-        Op::Increment { key, birth, sum } => apply.into_key(key, |apply| apply.increment(key, *birth, *sum)),
-        Op::Add { key, elements } => apply.into_key(key, |apply| {
+        Op::Increment { key, birth, sum } => match apply.incremented(key, *birth, *sum)? {
+            Some((row, slot)) => apply.add_to_key(key, |apply| apply.put(row, Some(Payload::Slot(slot)))),
+            None => Ok(()),
+        },
+        Op::Add { key, elements } => apply.add_to_key(key, |apply| {
             elements.iter().try_for_each(|Element { element, observed }| {
                 apply.insert(key, Kind::Set, element, Payload::Member)?;
                 apply.remove_all(key, Kind::Set, element, observed)
             })
         }),
-        Op::Put { key, fields } => apply.into_key(key, |apply| {
+        Op::Put { key, fields } => apply.add_to_key(key, |apply| {
             fields.iter().try_for_each(|FieldValue { field, value, observed }| {
                 apply.insert(key, Kind::Map, field, apply.value(value))?;
                 apply.remove_all(key, Kind::Map, field, observed)
@@ -93,7 +96,7 @@ impl Apply<'_, '_> {
     }
 
     /// Adds rows to a key, which exists from then on.
-    fn into_key(
+    fn add_to_key(
         &mut self,
         key: &[u8],
         change: impl FnOnce(&mut Self) -> Result<(), ReadError>,
@@ -152,14 +155,14 @@ impl Apply<'_, '_> {
         Ok((row, slot))
     }
 
-    /// Opens a slot with nothing reset, or raises one that is there. One that is not there was closed by its
+    /// A new slot with nothing reset, or the one that is there, raised. One that is not there was closed by its
     /// owner, who lies if it goes on with it: had it been opened again, a reset that is under way would find
     /// it or not, depending on when it arrives.
-    fn increment(&mut self, key: &[u8], birth: u64, sum: i128) -> Result<(), ReadError> {
+    fn incremented(&self, key: &[u8], birth: u64, sum: i128) -> Result<Option<(RowId, Slot)>, ReadError> {
         let dot = if birth == 0 { self.dot } else { Dot::new(self.dot.replica, birth) };
         let (row, slot) = self.slot(key, dot)?;
-        let Some(slot) = slot.or((birth == 0).then_some(Slot::default())) else { return Ok(()) };
-        self.put(row, Some(Payload::Slot(slot.raised(self.dot.seq, sum))))
+        let slot = slot.or((birth == 0).then_some(Slot::default()));
+        Ok(slot.map(|slot| (row, slot.raised(self.dot.seq, sum))))
     }
 
     /// Cases of a reset: (1) the slot is there, and its base rises; (2) it is not, because its owner closed it

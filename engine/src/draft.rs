@@ -43,25 +43,6 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Adds changes that were made on top of these.
-    pub fn absorb(&mut self, later: Self) {
-        for (id, change) in later.rows {
-            self.rows
-                .entry(id)
-                .and_modify(|earlier| {
-                    earlier.after.clone_from(&change.after);
-                    earlier.author = change.author;
-                })
-                .or_insert(change);
-        }
-        self.members.extend(later.members);
-        for (keyspace, delta) in later.deltas {
-            let sum = self.deltas.entry(keyspace).or_default();
-            sum.fingerprint = sum.fingerprint.plus(delta.fingerprint);
-            sum.keys += delta.keys;
-        }
-    }
-
     /// The changes of each keyspace by themselves.
     pub fn by_keyspace(self) -> BTreeMap<KeyspaceId, Self> {
         let mut split: BTreeMap<KeyspaceId, Self> = BTreeMap::new();
@@ -124,17 +105,17 @@ impl<'a> Draft<'a> {
     }
 
     /// Keeps what was done since the mark.
-    pub fn keep(&mut self, mark: Mark) {
+    pub fn keep(&mut self, Mark(start): Mark) {
         self.marks -= 1;
         if self.marks == 0 {
-            self.undo.truncate(mark.0);
+            self.undo.truncate(start);
         }
     }
 
     /// Takes back what was done since the mark.
-    pub fn take_back(&mut self, mark: Mark) {
+    pub fn take_back(&mut self, Mark(start): Mark) {
         self.marks -= 1;
-        for undo in self.undo.drain(mark.0..).rev() {
+        for undo in self.undo.drain(start..).rev() {
             match undo {
                 Undo::Row(id, Some(change)) => drop(self.changes.rows.insert(id, change)),
                 Undo::Row(id, None) => drop(self.changes.rows.remove(&id)),

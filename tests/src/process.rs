@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 
 /// How long anything may take before a test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How a node is started.
 #[derive(Clone, Debug, Default)]

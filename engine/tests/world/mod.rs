@@ -8,6 +8,7 @@
 
 pub(crate) mod by_hand;
 pub(crate) mod faulty_store;
+pub(crate) mod forge;
 pub(crate) mod network;
 pub(crate) mod random;
 pub(crate) mod words;

@@ -178,14 +178,14 @@ impl World {
                     answer(&draft, id, query).map(ActionReply::Answer).map_err(ActionError::from)
                 }
                 Action::Write(write) => {
-                    let before = frame.size();
-                    let mut trial = Draft::over(&draft);
-                    let author = Author { draft: &mut trial, frame: &mut frame, heads: &state.heads };
+                    let (before, mark) = (frame.size(), draft.mark());
+                    let author = Author { draft: &mut draft, frame: &mut frame, heads: &state.heads };
                     let outcome = write_in(author, write, request.atomicity);
-                    let changes = trial.into_changes();
-                    match outcome {
-                        Ok(_) => draft.absorb(changes),
-                        Err(_) => frame.truncate(before),
+                    if outcome.is_ok() {
+                        draft.keep(mark);
+                    } else {
+                        draft.take_back(mark);
+                        frame.truncate(before);
                     }
                     outcome.map(ActionReply::Outcome).map_err(ActionError::from)
                 }

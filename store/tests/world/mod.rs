@@ -83,13 +83,13 @@ impl Peer {
         let mut frame = FrameBuilder::new(start, &heads.vector());
         let mut draft = Draft::over(&self.store);
         for write in writes {
-            let size = frame.size();
-            let mut attempt = Draft::over(&draft);
-            let outcome = Author { draft: &mut attempt, frame: &mut frame, heads: &heads }.write(write);
-            let changes = attempt.into_changes();
-            match outcome {
-                Ok(_) => draft.absorb(changes),
-                Err(_) => frame.truncate(size),
+            let (size, mark) = (frame.size(), draft.mark());
+            let outcome = Author { draft: &mut draft, frame: &mut frame, heads: &heads }.write(write);
+            if outcome.is_ok() {
+                draft.keep(mark);
+            } else {
+                draft.take_back(mark);
+                frame.truncate(size);
             }
         }
         if frame.is_empty() {

@@ -1,0 +1,201 @@
+//! The bytes of every message, operation and frame. Changing one needs a new version and a migration.
+
+mod world;
+
+use tidelock_engine::causality::{Dot, Hlc, VersionVector};
+use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
+use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use tidelock_engine::message::{
+    FrameBytes, HeadEntry, Hello, Message, PROTOCOL_VERSION, PeerRecord, WantEntry,
+};
+use tidelock_engine::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use tidelock_engine::row::Kind;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn dot(replica: u32, seq: u64) -> DotRef {
+    DotRef { replica, seq }
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_seed([1; 32])
+}
+
+fn keyspace() -> KeyspaceId {
+    KeyspaceId::of(ClusterId::named("golden"), &name())
+}
+
+fn name() -> KeyspaceName {
+    "notes".parse().expect("a valid name")
+}
+
+fn author() -> ReplicaId {
+    key().card([2; 16]).replica()
+}
+
+fn ops() -> Vec<(Op, &'static str)> {
+    let k = || b"k".to_vec();
+    let close = SlotChange::Close { birth: 3 };
+    let reset = SlotChange::Reset { birth: dot(1, 2), top: 300, sum: -5 };
+    vec![
+        (
+            Op::Set { key: k(), value: b"v".to_vec(), observed: vec![dot(1, 7)], slots: vec![close, reset] },
+            "00016b0176010107020003010102ac0209",
+        ),
+        (Op::Increment { key: k(), birth: 0, sum: 1 }, "01016b0002"),
+        (
+            Op::Increment { key: k(), birth: 1, sum: i128::MIN },
+            "01016b01ffffffffffffffffffffffffffffffffffff03",
+        ),
+        (
+            Op::Add {
+                key: k(),
+                elements: vec![Element { element: b"e".to_vec(), observed: vec![dot(0, 1)] }],
+            },
+            "02016b010165010001",
+        ),
+        (
+            Op::Put {
+                key: k(),
+                fields: vec![FieldValue { field: b"f".to_vec(), value: b"v".to_vec(), observed: vec![] }],
+            },
+            "03016b010166017600",
+        ),
+        (
+            Op::Delete {
+                key: k(),
+                rows: vec![RowRef { kind: Kind::Map, subkey: b"f".to_vec(), dot: dot(1, 2) }],
+                slots: vec![reset],
+            },
+            "04016b01030166010201010102ac0209",
+        ),
+        (
+            Op::Clear {
+                prefix: Prefix::Keyspace,
+                vector: vec![dot(0, 4), dot(1, 300)],
+                slots: vec![KeySlot { key: k(), change: close }],
+            },
+            "050002000401ac0201016b0003",
+        ),
+        (Op::Clear { prefix: Prefix::Key(k()), vector: vec![], slots: vec![] }, "0501016b0000"),
+        (
+            Op::Clear {
+                prefix: Prefix::Group { key: k(), kind: Kind::Set, subkey: b"e".to_vec() },
+                vector: vec![],
+                slots: vec![],
+            },
+            "0502016b0201650000",
+        ),
+    ]
+}
+
+fn messages() -> Vec<(Message, &'static str)> {
+    let card = key().card([2; 16]);
+    let frame = || FrameBytes(b"frame".to_vec());
+    let keyspace = keyspace();
+    let record =
+        PeerRecord { peer: PeerId::from_public_key([5; 32]), addresses: vec!["/a".into()], age_s: 300 };
+    let hello = Hello {
+        protocol: PROTOCOL_VERSION,
+        cluster: ClusterId::named("golden"),
+        card,
+        keyspaces: vec![name()],
+        takes_any_keyspace: true,
+        addresses: vec!["/ip4/127.0.0.1".into()],
+    };
+    vec![
+        (
+            Message::Hello(hello),
+            "000188d38df01a4db476d938233e8ea4212b704423b523a484bb70b10b571c82bbb48a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0202020202020202020202020202020201056e6f74657301010e2f6970342f3132372e302e302e31",
+        ),
+        (Message::Goodbye { reason: "bye".into() }, "0103627965"),
+        (Message::Keyspaces(vec![name()]), "0201056e6f746573"),
+        (
+            Message::Peers(vec![record]),
+            "0301050505050505050505050505050505050505050505050505050505050505050501022f61ac02",
+        ),
+        (
+            Message::Summary { keyspace, heads: [1; 16], fingerprint: [2; 16] },
+            "04811e3c74f1357ac34e4f1e8e081186400101010101010101010101010101010102020202020202020202020202020202",
+        ),
+        (
+            Message::Heads {
+                keyspace,
+                entries: vec![HeadEntry { author: author(), seq: 300, frame: [3; 8] }],
+            },
+            "05811e3c74f1357ac34e4f1e8e081186400165a670c2148c4b3bb57a8409168cd44dac020303030303030303",
+        ),
+        (
+            Message::Want { keyspace, after: vec![WantEntry { author: author(), after: 300 }] },
+            "06811e3c74f1357ac34e4f1e8e081186400165a670c2148c4b3bb57a8409168cd44dac02",
+        ),
+        (
+            Message::Answer { keyspace, cards: vec![card], frames: vec![frame()], has_more: true },
+            "07811e3c74f1357ac34e4f1e8e08118640018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c0202020202020202020202020202020201056672616d6501",
+        ),
+        (Message::Push { cards: vec![], frames: vec![frame()] }, "080001056672616d65"),
+        (Message::Prune { keyspace }, "09811e3c74f1357ac34e4f1e8e08118640"),
+        (Message::Graft { keyspace }, "0a811e3c74f1357ac34e4f1e8e08118640"),
+        (Message::Confirm { keyspace, seq: 300 }, "0b811e3c74f1357ac34e4f1e8e08118640ac02"),
+        (Message::Confirmed { keyspace, seq: 300 }, "0c811e3c74f1357ac34e4f1e8e08118640ac02"),
+    ]
+}
+
+fn frame() -> Frame {
+    let other = ReplicaId::from_bytes([9; 16]);
+    let dependencies: VersionVector = [Dot::new(other, 300)].into_iter().collect();
+    let start = FrameStart {
+        keyspace: keyspace(),
+        epoch: Epoch(2),
+        author: author(),
+        first: 7,
+        previous: FrameId::of(b"previous"),
+        hlc: Hlc::from_bits(0x0102_0304_0506_0708),
+    };
+    let mut builder = FrameBuilder::new(start, &dependencies);
+    for (op, _) in ops() {
+        builder.push(op);
+    }
+    builder.seal(&key())
+}
+
+const FRAME: &str = "01811e3c74f1357ac34e4f1e8e081186400265a670c2148c4b3bb57a8409168cd44d07098413915bf1b1575dc4c7b3f125d4b97d1ee2d9099de50d8ac93e0dfe17ebdafc01090909090909090909090909090909090101ac02010203040506070800016b0176010107020003010102ac020901016b000201016b01ffffffffffffffffffffffffffffffffffff0302016b01016501000103016b01016601760004016b01030166010201010102ac0209050002000401ac0201016b00030501016b00000502016b0201650000501ce581cf54404911efbd24394a8a0d55dedfdf919b1077b1443e73b03d82edb3400ed322a62b84ff6a26e0570a96e4aeab16632734007bb63cbc1d5802c70f";
+
+#[test]
+fn operations_have_golden_bytes() {
+    for (op, golden) in ops() {
+        let bytes = postcard::to_stdvec(&op).expect("memory");
+        assert_eq!(hex(&bytes), golden, "{op:?}");
+        assert_eq!(postcard::from_bytes::<Op>(&bytes), Ok(op));
+    }
+}
+
+#[test]
+fn messages_have_golden_bytes() {
+    for (message, golden) in messages() {
+        assert_eq!(hex(&message.encode()), golden, "{message:?}");
+        assert_eq!(Message::decode(&message.encode()), Ok(message));
+    }
+}
+
+/// A frame with every operation; ed25519 signatures are deterministic, so they are golden too.
+#[test]
+fn frames_have_golden_bytes() {
+    let frame = frame();
+    assert_eq!(hex(frame.bytes()), FRAME);
+    assert_eq!(Frame::decode(frame.bytes()), Ok(frame.clone()));
+    assert_eq!(frame.verify(&key().card([2; 16])), Ok(()));
+    assert_eq!(Frame::peek(frame.bytes()), Some(Dot::new(author(), 15)));
+}
+
+#[test]
+fn identities_have_golden_bytes() {
+    assert_eq!(author().to_string(), "65a670c2148c4b3bb57a8409168cd44d");
+    assert_eq!(keyspace().to_string(), "811e3c74f1357ac34e4f1e8e08118640");
+    assert_eq!(
+        ClusterId::named("golden").to_string(),
+        "88d38df01a4db476d938233e8ea4212b704423b523a484bb70b10b571c82bbb4"
+    );
+}

@@ -1,0 +1,345 @@
+//! The laws that every data type keeps, for histories that honest replicas make.
+//!
+//! A history is made by a few replicas that write, deliver and merge at random; its states and frames are then
+//! put through the laws of a state-based CRDT, of an operation-based one, and through the oracles of `crdts`.
+//! 1,000 histories by default: `PROPTEST_CASES=100000 cargo nextest run -p tidelock-engine --test laws`.
+
+mod world;
+
+use std::collections::BTreeMap;
+
+use crdts::{CmRDT, CvRDT, Orswot, PNCounter};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tidelock_engine::causality::VersionVector;
+use tidelock_engine::crdt::{DotStore, KeyView};
+use tidelock_engine::frame::Frame;
+use tidelock_engine::read::{Answer, Query, answer, siblings};
+use tidelock_engine::row::Kind;
+use tidelock_engine::write::Write;
+use world::by_hand::Station;
+use world::words::{add, delete, increment, put, remove, set, unset};
+use world::{check_derived, keyspace_id};
+
+const REPLICAS: usize = 3;
+
+/// One event of a history.
+#[derive(Clone, Debug)]
+enum Event {
+    Write(usize, Write),
+    /// A replica takes some frames of another, in order.
+    Pull(usize, usize, usize),
+}
+
+/// The writes that a law is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    Registers,
+    Counters,
+    Sets,
+    Maps,
+    Everything,
+}
+
+const KINDS: [About; 5] = [About::Registers, About::Counters, About::Sets, About::Maps, About::Everything];
+
+fn writes(about: About) -> BoxedStrategy<Write> {
+    let key = || prop::sample::select(vec!["k", "l"]);
+    let sub = || prop::sample::select(vec!["x", "y"]);
+    let value = || (0..50_i64).prop_map(|n| n.to_string());
+    let by = || -3..5_i64;
+    let register = (key(), value()).prop_map(|(key, value)| set(key, &value));
+    let counter = (key(), by()).prop_map(|(key, by)| increment(key, by));
+    let adds = (key(), sub()).prop_map(|(key, element)| add(key, element));
+    let removes = (key(), sub()).prop_map(|(key, element)| remove(key, element));
+    let puts = (key(), sub(), value()).prop_map(|(key, field, value)| put(key, field, &value));
+    let unsets = (key(), sub()).prop_map(|(key, field)| unset(key, field));
+    let deletes = key().prop_map(delete);
+    let clear = Just(Write::Clear);
+    match about {
+        About::Registers => prop_oneof![6 => register, 2 => deletes, 1 => clear].boxed(),
+        About::Counters => prop_oneof![6 => counter, 2 => register, 2 => deletes, 1 => clear].boxed(),
+        About::Sets => prop_oneof![5 => adds, 3 => removes, 1 => deletes, 1 => clear].boxed(),
+        About::Maps => prop_oneof![5 => puts, 3 => unsets, 1 => deletes, 1 => clear].boxed(),
+        About::Everything => {
+            prop_oneof![3 => register, 4 => counter, 3 => adds, 2 => removes, 3 => puts, 1 => unsets, 2 => deletes, 1 => clear]
+                .boxed()
+        }
+    }
+}
+
+fn events(about: About) -> impl Strategy<Value = Vec<Event>> {
+    let write = (0..REPLICAS, writes(about)).prop_map(|(replica, write)| Event::Write(replica, write));
+    let pull =
+        (0..REPLICAS, 0..REPLICAS, 1..4_usize).prop_map(|(to, from, count)| Event::Pull(to, from, count));
+    vec(prop_oneof![3 => write, 2 => pull], 4..30)
+}
+
+/// What came of the events.
+struct History {
+    stations: Vec<Station>,
+    /// Every state that any replica was in.
+    states: Vec<DotStore>,
+    /// Every frame, each after those that it requires.
+    frames: Vec<Frame>,
+}
+
+impl History {
+    fn of(events: &[Event]) -> Self {
+        let count = u8::try_from(REPLICAS).expect("few");
+        let stations = (0..count).map(|index| Station::new(index, count)).collect();
+        let mut history = Self { stations, states: vec![DotStore::default()], frames: Vec::new() };
+        for event in events {
+            let changed = match event {
+                Event::Write(replica, write) => {
+                    let station = &mut history.stations[*replica];
+                    // A write that the key's kind refuses is no event.
+                    drop(station.try_write(vec![write.clone()]));
+                    let made = station.new_frames();
+                    history.frames.extend(made);
+                    *replica
+                }
+                Event::Pull(to, from, count) if to != from => {
+                    let [to_station, from_station] =
+                        history.stations.get_disjoint_mut([*to, *from]).expect("they differ");
+                    to_station.pull(from_station, *count);
+                    to_station.new_frames();
+                    *to
+                }
+                Event::Pull(to, ..) => *to,
+            };
+            history.states.push(history.stations[changed].rows().clone());
+        }
+        history
+    }
+
+    /// Frames applied as an operation-based CRDT does, in the given order.
+    fn replay<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> DotStore {
+        let mut store = DotStore::default();
+        frames.into_iter().for_each(|frame| store.apply(frame.clone()));
+        store
+    }
+
+    /// The frames that a vector covers.
+    fn covered(&self, vector: &VersionVector) -> impl Iterator<Item = &Frame> {
+        let vector = vector.clone();
+        self.frames.iter().filter(move |frame| vector.covers(frame.header().last_dot()))
+    }
+}
+
+fn merged(a: &DotStore, b: &DotStore) -> DotStore {
+    let mut merged = a.clone();
+    merged.merge(b.clone());
+    merged
+}
+
+/// Checks a law over many histories of every kind.
+fn for_all(law: impl Fn(&History, &[usize])) {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
+    for about in KINDS {
+        let config = Config { cases: cases / 5, failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new(config);
+        let choices = vec(0..10_000_usize, 64);
+        let outcome = runner.run(&(events(about), choices), |(events, choices)| {
+            law(&History::of(&events), &choices);
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            panic!("{about:?}: {error}");
+        }
+    }
+}
+
+fn chosen<T>(things: &[T], choice: usize) -> &T {
+    &things[choice % things.len()]
+}
+
+#[test]
+fn state_merge_is_idempotent_commutative_and_associative() {
+    for_all(|history, choices| {
+        for triple in choices.chunks_exact(3).take(5) {
+            let [a, b, c] = [0, 1, 2].map(|n| chosen(&history.states, triple[n]));
+            assert_eq!(&merged(a, a), a, "idempotent");
+            assert_eq!(merged(a, b), merged(b, a), "commutative");
+            assert_eq!(merged(&merged(a, b), c), merged(a, &merged(b, c)), "associative");
+            assert_eq!(merged(&merged(a, b), b), merged(a, b), "absorbing");
+        }
+    });
+}
+
+#[test]
+fn log_replay_equals_state_merge() {
+    for_all(|history, choices| {
+        for pair in choices.chunks_exact(2).take(8) {
+            let (a, b) = (chosen(&history.states, pair[0]), chosen(&history.states, pair[1]));
+            let state = merged(a, b);
+            let replayed = History::replay(history.covered(state.vector()));
+            assert_eq!(state, replayed);
+        }
+    });
+}
+
+#[test]
+fn derived_figures_are_what_the_rows_say() {
+    for_all(|history, _| history.states.iter().for_each(check_derived));
+}
+
+#[test]
+fn any_delivery_order_ends_equal() {
+    for_all(|history, choices| {
+        let whole = History::replay(&history.frames);
+        let mut late = Station::new(9, u8::try_from(REPLICAS).expect("few"));
+        // Some frames are lost, some come twice, all come out of order.
+        for choice in choices {
+            if !history.frames.is_empty() && choice % 4 > 0 {
+                late.deliver(std::slice::from_ref(chosen(&history.frames, *choice)));
+                check_derived(late.rows());
+                let replayed = History::replay(history.covered(late.rows().vector()));
+                assert_eq!(late.rows(), &replayed);
+            }
+        }
+        // What was lost is pulled.
+        late.deliver(&history.frames);
+        assert_eq!(late.rows(), &whole);
+        assert_eq!(late.report().early, (0, 0));
+    });
+}
+
+/// `Orswot` knows adds, and removes of what was seen: our sets without DEL and FLUSHDB are the same.
+#[test]
+fn sets_equal_the_orswot() {
+    let strategy = events(About::Sets);
+    check_oracle(strategy, |events| {
+        let count = u8::try_from(REPLICAS).expect("few");
+        let mut ours: Vec<Station> = (0..count).map(|index| Station::new(index, count)).collect();
+        let mut theirs: Vec<Orswot<String, usize>> = vec![Orswot::new(); REPLICAS];
+        for event in events {
+            match event {
+                Event::Write(replica, Write::Add { key, elements }) if key == b"k" => {
+                    ours[*replica].write(Write::Add { key: key.clone(), elements: elements.clone() });
+                    let context = theirs[*replica].read_ctx().derive_add_ctx(*replica);
+                    let op = theirs[*replica].add(world::words::text(&elements[0]), context);
+                    theirs[*replica].apply(op);
+                }
+                Event::Write(replica, Write::Remove { key, elements }) if key == b"k" => {
+                    ours[*replica].write(Write::Remove { key: key.clone(), elements: elements.clone() });
+                    let element = world::words::text(&elements[0]);
+                    let context = theirs[*replica].contains(&element).derive_rm_ctx();
+                    let op = theirs[*replica].rm(element, context);
+                    theirs[*replica].apply(op);
+                }
+                Event::Pull(to, from, _) if to != from => {
+                    let [to_ours, from_ours] = ours.get_disjoint_mut([*to, *from]).expect("they differ");
+                    to_ours.pull(from_ours, usize::MAX);
+                    let state = theirs[*from].clone();
+                    theirs[*to].merge(state);
+                }
+                _ => {}
+            }
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                let mut expected: Vec<Vec<u8>> =
+                    theirs.read().val.into_iter().map(String::into_bytes).collect();
+                expected.sort();
+                assert_eq!(ours.query(&Query::Members(b"k".to_vec())), Answer::List(expected));
+            }
+        }
+    });
+}
+
+/// `PNCounter` knows increments and decrements: our counters without SET and DEL are the same.
+#[test]
+fn counters_equal_the_pn_counter() {
+    check_oracle(events(About::Counters), |events| {
+        let count = u8::try_from(REPLICAS).expect("few");
+        let mut ours: Vec<Station> = (0..count).map(|index| Station::new(index, count)).collect();
+        let mut theirs: Vec<PNCounter<usize>> = vec![PNCounter::new(); REPLICAS];
+        for event in events {
+            match event {
+                Event::Write(replica, Write::Increment { by, .. }) => {
+                    ours[*replica].write(Write::Increment { key: b"n".to_vec(), by: *by });
+                    for _ in 0..by.unsigned_abs() {
+                        let counter = &mut theirs[*replica];
+                        let op = if *by > 0 { counter.inc(*replica) } else { counter.dec(*replica) };
+                        counter.apply(op);
+                    }
+                }
+                Event::Pull(to, from, _) if to != from => {
+                    let [to_ours, from_ours] = ours.get_disjoint_mut([*to, *from]).expect("they differ");
+                    to_ours.pull(from_ours, usize::MAX);
+                    let state = theirs[*from].clone();
+                    theirs[*to].merge(state);
+                }
+                _ => {}
+            }
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                let view = KeyView::read(ours.rows(), keyspace_id(world::NOTES), b"n").expect("memory");
+                let number = view.number().expect("a counter");
+                assert_eq!(number.to_string(), theirs.read().to_string());
+            }
+        }
+    });
+}
+
+/// Registers are multi-value registers whose winner is the last writer: the siblings are exactly the writes
+/// that no other write has seen, and the one that is read has the highest stamp.
+#[test]
+fn registers_equal_the_mv_register_and_the_lww_register() {
+    check_oracle(events(About::Registers), |events| {
+        let count = u8::try_from(REPLICAS).expect("few");
+        let mut ours: Vec<Station> = (0..count).map(|index| Station::new(index, count)).collect();
+        let mut theirs: Vec<crdts::MVReg<Vec<u8>, usize>> = vec![crdts::MVReg::new(); REPLICAS];
+        let mut written = 0;
+        let mut stamps: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        for event in events {
+            match event {
+                Event::Write(replica, Write::Set { .. }) => {
+                    written += 1;
+                    let value = format!("value {written}").into_bytes();
+                    ours[*replica].unix_ms += 1 + written * *replica as u64 % 7;
+                    let frames =
+                        ours[*replica].write(Write::Set { key: b"r".to_vec(), value: value.clone() });
+                    stamps.insert(value.clone(), frames[0].header().hlc.to_bits());
+                    let context = theirs[*replica].read_ctx().derive_add_ctx(*replica);
+                    let op = theirs[*replica].write(value, context);
+                    theirs[*replica].apply(op);
+                }
+                Event::Pull(to, from, _) if to != from => {
+                    let [to_ours, from_ours] = ours.get_disjoint_mut([*to, *from]).expect("they differ");
+                    to_ours.pull(from_ours, usize::MAX);
+                    let state = theirs[*from].clone();
+                    theirs[*to].merge(state);
+                }
+                _ => {}
+            }
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                let rows = ours.rows();
+                let found =
+                    siblings(rows, keyspace_id(world::NOTES), (b"r", Kind::Register, b"")).expect("memory");
+                let mut values: Vec<Vec<u8>> = found.iter().map(|sibling| sibling.value.clone()).collect();
+                let highest = values.iter().map(|value| stamps[value]).max();
+                let read =
+                    answer(rows, keyspace_id(world::NOTES), &Query::Get(b"r".to_vec())).expect("memory");
+                if let Answer::Value(Some(value)) = read {
+                    assert_eq!(Some(stamps[&value]), highest, "the last writer wins");
+                }
+                values.sort();
+                let mut expected = theirs.read().val;
+                expected.sort();
+                assert_eq!(values, expected);
+            }
+        }
+    });
+}
+
+fn check_oracle(strategy: impl Strategy<Value = Vec<Event>>, check: impl Fn(&[Event])) {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&strategy, |events| {
+        check(&events);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}

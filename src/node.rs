@@ -8,6 +8,7 @@ mod event_loop;
 mod mailbox;
 mod reports;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -147,6 +148,7 @@ impl Node {
             report: Arc::clone(&report),
             started,
             pending: event_loop::Pending::default(),
+            discovered: BTreeSet::new(),
         };
         let event_loop = spawn(event_loop, &mailbox)?;
         let inner = Inner {

@@ -62,10 +62,17 @@ fn writes(about: About) -> BoxedStrategy<Write> {
         About::Counters => prop_oneof![6 => counter, 2 => register, 2 => deletes, 1 => clear].boxed(),
         About::Sets => prop_oneof![5 => adds, 3 => removes, 1 => deletes, 1 => clear].boxed(),
         About::Maps => prop_oneof![5 => puts, 3 => unsets, 1 => deletes, 1 => clear].boxed(),
-        About::Everything => {
-            prop_oneof![3 => register, 4 => counter, 3 => adds, 2 => removes, 3 => puts, 1 => unsets, 2 => deletes, 1 => clear]
-                .boxed()
-        }
+        About::Everything => prop_oneof![
+            3 => register,
+            4 => counter,
+            3 => adds,
+            2 => removes,
+            3 => puts,
+            1 => unsets,
+            2 => deletes,
+            1 => clear
+        ]
+        .boxed(),
     }
 }
 

@@ -3,11 +3,13 @@
 //! It takes what clients and peers have brought, makes one turn of it, and sleeps until there is more. While a
 //! commit is under way the next inputs gather, and that is the group commit. It does no reading for clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidelock_engine::id::PeerId;
+use tidelock_engine::ports::Target;
 use tidelock_engine::replica::{Input, Now, Report};
 use tidelock_engine::request::{RequestError, RequestId, RequestReply};
 use tidelock_engine::turn::{Driver, TurnOutcome};
@@ -48,6 +50,7 @@ pub(super) struct EventLoop {
     pub(super) report: Arc<Mutex<Arc<Report>>>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
+    pub(super) discovered: BTreeSet<PeerId>,
 }
 
 /// Who waits for which answers.
@@ -84,6 +87,7 @@ impl EventLoop {
                 if is_tick {
                     inputs.push(Input::Tick);
                     self.forget_confirms(&mut inputs);
+                    self.greet_discovered(&mut inputs);
                     tick_at = now + TICK;
                 }
                 let outcome = self.driver.turn(self.moment(), inputs);
@@ -106,6 +110,10 @@ impl EventLoop {
         }
         let _ = self.driver.sync();
         self.publish_report();
+        // With all rows written the next start has nothing to replay. If they can not be, it replays.
+        if let Err(error) = self.driver.store().flush() {
+            tracing::warn!(%error, "cannot write all rows before the end");
+        }
     }
 
     /// Takes what waits. When several clients have come already, their neighbours are about to: they were
@@ -178,6 +186,15 @@ impl EventLoop {
             }
             is_wanted
         });
+    }
+
+    /// Peers that multicast DNS has found since the last tick are kept connected with like configured ones.
+    fn greet_discovered(&mut self, inputs: &mut Vec<Input>) {
+        for (peer, addresses) in self.network.discovered() {
+            if self.discovered.insert(peer) {
+                inputs.push(Input::Connect(Target { peer: Some(peer), addresses }));
+            }
+        }
     }
 
     fn publish_report(&self) {

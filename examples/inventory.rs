@@ -5,8 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tidelock::keyspace::Batch;
-use tidelock::{Keyspace, Node, NodeConfig};
+use tidelock::{Batch, Keyspace, Node, NodeConfig};
 
 /// An item and how many of it are in a delivery.
 const DELIVERY: [(&str, i64); 3] = [("apples", 40), ("bread", 12), ("cheese", 7)];

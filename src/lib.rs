@@ -1,4 +1,35 @@
 //! Replicated data that keeps working when the network does not.
+//!
+//! A [`Node`] holds a durable copy of the keyspaces it replicates. It reads and writes them locally, offline if
+//! need be, and syncs with its peers whenever it can; peers that have met hold the same. Start with
+//! [`Node::open`], take a [`Keyspace`], and in it a register, counter, set or map.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tidelock::{Batch, Node, NodeConfig};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let config = NodeConfig { listen: Vec::new(), ..NodeConfig::at(folder.path()) };
+//! let node = Node::open(config).await?;
+//! let shop = node.keyspace("shop")?;
+//! shop.batch(Batch::new().add("on-offer", "apples").increment("stock", 40)).await?;
+//! assert_eq!(shop.counter("stock").get()?, 40);
+//! assert!(shop.set("on-offer").contains("apples")?);
+//! node.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The map of the house
+//! | module | what happens there |
+//! |---|---|
+//! | [`node`] | a running node: opening, the event loop, shutting down, reports |
+//! | [`keyspace`] | the typed handles |
+//! | [`watch`] | changes as they happen |
+//! | [`config`], [`identity`], [`status`] | how a node is set up, its key, what it says of itself |
+//! | [`redis`] | the Redis port |
+//! | [`app`], [`cli`], [`daemon`], [`demo`] | the program `tidelock` |
 
 pub mod app;
 pub mod cli;
@@ -14,6 +45,12 @@ pub mod watch;
 mod watch_hub;
 
 pub use config::NodeConfig;
-pub use keyspace::Keyspace;
+pub use keyspace::{Batch, Keyspace};
 pub use node::Node;
+pub use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 pub use watch_hub::Watch;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

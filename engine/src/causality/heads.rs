@@ -19,7 +19,7 @@ pub struct Head {
 
 /// Per author the last applied frame, with a hash of all that is kept up to date.
 ///
-/// Invariant: `hash` is the sum modulo 2^128 of [`Heads::entry_hash`] over the entries.
+/// Invariant: `hash` is the sum modulo 2^128 of the hash of each entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heads {
     entries: BTreeMap<ReplicaId, Head>,

@@ -32,6 +32,7 @@ fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(status);
         }
     };
+    silence_guarded_panics();
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -151,6 +152,16 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = (cores / 2).max(1);
     tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+}
+
+/// A damaged file can make redb panic; the store makes an error of it that says more than a backtrace.
+fn silence_guarded_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !tidelock_store::is_guarded() {
+            default(panic);
+        }
+    }));
 }
 
 /// Logs go to stderr; what of them, `TIDELOCK_LOG` says, and `default` if it does not.

@@ -75,6 +75,9 @@ pub enum ConfigError {
         /// The cause.
         source: tidelock_engine::id::ParsePeerIdError,
     },
+    /// An entry of `peers` is not an address.
+    #[error("peers: {0}")]
+    Peer(tidelock_transport::AddressError),
     /// `cache_bytes` is too small.
     #[error("cache_bytes: must be at least {CACHE_BYTES_MIN}")]
     Cache,
@@ -110,6 +113,9 @@ impl NodeConfig {
         }
         if self.cache_bytes < CACHE_BYTES_MIN {
             return Err(ConfigError::Cache);
+        }
+        for peer in &self.peers {
+            tidelock_transport::check_address(peer).map_err(ConfigError::Peer)?;
         }
         self.allowed()?;
         Ok(self.redis.validate()?)
@@ -148,6 +154,8 @@ mod tests {
     fn each_wrong_setting_is_named() {
         let bad_allow = NodeConfig { allow: vec!["nobody".to_owned()], ..NodeConfig::default() };
         assert!(bad_allow.validate().expect_err("no peer id").to_string().starts_with("allow: nobody"));
+        let bad_peer = NodeConfig { peers: vec!["nowhere".to_owned()], ..NodeConfig::default() };
+        assert!(bad_peer.validate().expect_err("no address").to_string().starts_with("peers"));
         let no_cluster = NodeConfig { cluster: String::new(), ..NodeConfig::default() };
         assert!(no_cluster.validate().expect_err("no name").to_string().starts_with("cluster"));
         let no_cache = NodeConfig { cache_bytes: 10, ..NodeConfig::default() };

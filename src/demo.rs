@@ -88,6 +88,7 @@ pub async fn run(
 
     demo.peers[last].node.set_online(false);
     story::write_on_both_sides(&demo).await?;
+    demo.side_agrees(last).await?;
     let cut_off = &demo.peers[last].name;
     print(&format!(
         "\n2. {cut_off} is cut off, and both sides write: the counter, the set (one removes what the other adds \
@@ -169,10 +170,19 @@ impl Demo {
 
     /// Waits until all fingerprints are equal; answers how long it took.
     async fn agree(&self, when: &'static str) -> Result<Duration, DemoError> {
+        Self::agreed(&self.peers, when).await
+    }
+
+    /// Waits until the peers before the one that is cut off agree among themselves.
+    async fn side_agrees(&self, cut_off: usize) -> Result<(), DemoError> {
+        Self::agreed(&self.peers[..cut_off], "while one was cut off").await.map(drop)
+    }
+
+    async fn agreed(peers: &[Peer], when: &'static str) -> Result<Duration, DemoError> {
         let started = Instant::now();
         loop {
             let mut fingerprints: Vec<String> =
-                self.peers.iter().map(|peer| peer.keyspace.fingerprint()).collect();
+                peers.iter().map(|peer| peer.keyspace.fingerprint()).collect();
             fingerprints.dedup();
             if fingerprints.len() == 1 {
                 return Ok(started.elapsed());

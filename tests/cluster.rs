@@ -228,6 +228,21 @@ fn peer_of_another_cluster_is_refused_on_both_sides() {
 }
 
 #[test]
+fn reads_of_one_transaction_are_bounded() {
+    let mut cluster = Cluster::start(1);
+    let node = &mut cluster.nodes[0];
+    assert_eq!(node.command(&["SET", "large", &"v".repeat(9 << 20)]), "OK");
+    assert_eq!(node.command(&["MULTI"]), "OK");
+    node.command(&["SET", "w", "1"]);
+    (0..8).for_each(|_| assert_eq!(node.command(&["GET", "large"]), "QUEUED"));
+    let replies = node.command(&["EXEC"]);
+    // Four answers reach the bound of 32 MiB; the others are errors, and the write was done.
+    assert_eq!(replies.matches("longer than 33554432 bytes").count(), 4);
+    assert!(replies.len() < 40 << 20);
+    assert_eq!(node.command(&["GET", "w"]), "1");
+}
+
+#[test]
 fn demo_holds_what_it_claims() {
     let output = run(PROGRAM, &["demo"]);
     let stdout = String::from_utf8_lossy(&output.stdout);

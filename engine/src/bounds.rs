@@ -40,6 +40,13 @@ pub const SLOTS_MAX: usize = 1 << 19;
 /// The replicas that one frame names, and so those that can write in a keyspace.
 pub const REPLICAS_MAX: usize = 1 << 16;
 
+/// What the queries of one request may answer together, in bytes. They are all answered before the first
+/// answer leaves, so this is memory.
+pub const REQUEST_ANSWER_BYTES_MAX: usize = 32 << 20;
+
+/// What the queries of one turn may answer together, in bytes.
+pub const TURN_ANSWER_BYTES_MAX: usize = 256 << 20;
+
 /// What was too long. Nothing was written.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]

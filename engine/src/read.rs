@@ -317,7 +317,9 @@ impl Reader<'_> {
     fn entry(&self, key: &[u8]) -> Result<Entry, QueryError> {
         let view = KeyView::read(self.rows, self.keyspace, key)?;
         let visible = view.visible();
-        let mut entry = Entry { visible, value: view.text(), ..Entry::default() };
+        let is_text = matches!(visible, Some(VisibleKind::Register | VisibleKind::Counter));
+        let value = if is_text { view.text() } else { None };
+        let mut entry = Entry { visible, value, ..Entry::default() };
         let range = RowRange::all(Within::Key(key.to_vec()));
         self.rows.scan(self.keyspace, &range, &mut |row, payload| {
             if entry.rows.len() == ENTRY_ROWS_MAX {

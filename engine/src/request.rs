@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
 use crate::id::KeyspaceName;
 use crate::ports::Durability;
 use crate::read::{Answer, Query, QueryError};
@@ -64,9 +65,14 @@ pub enum ActionError {
     /// A query.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The answers before this one were too long to answer more with them.
+    #[error(
+        "the answers of one request are longer than {REQUEST_ANSWER_BYTES_MAX} bytes; ask for less at once"
+    )]
+    TooMuch,
 }
 
-/// Why a request was not executed. Nothing of it was done.
+/// Why a request has no replies. But for [`RequestError::Commit`], nothing of it was done.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -84,7 +90,10 @@ pub enum RequestError {
         /// Why.
         source: ActionError,
     },
-    /// Nothing may be acknowledged, because the store did not take the writes.
+    /// The node takes no writes since an earlier one failed; reads go on. Certainly not executed.
+    #[error("{0}")]
+    ReadOnly(String),
+    /// The store did not take the writes, or nobody knows whether it did: they may be there after a restart.
     #[error("{0}")]
     Commit(String),
     /// The node is shutting down, or its event loop ended.

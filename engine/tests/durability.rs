@@ -2,10 +2,16 @@
 
 mod world;
 
+use tidelock_engine::frame::Frame;
+use tidelock_engine::message::{FrameBytes, Message};
+use tidelock_engine::op::Op;
 use tidelock_engine::ports::Durability;
-use tidelock_engine::request::{Action, Atomicity, Request, RequestError};
+use tidelock_engine::replica::Input;
+use tidelock_engine::request::{Action, Atomicity, Request, RequestError, RequestId};
+use world::by_hand::{COURIER, Station, card};
+use world::forge::Forger;
 use world::words::set;
-use world::{NOTES, World, named};
+use world::{NOTES, World, keyspace_id, named};
 
 fn buffered(key: &str, value: &str) -> Request {
     Request {
@@ -160,4 +166,52 @@ fn confirmation_that_was_lost_is_asked_for_again() {
     world.unstall("b", "a");
     world.run(5_000);
     assert_eq!(world.confirmed("a", wait), 1);
+}
+
+/// A peer that has an earlier write only has not confirmed the later one, and one peer counts once.
+#[test]
+fn confirmation_of_an_earlier_write_does_not_count() {
+    let mut a = Station::new(0, 1);
+    a.write(set("k", "1"));
+    a.write(set("k", "2"));
+    let wait = RequestId(9);
+    let outcome = a.turn(vec![Input::Confirm(wait, named(NOTES))]);
+    assert_eq!(outcome.confirmations, [(wait, 0)]);
+    let keyspace = keyspace_id(NOTES);
+    let confirmed = |seq| Message::Confirmed { keyspace, seq };
+    assert_eq!(a.say(COURIER, &confirmed(1)).confirmations, []);
+    assert_eq!(a.say(COURIER, &confirmed(2)).confirmations, [(wait, 1)]);
+    assert_eq!(a.say(COURIER, &confirmed(3)).confirmations, []);
+    a.turn(vec![Input::Forget(wait)]);
+    a.said();
+    a.pass(5_000);
+    assert!(
+        !a.said().iter().any(|message| matches!(message, Message::Confirm { .. })),
+        "nobody waits any more"
+    );
+}
+
+/// A peer waits for its second write; we have the first.
+#[test]
+fn peer_is_told_when_all_of_its_writes_are_here() {
+    let mut a = Station::new(0, 1);
+    let mut courier = Forger::new(200);
+    let (first, second) = (courier.frame(&[], &[set_op()]), courier.frame(&[], &[set_op()]));
+    let push = |frame: &Frame| Message::Push {
+        cards: vec![card(200)],
+        frames: vec![FrameBytes(frame.bytes().to_vec())],
+    };
+    let keyspace = keyspace_id(NOTES);
+    a.say(COURIER, &push(&first));
+    a.said();
+    a.say(COURIER, &Message::Confirm { keyspace, seq: 2 });
+    assert_eq!(a.said(), []);
+    a.say(COURIER, &push(&second));
+    assert_eq!(a.said(), [Message::Confirmed { keyspace, seq: 2 }]);
+    a.say(COURIER, &Message::Confirm { keyspace, seq: 1 });
+    assert_eq!(a.said(), [Message::Confirmed { keyspace, seq: 1 }]);
+}
+
+fn set_op() -> Op {
+    Op::Set { key: b"k".to_vec(), value: b"v".to_vec(), observed: Vec::new(), slots: Vec::new() }
 }

@@ -5,8 +5,11 @@ mod world;
 use std::collections::BTreeSet;
 
 use tidelock_engine::id::ClusterId;
-use world::World;
+use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::replica::Replicate;
+use tidelock_engine::request::{Action, Atomicity};
 use world::words::{increment, set};
+use world::{NOTES, World, named};
 
 const NAMES: [&str; 30] = [
     "n00", "n01", "n02", "n03", "n04", "n05", "n06", "n07", "n08", "n09", "n10", "n11", "n12", "n13", "n14",
@@ -103,4 +106,31 @@ fn peer_that_turns_us_away_is_left_alone_for_a_while() {
     let hellos = world.network.borrow().sent["hello"];
     assert!((4..=12).contains(&hellos), "{hellos} hellos in a minute");
     assert!(!world.is_linked("a", "b"));
+}
+
+/// Two of twenty nodes replicate a keyspace that nobody else does. They do not know each other, and look for
+/// neighbours until they have found each other.
+#[test]
+fn nodes_of_a_rare_keyspace_find_each_other() {
+    let mut world = World::new(34);
+    for (index, name) in NAMES[..20].iter().enumerate() {
+        let mut names = BTreeSet::from([named(NOTES)]);
+        if [7, 15].contains(&index) {
+            names.insert(named("rare"));
+        }
+        world.add_with(name, |birth| birth.replicate = Replicate::Only(names));
+        if index > 0 {
+            world.connect(name, "n00");
+        }
+    }
+    world.run(60_000);
+    let write = vec![Action::Write(set("k", "v"))];
+    world.request("n07", "rare", Atomicity::Each, write).expect("it is executed");
+    world.run(240_000);
+    let found = world.query_in("n15", "rare", Query::Get("k".into()));
+    assert_eq!(found, Answer::Value(Some(b"v".to_vec())));
+    for name in &NAMES[..20] {
+        assert!(world.report(name).links.len() >= 3, "{name}");
+    }
+    assert_eq!(reachable(&world, "n00", &NAMES[..20]), 20);
 }

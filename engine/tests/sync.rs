@@ -155,6 +155,47 @@ fn answer_that_is_on_its_way_is_not_asked_for_again() {
     assert!(wants <= 12, "{wants} wants");
 }
 
+/// A link so slow that an answer takes longer than other peers are given.
+#[test]
+fn slow_peer_is_not_asked_twice_for_what_it_is_sending() {
+    let mut world = World::new(27);
+    world.add("a");
+    world.add("b");
+    let value = "x".repeat(100_000);
+    for n in 0..25 {
+        world.write("a", set(&format!("key{n}"), &value));
+    }
+    world.connect("b", "a");
+    world.run(100);
+    world.network.borrow_mut().latency_ms_min = 9_000;
+    world.network.borrow_mut().latency_ms_max = 9_000;
+    world.settle();
+    let bytes = world.network.borrow().bytes_sent;
+    assert!(bytes < 2_600_000, "{bytes} bytes for 2,500,000");
+}
+
+/// The queue of the peer that answers was full: the question is asked again once it says so.
+#[test]
+fn answer_that_did_not_fit_a_queue_is_asked_for_again_soon() {
+    let mut world = World::connected(28, &["a", "b"]);
+    world.partition("a", "b");
+    for n in 0..20 {
+        world.write("a", set(&format!("key{n}"), "value"));
+    }
+    world.network.borrow_mut().queue_max = 3;
+    world.heal();
+    world.run(300);
+    world.stall("a", "b");
+    for n in 20..40 {
+        world.write("a", set(&format!("key{n}"), "value"));
+        world.run(100);
+    }
+    world.network.borrow_mut().queue_max = 1_000;
+    world.unstall("a", "b");
+    world.run(2_000);
+    assert_eq!(world.get("b", "key39").as_deref(), Some("value"));
+}
+
 /// The session that brought an early frame ends before the gap is filled; the frame is also elsewhere.
 #[test]
 fn frames_lost_with_a_session_are_fetched_again_soon() {

@@ -143,6 +143,12 @@ impl Node {
         for refusal in self.inner.network.refusals() {
             warnings.push(format!("peer {} was refused: {}", refusal.peer, refusal.reason));
         }
+        for (counter, what) in TROUBLES {
+            let count = report.counters.get(counter);
+            if count > 0 {
+                warnings.push(format!("{count} {what}"));
+            }
+        }
         let ahead = report.counters.get("stamps_ahead");
         if ahead > 0 {
             warnings.push(format!("{ahead} frames came from clocks more than a second ahead"));
@@ -150,6 +156,14 @@ impl Node {
         warnings
     }
 }
+
+/// Counters that an operator should look at, and what they count.
+const TROUBLES: [(&str, &str); 4] = [
+    ("answers_failed", "times the log could not be read for a peer; stop the node and run `tidelock check`"),
+    ("frames_not_applied", "frames of peers could not be applied; stop the node and run `tidelock check`"),
+    ("frames_early_dropped", "frames came too early and did not fit; they are pulled again"),
+    ("refused_frames", "times a peer sent malformed frames or wrong signatures, and was cut off"),
+];
 
 fn wanted(target: TargetStatus) -> PeerState {
     let state = match target.state {

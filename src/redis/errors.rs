@@ -1,7 +1,7 @@
 //! The errors that clients see. The first word is for programs, the rest for people.
 //!
 //! `ERR` and `WRONGTYPE` mean what they mean in Redis: nothing was done. `CONSISTENCY`: not on an eventual
-//! keyspace. `TRYAGAIN`: certainly not executed. `UNKNOWN`: not acknowledged, but it may have been executed.
+//! keyspace. `TRYAGAIN`, `READONLY`: certainly not executed. `UNKNOWN`: not acknowledged, but it may have been executed.
 
 use std::fmt::Write;
 
@@ -40,6 +40,7 @@ pub(super) fn request(error: &RequestError) -> Reply {
         RequestError::Action { source, .. } => action(source),
         RequestError::Commit(text) => Reply::error(format!("UNKNOWN {text}")),
         RequestError::Closed => Reply::error(format!("TRYAGAIN {error}")),
+        RequestError::ReadOnly(text) => Reply::error(format!("READONLY {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
 }

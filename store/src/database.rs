@@ -3,6 +3,7 @@
 //! redb may panic on a file that was changed behind its back. Every call that reads goes through [`reading`],
 //! which turns a panic into [`ReadError::Damaged`]; nothing of redb leaves this crate.
 
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -185,7 +186,10 @@ pub(crate) fn reading<T, E: Into<redb::Error>>(
         Ok(Err(error)) => Err(match error.into() {
             redb::Error::Io(source) if !is_damage(source.kind()) => ReadError::Io { file, source },
             redb::Error::PreviousIo => {
-                ReadError::Io { file, source: io::Error::other("an earlier read of it failed") }
+                // redb answers nothing more once a read failed, whatever has become of the disk since.
+                let text =
+                    "an earlier read of it failed; restart the node, which makes rows.redb again if need be";
+                ReadError::Io { file, source: io::Error::other(text) }
             }
             error => ReadError::Damaged { file, what: error.to_string() },
         }),
@@ -198,10 +202,23 @@ fn is_damage(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
+thread_local! {
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is in a call of redb whose panic becomes an error. A program's panic hook may keep
+/// silent then: the error says what happened.
+pub fn is_guarded() -> bool {
+    IS_GUARDED.get()
+}
+
 /// A panic of redb leaves nothing of ours half changed: the closures only read our data, and redb refuses to
 /// go on with what it was doing.
 fn catch<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+    let before = IS_GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    IS_GUARDED.set(before);
+    result.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         format!("redb cannot read it ({text})")

@@ -27,6 +27,7 @@ mod store;
 mod view;
 
 pub use check::{CheckError, Finding, Progress, Report, check};
+pub use database::is_guarded;
 pub use disk::{Disk, DiskFile, DiskLock, Faults, FileDisk, LockError, MemDisk};
 pub use materialize::Materializer;
 pub use open::{MaterializeOptions, OpenError, OpenOptions};

@@ -111,11 +111,21 @@ pub fn run(program: &str, arguments: &[&str]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
+    // Both pipes are read while the program runs: a full one would stop it.
+    let stdout = read_all(child.stdout.take().expect("it is piped"));
+    let stderr = read_all(child.stderr.take().expect("it is piped"));
     let status = wait(&mut child);
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    child.stdout.take().expect("it is piped").read_to_end(&mut stdout).expect("it can be read");
-    child.stderr.take().expect("it is piped").read_to_end(&mut stderr).expect("it can be read");
+    let stdout = stdout.join().expect("it can be read");
+    let stderr = stderr.join().expect("it can be read");
     Output { status, stdout, stderr }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).expect("a pipe can be read");
+        bytes
+    })
 }
 
 /// Waits until something holds; panics with `what` if it does not in time.

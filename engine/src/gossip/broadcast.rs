@@ -171,6 +171,12 @@ impl Replica {
         let names = self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect();
         step.sends.push((session, Message::Keyspaces(names)));
         for keyspace in shared {
+            let link = self.links.get_mut(&session).expect("it was there");
+            if link.shared.get_mut(&keyspace).is_some_and(|shared| std::mem::take(&mut shared.has_asked)) {
+                // The answer may have been refused: have the peer ask again.
+                let (cards, frames) = (Vec::new(), Vec::new());
+                step.sends.push((session, Message::Answer { keyspace, cards, frames, has_more: true }));
+            }
             self.summarize(session, keyspace, step);
             self.announce(session, keyspace, step);
         }

@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) news: BTreeMap<ReplicaId, News>,
     /// Answers in a row that brought nothing of what was asked for.
     pub(crate) fruitless: u32,
+    /// Whether the peer has asked for frames; an answer that did not fit its queue is to be asked for again.
+    pub(crate) has_asked: bool,
     /// Authors whose frames this peer sends and we refuse.
     pub(crate) refused: BTreeSet<ReplicaId>,
     /// The heads that the last summary to the peer named, and when it was sent.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::PeerId;
+use crate::id::{KeyspaceId, PeerId};
 use crate::message::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Message, PEER_RECORDS_MAX, PeerRecord};
 use crate::ports::{Address, SessionId, Target};
 use crate::replica::{Now, Replica, Step};
@@ -32,6 +32,12 @@ const DIALS_MAX: usize = 3;
 /// How often records are passed on, in milliseconds.
 const SHUFFLE_MS: u64 = 10_000;
 
+/// A keyspace with fewer neighbours than this looks for more.
+const NEIGHBOURS_MIN: usize = 3;
+
+/// How often one more peer is tried for the sake of such a keyspace, in milliseconds.
+const EXPLORE_MS: u64 = 20_000;
+
 #[derive(Clone, Debug, Default)]
 struct Known {
     addresses: Vec<Address>,
@@ -51,11 +57,13 @@ pub(crate) struct Membership {
     known: BTreeMap<PeerId, Known>,
     seeds: Vec<(Target, u64)>,
     shuffled_ms: u64,
+    explored_ms: u64,
 }
 
 impl Membership {
     pub(crate) fn new(local: PeerId) -> Self {
-        Self { local, listening: Vec::new(), known: BTreeMap::new(), seeds: Vec::new(), shuffled_ms: 0 }
+        let (listening, known, seeds) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { local, listening, known, seeds, shuffled_ms: 0, explored_ms: 0 }
     }
 
     pub(crate) fn listen(&mut self, addresses: Vec<Address>) {
@@ -79,7 +87,13 @@ impl Membership {
         let known = self.known.entry(peer).or_default();
         known.seen_ms = signed(now.mono_ms);
         known.rest_until_ms = 0;
-        add_addresses(&mut known.addresses, addresses);
+        for address in addresses {
+            // The newest address that the peer itself named, or was reached at, is the likeliest to work.
+            known.addresses.retain(|other| *other != address);
+            known.addresses.insert(0, address);
+        }
+        known.addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
+        known.addresses.truncate(ADDRESSES_MAX);
         self.forget_surplus();
     }
 
@@ -92,7 +106,12 @@ impl Membership {
             let seen_ms = signed(now.mono_ms).saturating_sub(signed(age_s.saturating_mul(1_000)));
             let known = self.known.entry(peer).or_insert_with(|| Known { seen_ms, ..Known::default() });
             known.seen_ms = known.seen_ms.max(seen_ms);
-            add_addresses(&mut known.addresses, addresses.into_iter());
+            for address in addresses {
+                // What others say comes behind what the peer said.
+                if known.addresses.len() < ADDRESSES_MAX && !known.addresses.contains(&address) {
+                    known.addresses.push(address);
+                }
+            }
         }
         self.forget_surplus();
     }
@@ -146,7 +165,8 @@ impl Membership {
         known.into_iter().take(PEER_RECORDS_MAX).map(record).collect()
     }
 
-    fn tick(&mut self, now: Now, linked: &[PeerId], step: &mut Step) {
+    /// Keeps the number of links up; one more is looked for if a keyspace `lacks` neighbours.
+    fn tick(&mut self, now: Now, linked: &[PeerId], lacks: bool, step: &mut Step) {
         for peer in linked {
             if let Some(known) = self.known.get_mut(peer) {
                 known.seen_ms = signed(now.mono_ms);
@@ -169,7 +189,11 @@ impl Membership {
         }
         let under_way =
             self.known.iter().filter(|(peer, known)| known.dialling.is_some() && !linked.contains(peer));
-        let wanted = ACTIVE_MIN.saturating_sub(linked.len() + under_way.clone().count());
+        let mut wanted = ACTIVE_MIN.saturating_sub(linked.len() + under_way.clone().count());
+        if wanted == 0 && lacks && now.mono_ms >= self.explored_ms + EXPLORE_MS {
+            self.explored_ms = now.mono_ms;
+            wanted = 1;
+        }
         let slots = DIALS_MAX.saturating_sub(under_way.count()).min(wanted);
         let mut candidates: Vec<PeerId> = self
             .known
@@ -197,10 +221,23 @@ impl Replica {
         self.pass_on_records(now, session, step);
         let others: Vec<SessionId> = self.links.keys().copied().filter(|other| *other != session).collect();
         if others.len() >= ACTIVE_MAX {
-            let index = pick(now.entropy, 0, others.len()).expect("there are others");
+            // Rather one that no keyspace would miss.
+            let spare: Vec<SessionId> =
+                others.iter().copied().filter(|other| self.is_spare(*other)).collect();
+            let choices = if spare.is_empty() { others } else { spare };
+            let index = pick(now.entropy, 0, choices.len()).expect("there are others");
             self.counters.count("neighbours_let_go");
-            self.refuse(others[index], "enough neighbours; try the peers that were named", step);
+            self.refuse(choices[index], "enough neighbours; try the peers that were named", step);
         }
+    }
+
+    /// Whether every keyspace of a link has neighbours enough without it.
+    fn is_spare(&self, session: SessionId) -> bool {
+        self.links[&session].shared.keys().all(|id| self.neighbours(*id) > NEIGHBOURS_MIN)
+    }
+
+    fn neighbours(&self, id: KeyspaceId) -> usize {
+        self.links.values().filter(|link| link.shares(id)).count()
     }
 
     fn pass_on_records(&mut self, now: Now, session: SessionId, step: &mut Step) {
@@ -213,7 +250,8 @@ impl Replica {
     /// What is due: dials to known peers, and passing on whom we know.
     pub(crate) fn tick_membership(&mut self, now: Now, step: &mut Step) {
         let linked: Vec<PeerId> = self.links.values().map(|link| link.peer).collect();
-        self.membership.tick(now, &linked, step);
+        let lacks = self.keyspaces().any(|(id, _)| self.neighbours(id) < NEIGHBOURS_MIN);
+        self.membership.tick(now, &linked, lacks, step);
         if now.mono_ms < self.membership.shuffled_ms + SHUFFLE_MS {
             return;
         }
@@ -222,16 +260,6 @@ impl Replica {
         let sessions: Vec<SessionId> = greeted.map(|(session, _)| *session).collect();
         if let Some(index) = pick(now.entropy, 1, sessions.len()) {
             self.pass_on_records(now, sessions[index], step);
-        }
-    }
-}
-
-fn add_addresses(known: &mut Vec<Address>, more: impl Iterator<Item = Address>) {
-    for address in more {
-        if address.len() <= ADDRESS_BYTES_MAX && !known.contains(&address) {
-            // The newest address is the likeliest to work.
-            known.insert(0, address);
-            known.truncate(ADDRESSES_MAX);
         }
     }
 }

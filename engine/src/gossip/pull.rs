@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::causality::{Dot, VersionVector};
 use crate::frame::Frame;
-use crate::gossip::link::News;
+use crate::gossip::link::{News, Shared};
 use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
 use crate::message::{FrameBytes, HEADS_MAX, HeadEntry, Message, WantEntry};
 use crate::ports::{Log, SessionId};
@@ -25,6 +25,9 @@ const GRAFT_AFTER_MS: u64 = 200;
 
 /// How long frames that were asked for are awaited before another peer is asked, in milliseconds.
 const AWAIT_MS: u64 = 5_000;
+
+/// How long before the same peer is asked again, in milliseconds. It may be sending them, over a slow link.
+const AWAIT_SAME_MS: u64 = 60_000;
 
 /// How often state is summarized to a peer that stands elsewhere, in milliseconds.
 const SUMMARY_AFTER_MS: u64 = 1_000;
@@ -147,8 +150,12 @@ impl Replica {
         let Some(shared) = self.links.get(&session).and_then(|link| link.shared.get(&id)) else {
             return false;
         };
-        let is_free =
-            |author: &ReplicaId| keyspace.awaited.get(author).is_none_or(|(_, until)| *until <= now.mono_ms);
+        let is_free = |author: &ReplicaId| {
+            keyspace.awaited.get(author).is_none_or(|(from, asked_ms)| {
+                let patience = if *from == session { AWAIT_SAME_MS } else { AWAIT_MS };
+                now.mono_ms >= asked_ms + patience
+            })
+        };
         let after: Vec<WantEntry> = shared
             .news
             .iter()
@@ -163,7 +170,7 @@ impl Replica {
         }
         let keyspace = self.keyspace_mut(id).expect("it was there");
         for entry in &after {
-            keyspace.awaited.insert(entry.author, (session, now.mono_ms + AWAIT_MS));
+            keyspace.awaited.insert(entry.author, (session, now.mono_ms));
         }
         self.counters.count("pulls");
         step.sends.push((session, Message::Want { keyspace: id, after }));
@@ -179,8 +186,11 @@ impl Replica {
         view: &View<'_, '_>,
         step: &mut Step,
     ) {
+        let link = self.links.get_mut(&session).expect("the message came in it");
+        let Some(shared) = link.shared.get_mut(&id) else { return };
+        shared.has_asked = true;
         let link = &self.links[&session];
-        let Some(keyspace) = self.keyspace(id).filter(|_| link.shares(id)) else { return };
+        let Some(keyspace) = self.keyspace(id) else { return };
         if link.answered_bytes > ANSWERED_BYTES_MAX || link.is_congested {
             let (cards, frames) = (Vec::new(), Vec::new());
             step.sends.push((session, Message::Answer { keyspace: id, cards, frames, has_more: true }));
@@ -288,10 +298,7 @@ impl Replica {
 
     /// What is due: heads to lazy links, pulls of news that the tree did not bring, summaries.
     pub(crate) fn tick_links(&mut self, now: Now, step: &mut Step) {
-        let links = self.links.iter().filter(|(_, link)| !link.is_congested);
-        let due: Vec<(SessionId, KeyspaceId)> =
-            links.flat_map(|(session, link)| link.shared.keys().map(|id| (*session, *id))).collect();
-        for (session, id) in due {
+        for (session, id) in self.due(now) {
             self.settle_news(session, id);
             let shared = &self.links[&session].shared[&id];
             let is_due = |news: &News| now.mono_ms >= news.since_ms + GRAFT_AFTER_MS;
@@ -299,21 +306,26 @@ impl Replica {
                 self.graft(session, id, step);
             }
             self.announce(session, id, step);
-            if self.is_summary_due(now, session, id) {
+            let shared = &self.links[&session].shared[&id];
+            if self.keyspace(id).is_some_and(|keyspace| is_summary_due(now, keyspace, shared)) {
                 self.summarize(session, id, step);
             }
         }
     }
 
-    fn is_summary_due(&self, now: Now, session: SessionId, id: KeyspaceId) -> bool {
-        let Some((heads, _)) = self.keyspace(id).and_then(Keyspace::last_committed) else {
-            return false;
-        };
-        let shared = &self.links[&session].shared[&id];
-        shared.summary_sent.is_none_or(|(told, at)| {
-            let is_quiet = told == heads && shared.is_in_sync;
-            now.mono_ms >= at + if is_quiet { SUMMARY_AGAIN_MS } else { SUMMARY_AFTER_MS }
-        })
+    /// The few keyspaces of all links for which something may be due.
+    fn due(&self, now: Now) -> Vec<(SessionId, KeyspaceId)> {
+        let mut due = Vec::new();
+        for (session, link) in self.links.iter().filter(|(_, link)| !link.is_congested) {
+            for (id, shared) in &link.shared {
+                let Some(keyspace) = self.keyspace(*id) else { continue };
+                let is_behind = !shared.news.is_empty() || shared.announced < keyspace.changes();
+                if is_behind || is_summary_due(now, keyspace, shared) {
+                    due.push((*session, *id));
+                }
+            }
+        }
+        due
     }
 
     /// Drops news that are none any more.
@@ -329,4 +341,12 @@ impl Replica {
     pub(crate) fn card_known(&self, author: ReplicaId, log: &dyn Log) -> Option<AuthorCard> {
         self.card_cached(author).or_else(|| log.card(author).ok().flatten())
     }
+}
+
+fn is_summary_due(now: Now, keyspace: &Keyspace, shared: &Shared) -> bool {
+    let Some((heads, _)) = keyspace.last_committed() else { return false };
+    shared.summary_sent.is_none_or(|(told, at)| {
+        let is_quiet = told == heads && shared.is_in_sync;
+        now.mono_ms >= at + if is_quiet { SUMMARY_AGAIN_MS } else { SUMMARY_AFTER_MS }
+    })
 }

@@ -27,7 +27,7 @@ pub(crate) struct Keyspace {
     pub(crate) undeclared: VersionVector,
     /// The frame of this turn.
     pub(crate) open: Option<FrameBuilder>,
-    /// From which session an author's frames are awaited, and until when.
+    /// From which session an author's frames are awaited, and since when.
     pub(crate) awaited: BTreeMap<ReplicaId, (SessionId, u64)>,
     /// Own counter slots that others may have reset wholly.
     pub(crate) spent: SpentSlots,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::bounds::BoundError;
+use crate::bounds::{BoundError, REQUEST_ANSWER_BYTES_MAX, TURN_ANSWER_BYTES_MAX};
 use crate::causality::{Head, Heads, VersionVector};
 use crate::draft::Draft;
 use crate::frame::{FrameBuilder, FrameStart};
@@ -30,6 +30,34 @@ pub(super) struct Confirming {
 /// message may not have fitted its queue.
 const CONFIRM_AGAIN_MS: u64 = 1_000;
 
+/// What the queries of a turn have answered. All of it is in memory until the turn was committed.
+#[derive(Debug, Default)]
+pub(super) struct AnswerBudget {
+    of_request: usize,
+    of_turn: usize,
+}
+
+impl AnswerBudget {
+    pub(super) fn begin_turn(&mut self) {
+        self.of_turn = 0;
+    }
+
+    fn begin_request(&mut self) {
+        self.of_request = 0;
+    }
+
+    /// The last answer may go beyond the bound: it is one value, or one collection.
+    fn check(&self) -> Result<(), ActionError> {
+        let is_spent = self.of_request >= REQUEST_ANSWER_BYTES_MAX || self.of_turn >= TURN_ANSWER_BYTES_MAX;
+        if is_spent { Err(ActionError::TooMuch) } else { Ok(()) }
+    }
+
+    fn spend(&mut self, bytes: usize) {
+        self.of_request += bytes;
+        self.of_turn += bytes;
+    }
+}
+
 impl Replica {
     /// Executes a request against the draft.
     pub(super) fn request(
@@ -39,11 +67,12 @@ impl Replica {
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) -> RequestReply {
+        self.answers.begin_request();
         let id = KeyspaceId::of(self.config.cluster, &request.keyspace);
         let writes = request.actions.iter().any(|action| matches!(action, Action::Write(_)));
         if writes {
             if let Some(reason) = &self.failed {
-                return Err(RequestError::Commit(reason.clone()));
+                return Err(RequestError::ReadOnly(reason.clone()));
             }
             self.open_keyspace(&request.keyspace, step)?;
             step.durability = step.durability.max(Some(request.durability));
@@ -74,12 +103,14 @@ impl Replica {
         step: &mut Step,
     ) -> RequestReply {
         if !actions.iter().any(|action| matches!(action, Action::Write(_))) {
-            return Ok(actions.iter().map(|action| query(action, view.draft, id)).collect());
+            let answers = &mut self.answers;
+            return Ok(actions.iter().map(|action| query(action, view.draft, id, answers)).collect());
         }
         let mut frame = self.take_frame(now, id);
         let (before, is_first) = (frame.size(), frame.is_empty());
         let mark = view.draft.mark();
-        let replies = execute(actions, view.draft, &mut frame, &self.keyspaces[&id].heads, id);
+        let replies =
+            execute(actions, view.draft, &mut frame, (id, &self.keyspaces[&id].heads), &mut self.answers);
         let failed = replies.iter().position(Result::is_err).filter(|_| atomicity == Atomicity::AllOrNothing);
         if failed.is_none() && frame.is_within_bounds() {
             view.draft.keep(mark);
@@ -220,11 +251,11 @@ fn execute(
     actions: &[Action],
     draft: &mut Draft<'_>,
     frame: &mut FrameBuilder,
-    heads: &Heads,
-    id: KeyspaceId,
+    (id, heads): (KeyspaceId, &Heads),
+    answers: &mut AnswerBudget,
 ) -> Vec<Result<ActionReply, ActionError>> {
     let mut run = |action: &Action| match action {
-        Action::Query(_) => query(action, draft, id),
+        Action::Query(_) => query(action, draft, id, answers),
         Action::Write(write) => run_write(write, draft, frame, heads),
     };
     actions.iter().map(&mut run).collect()
@@ -251,9 +282,19 @@ fn run_write(
     }
 }
 
-fn query(action: &Action, draft: &Draft<'_>, id: KeyspaceId) -> Result<ActionReply, ActionError> {
+fn query(
+    action: &Action,
+    draft: &Draft<'_>,
+    id: KeyspaceId,
+    answers: &mut AnswerBudget,
+) -> Result<ActionReply, ActionError> {
     match action {
-        Action::Query(query) => Ok(ActionReply::Answer(answer(draft, id, query)?)),
+        Action::Query(query) => {
+            answers.check()?;
+            let answer = answer(draft, id, query)?;
+            answers.spend(answer.bytes());
+            Ok(ActionReply::Answer(answer))
+        }
         Action::Write(_) => unreachable!("writes are executed into a frame"),
     }
 }

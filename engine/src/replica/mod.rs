@@ -150,6 +150,7 @@ pub struct Replica {
     clock: Clock,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     early: EarlyFrames,
+    answers: local::AnswerBudget,
     /// The cards of authors whose frames were applied since the start.
     cards: BTreeMap<ReplicaId, AuthorCard>,
     /// Frames of this turn that peers have not heard of, with the session that each came in.
@@ -185,6 +186,7 @@ impl Replica {
             clock: Clock::starting_at(recovered.clock),
             keyspaces,
             early: EarlyFrames::default(),
+            answers: local::AnswerBudget::default(),
             cards: BTreeMap::from([(recovered.card.replica(), recovered.card)]),
             fresh: Vec::new(),
             touched: BTreeSet::new(),
@@ -238,6 +240,7 @@ impl Replica {
     /// Ends a turn: seals the frames in the making, and tells peers what is fresh.
     pub fn finish(&mut self, view: &mut View<'_, '_>) -> Step {
         let mut step = Step::default();
+        self.answers.begin_turn();
         let open: Vec<KeyspaceId> = self
             .keyspaces
             .iter()

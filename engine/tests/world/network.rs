@@ -50,7 +50,8 @@ pub(crate) struct Network {
     sessions: u64,
     random: Random,
     now_ms: u64,
-    /// The slowest that a message may be.
+    /// The fastest and the slowest that a message may be.
+    pub(crate) latency_ms_min: usize,
     pub(crate) latency_ms_max: usize,
     /// The messages that a queue holds before it is full.
     pub(crate) queue_max: usize,
@@ -69,6 +70,7 @@ impl Network {
             sessions: 0,
             random: Random::new(seed),
             now_ms: 0,
+            latency_ms_min: 0,
             latency_ms_max: 20,
             queue_max: 10_000,
             sent: BTreeMap::new(),
@@ -268,8 +270,9 @@ impl Transport for Wire {
         if message.len() > MESSAGE_BYTES_MAX {
             return Err(SendError::TooLarge);
         }
-        let (now_ms, queue_max, latency) = (network.now_ms, network.queue_max, network.latency_ms_max);
-        let delay = network.random.below(latency + 1) as u64;
+        let (now_ms, queue_max, fastest) = (network.now_ms, network.queue_max, network.latency_ms_min);
+        let spread = network.latency_ms_max - fastest;
+        let delay = (fastest + network.random.below(spread + 1)) as u64;
         let (name, length) = (super::message_name(&message), message.len());
         let (connection, side) = network.find(self.node, session).ok_or(SendError::NotUp)?;
         if connection.ends[1 - side].inbox.len() >= queue_max {

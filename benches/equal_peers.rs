@@ -30,7 +30,11 @@ fn main() {
         let before = pair.cpu();
         pair.pass(SUMMARY_MS);
         let check = pair.take_traffic();
-        println!("equal at {what}, 10 s of a quiet session: {}; CPU {:?}", told(&check), pair.cpu() - before);
+        println!(
+            "equal at {what}, 10 s of a quiet session: {}; CPU {:?}",
+            told(&check),
+            pair.cpu().saturating_sub(before)
+        );
         greeting
     });
     let (bytes, cpu, changed) = changed_keys(&mut large);
@@ -84,7 +88,7 @@ fn changed_keys(pair: &mut Pair<MemStore>) -> (usize, Duration, Traffic) {
     let before = pair.cpu();
     let traffic = meet(pair);
     pair.assert_equal();
-    (traffic.bytes() - BATCH * CONTENT_BYTES, pair.cpu() - before, traffic)
+    (traffic.bytes() - BATCH * CONTENT_BYTES, pair.cpu().saturating_sub(before), traffic)
 }
 
 /// The bytes of one check: a summary each way.

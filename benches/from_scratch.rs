@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use measure::figures::{Figure, Target, print};
 use measure::pair::{Pair, mem_store, redb_store};
-use measure::thread_cpu;
 use measure::work::{BATCH, sets};
+use measure::{thread_cpu, thread_cpu_since};
 use tidelock_engine::ports::{CommitError, Store};
 use tidelock_store::RedbStore;
 
@@ -67,10 +67,10 @@ fn run<S: Store>(
     pair.connect();
     let start = thread_cpu();
     flush(pair.nodes[1].store()).expect("the disk takes everything");
-    let flushing = thread_cpu() - start;
+    let flushing = thread_cpu_since(start);
     pair.assert_equal();
-    let cpu = pair.cpu() - before + flushing;
-    let storage = cpu - (unstored(&pair) - unstored_before);
+    let cpu = pair.cpu().saturating_sub(before) + flushing;
+    let storage = cpu.saturating_sub(unstored(&pair).saturating_sub(unstored_before));
     let traffic = pair.take_traffic();
     let count = |bytes: usize, unit: f64| measure::number(bytes) / unit;
     println!(

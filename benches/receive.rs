@@ -12,7 +12,7 @@ use std::time::Duration;
 use measure::figures::{Figure, Target, print};
 use measure::pair::{Pair, card, mem_store};
 use measure::work::{BATCH, add, sets};
-use measure::{Dice, median, micros_each, thread_cpu};
+use measure::{Dice, median, micros_each, thread_cpu, thread_cpu_since};
 use tidelock_engine::apply::apply_frame;
 use tidelock_engine::draft::Draft;
 use tidelock_engine::frame::Frame;
@@ -88,7 +88,7 @@ fn round(pair: &mut Pair<MemStore>, mut writes: impl FnMut() -> Vec<Write>) -> f
     let traffic = pair.take_traffic();
     let pushes = traffic.messages.iter().filter(|(_, name, _)| *name == "Push").count();
     assert!(pushes >= FRAMES, "{}", traffic.summary());
-    micros_each(pair.nodes[1].cpu_before_storage() - before, FRAMES * BATCH)
+    micros_each(pair.nodes[1].cpu_before_storage().saturating_sub(before), FRAMES * BATCH)
 }
 
 /// Prints what the parts cost for the first frames of the log, which set fresh keys, and answers their sum.
@@ -122,5 +122,5 @@ fn parts(store: &MemStore) -> f64 {
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let start = thread_cpu();
     let result = work();
-    (thread_cpu() - start, result)
+    (thread_cpu_since(start), result)
 }

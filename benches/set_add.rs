@@ -46,6 +46,8 @@ struct Subject {
 struct Cost {
     cpu: f64,
     wall: f64,
+    /// The slowest turn's.
+    worst: f64,
 }
 
 impl Subject {
@@ -80,8 +82,12 @@ impl Subject {
             walls.push(micros_each(start.elapsed(), adds));
         }
         self.node.store().materialize().expect("the disk takes everything");
-        let cpu = micros_each(process_cpu() - start, turns * adds);
-        Cost { cpu, wall: median(walls) }
+        let cpu = micros_each(process_cpu().saturating_sub(start), turns * adds);
+        if self.members == 1000 {
+            eprintln!("{adds}: {:?}", walls.iter().map(|w| w.round()).take(40).collect::<Vec<_>>());
+        }
+        let worst = walls.iter().copied().fold(0.0, f64::max);
+        Cost { cpu, wall: median(walls), worst }
     }
 
     fn assert_size(&self) {
@@ -105,13 +111,13 @@ fn main() {
     subjects.iter().for_each(Subject::assert_size);
     println!("one add in microseconds, medians of {ROUNDS} rounds in turn; CPU of the whole process");
     println!(
-        "{:>10} {:>12} {:>12} {:>14} {:>14}",
-        "members", "single CPU", "single p50", "batched CPU", "wall"
+        "{:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "members", "single CPU", "p50 wall", "worst wall", "batched CPU", "p50 wall", "worst wall"
     );
     for Subject { members, single, batched, .. } in &subjects {
-        let (single, batched) = (middle(single), middle(batched));
-        let Cost { cpu, wall } = single;
-        println!("{members:>10} {cpu:>12.1} {wall:>12.1} {:>14.2} {:>14.2}", batched.cpu, batched.wall);
+        let costs = [middle(single), middle(batched)]
+            .map(|Cost { cpu, wall, worst }| format!("{cpu:>12.1} {wall:>12.1} {worst:>12.1}"));
+        println!("{members:>10} {}", costs.join(" "));
     }
     let (first, last) = (&subjects[0], &subjects[subjects.len() - 1]);
     println!("\nthe most members against the fewest, medians of the rounds' ratios:");
@@ -136,5 +142,6 @@ fn middle(costs: &[Cost]) -> Cost {
     Cost {
         cpu: median(costs.iter().map(|cost| cost.cpu).collect()),
         wall: median(costs.iter().map(|cost| cost.wall).collect()),
+        worst: median(costs.iter().map(|cost| cost.worst).collect()),
     }
 }

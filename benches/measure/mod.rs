@@ -24,6 +24,11 @@ pub(crate) fn process_cpu() -> Duration {
     cpu(ClockId::ProcessCPUTime)
 }
 
+/// The CPU time that this thread has used since [`thread_cpu`] answered `start`.
+pub(crate) fn thread_cpu_since(start: Duration) -> Duration {
+    thread_cpu().saturating_sub(start)
+}
+
 fn cpu(clock: ClockId) -> Duration {
     Duration::try_from(clock_gettime(clock)).expect("CPU time is not negative")
 }

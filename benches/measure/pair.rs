@@ -22,7 +22,7 @@ use tidelock_engine::write::Write;
 use tidelock_engine::{causality::Dot, id::ReplicaId};
 use tidelock_store::{FileDisk, OpenOptions, RedbStore};
 
-use super::thread_cpu;
+use super::{thread_cpu, thread_cpu_since};
 
 /// The start of time, in Unix milliseconds.
 const START_MS: u64 = 1_800_000_000_000;
@@ -141,7 +141,7 @@ impl<S: Store> Store for Metered<S> {
     fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
         let start = thread_cpu();
         let position = self.store.commit(batch, durability);
-        self.commit_cpu += thread_cpu() - start;
+        self.commit_cpu += thread_cpu_since(start);
         position
     }
 
@@ -198,7 +198,7 @@ impl<S: Store> Node<S> {
 
     /// The CPU time of its turns but for their commits.
     pub(crate) fn cpu_before_storage(&self) -> Duration {
-        self.cpu - self.driver.store().commit_cpu
+        self.cpu.saturating_sub(self.driver.store().commit_cpu)
     }
 
     /// Equal on two nodes exactly when their vectors and rows are.
@@ -228,7 +228,7 @@ impl<S: Store> Node<S> {
         let now = Now { unix_ms: START_MS + now_ms, mono_ms: now_ms, entropy: now_ms };
         let start = thread_cpu();
         let outcome = self.driver.turn(now, inputs);
-        self.cpu += thread_cpu() - start;
+        self.cpu += thread_cpu_since(start);
         outcome
     }
 }

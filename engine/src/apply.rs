@@ -191,21 +191,61 @@ impl Apply<'_, '_> {
             Prefix::Key(key) => Within::Key(key.clone()),
             Prefix::Group { key, kind, subkey } => Within::Group(key.clone(), *kind, subkey.clone()),
         };
-        let mut by_key: Vec<(Vec<u8>, Vec<RowId>)> = Vec::new();
-        self.draft.scan(self.keyspace(), &RowRange::all(within), &mut |row, _| {
-            if row.kind != Kind::Counter && vector.covers(row.dot) {
-                match by_key.last_mut() {
-                    Some((key, rows)) if *key == row.key => rows.push(row),
-                    _ => by_key.push((row.key.clone(), vec![row])),
+        let mut groups: Vec<Group> = Vec::new();
+        self.draft.scan(self.keyspace(), &RowRange::all(within), &mut |row, payload| {
+            if row.kind != Kind::Counter {
+                let is_covered = vector.covers(row.dot);
+                match groups.last_mut() {
+                    Some(group) if group.holds(&row) => group.take(row, payload, is_covered),
+                    _ => groups.push(Group::of(row, payload, is_covered)),
                 }
             }
             ControlFlow::Continue(())
         })?;
-        for (key, rows) in by_key {
-            self.on_key(&key, |apply| rows.into_iter().try_for_each(|row| apply.put(row, None)))?;
+        let (keyspace, author) = (self.keyspace(), self.dot.replica);
+        for of_key in groups.chunk_by(|a, b| a.key == b.key) {
+            for group in of_key {
+                self.draft.remove_group(keyspace, &group.covered, group.survives, author)?;
+            }
+            // The key existed, for every row that was found but a slot makes it exist.
+            let survives = of_key.iter().any(|group| group.survives);
+            let exists = survives || self.draft.key_exists(keyspace, &of_key[0].key)?;
+            self.draft.count_key(keyspace, true, exists);
         }
         slots.iter().try_for_each(|KeySlot { key, change }| {
             self.on_key(key, |apply| apply.slots(key, std::slice::from_ref(change)))
         })
+    }
+}
+
+/// The rows of one register, element or field, as a removal by version vector finds them.
+struct Group {
+    key: Vec<u8>,
+    kind: Kind,
+    subkey: Vec<u8>,
+    /// The rows that go.
+    covered: Vec<(RowId, Payload)>,
+    /// Whether any row stays.
+    survives: bool,
+}
+
+impl Group {
+    fn of(row: RowId, payload: Payload, is_covered: bool) -> Self {
+        let (key, kind, subkey) = (row.key.clone(), row.kind, row.subkey.clone());
+        let mut group = Self { key, kind, subkey, covered: Vec::new(), survives: false };
+        group.take(row, payload, is_covered);
+        group
+    }
+
+    fn holds(&self, row: &RowId) -> bool {
+        row.kind == self.kind && row.key == self.key && row.subkey == self.subkey
+    }
+
+    fn take(&mut self, row: RowId, payload: Payload, is_covered: bool) {
+        if is_covered {
+            self.covered.push((row, payload));
+        } else {
+            self.survives = true;
+        }
     }
 }

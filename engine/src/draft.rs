@@ -152,17 +152,34 @@ impl<'a> Draft<'a> {
         if let Some(after) = &after {
             delta.fingerprint.insert(&row, after);
         }
-        let id = (keyspace, row.clone());
-        if self.marks > 0 {
-            self.undo.push(Undo::Row(id.clone(), self.changes.rows.get(&id).cloned()));
-        }
-        let change = self.changes.rows.entry(id).or_insert(RowChange { before, after: None, author });
-        (change.after, change.author) = (after, author);
+        self.record((keyspace, row.clone()), before, after, author);
         if is_counted {
             let is_member = self.group_exists(keyspace, &row)?;
             self.count_member(keyspace, row, was_member, is_member)?;
         }
         Ok(())
+    }
+
+    /// Removes rows of one group, which the caller has just read, and which are all of it unless it survives.
+    ///
+    /// The same as [`Draft::put`] for each, without looking again for each.
+    pub fn remove_group(
+        &mut self,
+        keyspace: KeyspaceId,
+        rows: &[(RowId, Payload)],
+        survives: bool,
+        author: ReplicaId,
+    ) -> Result<(), ReadError> {
+        for (row, before) in rows {
+            self.delta(keyspace).fingerprint.remove(row, before);
+            self.record((keyspace, row.clone()), Some(before.clone()), None, author);
+        }
+        match rows.first() {
+            Some((row, _)) if matches!(row.kind, Kind::Set | Kind::Map) => {
+                self.count_member(keyspace, row.clone(), true, survives)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether any row makes the key exist.
@@ -175,6 +192,20 @@ impl<'a> Draft<'a> {
         if existed != exists {
             self.delta(keyspace).keys += i64::from(exists) - i64::from(existed);
         }
+    }
+
+    fn record(
+        &mut self,
+        id: (KeyspaceId, RowId),
+        before: Option<Payload>,
+        after: Option<Payload>,
+        author: ReplicaId,
+    ) {
+        if self.marks > 0 {
+            self.undo.push(Undo::Row(id.clone(), self.changes.rows.get(&id).cloned()));
+        }
+        let change = self.changes.rows.entry(id).or_insert(RowChange { before, after: None, author });
+        (change.after, change.author) = (after, author);
     }
 
     fn delta(&mut self, keyspace: KeyspaceId) -> &mut Delta {

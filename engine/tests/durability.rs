@@ -78,7 +78,7 @@ fn failed_commit_acknowledges_and_sends_nothing() {
     assert!(matches!(reply, Err(RequestError::Commit(_))), "{reply:?}");
     world.faults("a").commit_fails.set(false);
     let reply = world.request("a", NOTES, Atomicity::Each, write());
-    assert!(matches!(reply, Err(RequestError::Commit(_))), "{reply:?}");
+    assert!(matches!(reply, Err(RequestError::ReadOnly(_))), "{reply:?}");
     world.run(5_000);
     assert_eq!(world.network.borrow().sent["push"], pushed);
     assert_eq!(world.get("a", "before").as_deref(), Some("v"));
@@ -104,7 +104,7 @@ fn failed_sync_sends_nothing_of_what_waited() {
     assert_eq!(world.get("b", "k"), None);
     assert!(world.report("a").failed.is_some());
     let reply = world.ask("a", buffered("k", "v"));
-    assert!(matches!(reply, Err(RequestError::Commit(_))), "{reply:?}");
+    assert!(matches!(reply, Err(RequestError::ReadOnly(_))), "{reply:?}");
 }
 
 /// A client waits for its write to be on the disks of two peers.

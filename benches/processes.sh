@@ -50,6 +50,7 @@ until_true() {
 # start_tidelock NAME ARGUMENT...: sets PID, REDIS_PORT and LISTEN.
 start_tidelock() {
     local name=$1 ready="$FOLDER/$1.ready"
+    : >"$ready"
     shift
     "$TIDELOCK" run --data "$FOLDER/$name" --redis 127.0.0.1:0 "$@" >"$ready" 2>"$FOLDER/$name.log" &
     PID=$!

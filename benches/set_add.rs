@@ -83,9 +83,6 @@ impl Subject {
         }
         self.node.store().materialize().expect("the disk takes everything");
         let cpu = micros_each(process_cpu().saturating_sub(start), turns * adds);
-        if self.members == 1000 {
-            eprintln!("{adds}: {:?}", walls.iter().map(|w| w.round()).take(40).collect::<Vec<_>>());
-        }
         let worst = walls.iter().copied().fold(0.0, f64::max);
         Cost { cpu, wall: median(walls), worst }
     }

@@ -44,9 +44,8 @@ pub(crate) fn apply_known(
     let mut apply = Apply { draft, header, dot, existed };
     match op {
         Op::Set { key, value, observed, slots } => apply.add_to_key(key, |apply| {
-            apply.remove_all(key, Kind::Register, &[], observed)?;
-            apply.slots(key, slots)?;
-            apply.insert(key, Kind::Register, &[], apply.value(value))
+            apply.replace((key, Kind::Register, &[]), apply.value(value), observed)?;
+            apply.slots(key, slots)
         }),
         Op::Increment { key, birth, sum } => match apply.incremented(key, *birth, *sum)? {
             Some((row, slot)) => apply.add_to_key(key, |apply| apply.put(row, Some(Payload::Slot(slot)))),
@@ -54,19 +53,18 @@ pub(crate) fn apply_known(
         },
         Op::Add { key, elements } => apply.add_to_key(key, |apply| {
             elements.iter().try_for_each(|Element { element, observed }| {
-                apply.insert(key, Kind::Set, element, Payload::Member)?;
-                apply.remove_all(key, Kind::Set, element, observed)
+                apply.replace((key, Kind::Set, element), Payload::Member, observed)
             })
         }),
         Op::Put { key, fields } => apply.add_to_key(key, |apply| {
             fields.iter().try_for_each(|FieldValue { field, value, observed }| {
-                apply.insert(key, Kind::Map, field, apply.value(value))?;
-                apply.remove_all(key, Kind::Map, field, observed)
+                apply.replace((key, Kind::Map, field), apply.value(value), observed)
             })
         }),
         Op::Delete { key, rows, slots } => apply.on_key(key, |apply| {
             rows.iter().try_for_each(|RowRef { kind, subkey, dot }| {
-                apply.remove_all(key, *kind, subkey, std::slice::from_ref(dot))
+                let dot = resolve(apply.header, *dot);
+                apply.put(RowId { key: key.clone(), kind: *kind, subkey: subkey.clone(), dot }, None)
             })?;
             apply.slots(key, slots)
         }),
@@ -85,10 +83,6 @@ struct Apply<'a, 'b> {
 impl Apply<'_, '_> {
     fn keyspace(&self) -> KeyspaceId {
         self.header.keyspace
-    }
-
-    fn resolve(&self, reference: DotRef) -> Dot {
-        self.header.dot(reference).expect("decoding checked the references")
     }
 
     fn value(&self, value: &[u8]) -> Payload {
@@ -128,22 +122,17 @@ impl Apply<'_, '_> {
         self.draft.put(self.keyspace(), row, payload, self.dot.replica)
     }
 
-    fn insert(&mut self, key: &[u8], kind: Kind, subkey: &[u8], payload: Payload) -> Result<(), ReadError> {
-        let row = RowId { key: key.to_vec(), kind, subkey: subkey.to_vec(), dot: self.dot };
-        self.put(row, Some(payload))
-    }
-
-    fn remove_all(
+    /// Adds the operation's row in place of those that it observed.
+    fn replace(
         &mut self,
-        key: &[u8],
-        kind: Kind,
-        subkey: &[u8],
+        (key, kind, subkey): (&[u8], Kind, &[u8]),
+        payload: Payload,
         observed: &[DotRef],
     ) -> Result<(), ReadError> {
-        observed.iter().try_for_each(|reference| {
-            let dot = self.resolve(*reference);
-            self.put(RowId { key: key.to_vec(), kind, subkey: subkey.to_vec(), dot }, None)
-        })
+        let row = RowId { key: key.to_vec(), kind, subkey: subkey.to_vec(), dot: self.dot };
+        let header = self.header;
+        let dots = observed.iter().map(|reference| resolve(header, *reference));
+        self.draft.replace_group(header.keyspace, (row, payload), dots)
     }
 
     fn slot(&self, key: &[u8], birth: Dot) -> Result<(RowId, Option<Slot>), ReadError> {
@@ -174,7 +163,7 @@ impl Apply<'_, '_> {
                 self.put(row, None)
             }
             SlotChange::Reset { birth, top, sum } => {
-                let (row, slot) = self.slot(key, self.resolve(*birth))?;
+                let (row, slot) = self.slot(key, resolve(self.header, *birth))?;
                 match slot {
                     Some(slot) => self.put(row, Some(Payload::Slot(slot.reset(*top, *sum)))),
                     None => Ok(()),
@@ -185,7 +174,7 @@ impl Apply<'_, '_> {
 
     /// Removes what the author's vector covers. Slots are exempt: they change as listed.
     fn clear(&mut self, prefix: &Prefix, vector: &[DotRef], slots: &[KeySlot]) -> Result<(), ReadError> {
-        let vector: VersionVector = vector.iter().map(|reference| self.resolve(*reference)).collect();
+        let vector: VersionVector = vector.iter().map(|reference| resolve(self.header, *reference)).collect();
         let within = match prefix {
             Prefix::Keyspace => Within::Keyspace,
             Prefix::Key(key) => Within::Key(key.clone()),
@@ -248,4 +237,8 @@ impl Group {
             self.survives = true;
         }
     }
+}
+
+fn resolve(header: &FrameHeader, reference: DotRef) -> Dot {
+    header.dot(reference).expect("decoding checked the references")
 }

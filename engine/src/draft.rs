@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use crate::causality::Dot;
 use crate::id::{KeyspaceId, ReplicaId};
 use crate::ports::{ReadError, RowRange, Rows, Visit, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
@@ -143,21 +144,42 @@ impl<'a> Draft<'a> {
         if before == after {
             return Ok(());
         }
-        let is_counted = matches!(row.kind, Kind::Set | Kind::Map);
-        let was_member = is_counted && self.group_exists(keyspace, &row)?;
-        let delta = self.delta(keyspace);
-        if let Some(before) = &before {
-            delta.fingerprint.remove(&row, before);
+        if !matches!(row.kind, Kind::Set | Kind::Map) {
+            self.change(keyspace, row, before, after, author);
+            return Ok(());
         }
-        if let Some(after) = &after {
-            delta.fingerprint.insert(&row, after);
+        let was_member = before.is_some() || self.group_exists(keyspace, &row)?;
+        let has_row = after.is_some();
+        self.change(keyspace, row.clone(), before, after, author);
+        let is_member = has_row || self.group_exists(keyspace, &row)?;
+        self.count_member(keyspace, row, was_member, is_member)
+    }
+
+    /// Adds the row of a new operation in place of the rows that it observed: one register, element or field.
+    ///
+    /// The same as [`Draft::put`] for each, without looking for a row whose dot was never seen.
+    pub fn replace_group(
+        &mut self,
+        keyspace: KeyspaceId,
+        (row, payload): (RowId, Payload),
+        observed: impl Iterator<Item = Dot>,
+    ) -> Result<(), ReadError> {
+        let author = row.dot.replica;
+        let mut was_member = false;
+        for dot in observed {
+            let old = RowId { dot, ..row.clone() };
+            if let Some(before) = self.row(keyspace, &old)? {
+                was_member = true;
+                self.change(keyspace, old, Some(before), None, author);
+            }
         }
-        self.record((keyspace, row.clone()), before, after, author);
-        if is_counted {
-            let is_member = self.group_exists(keyspace, &row)?;
-            self.count_member(keyspace, row, was_member, is_member)?;
+        if !matches!(row.kind, Kind::Set | Kind::Map) {
+            self.change(keyspace, row, None, Some(payload), author);
+            return Ok(());
         }
-        Ok(())
+        let was_member = was_member || self.group_exists(keyspace, &row)?;
+        self.change(keyspace, row.clone(), None, Some(payload), author);
+        self.count_member(keyspace, row, was_member, true)
     }
 
     /// Removes rows of one group, which the caller has just read, and which are all of it unless it survives.
@@ -171,8 +193,7 @@ impl<'a> Draft<'a> {
         author: ReplicaId,
     ) -> Result<(), ReadError> {
         for (row, before) in rows {
-            self.delta(keyspace).fingerprint.remove(row, before);
-            self.record((keyspace, row.clone()), Some(before.clone()), None, author);
+            self.change(keyspace, row.clone(), Some(before.clone()), None, author);
         }
         match rows.first() {
             Some((row, _)) if matches!(row.kind, Kind::Set | Kind::Map) => {
@@ -194,13 +215,23 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn record(
+    /// Records what became of a row, and takes it into the fingerprint.
+    fn change(
         &mut self,
-        id: (KeyspaceId, RowId),
+        keyspace: KeyspaceId,
+        row: RowId,
         before: Option<Payload>,
         after: Option<Payload>,
         author: ReplicaId,
     ) {
+        let delta = self.delta(keyspace);
+        if let Some(before) = &before {
+            delta.fingerprint.remove(&row, before);
+        }
+        if let Some(after) = &after {
+            delta.fingerprint.insert(&row, after);
+        }
+        let id = (keyspace, row);
         if self.marks > 0 {
             self.undo.push(Undo::Row(id.clone(), self.changes.rows.get(&id).cloned()));
         }

@@ -21,7 +21,7 @@ use crate::schema::{read_head, read_state, read_u64, unseal};
 /// The rows that a scan reads at first. Most scans look at one group.
 const CHUNK_ROWS_FIRST: usize = 8;
 
-/// The rows that a scan reads at a time later.
+/// The rows that a scan reads at a time at most; it reads twice as many each time up to there.
 const CHUNK_ROWS: usize = 512;
 
 /// The places where entries are, newest first.
@@ -169,7 +169,7 @@ pub(crate) fn scan(
         }
         let Some(last) = chunk.last else { return Ok(()) };
         from = Bound::Excluded(last);
-        limit = CHUNK_ROWS;
+        limit = (limit * 2).min(CHUNK_ROWS);
         drop(at);
         at = view();
     }

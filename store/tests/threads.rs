@@ -2,6 +2,7 @@
 
 mod world;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -137,15 +138,18 @@ fn scanning_while_writing_does_not_grow_the_file() {
                 continue;
             }
             let range = RowRange::all(Within::Keyspace);
-            let visited = reader.scan(keyspace("notes"), &range, &mut |_, _| {
+            // A row that is replaced just where a chunk ends is seen before and after, under another dot.
+            let mut keys = BTreeSet::new();
+            let visited = reader.scan(keyspace("notes"), &range, &mut |row, _| {
                 steps += 1;
+                keys.insert(row.key);
                 if steps == 100 {
                     commit(&mut store);
                 }
                 ControlFlow::Continue(())
             });
             visited.expect("the rows can be read");
-            assert_eq!(steps, 200, "round {round}");
+            assert_eq!(keys.len(), 200, "round {round}");
         }
         store.reader().stats().expect("known").rows_bytes
     };

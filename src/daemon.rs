@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::NodeConfig;
-use crate::node::{Node, OpenError};
+use crate::node::{LoopPanicked, Node, OpenError};
 use crate::redis::{RedisServer, RedisStartError};
 
 /// Why the daemon did not serve, or ended badly.
@@ -22,9 +22,12 @@ pub enum DaemonError {
     /// Signals cannot be received, or the ready line cannot be printed.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
+    /// The node stopped writing by a defect of ours; whoever supervises the daemon starts it again.
+    #[error(transparent)]
+    Ended(#[from] LoopPanicked),
 }
 
-/// Runs a node until SIGINT or SIGTERM, with its Redis port unless `is_redis` is off.
+/// Runs a node until SIGINT or SIGTERM, also while it is still opening, with its Redis port unless `is_redis` is off.
 ///
 /// When it serves it prints one line on stdout, and nothing else ever:
 /// `ready peer=<PeerId> listen=<addr,addr> redis=<addr>`.
@@ -32,10 +35,16 @@ pub enum DaemonError {
 /// # Errors
 /// [`DaemonError`]. After a signal it ends cleanly.
 pub async fn run(config: NodeConfig, is_redis: bool) -> Result<(), DaemonError> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = Signals::new()?;
     let redis_config = config.redis.clone();
-    let node = Node::open(config).await?;
+    // A store that replays a long log is left as a crash would leave it, and opens as before.
+    let node = tokio::select! {
+        node = Node::open(config) => node?,
+        () = signals.next() => {
+            tracing::info!("ended before the node was open");
+            return Ok(());
+        }
+    };
     let redis = if is_redis {
         match RedisServer::start(redis_config, node.clone()).await {
             Ok(redis) => Some(redis),
@@ -48,16 +57,36 @@ pub async fn run(config: NodeConfig, is_redis: bool) -> Result<(), DaemonError> 
         None
     };
     announce(&node, redis.as_ref())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let ended = tokio::select! {
+        () = signals.next() => Ok(()),
+        ended = node.ended() => ended,
+    };
     tracing::info!("shutting down");
     if let Some(redis) = redis {
         redis.shutdown().await;
     }
     node.shutdown().await;
-    Ok(())
+    Ok(ended?)
+}
+
+/// The signals that end the daemon.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 fn announce(node: &Node, redis: Option<&RedisServer>) -> io::Result<()> {

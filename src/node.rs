@@ -4,39 +4,40 @@
 //! node is cheap to clone, and all clones are the same node.
 
 mod backend;
+mod ending;
 mod event_loop;
 mod mailbox;
+mod opening;
 mod reports;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName, KeyspaceNameError, PeerId, ReplicaId};
-use tidelock_engine::ports::{ReadError, Rows, Store, Target};
+use tidelock_engine::ports::{ReadError, Rows, Target};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
-use tidelock_engine::replica::{Replica, ReplicaConfig, Replicate, Report};
+use tidelock_engine::replica::{Replicate, Report};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
-use tidelock_engine::turn::Driver;
-use tidelock_store::{FileDisk, Materializer, OpenOptions, Reader, RedbStore};
-use tidelock_transport::{Libp2pTransport, SecretKey};
+use tidelock_store::{Materializer, Reader};
+use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
-use self::event_loop::EventLoop;
+use self::ending::End;
+pub use self::ending::LoopPanicked;
 use self::mailbox::{Job, Mailbox};
-use crate::config::{ConfigError, NodeConfig};
-use crate::identity::{self, IdentityError};
+pub use self::opening::OpenError;
+use crate::config::NodeConfig;
 use crate::keyspace::Keyspace;
 use crate::watch::{Change, Cursor, WatchRange};
-use crate::watch_hub::{Observers, Watch, WatchHub};
+use crate::watch_hub::{ChangeObserver, Observers, Replays, Watch};
 
 /// A closure that is told of every read through the node: keyspace and key.
-type ReadObserver = Box<dyn Fn(&KeyspaceName, &[u8]) + Send + Sync>;
+type ReadObserver = dyn Fn(&KeyspaceName, &[u8]) + Send + Sync;
 
 /// A running node.
 ///
@@ -60,13 +61,13 @@ struct Inner {
     cluster: ClusterId,
     replica: ReplicaId,
     replicate: Replicate,
-    /// Gone after a shutdown, so that the store can be opened again.
-    reader: RwLock<Option<Reader>>,
+    replays: Arc<Replays>,
     network: Libp2pTransport,
     mailbox: Arc<Mailbox>,
     report: Arc<Mutex<Arc<Report>>>,
-    observers: Arc<Observers>,
-    read_observers: RwLock<Vec<ReadObserver>>,
+    observers: Arc<Observers<ChangeObserver>>,
+    read_observers: Observers<ReadObserver>,
+    end: watch::Receiver<End>,
     started: Instant,
     parts: Mutex<Option<Parts>>,
 }
@@ -89,83 +90,14 @@ impl Drop for Inner {
     }
 }
 
-/// Why a node did not start. Nothing is left running.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// A setting cannot work.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The key cannot be used.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The store cannot be opened.
-    #[error("{data}: {source}")]
-    Store {
-        /// The directory.
-        data: PathBuf,
-        /// The cause.
-        source: tidelock_store::OpenError,
-    },
-    /// The transport cannot be started.
-    #[error(transparent)]
-    Transport(#[from] tidelock_transport::StartError),
-    /// The system gives no threads.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-}
-
 impl Node {
     /// Opens the store of a data directory, making it if need be, and starts to sync. Must be called within a
-    /// tokio runtime, which the node's network then uses.
+    /// tokio runtime, which the node then uses. When the future is dropped, what it began ends by itself.
     ///
     /// # Errors
     /// [`OpenError`] says what is in the way.
     pub async fn open(config: NodeConfig) -> Result<Self, OpenError> {
-        config.validate()?;
-        let key = identity::load_or_make(&config.data)?;
-        let cluster = ClusterId::named(&config.cluster);
-        let store = open_store(&config, &key, cluster)?;
-        let materializer = store.spawn_materializer().map_err(OpenError::Thread)?;
-        let mailbox = Arc::new(Mailbox::new());
-        let network = start_network(&config, &key, Arc::clone(&mailbox)).await?;
-        let replicate = if config.keyspaces.is_empty() {
-            Replicate::All
-        } else {
-            Replicate::Only(config.keyspaces.iter().cloned().collect())
-        };
-        let replica_config = ReplicaConfig { key, cluster, replicate: replicate.clone() };
-        let recovered = store.recovered();
-        let observers = Arc::new(Observers::default());
-        let report = Arc::default();
-        let started = Instant::now();
-        let reader = store.reader();
-        let event_loop = EventLoop {
-            driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
-            network: network.clone(),
-            mailbox: Arc::clone(&mailbox),
-            hub: WatchHub::new(cluster, reader.clone(), Arc::clone(&observers)),
-            report: Arc::clone(&report),
-            started,
-            pending: event_loop::Pending::default(),
-            discovered: BTreeSet::new(),
-        };
-        let event_loop = spawn(event_loop, &mailbox)?;
-        let inner = Inner {
-            cluster,
-            replica: recovered.card.replica(),
-            replicate,
-            reader: RwLock::new(Some(reader)),
-            network,
-            mailbox,
-            report,
-            observers,
-            read_observers: RwLock::default(),
-            started,
-            parts: Mutex::new(Some(Parts { event_loop, materializer })),
-            config,
-        };
-        let node = Self { inner: Arc::new(inner) };
+        let node = opening::open(config).await?;
         node.put(Job::Listening(node.inner.network.listen_addresses()));
         for address in node.inner.config.peers.clone() {
             node.connect(&address);
@@ -218,15 +150,17 @@ impl Node {
     }
 
     /// Executes requests in order and as one turn if possible; answers each once it is as durable as it asks.
+    ///
+    /// [`RequestError::Closed`] says that a request was certainly not executed; [`RequestError::Commit`] that
+    /// nobody knows.
     pub async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
         let count = requests.len();
         let (sender, receiver) = oneshot::channel();
-        if self.inner.mailbox.send(Job::Requests(requests, sender)).await.is_ok()
-            && let Ok(replies) = receiver.await
-        {
-            return replies;
+        if self.inner.mailbox.send(Job::Requests(requests, sender)).await.is_err() {
+            return (0..count).map(|_| Err(RequestError::Closed)).collect();
         }
-        (0..count).map(|_| Err(RequestError::Closed)).collect()
+        // The loop answers what it never took, too. Without an answer it was lost in the middle.
+        receiver.await.unwrap_or_else(|_| (0..count).map(|_| ending::unknown()).collect())
     }
 
     /// Answers a query from what is committed now, without waiting for any writer.
@@ -258,22 +192,29 @@ impl Node {
 
     /// Watches a key or prefix of a keyspace. With a cursor, what happened behind it comes first.
     pub fn watch(&self, keyspace: &KeyspaceName, range: WatchRange, from: Option<Cursor>) -> Watch {
-        let id = self.id_of(keyspace);
-        let (watch, request) = Watch::new((keyspace.clone(), id), range, from, self.reader().ok());
+        let (watch, request) = Watch::new((keyspace, self.inner.cluster), range, from, &self.inner.replays);
         self.put(Job::Watch(request));
         watch
     }
 
     /// Tells a closure of every visible change, local or from a peer, in the thread that makes it: it must be
-    /// quick, and must not wait for this node.
+    /// quick, and must not wait for this node. One that panics is logged and never called again.
     pub fn on_write(&self, observer: impl Fn(&Change) + Send + Sync + 'static) {
-        self.inner.observers.add(Box::new(observer));
+        self.inner.observers.add(Arc::new(observer));
     }
 
-    /// Tells a closure of every read of a key through this node, in the thread that reads.
+    /// Tells a closure of every read of a key through this node, in the thread that reads. One that panics is
+    /// logged and never called again.
     pub fn on_read(&self, observer: impl Fn(&KeyspaceName, &[u8]) + Send + Sync + 'static) {
-        let mut observers = self.inner.read_observers.write().unwrap_or_else(PoisonError::into_inner);
-        observers.push(Box::new(observer));
+        self.inner.read_observers.add(Arc::new(observer));
+    }
+
+    /// Returns when the node's event loop has ended: after a shutdown, or by a defect of ours.
+    ///
+    /// # Errors
+    /// [`LoopPanicked`]: the node reads but writes no more, until it is shut down and opened again.
+    pub async fn ended(&self) -> Result<(), LoopPanicked> {
+        ending::ended(self.inner.end.clone()).await
     }
 
     /// Ends the node: what clients have handed over is done, peers are told, the store is flushed. Later calls
@@ -290,14 +231,13 @@ impl Node {
             if !matches!(ended.await, Ok(Ok(()))) {
                 tracing::error!("the event loop ended with a panic");
             }
-            self.inner.reader.write().unwrap_or_else(PoisonError::into_inner).take();
+            self.inner.replays.close().await;
             self.inner.network.shutdown().await;
         }
     }
 
     fn reader(&self) -> Result<Reader, ReadError> {
-        let reader = self.inner.reader.read().unwrap_or_else(PoisonError::into_inner);
-        reader.clone().ok_or_else(|| ReadError::Io {
+        self.inner.replays.reader().ok_or_else(|| ReadError::Io {
             file: "the store",
             source: io::Error::new(io::ErrorKind::NotConnected, "the node was shut down"),
         })
@@ -314,9 +254,8 @@ impl Node {
     }
 
     fn observe_read(&self, keyspace: &KeyspaceName, query: &Query) {
-        let observers = self.inner.read_observers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = query.key() {
-            observers.iter().for_each(|observer| observer(keyspace, key));
+            self.inner.read_observers.tell(|observe| observe(keyspace, key));
         }
     }
 
@@ -327,36 +266,4 @@ impl Node {
     fn put(&self, job: Job) -> bool {
         self.inner.mailbox.put(job).is_ok()
     }
-}
-
-fn open_store(
-    config: &NodeConfig,
-    key: &tidelock_engine::frame::SigningKey,
-    cluster: ClusterId,
-) -> Result<RedbStore, OpenError> {
-    let card = key.card(identity::random_bytes()?);
-    let options = OpenOptions { cache_bytes: config.cache_bytes, ..OpenOptions::new(cluster, card) };
-    let disk = FileDisk::at(&config.data);
-    RedbStore::open(&disk, &options).map_err(|source| OpenError::Store { data: config.data.clone(), source })
-}
-
-async fn start_network(
-    config: &NodeConfig,
-    key: &tidelock_engine::frame::SigningKey,
-    mailbox: Arc<Mailbox>,
-) -> Result<Libp2pTransport, OpenError> {
-    let transport_config = tidelock_transport::Config {
-        listen: config.listen.clone(),
-        allow: config.allowed()?,
-        mdns: config.mdns,
-        ..tidelock_transport::Config::new(SecretKey::from_seed(key.to_seed()))
-    };
-    Ok(Libp2pTransport::start(transport_config, Arc::new(move || mailbox.wake())).await?)
-}
-
-fn spawn(event_loop: EventLoop, mailbox: &Mailbox) -> Result<JoinHandle<()>, OpenError> {
-    let builder = thread::Builder::new().name("tidelock-turns".to_owned());
-    let handle = builder.spawn(move || event_loop.run()).map_err(OpenError::Thread)?;
-    mailbox.serve_by(handle.thread().clone());
-    Ok(handle)
 }

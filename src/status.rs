@@ -39,8 +39,8 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-/// A peer that is connected, or wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A peer that is connected, wanted or refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerState {
     /// Who, when it is known.
     pub peer: Option<PeerId>,

@@ -1,9 +1,15 @@
 //! Watching keys change.
+//!
+//! A watcher that comes back with the cursor of the last change it has dealt with loses nothing: it is told
+//! everything behind, at least once. What was written together, and what is replayed in one piece, is one step
+//! of the log; all its changes but the last carry the cursor before it, so whoever stops half way is told the
+//! whole step again. Cursors never go back.
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::row::Kind;
 
-/// Where a watcher stands: a position in this node's log. It means nothing on another node.
+/// Where a watcher stands: a position in this node's log. It means nothing on another node, nor when a crash
+/// took back buffered writes that had been told already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor(pub u64);
 
@@ -29,7 +35,7 @@ impl WatchRange {
 /// One visible change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Where to resume behind it.
+    /// Where to resume when this change has been dealt with: behind it, or before all that it came with.
     pub cursor: Cursor,
     /// The keyspace.
     pub keyspace: KeyspaceName,
@@ -56,7 +62,8 @@ pub struct Change {
 pub enum WatchEvent {
     /// Something changed.
     Changed(Change),
-    /// The watcher was too slow and lost changes; it goes on behind this cursor, and may start again from its
-    /// own last one.
+    /// Changes were lost, or cannot be told one by one: the watcher was too slow, the log could not be read, the
+    /// cursor was not of this log, or keys were removed by prefix. It goes on behind this cursor. A slow watcher
+    /// may start again from its own last cursor; the others read again what they care for.
     Lagged(Cursor),
 }

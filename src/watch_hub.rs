@@ -1,98 +1,81 @@
 //! Who watches what, and what they are told after each turn.
 //!
-//! A watcher has a bounded queue. When it is full the watcher is told so once it reads again, and memory never
-//! grows with a slow reader. A watcher that comes back with a cursor first reads the log from there.
+//! A watcher has a bounded queue, and all queues together are bounded too, so memory never grows with slow
+//! readers: who lost changes is told so. A watcher that comes back with a cursor first reads the log from there
+//! up to the position at which its queue begins, so between the two nothing is lost and nothing is said twice.
 
+mod observers;
+mod queue;
 mod replay;
+#[cfg(test)]
+mod tests;
 mod visible;
 
-use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tidelock_engine::draft::Changes;
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::LogPosition;
 use tidelock_store::Reader;
-use tokio::sync::mpsc;
 
-use self::replay::Replay;
-use self::visible::visible_changes;
+pub(crate) use self::observers::Observers;
+use self::queue::{QueueReader, QueueWriter};
+pub(crate) use self::replay::Replays;
+use self::replay::{Replay, Replayed};
+use self::visible::{Seen, visible_changes};
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
 
-/// The changes that wait for one watcher at most.
-const QUEUE_MAX: usize = 1_024;
+/// The bytes that wait for all watchers of a node together. Beyond it the fullest queue is given up.
+const ALL_QUEUES_BYTES_MAX: usize = 64 << 20;
 
 /// A closure that is told of every visible change.
-pub(crate) type Observer = Box<dyn Fn(&Change) + Send + Sync>;
-
-/// The closures that are told of every visible change.
-#[derive(Default)]
-pub(crate) struct Observers(RwLock<Vec<Observer>>);
-
-impl fmt::Debug for Observers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observers")
-    }
-}
-
-impl Observers {
-    /// Adds a closure for the life of the node.
-    pub(crate) fn add(&self, observer: Observer) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).push(observer);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    fn tell(&self, change: &Change) {
-        for observer in self.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            observer(change);
-        }
-    }
-}
+pub(crate) type ChangeObserver = dyn Fn(&Change) + Send + Sync;
 
 /// A watcher that wants to be told from now on.
 #[derive(Debug)]
 pub(crate) struct WatchRequest {
     range: WatchRange,
-    keyspace: KeyspaceName,
-    sender: mpsc::Sender<WatchEvent>,
-}
-
-#[derive(Debug)]
-struct Watcher {
-    range: WatchRange,
     keyspace: KeyspaceId,
-    sender: mpsc::Sender<WatchEvent>,
-    /// The last change that it lost, until it was told.
-    lost: Option<Cursor>,
+    queue: QueueWriter,
 }
 
 /// Who watches what. Lives in the event loop.
 #[derive(Debug)]
 pub(crate) struct WatchHub {
-    cluster: ClusterId,
     reader: Reader,
-    watchers: Vec<Watcher>,
-    observers: Arc<Observers>,
+    watchers: Vec<WatchRequest>,
+    observers: Arc<Observers<ChangeObserver>>,
+    /// The position after the last turn.
+    position: LogPosition,
+    /// What waits in all queues, or more: readers take from them without saying so.
+    queued_bytes: usize,
+}
+
+/// The visible changes of one turn.
+struct Turn {
+    /// With the cursor before the turn, except the last.
+    changes: Vec<(KeyspaceId, Change)>,
+    before: Cursor,
+    after: Cursor,
 }
 
 impl WatchHub {
     /// A hub without watchers.
-    pub(crate) fn new(cluster: ClusterId, reader: Reader, observers: Arc<Observers>) -> Self {
-        Self { cluster, reader, watchers: Vec::new(), observers }
+    pub(crate) fn new(reader: Reader, observers: Arc<Observers<ChangeObserver>>) -> Self {
+        let position = reader.position();
+        Self { reader, watchers: Vec::new(), observers, position, queued_bytes: 0 }
     }
 
-    /// Adds a watcher.
+    /// Adds a watcher, which is told of all turns from the next one on.
     pub(crate) fn add(&mut self, request: WatchRequest) {
-        let keyspace = KeyspaceId::of(self.cluster, &request.keyspace);
-        self.watchers.push(Watcher { range: request.range, keyspace, sender: request.sender, lost: None });
+        request.queue.begin(self.position);
+        self.watchers.push(request);
     }
 
     /// Tells watchers and observers what a turn changed that was just committed.
     pub(crate) fn publish(&mut self, changes: &Changes, position: LogPosition) {
-        self.watchers.retain(|watcher| !watcher.sender.is_closed());
+        let before = Cursor(std::mem::replace(&mut self.position, position).0);
+        self.forget_abandoned();
         if self.watchers.is_empty() && self.observers.is_empty() {
             return;
         }
@@ -100,63 +83,103 @@ impl WatchHub {
             let mut watchers = self.watchers.iter();
             !self.observers.is_empty() || watchers.any(|watcher| watcher.wants(keyspace, key))
         };
-        let visible = match visible_changes(&self.reader.snapshot(), changes, &is_wanted) {
-            Ok(visible) => visible,
+        let seen = match visible_changes(&self.reader.snapshot(), changes, &is_wanted) {
+            Ok(seen) => seen,
             Err(error) => {
                 tracing::error!(%error, "cannot tell watchers of a change");
-                for watcher in &mut self.watchers {
-                    watcher.lost = Some(Cursor(position.0));
-                }
+                self.watchers.iter().for_each(|watcher| watcher.queue.lose(position));
                 return;
             }
         };
-        let names = self.reader.keyspaces();
-        for (id, seen) in visible {
-            let Some((_, name)) = names.iter().find(|(known, _)| *known == id) else { continue };
-            let change = Change {
-                cursor: Cursor(position.0),
-                keyspace: name.clone(),
-                key: seen.key,
-                kind: seen.kind,
-                subkey: seen.subkey,
-                old: seen.old,
-                new: seen.new,
-                author: seen.author,
-                is_replayed: false,
-            };
-            self.observers.tell(&change);
-            for watcher in self.watchers.iter_mut().filter(|watcher| watcher.wants(id, &change.key)) {
-                watcher.tell(&change);
-            }
+        let turn = Turn::new(seen, &self.reader.keyspaces(), (before, Cursor(position.0)));
+        self.observers.tell(|observe| turn.changes.iter().for_each(|(_, change)| observe(change)));
+        self.tell_all(&turn);
+    }
+
+    /// Forgets the watchers that went away, so that they do not gather while nothing is written.
+    pub(crate) fn tick(&mut self) {
+        self.forget_abandoned();
+    }
+
+    fn forget_abandoned(&mut self) {
+        self.watchers.retain(|watcher| !watcher.queue.is_abandoned());
+    }
+
+    fn tell_all(&mut self, turn: &Turn) {
+        self.queued_bytes = self.watchers.iter().map(|watcher| watcher.queue.bytes()).sum();
+        for index in 0..self.watchers.len() {
+            self.tell(index, turn);
         }
     }
 
-    /// Tells watchers that were slow and have room again what they lost.
-    pub(crate) fn tick(&mut self) {
-        self.watchers.iter_mut().for_each(Watcher::tell_lost);
+    /// Queues what a watcher wants of a turn. When it loses a change it is not told the rest of the turn either,
+    /// so that behind the loss whole turns follow.
+    fn tell(&mut self, index: usize, turn: &Turn) {
+        let position = LogPosition(turn.after.0);
+        let WatchRequest { range, keyspace, .. } = &self.watchers[index];
+        let (range, keyspace) = (range.clone(), *keyspace);
+        let wanted =
+            turn.changes.iter().filter(|(id, change)| *id == keyspace && range.contains(&change.key));
+        let mut wanted = wanted.map(|(_, change)| change).peekable();
+        while let Some(change) = wanted.next() {
+            let bytes = queue::bytes(change);
+            if self.watchers[index].queue.has_room(bytes) {
+                self.make_room(bytes, position);
+            }
+            // Making room may have taken this watcher's queue.
+            let queue = &self.watchers[index].queue;
+            if !queue.has_room(bytes) {
+                queue.lose(position);
+                return;
+            }
+            let cursor = if wanted.peek().is_none() { turn.after } else { turn.before };
+            queue.push(Change { cursor, ..change.clone() });
+            self.queued_bytes += bytes;
+        }
+    }
+
+    /// Gives up the fullest queues until so many bytes fit. A watcher that reads keeps its queue small, so it
+    /// does not pay for those that do not read.
+    fn make_room(&mut self, bytes: usize, position: LogPosition) {
+        while self.queued_bytes + bytes > ALL_QUEUES_BYTES_MAX {
+            let sizes = || self.watchers.iter().map(|watcher| watcher.queue.bytes());
+            self.queued_bytes = sizes().sum();
+            if self.queued_bytes + bytes <= ALL_QUEUES_BYTES_MAX {
+                return;
+            }
+            let fullest = sizes().enumerate().max_by_key(|(_, bytes)| *bytes);
+            let Some((fullest, 1..)) = fullest else { return };
+            tracing::warn!("watchers do not read; one loses {} queued bytes", self.queued_bytes);
+            self.watchers[fullest].queue.evict(position);
+        }
     }
 }
 
-impl Watcher {
+impl WatchRequest {
     fn wants(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
         self.keyspace == keyspace && self.range.contains(key)
     }
+}
 
-    fn tell(&mut self, change: &Change) {
-        self.tell_lost();
-        let is_told =
-            self.lost.is_none() && self.sender.try_send(WatchEvent::Changed(change.clone())).is_ok();
-        if !is_told {
-            self.lost = Some(change.cursor);
+impl Turn {
+    fn new(
+        seen: Vec<(KeyspaceId, Seen)>,
+        names: &[(KeyspaceId, KeyspaceName)],
+        (before, after): (Cursor, Cursor),
+    ) -> Self {
+        let change = |(id, seen): (KeyspaceId, Seen)| {
+            let (_, name) = names.iter().find(|(known, _)| *known == id)?;
+            let Seen { key, kind, subkey, old, new, author } = seen;
+            let keyspace = name.clone();
+            let change =
+                Change { cursor: before, keyspace, key, kind, subkey, old, new, author, is_replayed: false };
+            Some((id, change))
+        };
+        let mut changes: Vec<(KeyspaceId, Change)> = seen.into_iter().filter_map(change).collect();
+        if let Some((_, last)) = changes.last_mut() {
+            last.cursor = after;
         }
-    }
-
-    fn tell_lost(&mut self) {
-        if let Some(cursor) = self.lost
-            && self.sender.try_send(WatchEvent::Lagged(cursor)).is_ok()
-        {
-            self.lost = None;
-        }
+        Self { changes, before, after }
     }
 }
 
@@ -164,32 +187,41 @@ impl Watcher {
 #[derive(Debug)]
 pub struct Watch {
     replay: Option<Replay>,
-    receiver: mpsc::Receiver<WatchEvent>,
+    queue: QueueReader,
 }
 
 impl Watch {
     /// A watch, and the request that makes it live. With a cursor, what happened behind it comes first.
     pub(crate) fn new(
-        (keyspace, id): (KeyspaceName, KeyspaceId),
+        (keyspace, cluster): (&KeyspaceName, ClusterId),
         range: WatchRange,
         from: Option<Cursor>,
-        reader: Option<Reader>,
+        replays: &Arc<Replays>,
     ) -> (Self, WatchRequest) {
-        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        let id = KeyspaceId::of(cluster, keyspace);
+        let (writer, reader) = queue::queue();
         let replay = from
-            .zip(reader)
-            .map(|(cursor, reader)| Replay::new((keyspace.clone(), id), range.clone(), cursor, reader));
-        (Self { replay, receiver }, WatchRequest { range, keyspace, sender })
+            .map(|cursor| Replay::new((keyspace.clone(), id), range.clone(), cursor, Arc::clone(replays)));
+        (Self { replay, queue: reader }, WatchRequest { range, keyspace: id, queue: writer })
     }
 
     /// The next event; `None` once the node has shut down. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<WatchEvent> {
         while let Some(replay) = &mut self.replay {
-            match replay.next() {
-                Some(event) => return Some(event),
-                None => self.replay = None,
+            let live_from = self.queue.live_from().await?;
+            match replay.next(live_from).await {
+                Replayed::Event(event) => return Some(event),
+                // What the queue could not hold meanwhile is in the log too.
+                Replayed::End if self.queue.restart() => {}
+                Replayed::End => self.replay = None,
+                Replayed::Failed => {
+                    self.replay = None;
+                    return Some(WatchEvent::Lagged(Cursor(live_from.0)));
+                }
+                // The queue's changes are behind the ones that were not replayed.
+                Replayed::Closed => return None,
             }
         }
-        self.receiver.recv().await
+        self.queue.next().await
     }
 }

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use specification::campaign::{Flavour, Work, campaign};
 use specification::observed::{self, key_name, subkey_name};
 use specification::outcome::{check_reply, rank};
-use specification::{KEYS, Meant, OPS_MAX, Ops, Reads, SUBKEYS, What};
+use specification::{KEYS, Meant, OPS_MAX, Ops, Reads, SUBKEYS, Story, What};
 use tidelock_engine::crdt::DotStore;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::ReplicaId;
@@ -38,7 +38,7 @@ struct World {
     flavour: Flavour,
     random: Random,
     replicas: Vec<Replica>,
-    meant: Vec<Meant>,
+    story: Story,
     /// Per author, in order: the last seq of a frame and the operations in it.
     frames: Vec<Vec<(u64, Ops)>>,
     on_the_way: Vec<(usize, usize, Frame)>,
@@ -64,7 +64,7 @@ impl World {
             flavour,
             random,
             replicas: (0..stations).map(replica).collect(),
-            meant: Vec::new(),
+            story: Story::default(),
             frames: vec![Vec::new(); count],
             on_the_way: Vec::new(),
             rows_of: BTreeMap::new(),
@@ -161,7 +161,7 @@ impl World {
 
     /// A batch of `count` writes as one turn.
     fn write(&mut self, index: usize, count: usize) -> Checked {
-        if self.meant.len() + count > OPS_MAX {
+        if self.story.len() + count > OPS_MAX {
             return Ok(());
         }
         let (writes, meant): (Vec<Write>, Vec<Meant>) = (0..count).map(|_| self.invent()).unzip();
@@ -187,7 +187,7 @@ impl World {
     /// A turn of a write, a frame from a peer, and another write: the frame cuts the writes in two.
     fn mixed_turn(&mut self, index: usize) -> Checked {
         let waiting = self.on_the_way.iter().position(|(_, to, _)| *to == index);
-        let Some(waiting) = waiting.filter(|_| self.meant.len() + 2 <= OPS_MAX) else { return Ok(()) };
+        let Some(waiting) = waiting.filter(|_| self.story.len() + 2 <= OPS_MAX) else { return Ok(()) };
         let (_, _, remote) = self.on_the_way.swap_remove(waiting);
         let (first, meant_first) = self.invent();
         let (second, meant_second) = self.invent();
@@ -230,8 +230,7 @@ impl World {
         for mut op in meant {
             op.past = past;
             op.rank = rank(frame, &op);
-            let bit = 1 << self.meant.len();
-            self.meant.push(op);
+            let bit = self.story.tell(op);
             (ops, past) = (ops | bit, past | bit);
             self.work.operations += 1;
         }
@@ -344,7 +343,7 @@ impl World {
     }
 
     fn reads(&self, index: usize) -> Reads {
-        specification::reads(&self.meant, self.claimed(index))
+        self.story.reads(self.claimed(index))
     }
 
     fn check(&mut self, index: usize) -> Checked {
@@ -360,8 +359,7 @@ impl World {
         if replica.own & !claimed != 0 {
             return Err("an acknowledged operation is lost".to_owned());
         }
-        let is_gap = |op: &Meant| op.past & !claimed != 0;
-        if (0..self.meant.len()).any(|op| claimed >> op & 1 == 1 && is_gap(&self.meant[op])) {
+        if self.story.each(claimed).any(|op| op.past & !claimed != 0) {
             return Err("an operation is applied without its past".to_owned());
         }
         if observed::has_two_slots(rows) {
@@ -373,7 +371,7 @@ impl World {
             None => drop(self.rows_of.insert(vector, rows.clone())),
         }
         world::check_derived(rows);
-        let expected = specification::reads(&self.meant, claimed);
+        let expected = self.story.reads(claimed);
         let got = observed::from_rows(rows);
         if got != expected {
             return Err(format!("reads differ\n got {got:?}\nwant {expected:?}\nrows {rows:?}"));

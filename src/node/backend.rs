@@ -12,6 +12,9 @@ use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 use crate::watch_hub::Watch;
 
+/// The peers that a node keeps dialling at most.
+const WANTED_MAX: usize = 256;
+
 impl Backend for Node {
     type Watch = Watch;
 
@@ -72,6 +75,9 @@ impl Backend for Node {
 
     fn connect(&self, address: &str) -> Result<(), String> {
         tidelock_transport::check_address(address).map_err(|error| error.to_string())?;
+        if self.inner.network.targets().len() >= WANTED_MAX {
+            return Err(format!("{WANTED_MAX} peers are wanted already, which is the most there can be"));
+        }
         Self::connect(self, address);
         Ok(())
     }

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::Target;
 use tidelock_engine::replica::{Input, Now, Report};
-use tidelock_engine::request::{RequestError, RequestId, RequestReply};
+use tidelock_engine::request::{RequestId, RequestReply};
 use tidelock_engine::turn::{Driver, TurnOutcome};
 use tidelock_store::RedbStore;
 use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
+use crate::node::ending::{self, Ending};
 use crate::node::mailbox::{Job, Mailbox};
 use crate::watch_hub::WatchHub;
 
@@ -51,6 +52,8 @@ pub(super) struct EventLoop {
     pub(super) started: Instant,
     pub(super) pending: Pending,
     pub(super) discovered: BTreeSet<PeerId>,
+    /// The last field, so that the end is known when all else was let go.
+    pub(super) _ending: Ending,
 }
 
 /// Who waits for which answers.
@@ -77,9 +80,6 @@ impl EventLoop {
             let now = Instant::now();
             let is_tick = now >= tick_at;
             let is_idle = events.is_empty() && jobs.is_empty() && !is_tick;
-            if is_idle && self.mailbox.is_done() {
-                break;
-            }
             if !is_idle {
                 let mut inputs: Vec<Input> =
                     events.into_iter().map(|(_, event)| Input::Network(event)).collect();
@@ -102,6 +102,10 @@ impl EventLoop {
                 // A failure is in the replica's report, and every later write is refused with it.
                 let _ = self.driver.sync();
                 sync_at = None;
+            }
+            // Peers that keep sending do not keep it from ending.
+            if self.mailbox.is_done() {
+                break;
             }
             if is_idle {
                 let until = sync_at.map_or(tick_at, |at| at.min(tick_at));
@@ -155,6 +159,8 @@ impl EventLoop {
                 Job::Watch(request) => self.hub.add(request),
                 Job::Connect(target) => inputs.push(Input::Connect(target)),
                 Job::Listening(addresses) => inputs.push(Input::Listening(addresses)),
+                #[cfg(test)]
+                Job::Panic => panic!("as the test wants it"),
             }
         }
         bursts
@@ -172,7 +178,7 @@ impl EventLoop {
         }
         let mut replies: BTreeMap<RequestId, RequestReply> = outcome.replies.into_iter().collect();
         for Burst { ids, sender } in bursts {
-            let mine = ids.iter().map(|id| replies.remove(id).unwrap_or(Err(RequestError::Closed))).collect();
+            let mine = ids.iter().map(|id| replies.remove(id).unwrap_or_else(ending::unknown)).collect();
             // A client that went away does not want its answer.
             let _ = sender.send(mine);
         }

@@ -9,7 +9,7 @@ use std::thread::Thread;
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Target;
-use tidelock_engine::request::{Request, RequestReply};
+use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::watch_hub::WatchRequest;
@@ -30,6 +30,9 @@ pub(super) enum Job {
     Connect(Target),
     /// Take in that the node listens on other addresses.
     Listening(Vec<String>),
+    /// End as a defect of ours would.
+    #[cfg(test)]
+    Panic,
 }
 
 /// The jobs that wait.
@@ -106,10 +109,27 @@ impl Mailbox {
         self.wake();
     }
 
+    /// Refuses new jobs and those that wait, which nobody will do: the loop has ended.
+    pub(super) fn abandon(&self) {
+        self.close();
+        let jobs = std::mem::take(&mut self.lock().jobs);
+        for job in jobs {
+            if let Job::Requests(requests, sender) = job {
+                // A client that went away does not want its answer. The other jobs end by being dropped.
+                let _ = sender.send(requests.iter().map(|_| Err(RequestError::Closed)).collect());
+            }
+        }
+    }
+
     /// Whether the loop may end: no new jobs come, and none wait.
     pub(super) fn is_done(&self) -> bool {
         let state = self.lock();
         state.is_closed && state.jobs.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_jobs(&self) -> bool {
+        !self.lock().jobs.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

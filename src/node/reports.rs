@@ -70,7 +70,8 @@ impl Node {
                 keyspaces_in_sync: link.map_or(0, |link| link.in_sync),
             }
         };
-        connected.iter().map(state).chain(wanted).collect()
+        let refused = report.refusals.iter().map(|(peer, reason)| refused(*peer, reason));
+        connected.iter().map(state).chain(wanted).chain(refused).collect()
     }
 
     /// The keyspaces that the node holds, by name.
@@ -140,6 +141,9 @@ impl Node {
         for link in report.links.iter().filter(|link| link.is_congested) {
             warnings.push(format!("peer {} is slow", link.peer));
         }
+        for (peer, reason) in &report.refusals {
+            warnings.push(format!("peer {peer} was refused: {reason}"));
+        }
         for refusal in self.inner.network.refusals() {
             warnings.push(format!("peer {} was refused: {}", refusal.peer, refusal.reason));
         }
@@ -165,6 +169,10 @@ const TROUBLES: [(&str, &str); 4] = [
     ("refused_frames", "times a peer sent malformed frames or wrong signatures, and was cut off"),
 ];
 
+fn refused(peer: PeerId, reason: &str) -> PeerState {
+    PeerState { peer: Some(peer), state: format!("refused: {reason}"), ..PeerState::default() }
+}
+
 fn wanted(target: TargetStatus) -> PeerState {
     let state = match target.state {
         TargetState::Connected => "connected",
@@ -177,15 +185,6 @@ fn wanted(target: TargetStatus) -> PeerState {
         Some(error) => format!("{state}: {error}"),
         None => state.to_owned(),
     };
-    PeerState {
-        peer: target.peer,
-        address: target.target.addresses.join(" "),
-        state,
-        round_trip: None,
-        connected_for: None,
-        queued_bytes: 0,
-        is_slow: false,
-        keyspaces: 0,
-        keyspaces_in_sync: 0,
-    }
+    let address = target.target.addresses.join(" ");
+    PeerState { peer: target.peer, address, state, ..PeerState::default() }
 }

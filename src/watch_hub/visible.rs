@@ -22,7 +22,7 @@ pub(super) struct Seen {
 }
 
 /// A text, an element or a field. A register and a counter under one key are one text.
-type Group = (KeyspaceId, Vec<u8>, Kind, Vec<u8>);
+pub(super) type Group = (KeyspaceId, Vec<u8>, Kind, Vec<u8>);
 
 /// The visible changes of the keys that somebody wants, in order of keyspace and key.
 pub(super) fn visible_changes(

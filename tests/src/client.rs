@@ -30,6 +30,14 @@ impl Client {
             write!(request, "${}\r\n{argument}\r\n", argument.len())?;
         }
         self.connection.get_mut().write_all(&request)?;
+        self.read_next()
+    }
+
+    /// Reads what the node sends next, such as an event of a watch.
+    ///
+    /// # Errors
+    /// The node went away.
+    pub fn read_next(&mut self) -> io::Result<String> {
         reply(&mut self.connection)
     }
 }

@@ -203,7 +203,9 @@ impl Replica {
             *least = entry.after.min(*least);
         }
         let dots: Vec<Dot> = lacking.into_iter().map(|(author, after)| Dot::new(author, after)).collect();
-        let held = match view.log.missing(id, &dots, ANSWER_BYTES_MAX) {
+        // What lies before a damaged frame is still worth having: then the frames go one by one.
+        let one_by_one = |_| view.log.missing(id, &dots, 1);
+        let held = match view.log.missing(id, &dots, ANSWER_BYTES_MAX).or_else(one_by_one) {
             Ok(held) => held,
             Err(error) => {
                 tracing::error!(%error, "cannot read the log for a peer");

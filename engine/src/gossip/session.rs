@@ -4,10 +4,13 @@
 
 use crate::gossip::Link;
 use crate::gossip::link::Shared;
-use crate::id::{KeyspaceId, KeyspaceName};
+use crate::id::{KeyspaceId, KeyspaceName, PeerId};
 use crate::message::{Hello, KEYSPACES_MAX, Message, PROTOCOL_VERSION, REASON_BYTES_MAX};
 use crate::ports::{SessionId, TransportEvent};
 use crate::replica::{Now, Replica, Replicate, Step, View};
+
+/// The peers that are remembered with the reason why they and we did not get past the hello.
+const REFUSALS_MAX: usize = 64;
 
 impl Replica {
     pub(crate) fn network(
@@ -119,6 +122,7 @@ impl Replica {
         link.card = Some(hello.card);
         link.takes_any_keyspace = hello.takes_any_keyspace;
         let (peer, address, is_dialer) = (link.peer, link.address.clone(), link.is_dialer);
+        self.refusals.remove(&peer);
         let dialled = is_dialer.then_some(address);
         self.membership.met(now, peer, hello.addresses.into_iter().chain(dialled));
         tracing::info!(%peer, "peer connected");
@@ -169,6 +173,9 @@ impl Replica {
     pub(crate) fn refuse(&mut self, session: SessionId, reason: &str, step: &mut Step) {
         let Some(link) = self.links.remove(&session) else { return };
         tracing::warn!(peer = %link.peer, reason, "session refused");
+        if link.card.is_none() {
+            self.note_refusal(link.peer, reason);
+        }
         self.membership.turned_away(self.mono_ms, link.peer, &link.address, step);
         self.forget_frames_of(session);
         let told = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
@@ -180,9 +187,20 @@ impl Replica {
         let link = &self.links[&session];
         tracing::warn!(peer = %link.peer, reason, "the peer ended the session");
         self.counters.count("goodbyes");
-        self.membership.turned_away(now.mono_ms, link.peer, &link.address, step);
+        let (peer, is_greeted) = (link.peer, link.card.is_some());
+        self.membership.turned_away(now.mono_ms, peer, &link.address, step);
+        if !is_greeted {
+            self.note_refusal(peer, &format!("the peer said: {reason}"));
+        }
         self.forget(now, session);
         step.closes.push((session, format!("the peer said: {reason}")));
+    }
+
+    /// Remembers that a peer and we did not get past the hello, for the operator.
+    fn note_refusal(&mut self, peer: PeerId, reason: &str) {
+        if self.refusals.len() < REFUSALS_MAX || self.refusals.contains_key(&peer) {
+            self.refusals.insert(peer, reason.to_owned());
+        }
     }
 
     fn forget(&mut self, now: Now, session: SessionId) {

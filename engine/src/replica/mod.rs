@@ -161,6 +161,8 @@ pub struct Replica {
     pub(crate) membership: Membership,
     pub(crate) counters: Counters,
     evidence: Vec<Evidence>,
+    /// Peers that did not get past the hello, and why.
+    pub(crate) refusals: BTreeMap<PeerId, String>,
     confirms: BTreeMap<RequestId, local::Confirming>,
     /// The monotonic clock, as of the last step.
     pub(crate) mono_ms: u64,
@@ -194,6 +196,7 @@ impl Replica {
             membership: Membership::new(config.key.peer()),
             counters: Counters::default(),
             evidence: Vec::new(),
+            refusals: BTreeMap::new(),
             confirms: BTreeMap::new(),
             mono_ms: 0,
             failed: None,

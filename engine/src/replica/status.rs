@@ -15,6 +15,8 @@ pub struct Report {
     pub counters: Counters,
     /// Proofs that an author has two histories.
     pub evidence: Vec<Evidence>,
+    /// Peers that did not get past the hello since they were last greeted, and why.
+    pub refusals: Vec<(PeerId, String)>,
     /// Frames that wait for others, and their bytes.
     pub early: (usize, usize),
     /// Why the replica takes no more writes, if it does not.
@@ -83,6 +85,7 @@ impl Replica {
             links: links.collect(),
             counters: self.counters.clone(),
             evidence: self.evidence.clone(),
+            refusals: self.refusals.iter().map(|(peer, reason)| (*peer, reason.clone())).collect(),
             early: self.early.size(),
             failed: self.failed.clone(),
         }

@@ -47,21 +47,6 @@ pub(crate) struct Meant {
     pub(crate) past: Ops,
 }
 
-impl Meant {
-    /// Whether it takes away what `victim` did, if that is in its past.
-    fn undoes(&self, victim: &Self) -> bool {
-        let is_same_key = self.key == victim.key;
-        let is_same_subkey = is_same_key && self.subkey == victim.subkey;
-        match self.what {
-            What::Clear => true,
-            What::Delete | What::Set(_) => is_same_key,
-            What::Remove => is_same_subkey && victim.what == What::Add,
-            What::Put(_) | What::Unset => is_same_subkey && matches!(victim.what, What::Put(_)),
-            What::Add | What::Increment(_) => false,
-        }
-    }
-}
-
 /// A register or field: its concurrent values, the one that is read last.
 pub(crate) type Values = BTreeSet<(Hlc, Dot, i64)>;
 
@@ -101,31 +86,78 @@ impl KeyReads {
 /// What a replica reads.
 pub(crate) type Reads = [KeyReads; KEYS];
 
-/// What a replica that has applied `claimed` must read.
-pub(crate) fn reads(all: &[Meant], claimed: Ops) -> Reads {
-    let is_in = |set: Ops, index: usize| set >> index & 1 == 1;
-    let mut undone: Ops = 0;
-    for (index, op) in all.iter().enumerate().filter(|(index, _)| is_in(claimed, *index)) {
-        debug_assert!(!is_in(op.past, index), "nothing is in its own past");
-        let victims = all.iter().enumerate().filter(|(victim, _)| is_in(op.past & claimed, *victim));
-        for (victim, _) in victims.filter(|(_, victim)| op.undoes(victim)) {
-            undone |= 1 << victim;
-        }
+/// All operations of a world, with sets of them by what they do and where.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    all: Vec<Meant>,
+    on_key: [Ops; KEYS],
+    adds: [[Ops; SUBKEYS]; KEYS],
+    puts: [[Ops; SUBKEYS]; KEYS],
+}
+
+impl Story {
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
     }
-    let mut reads = Reads::default();
-    for (_, op) in all.iter().enumerate().filter(|(index, _)| is_in(claimed & !undone, *index)) {
-        let key = &mut reads[op.key];
-        let ranked = |value| {
-            let (hlc, dot) = op.rank.expect("a register write has a rank");
-            (hlc, dot, value)
-        };
+
+    /// Takes in an operation; answers its bit.
+    pub(crate) fn tell(&mut self, op: Meant) -> Ops {
+        let bit = 1 << self.all.len();
         match op.what {
-            What::Set(value) => drop(key.register.insert(ranked(value))),
-            What::Increment(by) => key.counted = Some(key.counted.unwrap_or(0) + i128::from(by)),
-            What::Add => key.elements[op.subkey] = true,
-            What::Put(value) => drop(key.fields[op.subkey].insert(ranked(value))),
+            What::Set(_) | What::Increment(_) => self.on_key[op.key] |= bit,
+            What::Add => {
+                self.on_key[op.key] |= bit;
+                self.adds[op.key][op.subkey] |= bit;
+            }
+            What::Put(_) => {
+                self.on_key[op.key] |= bit;
+                self.puts[op.key][op.subkey] |= bit;
+            }
             What::Delete | What::Remove | What::Unset | What::Clear => {}
         }
+        self.all.push(op);
+        bit
     }
-    reads
+
+    /// The operations of a set, with their bits.
+    pub(crate) fn each(&self, ops: Ops) -> impl Iterator<Item = &Meant> {
+        let mut rest = ops;
+        std::iter::from_fn(move || {
+            let next = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(&self.all[next])
+        })
+    }
+
+    /// The operations that `op` takes away if they are in its past.
+    fn victims(&self, op: &Meant) -> Ops {
+        match op.what {
+            What::Clear => Ops::MAX,
+            What::Delete | What::Set(_) => self.on_key[op.key],
+            What::Remove => self.adds[op.key][op.subkey],
+            What::Put(_) | What::Unset => self.puts[op.key][op.subkey],
+            What::Add | What::Increment(_) => 0,
+        }
+    }
+
+    /// What a replica that has applied `claimed` must read.
+    pub(crate) fn reads(&self, claimed: Ops) -> Reads {
+        let undone = self.each(claimed).fold(0, |undone, op| undone | (op.past & self.victims(op)));
+        let mut reads = Reads::default();
+        for op in self.each(claimed & !undone) {
+            let key = &mut reads[op.key];
+            let ranked = |value| {
+                let (hlc, dot) = op.rank.expect("a register write has a rank");
+                (hlc, dot, value)
+            };
+            match op.what {
+                What::Set(value) => drop(key.register.insert(ranked(value))),
+                What::Increment(by) => key.counted = Some(key.counted.unwrap_or(0) + i128::from(by)),
+                What::Add => key.elements[op.subkey] = true,
+                What::Put(value) => drop(key.fields[op.subkey].insert(ranked(value))),
+                What::Delete | What::Remove | What::Unset | What::Clear => {}
+            }
+        }
+        reads
+    }
 }

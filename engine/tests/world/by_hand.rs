@@ -3,6 +3,7 @@
 //! Every replica has one session, with a courier that greeted it and can say anything. What replicas send is
 //! kept for the test to look at and goes nowhere.
 
+use tidelock_engine::causality::Dot;
 use tidelock_engine::crdt::DotStore;
 use tidelock_engine::frame::{Frame, SigningKey};
 use tidelock_engine::id::AuthorCard;
@@ -202,14 +203,18 @@ impl Station {
 
     /// Takes up to `count` frames that `from` has and this replica lacks, in the commit order of `from`.
     pub(crate) fn pull(&mut self, from: &Self, count: usize) {
-        let vector = self.rows().vector().clone();
-        let lacking = from.log().into_iter().filter(|frame| !vector.covers(frame.header().last_dot()));
-        let frames: Vec<Frame> = lacking.take(count).collect();
-        let bytes: usize = frames.iter().map(|frame| frame.bytes().len()).sum();
+        let vector = self.rows().vector();
+        let authors = from.rows().vector().iter();
+        let after: Vec<Dot> = authors.map(|dot| Dot::new(dot.replica, vector.get(dot.replica))).collect();
+        let missing = from.store().missing(keyspace_id(NOTES), &after, usize::MAX).expect("memory");
+        let frames: Vec<FrameBytes> =
+            missing.into_iter().take(count).map(|logged| FrameBytes(logged.bytes.to_vec())).collect();
+        let bytes: usize = frames.iter().map(|frame| frame.0.len()).sum();
         // What would not fit a message comes in several.
         let per_message = if bytes < MESSAGE_BYTES_MAX / 2 { frames.len().max(1) } else { 1 };
         for frames in frames.chunks(per_message) {
-            self.deliver(frames);
+            let message = Message::Push { cards: self.cards.clone(), frames: frames.to_vec() };
+            self.say(COURIER, &message);
         }
     }
 

@@ -1,0 +1,155 @@
+//! How a node comes up: key, store, network, event loop, in this order.
+//!
+//! Opening a store can take long, so it has a thread of its own, and whoever waits for it may give up.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use thiserror::Error;
+use tidelock_engine::frame::SigningKey;
+use tidelock_engine::id::ClusterId;
+use tidelock_engine::ports::Store;
+use tidelock_engine::replica::{Replica, ReplicaConfig, Replicate};
+use tidelock_engine::turn::Driver;
+use tidelock_store::{FileDisk, OpenOptions, RedbStore};
+use tidelock_transport::{Libp2pTransport, SecretKey};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::{ConfigError, NodeConfig};
+use crate::identity::{self, IdentityError};
+use crate::node::ending::Ending;
+use crate::node::event_loop::{EventLoop, Pending};
+use crate::node::mailbox::Mailbox;
+use crate::node::{Inner, Node, Parts};
+use crate::watch_hub::{Observers, Replays, WatchHub};
+
+/// Why a node did not start. Nothing is left running.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The key cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The store cannot be opened.
+    #[error("{data}: {source}")]
+    Store {
+        /// The directory.
+        data: PathBuf,
+        /// The cause.
+        source: tidelock_store::OpenError,
+    },
+    /// The transport cannot be started.
+    #[error(transparent)]
+    Transport(#[from] tidelock_transport::StartError),
+    /// The system gives no threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Opens a node that nothing was handed to yet.
+pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
+    config.validate()?;
+    let cluster = ClusterId::named(&config.cluster);
+    let (key, store) = open_aside(config.clone(), cluster).await?;
+    let materializer = store.spawn_materializer().map_err(OpenError::Thread)?;
+    let mailbox = Arc::new(Mailbox::new());
+    let network = start_network(&config, &key, Arc::clone(&mailbox)).await?;
+    let replicate = if config.keyspaces.is_empty() {
+        Replicate::All
+    } else {
+        Replicate::Only(config.keyspaces.iter().cloned().collect())
+    };
+    let replica_config = ReplicaConfig { key, cluster, replicate: replicate.clone() };
+    let recovered = store.recovered();
+    let observers = Arc::new(Observers::default());
+    let report = Arc::default();
+    let (end_sender, end) = watch::channel(None);
+    let ending = Ending { mailbox: Arc::clone(&mailbox), report: Arc::clone(&report), end: end_sender };
+    let started = Instant::now();
+    let reader = store.reader();
+    let event_loop = EventLoop {
+        driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
+        network: network.clone(),
+        mailbox: Arc::clone(&mailbox),
+        hub: WatchHub::new(reader.clone(), Arc::clone(&observers)),
+        report: Arc::clone(&report),
+        started,
+        pending: Pending::default(),
+        discovered: BTreeSet::new(),
+        _ending: ending,
+    };
+    let event_loop = spawn(event_loop, &mailbox)?;
+    let inner = Inner {
+        cluster,
+        replica: recovered.card.replica(),
+        replicate,
+        replays: Arc::new(Replays::new(reader, Handle::current())),
+        network,
+        mailbox,
+        report,
+        observers,
+        read_observers: Observers::default(),
+        end,
+        started,
+        parts: Mutex::new(Some(Parts { event_loop, materializer })),
+        config,
+    };
+    Ok(Node { inner: Arc::new(inner) })
+}
+
+/// Opens key and store on a thread of its own. When nobody waits for it any more, the thread closes what it
+/// has opened, and a process that ends meanwhile is as harmless as a crash.
+async fn open_aside(config: NodeConfig, cluster: ClusterId) -> Result<(SigningKey, RedbStore), OpenError> {
+    let (sender, receiver) = oneshot::channel();
+    let builder = thread::Builder::new().name("tidelock-open".to_owned());
+    let thread = builder.spawn(move || {
+        // It comes back, and is closed by being dropped, when the opening was given up.
+        let _ = sender.send(open_store(&config, cluster));
+    });
+    let thread = thread.map_err(OpenError::Thread)?;
+    match receiver.await {
+        Ok(opened) => opened,
+        Err(_) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => unreachable!("the thread answers unless it panics"),
+        },
+    }
+}
+
+fn open_store(config: &NodeConfig, cluster: ClusterId) -> Result<(SigningKey, RedbStore), OpenError> {
+    let key = identity::load_or_make(&config.data)?;
+    let card = key.card(identity::random_bytes()?);
+    let options = OpenOptions { cache_bytes: config.cache_bytes, ..OpenOptions::new(cluster, card) };
+    let store = RedbStore::open(&FileDisk::at(&config.data), &options)
+        .map_err(|source| OpenError::Store { data: config.data.clone(), source })?;
+    Ok((key, store))
+}
+
+async fn start_network(
+    config: &NodeConfig,
+    key: &SigningKey,
+    mailbox: Arc<Mailbox>,
+) -> Result<Libp2pTransport, OpenError> {
+    let transport_config = tidelock_transport::Config {
+        listen: config.listen.clone(),
+        allow: config.allowed()?,
+        mdns: config.mdns,
+        ..tidelock_transport::Config::new(SecretKey::from_seed(key.to_seed()))
+    };
+    Ok(Libp2pTransport::start(transport_config, Arc::new(move || mailbox.wake())).await?)
+}
+
+fn spawn(event_loop: EventLoop, mailbox: &Mailbox) -> Result<JoinHandle<()>, OpenError> {
+    let builder = thread::Builder::new().name("tidelock-turns".to_owned());
+    let handle = builder.spawn(move || event_loop.run()).map_err(OpenError::Thread)?;
+    mailbox.serve_by(handle.thread().clone());
+    Ok(handle)
+}

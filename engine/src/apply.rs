@@ -14,7 +14,8 @@ use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotCh
 use crate::ports::{ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, Payload, RowId, Slot};
 
-/// Applies all operations of a frame. Its requirements must have been applied.
+/// Applies all operations of a frame. Its requirements must have been applied, and itself not yet: a new
+/// operation's rows are added without looking for them.
 ///
 /// # Errors
 /// [`ReadError`]: the draft holds a part of the frame and must be thrown away.

@@ -91,6 +91,10 @@ impl Double {
         self.world(|world| {
             for logged in frames {
                 let frame = Frame::decode(&logged.bytes).expect("the other replica made it");
+                let (keyspace, dot) = (frame.header().keyspace, frame.header().last_dot());
+                if world.store.frame_with(keyspace, dot).expect("in memory").is_some() {
+                    continue; // a frame is applied once
+                }
                 let mut draft = Draft::over(&world.store);
                 apply_frame(&mut draft, &frame).expect("in memory");
                 let changes = draft.into_changes();

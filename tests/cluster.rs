@@ -94,7 +94,7 @@ fn killed_in_mid_write_a_node_has_all_that_it_acknowledged() {
             });
             eventually("some writes were acknowledged", || {
                 let count = node.command(&["SCARD", &key]);
-                count.parse::<usize>().expect("a number") > 50
+                count.parse::<usize>().expect("a number") > 60
             });
             node.kill();
             stop.store(true, Ordering::Relaxed);

@@ -36,6 +36,9 @@ const GATHER: Duration = Duration::from_micros(50);
 /// How often it waits while jobs keep coming.
 const GATHER_ROUNDS_MAX: usize = 4;
 
+/// The peers of the local network that are dialled for having been discovered, at most.
+const DISCOVERED_MAX: usize = 64;
+
 /// How often time passes for the engine.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -197,7 +200,7 @@ impl EventLoop {
     /// Peers that multicast DNS has found since the last tick are kept connected with like configured ones.
     fn greet_discovered(&mut self, inputs: &mut Vec<Input>) {
         for (peer, addresses) in self.network.discovered() {
-            if self.discovered.insert(peer) {
+            if self.discovered.len() < DISCOVERED_MAX && self.discovered.insert(peer) {
                 inputs.push(Input::Connect(Target { peer: Some(peer), addresses }));
             }
         }

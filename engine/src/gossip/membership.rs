@@ -20,6 +20,9 @@ pub(crate) const ACTIVE_MAX: usize = 8;
 /// The peers that a node remembers.
 const KNOWN_MAX: usize = 64;
 
+/// The peers that the operator can name, at most; more are ignored.
+const SEEDS_MAX: usize = 1_024;
+
 /// How long a dial is given before another peer is tried, in milliseconds.
 const DIAL_MS: u64 = 10_000;
 
@@ -76,7 +79,8 @@ impl Membership {
 
     /// Keeps connected with a peer that the operator named.
     pub(crate) fn add_seed(&mut self, target: Target, step: &mut Step) {
-        if target.peer != Some(self.local) && self.seeds.iter().all(|(seed, _)| *seed != target) {
+        let is_new = target.peer != Some(self.local) && self.seeds.iter().all(|(seed, _)| *seed != target);
+        if is_new && self.seeds.len() < SEEDS_MAX {
             self.seeds.push((target.clone(), 0));
             step.connects.push(target);
         }

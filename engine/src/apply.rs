@@ -133,7 +133,8 @@ impl Apply<'_, '_> {
         let row = RowId { key: key.to_vec(), kind, subkey: subkey.to_vec(), dot: self.dot };
         let header = self.header;
         let dots = observed.iter().map(|reference| resolve(header, *reference));
-        self.draft.replace_group(header.keyspace, (row, payload), dots)
+        // Our own operations list all that this replica sees.
+        self.draft.replace_group(header.keyspace, (row, payload), dots, self.existed.is_some())
     }
 
     fn slot(&self, key: &[u8], birth: Dot) -> Result<(RowId, Option<Slot>), ReadError> {

@@ -157,12 +157,14 @@ impl<'a> Draft<'a> {
 
     /// Adds the row of a new operation in place of the rows that it observed: one register, element or field.
     ///
-    /// The same as [`Draft::put`] for each, without looking for a row whose dot was never seen.
+    /// The same as [`Draft::put`] for each, without looking for a row whose dot was never seen. Whoever `has_seen`
+    /// the whole group and observed nothing knows that there is nothing.
     pub fn replace_group(
         &mut self,
         keyspace: KeyspaceId,
         (row, payload): (RowId, Payload),
         observed: impl Iterator<Item = Dot>,
+        has_seen: bool,
     ) -> Result<(), ReadError> {
         let author = row.dot.replica;
         let mut was_member = false;
@@ -177,7 +179,7 @@ impl<'a> Draft<'a> {
             self.change(keyspace, row, None, Some(payload), author);
             return Ok(());
         }
-        let was_member = was_member || self.group_exists(keyspace, &row)?;
+        let was_member = was_member || (!has_seen && self.group_exists(keyspace, &row)?);
         self.change(keyspace, row.clone(), None, Some(payload), author);
         self.count_member(keyspace, row, was_member, true)
     }

@@ -321,6 +321,16 @@ impl Author<'_, '_> {
             return Err(WriteError::Empty);
         }
         check_elements(subkeys.len())?;
+        // A map is shown before a set, and a set before the rest: mostly the counts tell without a scan.
+        let keyspace = self.frame.header().keyspace;
+        let fields = self.draft.members(keyspace, key, Kind::Map)?;
+        let is_shown = match wanted {
+            VisibleKind::Map => fields > 0,
+            _ => fields == 0 && self.draft.members(keyspace, key, Kind::Set)? > 0,
+        };
+        if is_shown {
+            return Ok(true);
+        }
         match self.view(key)?.visible() {
             Some(found) if found != wanted => Err(WriteError::WrongKind { found }),
             visible => Ok(visible.is_some()),

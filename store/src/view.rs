@@ -94,10 +94,17 @@ impl View {
         let Generation { active, frozen, rows } = &*self.generation;
         let (on_disk, has_more) = rows.range(from, end, limit)?;
         let mut last = on_disk.last().filter(|_| has_more).map(|(key, _)| key.clone());
+        let in_overlays: Vec<_> = frozen
+            .iter()
+            .chain([active])
+            .map(|overlay| overlay.range(from, end, self.moment, limit))
+            .collect();
+        if in_overlays.iter().all(Vec::is_empty) {
+            return Ok(Chunk { entries: on_disk, last });
+        }
         let mut merged: BTreeMap<_, _> =
             on_disk.into_iter().map(|(key, value)| (key, EntryValue::Some(value))).collect();
-        for overlay in frozen.iter().chain([active]) {
-            let entries = overlay.range(from, end, self.moment, limit);
+        for entries in in_overlays {
             if entries.len() == limit {
                 let behind = entries.last().map(|(key, _)| key.clone());
                 last = last.into_iter().chain(behind).min();

@@ -27,15 +27,6 @@ const TURN_JOBS_MAX: usize = 1_024;
 /// The events of the network that one turn takes at most.
 const TURN_EVENTS_MAX: usize = 1_024;
 
-/// With so many jobs at once, more are likely to come within a moment.
-const GATHER_JOBS_MIN: usize = 4;
-
-/// How long a turn waits for more jobs at a time. Longer makes larger commits and later answers.
-const GATHER: Duration = Duration::from_micros(50);
-
-/// How often it waits while jobs keep coming.
-const GATHER_ROUNDS_MAX: usize = 4;
-
 /// The peers of the local network that are dialled for having been discovered, at most.
 const DISCOVERED_MAX: usize = 64;
 
@@ -79,7 +70,7 @@ impl EventLoop {
         let mut sync_at: Option<Instant> = None;
         loop {
             let events = self.network.poll_events(TURN_EVENTS_MAX);
-            let jobs = self.gather();
+            let jobs = self.mailbox.take(TURN_JOBS_MAX);
             let now = Instant::now();
             let is_tick = now >= tick_at;
             let is_idle = events.is_empty() && jobs.is_empty() && !is_tick;
@@ -121,24 +112,6 @@ impl EventLoop {
         if let Err(error) = self.driver.store().flush() {
             tracing::warn!(%error, "cannot write all rows before the end");
         }
-    }
-
-    /// Takes what waits. When several clients have come already, their neighbours are about to: they were
-    /// answered with the same turn. Waiting for them a moment makes one commit of what would be two.
-    fn gather(&self) -> Vec<Job> {
-        let mut jobs = self.mailbox.take(TURN_JOBS_MAX);
-        for _ in 0..GATHER_ROUNDS_MAX {
-            let before = jobs.len();
-            if !(GATHER_JOBS_MIN..TURN_JOBS_MAX).contains(&before) {
-                break;
-            }
-            thread::sleep(GATHER);
-            jobs.extend(self.mailbox.take(TURN_JOBS_MAX - before));
-            if jobs.len() < before + before / 4 {
-                break;
-            }
-        }
-        jobs
     }
 
     fn take_jobs(&mut self, jobs: Vec<Job>, inputs: &mut Vec<Input>) -> Vec<Burst> {

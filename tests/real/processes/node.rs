@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use super::client::Client;
 
 /// How long anything may take before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How a node is started.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// Addresses to listen on; a free loopback port when there are none.
-    pub listen: Vec<String>,
+    pub(crate) listen: Vec<String>,
     /// Peers to dial.
-    pub peers: Vec<String>,
+    pub(crate) peers: Vec<String>,
     /// Further arguments.
-    pub arguments: Vec<String>,
+    pub(crate) arguments: Vec<String>,
 }
 
 /// A node in a process of its own.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     program: PathBuf,
     data: PathBuf,
     options: Options,
@@ -35,37 +35,37 @@ pub struct Node {
 
 impl Node {
     /// Starts `program` on a data directory and waits for its ready line.
-    pub fn start(program: &str, data: &Path, options: Options) -> Self {
+    pub(crate) fn start(program: &str, data: &Path, options: Options) -> Self {
         let (child, listen, redis) = spawn(Path::new(program), data, &options);
         let (program, data) = (PathBuf::from(program), data.to_owned());
         Self { program, data, options, child, redis, listen, client: None }
     }
 
     /// Where peers can connect.
-    pub fn listen(&self) -> &[String] {
+    pub(crate) fn listen(&self) -> &[String] {
         &self.listen
     }
 
     /// Where Redis clients can connect.
-    pub fn redis(&self) -> &str {
+    pub(crate) fn redis(&self) -> &str {
         &self.redis
     }
 
     /// Ends the process as a power cut would, in mid-write or not, and starts it again on what is on disk.
-    pub fn kill_and_restart(&mut self) {
+    pub(crate) fn kill_and_restart(&mut self) {
         self.kill();
         self.restart();
     }
 
     /// Ends the process with SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.client = None;
         self.child.kill().expect("the process runs");
         self.child.wait().expect("the process ends");
     }
 
     /// Starts the process again after it ended; on the same peer port, so that others find it.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         if self.options.listen.is_empty() {
             self.options.listen.clone_from(&self.listen);
         }
@@ -73,7 +73,7 @@ impl Node {
     }
 
     /// Ends the process with SIGTERM; answers its status.
-    pub fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         self.client = None;
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
@@ -82,14 +82,14 @@ impl Node {
     }
 
     /// Sends one command and answers the reply, as text.
-    pub fn command(&mut self, arguments: &[&str]) -> String {
+    pub(crate) fn command(&mut self, arguments: &[&str]) -> String {
         let redis = &self.redis;
         let client = self.client.get_or_insert_with(|| Client::connect(redis));
         client.command(arguments).expect("the node answers")
     }
 
     /// The fingerprint of a keyspace.
-    pub fn fingerprint(&mut self, keyspace: &str) -> String {
+    pub(crate) fn fingerprint(&mut self, keyspace: &str) -> String {
         self.command(&["TIDE.FINGERPRINT", keyspace])
     }
 }
@@ -103,7 +103,7 @@ impl Drop for Node {
 }
 
 /// Runs a program to its end, which must come in time.
-pub fn run(program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Output {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -129,7 +129,7 @@ fn read_all(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec
 }
 
 /// Waits until something holds; panics with `what` if it does not in time.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");

@@ -1,12 +1,12 @@
 //! Watching through the Redis port of a real node: what a cursor promises.
 
+mod processes;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use tidelock_tests::{Client, Node, Options};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tidelock-under-test");
+use processes::{Client, Node, Options, PROGRAM};
 
 /// Ends the writer of a test also when the test fails.
 struct StopAtEnd<'a>(&'a AtomicBool);

@@ -3,17 +3,17 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use crate::process::DEADLINE;
+use super::node::DEADLINE;
 
 /// A connection to a Redis port.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     connection: BufReader<TcpStream>,
 }
 
 impl Client {
     /// Connects to a node that is running.
-    pub fn connect(address: &str) -> Self {
+    pub(crate) fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).expect("the node listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("it is a socket");
         stream.set_nodelay(true).expect("it is a socket");
@@ -24,7 +24,7 @@ impl Client {
     ///
     /// # Errors
     /// The node went away.
-    pub fn command(&mut self, arguments: &[&str]) -> io::Result<String> {
+    pub(crate) fn command(&mut self, arguments: &[&str]) -> io::Result<String> {
         let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
         for argument in arguments {
             write!(request, "${}\r\n{argument}\r\n", argument.len())?;
@@ -37,7 +37,7 @@ impl Client {
     ///
     /// # Errors
     /// The node went away.
-    pub fn read_next(&mut self) -> io::Result<String> {
+    pub(crate) fn read_next(&mut self) -> io::Result<String> {
         reply(&mut self.connection)
     }
 }

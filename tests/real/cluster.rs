@@ -1,12 +1,12 @@
 //! Real processes: nodes started by hand, cut off, killed and restarted, driven through their Redis ports.
 
+mod processes;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use tidelock_tests::{Client, Node, Options, eventually, run};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tidelock-under-test");
+use processes::{Client, Node, Options, PROGRAM, eventually, run};
 
 struct Cluster {
     nodes: Vec<Node>,

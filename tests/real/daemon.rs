@@ -1,12 +1,12 @@
 //! The daemon and its signals.
 
+mod processes;
+
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use tidelock_tests::eventually;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tidelock-under-test");
+use processes::{PROGRAM, eventually};
 
 #[test]
 fn signal_ends_a_daemon_that_is_still_opening() {

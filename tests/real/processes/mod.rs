@@ -1,0 +1,12 @@
+//! What the tests of real processes share: starting nodes, talking to them, and ending them.
+
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+
+mod client;
+mod node;
+
+pub(crate) use client::Client;
+pub(crate) use node::{Node, Options, eventually, run};
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tidelock");

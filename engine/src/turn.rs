@@ -61,6 +61,11 @@ impl<S: Store, T: Transport> Driver<S, T> {
         &self.store
     }
 
+    /// The store, for what its owner does beside the turns.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     /// The transport.
     pub fn transport(&mut self) -> &mut T {
         &mut self.transport

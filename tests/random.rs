@@ -1,0 +1,39 @@
+//! Random scenarios, many seeds each. `SEED=n` replays one, `SEEDS=n` and `FIRST_SEED=n` play others.
+
+use sim::campaign::campaign;
+use sim::scenarios;
+
+#[test]
+fn partitions() {
+    campaign(&scenarios::PARTITIONS);
+}
+
+#[test]
+fn bad_links() {
+    campaign(&scenarios::BAD_LINKS);
+}
+
+#[test]
+fn crashes() {
+    campaign(&scenarios::CRASHES);
+}
+
+#[test]
+fn bad_disks() {
+    campaign(&scenarios::BAD_DISKS);
+}
+
+#[test]
+fn bad_clocks() {
+    campaign(&scenarios::BAD_CLOCKS);
+}
+
+#[test]
+fn churn() {
+    campaign(&scenarios::CHURN);
+}
+
+#[test]
+fn everything() {
+    campaign(&scenarios::EVERYTHING);
+}

@@ -1,0 +1,68 @@
+//! Runs of many seeds: one seed, one history; a failure prints the command that replays it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::scenario::Scenario;
+use crate::tally::Tally;
+
+/// The seeds of each scenario in the gate.
+pub const SEEDS: u64 = 200;
+
+/// Plays the seeds of a scenario: `SEED` alone, or `SEEDS` of them from `FIRST_SEED` on; 200 otherwise. Over
+/// all of them, everything that the scenario switches on must have struck.
+///
+/// # Panics
+/// If a seed fails, or the seeds together did not do what they should.
+pub fn campaign(scenario: &Scenario) {
+    let (first, count) = match setting("SEED") {
+        Some(seed) => (seed, 1),
+        None => (setting("FIRST_SEED").unwrap_or(0), setting("SEEDS").unwrap_or(SEEDS)),
+    };
+    let mut total = Tally::default();
+    for seed in first..first + count {
+        total.join(&play(scenario, seed));
+    }
+    println!("{}: {count} seeds: {total}", scenario.name);
+    if count >= SEEDS {
+        assert_floor(scenario, &total, count);
+    }
+}
+
+/// Plays one seed of a scenario; names it when the code under test itself panics.
+fn play(scenario: &Scenario, seed: u64) -> Tally {
+    match catch_unwind(AssertUnwindSafe(|| scenario.play(seed))) {
+        Ok(outcome) => outcome.tally,
+        Err(panic) => {
+            println!("replay: SEED={seed} cargo test -p tidelock-tests --test random {}", scenario.name);
+            resume_unwind(panic);
+        }
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Runs that did nothing prove nothing: each fault that is switched on has struck, and clients have written.
+fn assert_floor(scenario: &Scenario, total: &Tally, seeds: u64) {
+    let least = |name: &str, count: u64| {
+        assert!(total.get(name) >= count, "{}: only {} {name}", scenario.name, total.get(name));
+    };
+    least("writes", 20 * seeds);
+    least("frames applied", 40 * seeds);
+    least("states checked", 20 * seeds);
+    for (fault, _) in scenario.faults {
+        least(fault.name(), seeds / 10);
+    }
+    let conditions = &scenario.conditions;
+    let rates = [
+        (conditions.loss, "lost messages"),
+        (conditions.duplication, "duplicated messages"),
+        (conditions.reordering, "reordered messages"),
+        (conditions.corruption, "corrupted messages"),
+        (conditions.truncation, "truncated messages"),
+    ];
+    for (rate, name) in rates {
+        least(name, if rate == 0 { 0 } else { seeds });
+    }
+}

@@ -1,0 +1,176 @@
+//! What the world knows and no node does: every frame that was ever made, what it was meant to do, who has
+//! applied it, and what was acknowledged.
+//!
+//! A node's log is read after each of its turns, frame by frame, and each frame is held against this.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidelock_engine::causality::{Head, Heads};
+use tidelock_engine::frame::Frame;
+use tidelock_engine::id::{FrameId, KeyspaceId, ReplicaId};
+
+use crate::bits::Bits;
+use crate::matching::Asked;
+use crate::specification::Story;
+
+/// What broke, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The property that does not hold.
+    pub property: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A property that does not hold.
+    pub fn new(property: &'static str, detail: impl Into<String>) -> Self {
+        Self { property, detail: detail.into() }
+    }
+}
+
+/// What one node has applied in one keyspace.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// Its heads, as its log says.
+    pub heads: Heads,
+    /// The operations.
+    pub ops: Bits,
+}
+
+/// A frame that was made.
+#[derive(Clone, Debug)]
+struct Made {
+    id: FrameId,
+    ops: Bits,
+    /// What its author had applied before.
+    past: Bits,
+}
+
+/// All that was done in one keyspace.
+#[derive(Debug, Default)]
+pub struct Space {
+    /// The operations.
+    pub story: Story,
+    made: BTreeMap<(ReplicaId, u64), Made>,
+    /// The rows, by the heads they were seen under, as a fingerprint of what was read.
+    pub rows_at: BTreeMap<u128, u128>,
+    /// The operations that were durable at their author once; they may not be lost.
+    pub kept: Bits,
+    /// Those that only a disk had that was wiped or damaged.
+    pub forgiven: Bits,
+}
+
+/// The book of all keyspaces.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    spaces: BTreeMap<KeyspaceId, Space>,
+    /// Authors that may do what they want.
+    hostile: BTreeSet<ReplicaId>,
+}
+
+/// What is known of one node: per keyspace what it has applied.
+pub type Known = BTreeMap<KeyspaceId, Applied>;
+
+impl Ledger {
+    /// The keyspace's book.
+    pub fn space(&mut self, keyspace: KeyspaceId) -> &mut Space {
+        self.spaces.entry(keyspace).or_default()
+    }
+
+    /// The books of all keyspaces in which something was done.
+    pub fn spaces(&self) -> impl Iterator<Item = (KeyspaceId, &Space)> {
+        self.spaces.iter().map(|(id, space)| (*id, space))
+    }
+
+    /// From now on an author is not expected to be honest.
+    pub fn distrust(&mut self, author: ReplicaId) {
+        self.hostile.insert(author);
+    }
+
+    /// Whether an author is not expected to be honest.
+    pub fn is_distrusted(&self, author: ReplicaId) -> bool {
+        self.hostile.contains(&author)
+    }
+
+    /// Whether there is anybody who is not expected to be honest.
+    pub fn is_hostile(&self) -> bool {
+        !self.hostile.is_empty()
+    }
+
+    /// Takes in a frame that was found in the log of the node `own`, behind what is `known` of it.
+    ///
+    /// # Errors
+    /// The frame is not what was made, or not where it may be.
+    pub fn take_in(
+        &mut self,
+        frame: &Frame,
+        own: ReplicaId,
+        known: &mut Known,
+        asked: &mut BTreeMap<KeyspaceId, Asked>,
+    ) -> Result<(), Violation> {
+        let header = frame.header();
+        let applied = known.entry(header.keyspace).or_default();
+        let space = self.spaces.entry(header.keyspace).or_default();
+        if header.first != applied.heads.seq(header.author) + 1 {
+            let detail = format!("{} follows {}", header.first, applied.heads.seq(header.author));
+            return Err(Violation::new("an author's operations are applied in order", detail));
+        }
+        let name = (header.author, header.last());
+        if header.author == own && !space.made.contains_key(&name) {
+            let asked = asked.entry(header.keyspace).or_default();
+            space.register(frame, &applied.ops, asked)?;
+        }
+        match space.made.get(&name) {
+            Some(made) if made.id != frame.id() && !self.hostile.contains(&header.author) => {
+                let detail = format!("{} {} names two frames", header.author, header.last());
+                return Err(Violation::new("dots are unique for ever", detail));
+            }
+            Some(made) if !applied.ops.contains_all(&made.past) => {
+                let missing: Vec<usize> = made.past.without(&applied.ops).iter().collect();
+                let detail = format!("{} {} without {missing:?}", header.author, header.last());
+                return Err(Violation::new("operations are applied in causal order", detail));
+            }
+            Some(made) => applied.ops.join(&made.ops),
+            None if self.hostile.contains(&header.author) => {}
+            None => {
+                let detail = format!("{} {} was applied and never made", header.author, header.last());
+                return Err(Violation::new("only what was made is applied", detail));
+            }
+        }
+        applied.heads.advance(header.author, Head { seq: header.last(), frame: frame.id() });
+        Ok(())
+    }
+
+    /// A node lost operations of its own that never left it: its dots after `seq` will name others.
+    pub fn forget(&mut self, keyspace: KeyspaceId, author: ReplicaId, seq: u64) -> Bits {
+        let space = self.space(keyspace);
+        let mut lost = Bits::default();
+        space.made.retain(|(of, last), made| {
+            let is_lost = *of == author && *last > seq;
+            if is_lost {
+                lost.join(&made.ops);
+            }
+            !is_lost
+        });
+        lost
+    }
+}
+
+impl Space {
+    fn register(&mut self, frame: &Frame, past: &Bits, asked: &mut Asked) -> Result<(), Violation> {
+        let header = frame.header();
+        let meant = asked.meant_by(frame);
+        let meant = meant.map_err(|detail| Violation::new("nodes do what clients ask for", detail))?;
+        let mut before = past.clone();
+        let mut ops = Bits::default();
+        for op in meant {
+            let number = self.story.tell(op, before.clone());
+            before.insert(number);
+            ops.insert(number);
+        }
+        let made = Made { id: frame.id(), ops, past: past.clone() };
+        self.made.insert((header.author, header.last()), made);
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! Which operations of a frame are which writes of the turn that made it.
+//!
+//! The simulator knows what clients asked for; the log says what was made of it. Here the two are laid side by
+//! side, in order: every operation was asked for, and everything that was asked for and done is an operation.
+
+use tidelock_engine::causality::Dot;
+use tidelock_engine::frame::Frame;
+use tidelock_engine::op::{Op, Prefix};
+use tidelock_engine::write::Write;
+
+use crate::specification::{Meant, What};
+
+/// What clients asked for in one turn and keyspace, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    writes: std::collections::VecDeque<Write>,
+    /// Whether each of them was acknowledged; after a failed commit nobody knows which were refused.
+    is_certain: bool,
+}
+
+impl Asked {
+    /// The writes that were acknowledged.
+    pub fn certain(writes: impl IntoIterator<Item = Write>) -> Self {
+        Self { writes: writes.into_iter().collect(), is_certain: true }
+    }
+
+    /// Writes of which some may have been refused.
+    pub fn uncertain(writes: impl IntoIterator<Item = Write>) -> Self {
+        Self { writes: writes.into_iter().collect(), is_certain: false }
+    }
+
+    /// What the operations of a frame were meant to do, each group of them with its place in the frame.
+    ///
+    /// # Errors
+    /// The frame holds an operation that nobody asked for.
+    pub fn meant_by(&mut self, frame: &Frame) -> Result<Vec<Meant>, String> {
+        let mut meant = Vec::new();
+        for (dot, op) in frame.operations() {
+            self.take(dot, op, frame, &mut meant)?;
+        }
+        Ok(meant)
+    }
+
+    fn take(&mut self, dot: Dot, op: &Op, frame: &Frame, meant: &mut Vec<Meant>) -> Result<(), String> {
+        while let Some(write) = self.writes.front() {
+            if fits(write, op) {
+                let hlc = frame.header().hlc;
+                meant.extend(Meant::of(write).into_iter().map(|mut one| {
+                    one.rank = matches!(one.what, What::Set(_) | What::Put(..)).then_some((hlc, dot));
+                    one
+                }));
+                self.writes.pop_front();
+                return Ok(());
+            }
+            if is_prelude(write, op) {
+                return Ok(());
+            }
+            if self.is_certain && !may_do_nothing(write) {
+                return Err(format!("{op:?} was made where {write:?} was asked for"));
+            }
+            self.writes.pop_front();
+        }
+        // A replica closes its own spent slots by itself.
+        match op {
+            Op::Delete { rows, .. } if rows.is_empty() => Ok(()),
+            _ => Err(format!("nobody asked for {op:?}")),
+        }
+    }
+
+    /// After all frames of the turn: nothing that had to become an operation is left.
+    ///
+    /// # Errors
+    /// Something acknowledged was not done.
+    pub fn is_done(&self) -> Result<(), String> {
+        match self.writes.iter().find(|write| self.is_certain && !may_do_nothing(write)) {
+            Some(write) => Err(format!("{write:?} was acknowledged and is in no frame")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn fits(write: &Write, op: &Op) -> bool {
+    match (write, op) {
+        (Write::Set { key, value }, Op::Set { key: of, value: is, .. }) => key == of && value == is,
+        (Write::Increment { key, .. }, Op::Increment { key: of, .. })
+        | (Write::Add { key, .. }, Op::Add { key: of, .. })
+        | (Write::Put { key, .. }, Op::Put { key: of, .. })
+        | (
+            Write::Remove { key, .. } | Write::Unset { key, .. } | Write::Delete { key },
+            Op::Delete { key: of, .. }
+            | Op::Clear { prefix: Prefix::Key(of) | Prefix::Group { key: of, .. }, .. },
+        ) => key == of,
+        (Write::Clear, Op::Clear { prefix, .. }) => *prefix == Prefix::Keyspace,
+        _ => false,
+    }
+}
+
+/// Whether an operation removes what a write replaces, when that is too much to list or of another kind.
+fn is_prelude(write: &Write, op: &Op) -> bool {
+    let (Write::Set { key, .. } | Write::Add { key, .. } | Write::Put { key, .. }) = write else {
+        return false;
+    };
+    match op {
+        Op::Delete { key: of, .. }
+        | Op::Clear { prefix: Prefix::Key(of) | Prefix::Group { key: of, .. }, .. } => key == of,
+        _ => false,
+    }
+}
+
+/// Whether a write that found nothing to remove is no operation.
+const fn may_do_nothing(write: &Write) -> bool {
+    matches!(write, Write::Remove { .. } | Write::Unset { .. } | Write::Delete { .. })
+}

@@ -1,0 +1,125 @@
+//! What the network keeps of nodes and of the connections between them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tidelock_engine::id::PeerId;
+use tidelock_engine::message::Message;
+use tidelock_engine::ports::{SessionId, Target, TransportEvent};
+
+/// One side of a connection.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) node: usize,
+    pub(super) session: SessionId,
+    /// When the last thing that is on its way arrives here.
+    pub(super) last_at_us: u64,
+    /// The messages on their way to this side or waiting there, and their bytes.
+    pub(super) queued: usize,
+    pub(super) queued_bytes: usize,
+    /// Whether this side still hears of the session.
+    pub(super) is_open: bool,
+    /// Whether the connection broke: nothing arrives here any more but the news of it.
+    pub(super) is_deaf: bool,
+    /// Whether this side was told that the queue towards the other one is full.
+    pub(super) is_refused: bool,
+    /// What waits behind a partition.
+    pub(super) held: Vec<TransportEvent>,
+    pub(super) held_since_us: Option<u64>,
+}
+
+impl End {
+    pub(super) const fn new(node: usize, session: SessionId) -> Self {
+        Self {
+            node,
+            session,
+            last_at_us: 0,
+            queued: 0,
+            queued_bytes: 0,
+            is_open: true,
+            is_deaf: false,
+            is_refused: false,
+            held: Vec::new(),
+            held_since_us: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) ends: [End; 2],
+}
+
+impl Connection {
+    pub(super) fn side_of(&self, node: usize) -> Option<usize> {
+        self.ends.iter().position(|end| end.node == node)
+    }
+}
+
+/// A node as the network sees it.
+#[derive(Debug)]
+pub(super) struct Station {
+    pub(super) peer: PeerId,
+    pub(super) address: String,
+    pub(super) is_up: bool,
+    /// With whom it wants to be connected, and when it dials next.
+    pub(super) wishes: BTreeMap<Target, u64>,
+    pub(super) inbox: VecDeque<TransportEvent>,
+    pub(super) connections: BTreeSet<u64>,
+}
+
+impl Station {
+    pub(super) fn new(peer: PeerId, address: String) -> Self {
+        let (wishes, inbox, connections) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
+        Self { peer, address, is_up: false, wishes, inbox, connections }
+    }
+}
+
+/// What was sent, whether it arrived or not.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    /// All messages.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The most messages that were queued on one session in one direction.
+    pub queued_max: usize,
+    /// The most bytes.
+    pub queued_bytes_max: usize,
+    /// The messages by variant; counted only if [`Traffic::by_name`] is wanted, since it decodes each.
+    pub by_name: Option<BTreeMap<&'static str, u64>>,
+}
+
+impl Traffic {
+    pub(super) fn queued(&mut self, messages: usize, bytes: usize) {
+        self.queued_max = self.queued_max.max(messages);
+        self.queued_bytes_max = self.queued_bytes_max.max(bytes);
+    }
+
+    pub(super) fn count(&mut self, message: &[u8]) {
+        self.messages += 1;
+        self.bytes += message.len() as u64;
+        if let Some(by_name) = &mut self.by_name {
+            *by_name.entry(message_name(message)).or_default() += 1;
+        }
+    }
+}
+
+/// The variant of an encoded message.
+pub fn message_name(bytes: &[u8]) -> &'static str {
+    match Message::decode(bytes) {
+        Ok(Message::Hello(_)) => "hello",
+        Ok(Message::Goodbye { .. }) => "goodbye",
+        Ok(Message::Keyspaces(_)) => "keyspaces",
+        Ok(Message::Peers(_)) => "peers",
+        Ok(Message::Summary { .. }) => "summary",
+        Ok(Message::Heads { .. }) => "heads",
+        Ok(Message::Want { .. }) => "want",
+        Ok(Message::Answer { .. }) => "answer",
+        Ok(Message::Push { .. }) => "push",
+        Ok(Message::Prune { .. }) => "prune",
+        Ok(Message::Graft { .. }) => "graft",
+        Ok(Message::Confirm { .. }) => "confirm",
+        Ok(Message::Confirmed { .. }) => "confirmed",
+        Err(_) => "malformed",
+    }
+}

@@ -1,0 +1,208 @@
+//! One node: its identity, its disk, its clock, and, while it runs, the engine's driver over both.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tidelock_engine::frame::SigningKey;
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
+use tidelock_engine::mem_store::MemStore;
+use tidelock_engine::ports::{LogPosition, Store};
+use tidelock_engine::replica::{Now, Replica, ReplicaConfig, Replicate};
+use tidelock_engine::turn::Driver;
+use tidelock_store::{MemDisk, OpenError};
+
+use crate::ledger::Known;
+use crate::matching::Asked;
+use crate::network::{Network, Wire};
+use crate::store::{Backing, SimStore};
+
+/// The start of time, in Unix milliseconds.
+pub const START_MS: u64 = 1_800_000_000_000;
+
+/// A node's wall clock. Its monotonic one is always right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeClock {
+    /// By how much it is ahead, in milliseconds.
+    pub ahead_ms: i64,
+    /// Where it stands still, if it does, in Unix milliseconds.
+    pub frozen_ms: Option<u64>,
+}
+
+impl NodeClock {
+    /// What it shows.
+    pub fn unix_ms(&self, now_us: u64) -> u64 {
+        self.frozen_ms.unwrap_or_else(|| (START_MS + now_us / 1_000).saturating_add_signed(self.ahead_ms))
+    }
+}
+
+/// How a node stands on its store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// The real store on a disk in memory.
+    #[default]
+    Disk,
+    /// The engine's memory store, which never fails.
+    Memory,
+}
+
+/// How a running node ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As with SIGKILL: what was written stays.
+    Killed,
+    /// As with a power cut: of what was not synced each sector is kept, lost or torn, as the seed says.
+    PowerCut(u64),
+}
+
+/// A node of the world.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct Node {
+    pub(crate) name: String,
+    pub(crate) index: usize,
+    pub(crate) config: ReplicaConfig,
+    /// Whose operations it makes.
+    pub(crate) card: AuthorCard,
+    identities: u8,
+    storage: Storage,
+    pub(crate) backing: Backing,
+    pub(crate) driver: Option<Driver<SimStore, Wire>>,
+    /// The wall clock.
+    pub clock: NodeClock,
+    /// Counts its starts, so that what was planned for an earlier life does not happen in a later one.
+    pub(crate) life: u64,
+    started_us: u64,
+    /// It does nothing before, as after SIGSTOP.
+    pub(crate) paused_until_us: u64,
+    /// How long it takes at most to look at what has arrived, in microseconds.
+    pub slowness_us: u64,
+    pub(crate) is_woken: bool,
+    pub(crate) is_sync_due: bool,
+    /// Whether it left for good.
+    pub(crate) is_gone: bool,
+    /// The life in which somebody was called to restart it.
+    pub(crate) is_called_for: u64,
+    /// Whether a bit of its files was turned; then they may not open, and what they lost is not missed.
+    pub(crate) is_damaged: bool,
+    /// Whether its power goes when its store fails, as was planned with the disk.
+    pub(crate) is_cut_planned: bool,
+    /// How far its log was read.
+    pub(crate) position: LogPosition,
+    /// What it has applied.
+    pub(crate) known: Known,
+    /// What it had applied when all of it was last on disk.
+    pub(crate) durable: Known,
+    /// The heads under which each keyspace was last checked.
+    pub(crate) checked: BTreeMap<KeyspaceId, u128>,
+    /// What clients asked for in a turn whose commit failed.
+    pub(crate) limbo: BTreeMap<KeyspaceId, Asked>,
+}
+
+impl Node {
+    pub(crate) fn new(name: &str, index: usize, cluster: ClusterId, storage: Storage) -> Self {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&(index as u64 + 1).to_be_bytes());
+        let key = SigningKey::from_seed(seed);
+        let card = key.card([0; 16]);
+        let config = ReplicaConfig { key, cluster, replicate: Replicate::All };
+        let mut node = Self {
+            name: name.to_owned(),
+            index,
+            card,
+            identities: 0,
+            storage,
+            backing: Backing::Disk(MemDisk::new()),
+            driver: None,
+            clock: NodeClock::default(),
+            life: 0,
+            started_us: 0,
+            paused_until_us: 0,
+            slowness_us: 2_000,
+            is_woken: false,
+            is_sync_due: false,
+            is_gone: false,
+            is_damaged: false,
+            is_called_for: 0,
+            is_cut_planned: false,
+            position: LogPosition(0),
+            known: Known::new(),
+            durable: Known::new(),
+            checked: BTreeMap::new(),
+            limbo: BTreeMap::new(),
+            config,
+        };
+        node.wipe();
+        node
+    }
+
+    /// Replaces the store by an empty one of a new replica.
+    pub(crate) fn wipe(&mut self) {
+        self.identities += 1;
+        self.card = self.config.key.card([self.identities; 16]);
+        self.backing = match self.storage {
+            Storage::Disk => Backing::Disk(MemDisk::new()),
+            Storage::Memory => Backing::Memory(Box::new(MemStore::new(self.config.cluster, self.card))),
+        };
+        (self.position, self.known, self.durable) = (LogPosition(0), Known::new(), Known::new());
+        self.limbo.clear();
+        self.checked.clear();
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    /// The disk.
+    ///
+    /// # Panics
+    /// If the node stands on memory.
+    pub fn disk(&self) -> &MemDisk {
+        match &self.backing {
+            Backing::Disk(disk) => disk,
+            Backing::Memory(_) => panic!("{} has no disk", self.name),
+        }
+    }
+
+    /// The running driver.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn driver(&self) -> &Driver<SimStore, Wire> {
+        self.driver.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name))
+    }
+
+    /// The moment of a turn.
+    pub(crate) fn moment(&self, now_us: u64, entropy: u64) -> Now {
+        let mono_ms = (now_us - self.started_us) / 1_000;
+        Now { unix_ms: self.clock.unix_ms(now_us), mono_ms, entropy }
+    }
+
+    pub(crate) fn start(&mut self, now_us: u64, network: &Rc<RefCell<Network>>) -> Result<(), OpenError> {
+        let store = self.backing.open(self.config.cluster, self.card)?;
+        let recovered = store.recovered();
+        self.card = recovered.card;
+        let replica = Replica::new(self.config.clone(), &recovered);
+        let wire = Wire { node: self.index, network: Rc::clone(network) };
+        self.driver = Some(Driver::new(replica, store, wire));
+        self.life += 1;
+        self.started_us = now_us;
+        (self.is_woken, self.is_sync_due, self.is_cut_planned) = (false, false, false);
+        network.borrow_mut().set_up(self.index, true);
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self, end: End) {
+        let Some(driver) = self.driver.take() else { return };
+        // The disk goes first: what the store would still write while it closes comes too late.
+        match (&mut self.backing, end) {
+            (Backing::Disk(disk), End::Killed) => disk.kill(),
+            (Backing::Disk(disk), End::PowerCut(seed)) => disk.crash(seed),
+            (Backing::Memory(left), _) => {
+                left.clone_from(&Box::new(driver.store().memory().expect("it is memory").clone()));
+            }
+        }
+        drop(driver);
+    }
+}

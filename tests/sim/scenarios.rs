@@ -1,0 +1,147 @@
+//! The random scenarios by name. A new one is a constant here and a line in `tests/random.rs`.
+
+use crate::faults::Fault;
+use crate::network::Conditions;
+use crate::node::Storage;
+use crate::scenario::Scenario;
+use crate::workload::Workload;
+
+const CALM: Conditions = Conditions {
+    delay_us: (100, 20_000),
+    loss: 0,
+    duplication: 0,
+    reordering: 0,
+    corruption: 0,
+    truncation: 0,
+    queue_max: 10_000,
+};
+
+/// What all scenarios have in common.
+const BASE: Scenario = Scenario {
+    name: "",
+    nodes: (2, 5),
+    lasts_ms: 15_000,
+    workload: Workload::ALL_KINDS,
+    conditions: CALM,
+    faults: &[],
+    storage: Storage::Disk,
+};
+
+/// Partitions of every shape and connections that break.
+pub const PARTITIONS: Scenario = Scenario {
+    name: "partitions",
+    nodes: (3, 6),
+    faults: &[
+        (Fault::Partition, 4_000),
+        (Fault::SilentPartition, 6_000),
+        (Fault::OneWayPartition, 5_000),
+        (Fault::Bridge, 6_000),
+        (Fault::Flapping, 6_000),
+        (Fault::BrokenSession, 1_500),
+    ],
+    ..BASE
+};
+
+/// Messages are lost, doubled, late, early, and damaged; peers are slow.
+pub const BAD_LINKS: Scenario = Scenario {
+    name: "bad_links",
+    conditions: Conditions {
+        delay_us: (1_000, 300_000),
+        loss: 30,
+        duplication: 20,
+        reordering: 40,
+        corruption: 3,
+        truncation: 3,
+        queue_max: 200,
+    },
+    faults: &[(Fault::SlowPeer, 4_000), (Fault::BrokenSession, 3_000)],
+    ..BASE
+};
+
+/// Processes and disks fail at every step.
+pub const CRASHES: Scenario = Scenario {
+    name: "crashes",
+    nodes: (2, 4),
+    workload: Workload { every_ms: 250, buffered: 350, ..Workload::ALL_KINDS },
+    faults: &[
+        (Fault::Kill, 4_000),
+        (Fault::PowerCut, 2_000),
+        (Fault::PowerCutInWrite, 800),
+        (Fault::PowerCutOfAll, 8_000),
+    ],
+    ..BASE
+};
+
+/// Disks that fail, fill up, lie and forget.
+pub const BAD_DISKS: Scenario = Scenario {
+    name: "bad_disks",
+    nodes: (2, 4),
+    faults: &[
+        (Fault::SyncError, 3_000),
+        (Fault::FullDisk, 3_000),
+        (Fault::ReadOnlyDisk, 4_000),
+        (Fault::BitFlip, 3_000),
+        (Fault::WipedDisk, 8_000),
+        (Fault::PowerCut, 5_000),
+    ],
+    ..BASE
+};
+
+/// Clocks that jump and stand still, and counters that are set and deleted all the time.
+pub const BAD_CLOCKS: Scenario = Scenario {
+    name: "bad_clocks",
+    workload: Workload::COUNTING,
+    faults: &[(Fault::ClockJump, 1_000), (Fault::FrozenClock, 3_000), (Fault::Partition, 4_000)],
+    ..BASE
+};
+
+/// Nodes come, leave, and stay away for long.
+pub const CHURN: Scenario = Scenario {
+    name: "churn",
+    nodes: (3, 6),
+    faults: &[
+        (Fault::Join, 5_000),
+        (Fault::Leave, 6_000),
+        (Fault::Absence, 5_000),
+        (Fault::Pause, 3_000),
+        (Fault::Kill, 3_000),
+    ],
+    ..BASE
+};
+
+/// Everything at once, in two keyspaces.
+pub const EVERYTHING: Scenario = Scenario {
+    name: "everything",
+    nodes: (3, 5),
+    workload: Workload { keyspaces: &["notes", "other"], every_ms: 300, ..Workload::ALL_KINDS },
+    conditions: Conditions {
+        delay_us: (100, 100_000),
+        loss: 10,
+        duplication: 5,
+        reordering: 10,
+        corruption: 1,
+        truncation: 1,
+        queue_max: 500,
+    },
+    faults: &[
+        (Fault::Partition, 6_000),
+        (Fault::SilentPartition, 10_000),
+        (Fault::OneWayPartition, 10_000),
+        (Fault::BrokenSession, 4_000),
+        (Fault::SlowPeer, 8_000),
+        (Fault::Pause, 8_000),
+        (Fault::Kill, 8_000),
+        (Fault::PowerCutInWrite, 3_000),
+        (Fault::SyncError, 10_000),
+        (Fault::BitFlip, 10_000),
+        (Fault::WipedDisk, 20_000),
+        (Fault::ClockJump, 5_000),
+        (Fault::Join, 10_000),
+        (Fault::Leave, 20_000),
+    ],
+    ..BASE
+};
+
+/// All of them.
+pub const ALL: [&Scenario; 7] =
+    [&PARTITIONS, &BAD_LINKS, &CRASHES, &BAD_DISKS, &BAD_CLOCKS, &CHURN, &EVERYTHING];

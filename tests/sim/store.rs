@@ -1,0 +1,163 @@
+//! What a node of the simulator stands on: the real store on a disk in memory, or rows in memory for worlds of
+//! a thousand peers.
+
+use tidelock_engine::causality::Dot;
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
+use tidelock_engine::mem_store::MemStore;
+use tidelock_engine::ports::{
+    Batch, CommitError, Durability, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange, Rows,
+    Store, Visit,
+};
+use tidelock_engine::row::{Kind, Payload, RowId};
+use tidelock_store::{MaterializeOptions, MemDisk, OpenError, OpenOptions, RedbStore};
+
+/// The store of a running node.
+#[derive(Debug)]
+pub struct SimStore {
+    kind: Backed,
+    /// Why it takes no more writes, once it does not.
+    failed: Option<String>,
+}
+
+#[derive(Debug)]
+enum Backed {
+    Memory(Box<MemStore>),
+    Disk(Box<RedbStore>),
+}
+
+/// What is left of a store when its node does not run.
+#[derive(Clone, Debug)]
+pub enum Backing {
+    /// Rows in memory, which survive everything but a wipe.
+    Memory(Box<MemStore>),
+    /// A disk.
+    Disk(MemDisk),
+}
+
+impl Backing {
+    /// Opens the store, or makes one of the replica that `card` proves.
+    ///
+    /// # Errors
+    /// As [`RedbStore::open`].
+    pub(crate) fn open(&self, cluster: ClusterId, card: AuthorCard) -> Result<SimStore, OpenError> {
+        let kind = match self {
+            Self::Memory(store) => Backed::Memory(store.clone()),
+            Self::Disk(disk) => Backed::Disk(Box::new(RedbStore::open(disk, &options(cluster, card))?)),
+        };
+        Ok(SimStore { kind, failed: None })
+    }
+}
+
+/// Rows are written often and synced now and then, so that a short run crosses all its paths.
+fn options(cluster: ClusterId, card: AuthorCard) -> OpenOptions {
+    let materialize = MaterializeOptions { entries: 30, synced_every: 3, ..MaterializeOptions::default() };
+    OpenOptions { cache_bytes: 2 << 20, materialize, ..OpenOptions::new(cluster, card) }
+}
+
+impl SimStore {
+    /// Why it takes no more writes, once it does not.
+    pub fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// The real store, if it is one.
+    pub fn redb(&self) -> Option<&RedbStore> {
+        match &self.kind {
+            Backed::Disk(store) => Some(store),
+            Backed::Memory(_) => None,
+        }
+    }
+
+    /// The memory that would survive, if it is that.
+    pub(crate) fn memory(&self) -> Option<&MemStore> {
+        match &self.kind {
+            Backed::Memory(store) => Some(store),
+            Backed::Disk(_) => None,
+        }
+    }
+
+    /// Writes committed rows to `rows.redb`, as the daemon's thread does in the background.
+    pub(crate) fn materialize(&mut self) {
+        let done = self.redb().map_or(Ok(()), RedbStore::materialize);
+        self.note(&done);
+    }
+
+    fn note<T>(&mut self, done: &Result<T, CommitError>) {
+        if let Err(error) = done {
+            self.failed.get_or_insert(error.to_string());
+        }
+    }
+
+    fn as_store(&self) -> &dyn Store {
+        match &self.kind {
+            Backed::Memory(store) => &**store,
+            Backed::Disk(store) => &**store,
+        }
+    }
+
+    fn as_store_mut(&mut self) -> &mut dyn Store {
+        match &mut self.kind {
+            Backed::Memory(store) => &mut **store,
+            Backed::Disk(store) => &mut **store,
+        }
+    }
+}
+
+impl Rows for SimStore {
+    fn row(&self, keyspace: KeyspaceId, row: &RowId) -> Result<Option<Payload>, ReadError> {
+        self.as_store().row(keyspace, row)
+    }
+
+    fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        self.as_store().scan(keyspace, range, visit)
+    }
+
+    fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
+        self.as_store().members(keyspace, key, kind)
+    }
+
+    fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        self.as_store().keys(keyspace)
+    }
+}
+
+impl Log for SimStore {
+    fn missing(
+        &self,
+        keyspace: KeyspaceId,
+        after: &[Dot],
+        bytes_max: usize,
+    ) -> Result<Vec<LoggedFrame>, ReadError> {
+        self.as_store().missing(keyspace, after, bytes_max)
+    }
+
+    fn frame_with(&self, keyspace: KeyspaceId, dot: Dot) -> Result<Option<LoggedFrame>, ReadError> {
+        self.as_store().frame_with(keyspace, dot)
+    }
+
+    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
+        self.as_store().frames_from(position, count_max)
+    }
+
+    fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
+        self.as_store().card(replica)
+    }
+}
+
+impl Store for SimStore {
+    fn recovered(&self) -> Recovered {
+        self.as_store().recovered()
+    }
+
+    fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
+        let done = self.as_store_mut().commit(batch, durability);
+        self.note(&done);
+        done
+    }
+
+    fn sync(&mut self) -> Result<(), CommitError> {
+        let done = self.as_store_mut().sync();
+        self.note(&done);
+        done
+    }
+}

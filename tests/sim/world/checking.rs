@@ -1,0 +1,291 @@
+//! What is checked after a turn, and how a failure is told.
+
+use std::collections::BTreeMap;
+
+use tidelock_engine::frame::Frame;
+use tidelock_engine::id::KeyspaceId;
+use tidelock_engine::ports::{Log, LogPosition, Store, TransportEvent};
+use tidelock_engine::replica::Input;
+use tidelock_engine::request::{Action, ActionReply, Request, RequestError, RequestId};
+use tidelock_engine::turn::TurnOutcome;
+use tidelock_engine::write::Write;
+
+use super::{Scrutiny, World, cluster, keyspace_id};
+use crate::checks::{PROPERTIES, Subject, nothing_kept_is_lost, rows_are_a_function_of_the_vector};
+use crate::ledger::{Known, Violation};
+use crate::matching::Asked;
+use crate::network::message_name;
+use crate::observed::{all_rows, fingerprint, from_rows};
+use crate::replies;
+use crate::specification::Reads;
+
+/// The requests of a turn.
+pub(super) fn requests(inputs: &[Input]) -> Vec<(RequestId, Request)> {
+    let request = |input: &Input| match input {
+        Input::Request(id, request) => Some((*id, request.clone())),
+        _ => None,
+    };
+    inputs.iter().filter_map(request).collect()
+}
+
+/// A turn's inputs in a line.
+pub(super) fn describe(inputs: &[Input]) -> String {
+    let one = |input: &Input| match input {
+        Input::Request(_, request) => {
+            format!("{} {:?} {:?}", request.keyspace, request.durability, request.actions)
+        }
+        Input::Network(TransportEvent::Message { session, bytes }) => {
+            format!("{} in {}", message_name(bytes), session.0)
+        }
+        Input::Network(other) => format!("{other:?}"),
+        other => format!("{other:?}"),
+    };
+    inputs.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+impl World {
+    /// What the first request of a turn must find, if nothing else comes before it.
+    pub(super) fn expected_before(&mut self, index: usize, inputs: &[Input]) -> Option<Reads> {
+        let Some(Input::Request(_, request)) = inputs.first() else { return None };
+        if self.scrutiny == Scrutiny::Logs {
+            return None;
+        }
+        let keyspace = KeyspaceId::of(cluster(), &request.keyspace);
+        let applied = self.nodes[index].known.get(&keyspace).map(|applied| applied.ops.clone());
+        Some(self.ledger.space(keyspace).story.reads(&applied.unwrap_or_default()))
+    }
+
+    /// Takes in what a turn left, and checks it.
+    pub(super) fn turned(
+        &mut self,
+        index: usize,
+        requests: Vec<(RequestId, Request)>,
+        before: Option<Reads>,
+        outcome: &TurnOutcome,
+    ) {
+        self.trace.absorb_number(outcome.position.map_or(0, |position| position.0));
+        self.trace.absorb_number(outcome.replies.len() as u64);
+        if outcome.replies.len() != requests.len() {
+            let detail = format!("{} of {} requests", outcome.replies.len(), requests.len());
+            self.fail(index, &Violation::new("every request is answered in its turn", detail));
+        }
+        if let (Some(before), Some((_, first)), Some((_, reply))) =
+            (before, requests.first(), outcome.replies.first())
+            && let Err(detail) = replies::check(&before, first, reply)
+        {
+            self.fail(index, &Violation::new("writes are accepted and answered as specified", detail));
+        }
+        let mut asked = self.asked(index, requests, outcome);
+        if outcome.position.is_some() {
+            self.read_log(index, &mut asked);
+            for left in asked.values() {
+                if let Err(detail) = left.is_done() {
+                    self.fail(index, &Violation::new("nothing acknowledged is lost", detail));
+                }
+            }
+            self.kept(index);
+            self.check(index);
+        }
+    }
+
+    /// What the clients of a turn asked for and may expect to find, by keyspace.
+    fn asked(
+        &mut self,
+        index: usize,
+        requests: Vec<(RequestId, Request)>,
+        outcome: &TurnOutcome,
+    ) -> BTreeMap<KeyspaceId, Asked> {
+        let mut writes: BTreeMap<KeyspaceId, Vec<Write>> = BTreeMap::new();
+        let mut is_lost = false;
+        for ((_, request), (_, reply)) in requests.into_iter().zip(&outcome.replies) {
+            let of = writes.entry(KeyspaceId::of(cluster(), &request.keyspace)).or_default();
+            is_lost |= matches!(reply, Err(RequestError::Commit(_)));
+            for (number, action) in request.actions.into_iter().enumerate() {
+                let Action::Write(write) = action else { continue };
+                let is_done = match reply {
+                    Ok(replies) => matches!(replies[number], Ok(ActionReply::Outcome(_))),
+                    Err(error) => matches!(error, RequestError::Commit(_)),
+                };
+                self.tally.count(if is_done { "writes" } else { "refused writes" });
+                if is_done {
+                    of.push(write);
+                }
+            }
+        }
+        if is_lost {
+            self.tally.count("turns that were not committed");
+            let uncertain = writes.into_iter().map(|(keyspace, writes)| (keyspace, Asked::uncertain(writes)));
+            self.nodes[index].limbo = uncertain.collect();
+            return BTreeMap::new();
+        }
+        writes.into_iter().map(|(keyspace, writes)| (keyspace, Asked::certain(writes))).collect()
+    }
+
+    /// Reads what is new in a node's log.
+    fn read_log(&mut self, index: usize, asked: &mut BTreeMap<KeyspaceId, Asked>) {
+        let node = &mut self.nodes[index];
+        let store = node.driver.as_ref().expect("it runs").store();
+        let frames = match store.frames_from(LogPosition(node.position.0 + 1), usize::MAX) {
+            Ok(frames) => frames,
+            Err(error) => self.fail(index, &Violation::new("the log can be read", error.to_string())),
+        };
+        let own = node.card.replica();
+        for logged in frames {
+            let read = Frame::decode(&logged.bytes)
+                .map_err(|error| Violation::new("the log can be read", error.to_string()))
+                .and_then(|frame| self.ledger.take_in(&frame, own, &mut node.known, asked));
+            if let Err(violation) = read {
+                self.fail(index, &violation);
+            }
+            node.position = logged.position;
+            self.tally.count("frames applied");
+        }
+    }
+
+    /// What a node has applied is on its disk, if everything is.
+    pub(super) fn kept(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let is_durable = node
+            .driver
+            .as_ref()
+            .is_some_and(|driver| driver.is_durable() && driver.store().failed().is_none());
+        if !is_durable {
+            return;
+        }
+        for (keyspace, applied) in &node.known {
+            self.ledger.space(*keyspace).kept.join(&applied.ops);
+        }
+        node.durable.clone_from(&node.known);
+    }
+
+    /// Reads a node's whole log after a start: what it had on disk must be there; what it had not may be lost,
+    /// but then nobody else has it.
+    pub(super) fn reread(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let own = node.card.replica();
+        let recovered = node.driver.as_ref().expect("it runs").store().recovered();
+        let before = std::mem::take(&mut node.known);
+        let durable = std::mem::take(&mut node.durable);
+        let mut limbo = std::mem::take(&mut node.limbo);
+        node.position = LogPosition(0);
+        node.checked.clear();
+        for keyspace in before.keys() {
+            let states = recovered.keyspaces.iter();
+            let mut state = states.filter(|(name, _)| KeyspaceId::of(cluster(), name) == *keyspace);
+            let seq = state.next().map_or(0, |(_, state)| state.heads.seq(own));
+            let lost = self.ledger.forget(*keyspace, own, seq);
+            self.tally.add("buffered writes lost", lost.len() as u64);
+            let has = |other: &&crate::node::Node| {
+                other.known.get(keyspace).is_some_and(|applied| applied.heads.seq(own) > seq)
+            };
+            if let Some(other) = self.nodes.iter().find(has) {
+                let detail = format!("{} has more of {own} than {seq}", other.name);
+                self.fail(index, &Violation::new("nothing leaves a node before it is durable", detail));
+            }
+        }
+        self.read_log(index, &mut limbo);
+        self.still_there(index, &durable);
+        self.kept(index);
+        self.check(index);
+    }
+
+    fn still_there(&mut self, index: usize, durable: &Known) {
+        for (keyspace, applied) in durable {
+            let now = self.nodes[index].known.get(keyspace).map(|applied| applied.ops.clone());
+            let forgiven = crate::bits::Bits::default();
+            if let Err(violation) = nothing_kept_is_lost(&applied.ops, &now.unwrap_or_default(), &forgiven) {
+                self.fail(index, &violation);
+            }
+        }
+    }
+
+    /// Checks every property of every keyspace of a node.
+    fn check(&mut self, index: usize) {
+        if self.scrutiny == Scrutiny::Logs {
+            return;
+        }
+        let keyspaces: Vec<KeyspaceId> = self.nodes[index].known.keys().copied().collect();
+        for keyspace in keyspaces {
+            if let Err(violation) = self.check_keyspace(index, keyspace) {
+                self.fail(index, &violation);
+            }
+        }
+    }
+
+    fn check_keyspace(&mut self, index: usize, keyspace: KeyspaceId) -> Result<(), Violation> {
+        let node = &self.nodes[index];
+        let applied = &node.known[&keyspace];
+        if applied.heads.is_empty() || node.checked.get(&keyspace) == Some(&applied.heads.hash()) {
+            return Ok(());
+        }
+        let store = node.driver.as_ref().expect("it runs").store();
+        let rows = all_rows(store, keyspace);
+        let rows = rows.map_err(|error| Violation::new("rows can be read", error.to_string()))?;
+        let heads = applied.heads.hash();
+        let is_hostile = self.ledger.is_hostile();
+        let space = self.ledger.space(keyspace);
+        let is_known = rows_are_a_function_of_the_vector(space, heads, fingerprint(&rows))?;
+        let honest = |row: &&(tidelock_engine::row::RowId, _)| !self.ledger.is_distrusted(row.0.dot.replica);
+        let honest_rows = if is_hostile { rows.iter().filter(honest).cloned().collect() } else { rows };
+        let space = self.ledger.space(keyspace);
+        let subject = Subject {
+            keyspace,
+            store,
+            applied,
+            got: if is_known { Reads::new() } else { from_rows(&honest_rows) },
+            expected: if is_known { Reads::new() } else { space.story.reads(&applied.ops) },
+            rows: &honest_rows,
+            is_hostile,
+        };
+        for (name, holds) in PROPERTIES.iter().take(if is_known { 1 } else { PROPERTIES.len() }) {
+            holds(&subject).map_err(|detail| Violation::new(name, detail))?;
+        }
+        self.tally.count("states checked");
+        self.nodes[index].checked.insert(keyspace, heads);
+        Ok(())
+    }
+
+    /// Ends the run: tells what broke, what happened before, and how to see it again.
+    ///
+    /// # Panics
+    /// Always.
+    pub fn fail(&self, index: usize, violation: &Violation) -> ! {
+        let node = &self.nodes[index];
+        panic!(
+            "{} does not hold at {} (step {}, {:.3} s)\n  {}\n{}\n  replay: {}",
+            violation.property,
+            node.name,
+            self.trace.steps(),
+            seconds(self.now_us),
+            violation.detail,
+            self.tell(),
+            self.replay,
+        )
+    }
+
+    /// The last events of every node.
+    pub fn tell(&self) -> String {
+        let one = |node: &crate::node::Node| format!("  {}:\n{}", node.name, self.trace.tell(node.index));
+        self.nodes.iter().map(one).collect()
+    }
+
+    /// The state of a keyspace at a node that stories compare: heads and fingerprint.
+    pub fn state_of(&self, index: usize) -> Vec<String> {
+        let Some(driver) = &self.nodes[index].driver else { return Vec::new() };
+        let keyspaces = driver.replica().report().keyspaces.into_iter();
+        keyspaces.map(|keyspace| format!("{}={}", keyspace.name, keyspace.fingerprint)).collect()
+    }
+
+    /// The fingerprint of the rows that a node shows now.
+    ///
+    /// # Panics
+    /// If they cannot be read.
+    pub fn rows_of(&self, name: &str, keyspace: &str) -> crate::observed::RowList {
+        all_rows(self.node(name).driver().store(), keyspace_id(keyspace)).expect("rows can be read")
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn seconds(us: u64) -> f64 {
+    us as f64 / 1_000_000.0
+}

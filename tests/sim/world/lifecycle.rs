@@ -1,0 +1,184 @@
+//! Nodes come, run, end and begin again: starts, kills, power cuts, failed disks, wiped disks, pauses.
+
+use tidelock_engine::replica::Input;
+use tidelock_store::OpenError;
+
+use super::{Happening, SYNC_US, TICK_US, World, address, cluster};
+use crate::bits::Bits;
+use crate::ledger::Violation;
+use crate::node::{End, Node};
+
+/// How long an operator takes to restart a node whose store failed, in microseconds.
+const OPERATOR_US: (u64, u64) = (200_000, 3_000_000);
+
+impl World {
+    /// Adds a node and starts it.
+    pub fn add(&mut self, name: &str) {
+        let node = Node::new(name, self.nodes.len(), cluster(), self.storage);
+        let peer = node.config.key.peer();
+        let index = self.network.borrow_mut().add_station(peer, address(name));
+        assert_eq!(index, self.nodes.len(), "stations and nodes go together");
+        self.nodes.push(node);
+        self.start(name);
+    }
+
+    /// Starts a node that was stopped, from what its disk has.
+    ///
+    /// # Panics
+    /// If its store cannot be opened.
+    pub fn start(&mut self, name: &str) {
+        let index = self.index(name);
+        if let Err(error) = self.try_start(index) {
+            self.fail(index, &Violation::new("a store opens again after a crash", error.to_string()));
+        }
+    }
+
+    /// Starts a node that was stopped.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub fn try_start(&mut self, index: usize) -> Result<(), OpenError> {
+        assert!(!self.nodes[index].is_running(), "{} runs", self.nodes[index].name);
+        let network = std::rc::Rc::clone(&self.network);
+        self.nodes[index].start(self.now_us, &network)?;
+        self.trace.note(self.now_us, index, || "start".to_owned());
+        self.tally.count("starts");
+        self.reread(index);
+        let life = self.nodes[index].life;
+        let first = self.entropy.between(0, TICK_US);
+        self.plan(self.now_us + first, Happening::Tick(index, life));
+        let listening = Input::Listening(vec![address(&self.nodes[index].name)]);
+        self.turn(index, vec![listening]);
+        Ok(())
+    }
+
+    /// Ends a node as SIGKILL does: what was written stays.
+    pub fn kill(&mut self, name: &str) {
+        let index = self.index(name);
+        self.end(index, End::Killed);
+        self.tally.count("kills");
+    }
+
+    /// Cuts a node's power: of what was not synced each sector is kept, lost or torn.
+    pub fn lose_power(&mut self, name: &str) {
+        let index = self.index(name);
+        let seed = self.entropy.next();
+        self.end(index, End::PowerCut(seed));
+        self.tally.count("power cuts");
+    }
+
+    /// Cuts a node's power at the given change to its disk from now on (writes, resizes, syncs, renames),
+    /// which may be in the middle of a commit or of writing rows.
+    pub fn plan_power_cut(&mut self, name: &str, changes: u64) {
+        let node = self.node_mut(name);
+        node.is_cut_planned = true;
+        let faults = tidelock_store::Faults {
+            changes_until_power_cut: Some(changes),
+            ..tidelock_store::Faults::default()
+        };
+        node.disk().set_faults(faults);
+    }
+
+    /// Ends a node.
+    pub fn end(&mut self, index: usize, end: End) {
+        self.trace.note(self.now_us, index, || format!("end: {end:?}"));
+        self.trace.absorb_number(match end {
+            End::Killed => 2,
+            End::PowerCut(seed) => seed,
+        });
+        self.network.borrow_mut().set_up(index, false);
+        self.nodes[index].end(end);
+    }
+
+    /// Kills a node and starts it again.
+    pub fn restart(&mut self, name: &str) {
+        self.kill(name);
+        self.start(name);
+    }
+
+    /// Stops a node for good. What only it had is lost.
+    pub fn leave(&mut self, name: &str) {
+        let index = self.index(name);
+        if self.nodes[index].is_running() {
+            self.end(index, End::Killed);
+        }
+        self.forgive(index);
+        self.nodes[index].is_gone = true;
+        self.tally.count("departures");
+    }
+
+    /// Gives a stopped node an empty disk: it comes back as another replica. What only it had is lost.
+    pub fn wipe(&mut self, name: &str) {
+        let index = self.index(name);
+        assert!(!self.nodes[index].is_running(), "{name} runs");
+        self.forgive(index);
+        self.nodes[index].wipe();
+        self.trace.note(self.now_us, index, || "wiped".to_owned());
+        self.tally.count("wiped disks");
+    }
+
+    /// What no other node has may be lost from now on.
+    fn forgive(&mut self, index: usize) {
+        let had: Vec<_> = self.nodes[index].known.iter().map(|(id, of)| (*id, of.ops.clone())).collect();
+        for (keyspace, ops) in had {
+            let mut elsewhere = Bits::default();
+            for other in self.nodes.iter().filter(|other| other.index != index) {
+                if let Some(applied) = other.known.get(&keyspace) {
+                    elsewhere.join(&applied.ops);
+                }
+            }
+            self.ledger.space(keyspace).forgiven.join(&ops.without(&elsewhere));
+        }
+    }
+
+    /// Does nothing for a while, as after SIGSTOP.
+    pub fn pause(&mut self, name: &str, ms: u64) {
+        let until = self.now_us + 1_000 * ms;
+        self.node_mut(name).paused_until_us = until;
+        self.tally.count("pauses");
+    }
+
+    /// Whether the store needs a sync, or has failed: then the power is gone, or somebody will restart it.
+    pub(super) fn after_store(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let Some(driver) = &node.driver else { return };
+        let life = node.life;
+        if driver.store().failed().is_some() {
+            if node.is_cut_planned {
+                let seed = self.entropy.next();
+                self.end(index, End::PowerCut(seed));
+                self.tally.count("power cuts in the middle of a write");
+            }
+            if self.has_operator {
+                self.call_operator(index, life);
+            }
+            return;
+        }
+        if !driver.is_durable() && !std::mem::replace(&mut node.is_sync_due, true) {
+            self.plan(self.now_us + SYNC_US, Happening::Sync(index, life));
+        }
+    }
+
+    /// Somebody restarts a node whose store failed: the disk works again, and what an earlier failed sync left
+    /// unsynced may be gone.
+    fn call_operator(&mut self, index: usize, life: u64) {
+        let node = &mut self.nodes[index];
+        if node.is_called_for == life {
+            return;
+        }
+        node.is_called_for = life;
+        let wait = self.entropy.between(OPERATOR_US.0, OPERATOR_US.1);
+        let end = if self.entropy.chance(500) { End::PowerCut(self.entropy.next()) } else { End::Killed };
+        self.after(wait, move |world| {
+            let node = &world.nodes[index];
+            if node.is_gone || node.life != life {
+                return;
+            }
+            if node.is_running() {
+                world.end(index, end);
+            }
+            let name = world.nodes[index].name.clone();
+            world.start(&name);
+        });
+    }
+}

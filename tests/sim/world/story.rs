@@ -1,0 +1,299 @@
+//! The words that stories are told in: who writes, who meets whom, what breaks, and when it must be whole again.
+
+use std::collections::BTreeSet;
+
+use tidelock_engine::id::PeerId;
+use tidelock_engine::ports::{Durability, Target};
+use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::replica::{Input, Report};
+use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestId, RequestReply};
+use tidelock_engine::row::RowId;
+use tidelock_engine::write::Write;
+
+use super::{NOTES, World, address, named};
+use crate::checks::nothing_kept_is_lost;
+use crate::ledger::Violation;
+use crate::observed::all_rows;
+use crate::words::text;
+
+/// How long the nodes are given to become equal, in milliseconds.
+const SETTLE_MS: u64 = 180_000;
+
+impl World {
+    /// Has `a` keep connected with `b`.
+    pub fn connect(&mut self, a: &str, b: &str) {
+        let target = Target { peer: Some(self.peer(b)), addresses: vec![address(b)] };
+        self.input(a, Input::Connect(target));
+    }
+
+    /// Nothing gets from one to the other, and their connection breaks at once.
+    pub fn partition(&mut self, a: &str, b: &str) {
+        let (a, b) = (self.index(a), self.index(b));
+        self.network.borrow_mut().cut(a, b);
+    }
+
+    /// Cuts every connection between the two sides.
+    pub fn split(&mut self, side: &[&str], other: &[&str]) {
+        side.iter().for_each(|a| other.iter().for_each(|b| self.partition(a, b)));
+    }
+
+    /// Nothing gets from `from` to `to` any more, while the other direction works.
+    pub fn block(&mut self, from: &str, to: &str) {
+        let (from, to) = (self.index(from), self.index(to));
+        self.network.borrow_mut().block(from, to);
+    }
+
+    /// Lets messages through again, in order.
+    pub fn unblock(&mut self, from: &str, to: &str) {
+        let (from, to) = (self.index(from), self.index(to));
+        self.network.borrow_mut().unblock(from, to);
+    }
+
+    /// Lets everything through again.
+    pub fn heal(&mut self) {
+        self.network.borrow_mut().heal();
+    }
+
+    /// Breaks the connection between two nodes.
+    pub fn drop_session(&mut self, a: &str, b: &str) {
+        let (a, b) = (self.index(a), self.index(b));
+        self.network.borrow_mut().drop_session(a, b);
+    }
+
+    /// One write, which must succeed.
+    pub fn write(&mut self, name: &str, write: Write) {
+        let replies = self.request(name, NOTES, Atomicity::Each, vec![Action::Write(write)]);
+        let replies = replies.expect("the request is executed");
+        replies.into_iter().for_each(|reply| drop(reply.expect("the write is done")));
+    }
+
+    /// Writes that nobody sees half done.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub fn batch(&mut self, name: &str, writes: Vec<Write>) -> RequestReply {
+        let actions = writes.into_iter().map(Action::Write).collect();
+        self.request(name, NOTES, Atomicity::AllOrNothing, actions)
+    }
+
+    /// A durable request to a keyspace.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub fn request(
+        &mut self,
+        name: &str,
+        keyspace: &str,
+        atomicity: Atomicity,
+        actions: Vec<Action>,
+    ) -> RequestReply {
+        let durability = Durability::Durable;
+        self.ask(name, Request { keyspace: named(keyspace), actions, atomicity, durability })
+    }
+
+    /// A write that is answered from memory.
+    pub fn write_buffered(&mut self, name: &str, write: Write) {
+        let (atomicity, durability) = (Atomicity::Each, Durability::Buffered);
+        let actions = vec![Action::Write(write)];
+        let request = Request { keyspace: named(NOTES), actions, atomicity, durability };
+        drop(self.ask(name, request).expect("the request is executed"));
+    }
+
+    /// A request, as one turn.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub fn ask(&mut self, name: &str, request: Request) -> RequestReply {
+        let id = self.next_request();
+        let outcome = self.input(name, Input::Request(id, request));
+        let mut replies = outcome.replies.into_iter().filter(|(of, _)| *of == id);
+        replies.next().expect("every request is answered").1
+    }
+
+    pub(crate) fn next_request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// What a node answers to a query of [`NOTES`].
+    pub fn query(&mut self, name: &str, query: Query) -> Answer {
+        self.query_in(name, NOTES, query)
+    }
+
+    /// What a node answers to a query.
+    pub fn query_in(&mut self, name: &str, keyspace: &str, query: Query) -> Answer {
+        let actions = vec![Action::Query(query)];
+        let mut replies = self.request(name, keyspace, Atomicity::Each, actions).expect("reads are answered");
+        match replies.pop().expect("one answer").expect("the query fits the key") {
+            ActionReply::Answer(answer) => answer,
+            ActionReply::Outcome(outcome) => panic!("a query answered {outcome:?}"),
+        }
+    }
+
+    /// The value under a key.
+    pub fn get(&mut self, name: &str, key: &str) -> Option<String> {
+        match self.query(name, Query::Get(key.into())) {
+            Answer::Value(value) => value.map(|value| text(&value)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The elements of a set.
+    pub fn members(&mut self, name: &str, key: &str) -> Vec<String> {
+        match self.query(name, Query::Members(key.into())) {
+            Answer::List(list) => list.iter().map(|element| text(element)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The value of a field.
+    pub fn field(&mut self, name: &str, key: &str, field: &str) -> Option<String> {
+        match self.query(name, Query::Field(key.into(), field.into())) {
+            Answer::Value(value) => value.map(|value| text(&value)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Begins to wait for peers to have the node's writes on disk.
+    pub fn wait(&mut self, name: &str) -> RequestId {
+        let id = self.next_request();
+        self.input(name, Input::Confirm(id, named(NOTES)));
+        id
+    }
+
+    /// How many peers have confirmed a wait.
+    pub fn confirmed(&self, wait: RequestId) -> usize {
+        self.confirmations.get(&wait).copied().unwrap_or_default()
+    }
+
+    /// One input as one turn.
+    pub fn input(&mut self, name: &str, input: Input) -> tidelock_engine::turn::TurnOutcome {
+        let index = self.index(name);
+        self.turn(index, vec![input])
+    }
+
+    /// Lets time pass until all running nodes are equal, and checks that nothing was lost.
+    pub fn settle(&mut self) {
+        let running: Vec<String> =
+            self.nodes.iter().filter(|node| node.is_running()).map(|node| node.name.clone()).collect();
+        let names: Vec<&str> = running.iter().map(String::as_str).collect();
+        self.settle_among(&names);
+        for index in 0..self.nodes.len() {
+            self.has_everything(index);
+        }
+    }
+
+    /// After a while without writes no counter has a slot that counts nothing.
+    pub fn has_no_leftovers(&mut self, names: &[&str]) {
+        self.run(10_000);
+        self.settle();
+        for name in names {
+            let index = self.index(name);
+            let keyspaces: Vec<_> = self.nodes[index].known.keys().copied().collect();
+            for keyspace in keyspaces {
+                let rows = all_rows(self.nodes[index].driver().store(), keyspace).expect("rows can be read");
+                // A replica that is there no more cannot close its slots.
+                let is_there = |row: &RowId| {
+                    let mut there = self.nodes.iter().filter(|node| node.is_running());
+                    there.any(|node| node.card.replica() == row.dot.replica)
+                };
+                let spent = rows.iter().filter(|(row, payload)| !payload.is_live() && is_there(row)).count();
+                if spent > 0 {
+                    let detail = format!("{spent} spent slots");
+                    self.fail(index, &Violation::new("spent slots are closed", detail));
+                }
+            }
+        }
+    }
+
+    fn has_everything(&self, index: usize) {
+        let node = &self.nodes[index];
+        for (keyspace, space) in self.ledger.spaces().filter(|_| node.is_running()) {
+            let ops = node.known.get(&keyspace).map(|applied| applied.ops.clone()).unwrap_or_default();
+            if let Err(violation) = nothing_kept_is_lost(&space.kept, &ops, &space.forgiven) {
+                self.fail(index, &violation);
+            }
+        }
+    }
+
+    /// Lets time pass until these nodes are equal.
+    pub fn settle_among(&mut self, names: &[&str]) {
+        self.settle_within(names, SETTLE_MS);
+    }
+
+    /// Lets time pass until these nodes are equal, which must be before so many milliseconds are over; answers
+    /// how long it took.
+    pub fn settle_within(&mut self, names: &[&str], ms: u64) -> u64 {
+        let start = self.now_us();
+        while !self.is_settled(names) {
+            if self.now_us() > start + 1_000 * ms {
+                let index = self.index(names[0]);
+                let detail = format!("not within {ms} ms:\n{}", self.describe(names));
+                self.fail(index, &Violation::new("replicas converge", detail));
+            }
+            self.run(100);
+        }
+        (self.now_us() - start) / 1_000
+    }
+
+    /// Whether nodes have the same heads and rows in every keyspace.
+    pub fn is_settled(&self, names: &[&str]) -> bool {
+        let states: BTreeSet<Vec<String>> =
+            names.iter().map(|name| self.state_of(self.index(name))).collect();
+        states.len() == 1
+    }
+
+    fn describe(&self, names: &[&str]) -> String {
+        let one = |name: &&str| {
+            let report = self.report(name);
+            let link = |link: &tidelock_engine::replica::LinkReport| {
+                format!("{}: {} shared, {} eager", self.name_of(link.peer), link.shared, link.eager)
+            };
+            let links: Vec<String> = report.links.iter().map(link).collect();
+            let state = self.state_of(self.index(name));
+            format!("{name}: {state:?}\n  {links:?}\n  {:?}\n", report.counters)
+        };
+        names.iter().map(one).collect()
+    }
+
+    fn name_of(&self, peer: PeerId) -> String {
+        let node = self.nodes.iter().find(|node| node.config.key.peer() == peer);
+        node.map_or_else(|| peer.to_string(), |node| node.name.clone())
+    }
+
+    /// What a node reports of itself.
+    pub fn report(&self, name: &str) -> Report {
+        self.node(name).driver().replica().report()
+    }
+
+    /// One of the figures that a node reports.
+    pub fn counter(&self, name: &str, counter: &str) -> u64 {
+        self.report(name).counters.get(counter)
+    }
+
+    /// Who a node is to its peers.
+    pub fn peer(&self, name: &str) -> PeerId {
+        self.node(name).config.key.peer()
+    }
+
+    /// Whether a node has greeted another one.
+    pub fn is_linked(&self, a: &str, b: &str) -> bool {
+        let b = self.peer(b);
+        self.report(a).links.iter().any(|link| link.peer == b)
+    }
+
+    /// Sets a clock so many milliseconds ahead of the true time, or behind it.
+    pub fn set_clock(&mut self, name: &str, ahead_ms: i64) {
+        self.node_mut(name).clock.ahead_ms = ahead_ms;
+        self.tally.count("clock jumps");
+    }
+
+    /// Stops a clock, or lets it go on.
+    pub fn freeze_clock(&mut self, name: &str, is_frozen: bool) {
+        let now_us = self.now_us();
+        let node = self.node_mut(name);
+        node.clock.frozen_ms = None;
+        node.clock.frozen_ms = is_frozen.then(|| node.clock.unix_ms(now_us));
+        self.tally.count("frozen clocks");
+    }
+}

@@ -17,9 +17,10 @@ use crate::backend::WriteGuard;
 use crate::database::Opening;
 use crate::disk::{Disk, LockError};
 use crate::log::LogFile;
+use crate::mark::Mark;
 use crate::open::OpenError;
 use crate::rows::RowsFile;
-use crate::schema::{LOG_FILE, ROWS_FILE};
+use crate::schema::{LOG_FILE, MARK_FILE, ROWS_FILE};
 
 /// What redb may cache of a file while it is checked, in bytes.
 const CACHE_BYTES: usize = 64 << 20;
@@ -107,6 +108,11 @@ pub fn check(disk: &dyn Disk, progress: &mut dyn FnMut(Progress)) -> Result<Repo
     let mut run = Check { report: Report::default(), progress };
     let Some(log) = run.open_log(&opening(disk, LOG_FILE))? else { return Ok(run.report) };
     let rows = if has_rows { run.open_rows(&opening(disk, ROWS_FILE))? } else { None };
+    if exists(MARK_FILE)? {
+        let io = |source| CheckError::Open(OpenError::Io { file: MARK_FILE, source });
+        let mark = Mark::open(disk).map_err(io)?;
+        run.mark(&log, &mark);
+    }
     run.files(&log, rows.as_ref());
     Ok(run.report)
 }
@@ -129,6 +135,13 @@ impl Check<'_> {
         let pages = log.file.verify();
         self.pages(LOG_FILE, pages);
         Ok(Some(log))
+    }
+
+    fn mark(&mut self, log: &LogFile, mark: &Mark) {
+        let (Some(acknowledged), Ok((end, _))) = (mark.read(), log.end()) else { return };
+        self.expect(acknowledged <= end, LOG_FILE, || {
+            format!("it ends at frame {}, and {} were acknowledged", end.0, acknowledged.0)
+        });
     }
 
     fn open_rows(&mut self, opening: &Opening<'_>) -> Result<Option<RowsFile>, CheckError> {

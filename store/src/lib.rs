@@ -14,6 +14,7 @@ mod database;
 mod disk;
 mod key;
 mod log;
+mod mark;
 mod materialize;
 mod names;
 mod open;

@@ -17,12 +17,13 @@ use crate::backend::WriteGuard;
 use crate::database::Opening;
 use crate::disk::{Disk, DiskLock, LockError};
 use crate::log::LogFile;
+use crate::mark::Mark;
 use crate::names::Names;
 use crate::overlay::Overlay;
 use crate::published::{Published, Space};
 use crate::replay::replay;
 use crate::rows::RowsFile;
-use crate::schema::{LOG_FILE, ROWS_FILE, ROWS_FILE_ASIDE};
+use crate::schema::{LOG_FILE, MARK_FILE, ROWS_FILE, ROWS_FILE_ASIDE};
 use crate::store::Shared;
 use crate::view::Generation;
 
@@ -107,6 +108,18 @@ pub enum OpenError {
     /// The log is gone while rows are there. To go on would be to use dots twice.
     #[error("log.redb is missing beside rows.redb; restore it, or remove rows.redb to start anew")]
     LogMissing,
+    /// The log ends before what was acknowledged: its last pages were damaged, or an older copy was put in its
+    /// place. To go on would be to use dots twice.
+    #[error(
+        "log.redb ends at frame {found}, and {acknowledged} were acknowledged: it was damaged or replaced by an \
+         older copy; put the right one back, or start anew in an empty folder and get the rest from peers"
+    )]
+    LogShort {
+        /// The position up to which writes were acknowledged.
+        acknowledged: u64,
+        /// The position of the last frame that is there.
+        found: u64,
+    },
     /// A frame in the log cannot be read by this version.
     #[error("the frame at log position {position} cannot be read: {source}")]
     Frame {
@@ -141,6 +154,7 @@ impl OpenError {
 #[derive(Debug)]
 struct OpenLog {
     log: LogFile,
+    mark: Mark,
     card: AuthorCard,
     names: Names,
     /// Where it ends, and its highest clock.
@@ -184,6 +198,7 @@ fn open_locked(
         guard: Arc::clone(&guard),
         options: options.materialize,
         log: open_log.log,
+        mark: open_log.mark,
         rows,
         card: open_log.card,
         _lock: Arc::clone(lock),
@@ -200,6 +215,8 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
         if exists(ROWS_FILE)? {
             return Err(OpenError::LogMissing);
         }
+        // What another log was acknowledged up to says nothing of this one.
+        opening.disk.remove(MARK_FILE).map_err(|source| opening.io(source))?;
         LogFile::create(opening, options.cluster, &options.card)?;
     }
     let log = LogFile::open(opening)?;
@@ -211,7 +228,12 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
         return Err(OpenError::OtherKey);
     }
     let names = log.names(options.cluster, card)?;
-    Ok(OpenLog { names, card, end: log.end()?, log })
+    let end = log.end()?;
+    let mark = Mark::open(opening.disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
+    if let Some(acknowledged) = mark.read().filter(|acknowledged| *acknowledged > end.0) {
+        return Err(OpenError::LogShort { acknowledged: acknowledged.0, found: end.0.0 });
+    }
+    Ok(OpenLog { names, card, end, log, mark })
 }
 
 /// The rows as they were last written.

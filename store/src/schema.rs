@@ -1,6 +1,6 @@
-//! What is in the two files of a store: tables, keys, values, byte order. This is the one place that says so.
+//! What is in the files of a store: tables, keys, values, byte order. This is the one place that says so.
 //!
-//! Both files are redb files with the same two tables: `meta` (text to bytes), which must be readable before
+//! Two of them are redb files with the same two tables: `meta` (text to bytes), which must be readable before
 //! anything else is believed, and `entries` (bytes to bytes), whose keys begin with a tag, so that a commit
 //! touches one tree. All numbers are big endian.
 //!
@@ -32,6 +32,8 @@
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
 //!
+//! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
+//!
 //! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the store
 //! itself. A keyspace's number also stands for its generation, of which there is one. In keys of `rows.redb`
 //! numbers, keys and subkeys are written as `key.rs` says, so that the order of the bytes is the order
@@ -46,6 +48,9 @@ use tidelock_engine::row::Fingerprint;
 
 /// The file that is the commit point.
 pub const LOG_FILE: &str = "log.redb";
+
+/// Up to where the log was on disk when somebody was last told so; see `mark.rs`.
+pub const MARK_FILE: &str = "log.mark";
 
 /// The file of the rows.
 pub const ROWS_FILE: &str = "rows.redb";

@@ -16,6 +16,7 @@ use tidelock_engine::row::{Kind, Payload, RowId};
 use crate::backend::WriteGuard;
 use crate::disk::{Disk, DiskLock};
 use crate::log::{LogFile, LogWrite};
+use crate::mark::Mark;
 use crate::materialize::{Materializer, ThreadState};
 use crate::names::Names;
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) guard: Arc<WriteGuard>,
     pub(crate) options: MaterializeOptions,
     pub(crate) log: LogFile,
+    pub(crate) mark: Mark,
     pub(crate) rows: RowsFile,
     pub(crate) card: AuthorCard,
     pub(crate) _lock: Arc<DiskLock>,
@@ -230,7 +232,11 @@ impl Shared {
         };
         let position = match durability {
             Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write)?,
-            Durability::Durable => self.log.append(&self.guard, redb::Durability::Immediate, &write)?,
+            Durability::Durable => {
+                let position = self.log.append(&self.guard, redb::Durability::Immediate, &write)?;
+                self.mark.set(position);
+                position
+            }
         };
         writer.log_is_unsynced = durability == Durability::Buffered;
         self.make_visible(update, |published, update| published.publish(update, new_names, position, clock));
@@ -265,6 +271,7 @@ impl Shared {
         let mut writer = self.writer();
         if writer.log_is_unsynced {
             self.log.sync(&self.guard)?;
+            self.mark.set(self.published().position);
             writer.log_is_unsynced = false;
         }
         Ok(())

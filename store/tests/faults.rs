@@ -105,6 +105,72 @@ fn store_is_not_opened_on_a_read_only_disk() {
     same(&world::open(&disk, history.card), &history, 5);
 }
 
+/// A bit that turns in the pages of the last commit looks to redb like a commit that was cut off.
+#[test]
+fn turned_bit_in_the_log_never_takes_back_what_was_acknowledged() {
+    let history = History::random(9, 24);
+    let disk = MemDisk::new();
+    let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("an empty disk");
+    for turn in &history.turns {
+        turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+    }
+    disk.kill();
+    drop(store);
+    let (log, rows, mark) = (disk.read("log.redb"), disk.read("rows.redb"), disk.read("log.mark"));
+    let (mut refused, mut short, mut harmless) = (0, 0, 0);
+    let mut dice = Dice(3);
+    for _ in 0..1_500 {
+        let damaged = MemDisk::new();
+        damaged.write("log.redb", &log);
+        damaged.write("rows.redb", &rows);
+        damaged.write("log.mark", &mark);
+        damaged.flip_bit(
+            "log.redb",
+            dice.below(log.len()) as u64,
+            u8::try_from(dice.below(8)).expect("small"),
+        );
+        match RedbStore::open(&damaged, &small_options(history.card)) {
+            Ok(store) => {
+                same(&store, &history, 24);
+                harmless += 1;
+            }
+            Err(OpenError::LogShort { acknowledged, found }) => {
+                assert!(found < acknowledged);
+                short += 1;
+                let report = check(&damaged, &mut |_| {}).expect("checkable");
+                assert!(!report.findings.is_empty());
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    println!("{refused} refused, {short} short, {harmless} harmless");
+    assert!(
+        refused > 10 && short > 10 && harmless > 10,
+        "{refused} refused, {short} short, {harmless} harmless"
+    );
+}
+
+#[test]
+fn older_copy_of_the_log_is_refused() {
+    let history = History::random(21, 20);
+    let disk = MemDisk::new();
+    let mut store = world::open(&disk, history.card);
+    for turn in &history.turns[..10] {
+        turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+    }
+    let older = disk.read("log.redb");
+    for turn in &history.turns[10..] {
+        turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+    }
+    drop(store);
+    disk.write("log.redb", &older);
+    let refused =
+        RedbStore::open(&disk, &options(history.card)).expect_err("it is shorter than acknowledged");
+    assert!(matches!(refused, OpenError::LogShort { .. }), "{refused}");
+    let report = check(&disk, &mut |_| {}).expect("checkable");
+    assert!(report.findings.iter().any(|finding| finding.what.contains("were acknowledged")), "{report:?}");
+}
+
 #[test]
 fn rows_that_are_gone_are_made_again() {
     let (disk, history) = filled(30);

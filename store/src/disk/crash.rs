@@ -79,6 +79,7 @@ impl Image {
     /// two corners are what a state per sector would hardly ever draw.
     pub(super) fn cut_power(&mut self, dice: &mut Dice) {
         let changes = std::mem::take(&mut self.unsynced);
+        let is_resized = changes.iter().any(|change| matches!(change, Change::Resize(_)));
         let count = changes.len() as u64;
         let fate = dice.below(4);
         let mut prefix = || match fate {
@@ -89,6 +90,7 @@ impl Image {
         let length_prefix = prefix();
         let mut prefixes = std::collections::BTreeMap::new();
         let mut length = self.synced.len();
+        let mut written = Vec::new();
         for (index, change) in (0..).zip(changes) {
             match change {
                 Change::Resize(to) if index < length_prefix => {
@@ -106,11 +108,24 @@ impl Image {
                             overwrite(&mut self.synced, offset, piece);
                         }
                     }
+                    written.push(offset..offset + bytes.len());
                 }
             }
         }
         self.synced.resize(length, 0);
-        self.current.clone_from(&self.synced);
+        self.forget_cache(&written, is_resized);
+    }
+
+    /// Makes `current` what `synced` is. They differ only where something was written, if no size was changed;
+    /// files are large and cuts are many, so only that is copied.
+    fn forget_cache(&mut self, written: &[std::ops::Range<usize>], is_resized: bool) {
+        if is_resized || self.current.len() != self.synced.len() {
+            self.current.clone_from(&self.synced);
+            return;
+        }
+        for range in written {
+            self.current[range.clone()].copy_from_slice(&self.synced[range.clone()]);
+        }
     }
 
     /// The process ends, the machine does not: what was written stays.

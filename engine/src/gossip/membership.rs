@@ -187,7 +187,10 @@ impl Membership {
             let is_linked = linked.contains(peer);
             let is_over = |(_, since): &mut (Target, u64)| !is_linked && now.mono_ms >= *since + DIAL_MS;
             if let Some((target, _)) = known.dialling.take_if(is_over) {
-                step.disconnects.push(target);
+                // What the operator has named too is dialled on: to us it is one target, and never given up.
+                if !self.seeds.iter().any(|(seed, rest_until_ms)| *seed == target && *rest_until_ms == 0) {
+                    step.disconnects.push(target);
+                }
                 known.rest_until_ms = now.mono_ms + TURNED_AWAY_MS;
             }
         }

@@ -226,7 +226,9 @@ impl Replica {
     /// A session was greeted: tell the peer whom we know, and let somebody go if we have too many.
     pub(crate) fn neighbours_changed(&mut self, now: Now, session: SessionId, step: &mut Step) {
         self.pass_on_records(now, session, step);
-        let others: Vec<SessionId> = self.links.keys().copied().filter(|other| *other != session).collect();
+        // Only who was greeted counts: to let go of one that was not would leave as many as there are.
+        let greeted = self.links.iter().filter(|(other, link)| **other != session && link.card.is_some());
+        let others: Vec<SessionId> = greeted.map(|(other, _)| *other).collect();
         if others.len() >= ACTIVE_MAX {
             // Rather one that no keyspace would miss.
             let spare: Vec<SessionId> =

@@ -264,6 +264,16 @@ impl Replica {
         if !is_worth_asking || shared.fruitless > FRUITLESS_MAX {
             (shared.fruitless, shared.news) = (0, BTreeMap::new());
         }
+        self.pull_from_others(now, session, id, step);
+    }
+
+    /// A peer was asked in vain: whoever else has news is asked before it is asked again. Otherwise a peer that
+    /// answers with nothing just before the others' turn comes, and has news again, would keep them from it.
+    fn pull_from_others(&mut self, now: Now, vain: SessionId, id: KeyspaceId, step: &mut Step) {
+        let others: Vec<SessionId> = self.links.keys().copied().filter(|other| *other != vain).collect();
+        for other in others {
+            self.pull(now, other, id, step);
+        }
     }
 
     /// The peer sent frames that could not be applied: fetch from it what they require.

@@ -30,15 +30,17 @@ impl VersionVector {
         self.get(dot.replica) >= dot.seq
     }
 
-    /// Whether everything that `other` covers is covered.
-    pub fn covers_all(&self, other: &Self) -> bool {
-        other.iter().all(|dot| self.covers(dot))
-    }
-
     /// Raises the entry of `dot`'s replica to its seq; does nothing when it is there already.
     pub fn raise(&mut self, dot: Dot) {
         if dot.seq > self.get(dot.replica) {
             self.entries.insert(dot.replica, dot.seq);
+        }
+    }
+
+    /// Drops the entry of `dot`'s replica if it goes no further than `dot`.
+    pub fn drop_covered(&mut self, dot: Dot) {
+        if self.get(dot.replica) <= dot.seq {
+            self.entries.remove(&dot.replica);
         }
     }
 
@@ -50,16 +52,6 @@ impl VersionVector {
     /// The entries, as the last covered dot of each replica, in order of the replicas.
     pub fn iter(&self) -> impl Iterator<Item = Dot> + '_ {
         self.entries.iter().map(|(replica, seq)| Dot::new(*replica, *seq))
-    }
-
-    /// The number of replicas that wrote.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether nothing was ever applied.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 }
 
@@ -93,5 +85,77 @@ impl CmRDT for VersionVector {
 
     fn apply(&mut self, dot: Dot) {
         self.raise(dot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ReplicaId = ReplicaId::from_bytes([1; 16]);
+    const B: ReplicaId = ReplicaId::from_bytes([2; 16]);
+
+    /// All vectors of two replicas that wrote up to three operations each.
+    fn vectors() -> Vec<VersionVector> {
+        let of = |a, b| [Dot::new(A, a), Dot::new(B, b)].into_iter().collect();
+        (0..=3).flat_map(|a| (0..=3).map(move |b| of(a, b))).collect()
+    }
+
+    fn merged(a: &VersionVector, b: &VersionVector) -> VersionVector {
+        let mut merged = a.clone();
+        merged.merge(b.clone());
+        merged
+    }
+
+    #[test]
+    fn merge_is_idempotent_commutative_and_associative() {
+        let vectors = vectors();
+        for a in &vectors {
+            assert_eq!(merged(a, a), *a);
+            for b in &vectors {
+                assert_eq!(merged(a, b), merged(b, a));
+                for c in &vectors {
+                    assert_eq!(merged(&merged(a, b), c), merged(a, &merged(b, c)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn merge_covers_what_either_covers_and_no_more() {
+        for a in &vectors() {
+            for b in &vectors() {
+                for dot in
+                    [A, B].into_iter().flat_map(|replica| (1..=4).map(move |seq| Dot::new(replica, seq)))
+                {
+                    assert_eq!(merged(a, b).covers(dot), a.covers(dot) || b.covers(dot), "{dot}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn applied_dot_is_covered_with_all_before_it_and_stays() {
+        let mut vector = VersionVector::default();
+        vector.apply(Dot::new(A, 3));
+        vector.apply(Dot::new(A, 2));
+        assert_eq!(vector.iter().collect::<Vec<_>>(), [Dot::new(A, 3)]);
+        assert!(vector.covers(Dot::new(A, 1)) && vector.covers(Dot::new(A, 3)));
+        assert!(!vector.covers(Dot::new(A, 4)) && !vector.covers(Dot::new(B, 1)));
+    }
+
+    #[test]
+    fn entry_that_goes_further_than_a_dot_is_kept() {
+        let mut vector: VersionVector = [Dot::new(A, 3), Dot::new(B, 2)].into_iter().collect();
+        vector.drop_covered(Dot::new(A, 2));
+        vector.drop_covered(Dot::new(B, 2));
+        assert_eq!(vector.iter().collect::<Vec<_>>(), [Dot::new(A, 3)]);
+    }
+
+    #[test]
+    fn seq_0_leaves_no_entry() {
+        let mut vector = VersionVector::default();
+        vector.raise(Dot::new(A, 0));
+        assert_eq!(vector, VersionVector::default());
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::apply::apply_frame;
-use crate::causality::{Dot, Head, Observed};
+use crate::causality::{Dot, Observed};
 use crate::frame::{Frame, FrameError};
 use crate::id::{AuthorCard, FrameId, KeyspaceId, ReplicaId};
 use crate::message::FrameBytes;
@@ -198,8 +198,7 @@ impl Replica {
             step.cards.push(*card);
         }
         self.cards.insert(header.author, *card);
-        let head = Head { seq: header.last(), frame: frame.id() };
-        self.keyspaces.get_mut(&header.keyspace).expect("judged before").advance(header.author, head);
+        self.keyspaces.get_mut(&header.keyspace).expect("judged before").advance_by(frame);
         self.touched.insert(header.keyspace);
         self.note_resets(frame);
         if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {

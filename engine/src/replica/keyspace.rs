@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::causality::{Dot, Head, Heads, VersionVector};
-use crate::frame::FrameBuilder;
+use crate::frame::{Frame, FrameBuilder};
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::message::{HEADS_MAX, HeadEntry};
 use crate::ports::{KeyspaceState, SessionId};
@@ -22,8 +22,9 @@ pub(crate) struct Keyspace {
     pub(crate) heads: Heads,
     /// The fingerprint of the committed rows.
     pub(crate) fingerprint: Fingerprint,
-    /// The heads that changed since our own last frame: the dependencies that the next one names. After a
-    /// start that is all of them, which is more than needed and never wrong.
+    /// The heads that changed since our own last frame and that no other of them requires: the dependencies
+    /// that the next frame names. After a start they begin with all heads, which is more than needed and never
+    /// wrong.
     pub(crate) undeclared: VersionVector,
     /// The frame of this turn.
     pub(crate) open: Option<FrameBuilder>,
@@ -61,7 +62,15 @@ impl Keyspace {
         keyspace
     }
 
-    /// Takes in that a frame was applied.
+    /// Takes in that a frame of another author was applied. Whoever applies it has applied what it requires, so
+    /// our next frame need name only this one: else frames would grow with the number of authors.
+    pub(crate) fn advance_by(&mut self, frame: &Frame) {
+        frame.requirements().for_each(|dot| self.undeclared.drop_covered(dot));
+        let header = frame.header();
+        self.advance(header.author, Head { seq: header.last(), frame: frame.id() });
+    }
+
+    /// Takes in that an author has a new head.
     pub(crate) fn advance(&mut self, author: ReplicaId, head: Head) {
         self.heads.advance(author, head);
         self.undeclared.raise(Dot::new(author, head.seq));

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
+use tokio::runtime::Handle;
+
 use super::state::{KEYSPACE_DEFAULT, Shared};
 use crate::status::{KeyspaceStatus, Status};
 
@@ -18,7 +20,7 @@ pub(super) struct About<'a> {
 }
 
 impl About<'_> {
-    /// The sections asked for, or all.
+    /// The sections asked for, or all. The tasks are those of the runtime that it is called on.
     pub(super) fn sections(&self, wanted: &[Vec<u8>]) -> String {
         let is_wanted = |name: &str| {
             let all = ["all", "default", "everything", name];
@@ -47,6 +49,7 @@ impl About<'_> {
             ("tcp_port", &self.shared.port),
             ("uptime_in_seconds", &uptime),
             ("uptime_in_days", &(uptime / 86_400)),
+            ("tasks", &Handle::current().metrics().num_alive_tasks()),
         ])
     }
 

@@ -167,9 +167,14 @@ async fn info_has_the_fields_that_tools_read() {
     link.check("INFO keyspace", &format!("${}\n{}", keyspaces.len(), keyspaces.replace("\r\n", "\n"))).await;
     link.send("INFO\r\nQUIT\r\n").await;
     let info = link.rest().await;
-    for field in
-        ["redis_version:7.2.0", "connected_clients:1", "total_commands_processed:", "uptime_in_days:1"]
-    {
+    for field in [
+        "redis_version:7.2.0",
+        "connected_clients:1",
+        "total_commands_processed:",
+        "uptime_in_days:1",
+        // The port and this session.
+        "tasks:2",
+    ] {
         assert!(info.contains(field), "{field} is missing in {info}");
     }
 }

@@ -1,7 +1,8 @@
-//! The least of a Redis client: one command, one reply, as text.
+//! The least of a Redis client: commands, one by one or together, and their replies as text.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use super::node::DEADLINE;
 
@@ -14,10 +15,18 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to a node that is running.
     pub(crate) fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("the node listens");
-        stream.set_read_timeout(Some(DEADLINE)).expect("it is a socket");
-        stream.set_nodelay(true).expect("it is a socket");
-        Self { connection: BufReader::new(stream) }
+        Self::open(address, DEADLINE).expect("the node listens")
+    }
+
+    /// Connects to a node that may be gone. A reply must come within `patience`.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(crate) fn open(address: &str, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { connection: BufReader::new(stream) })
     }
 
     /// Sends one command and answers the reply: a list is its items between brackets.
@@ -25,12 +34,29 @@ impl Client {
     /// # Errors
     /// The node went away.
     pub(crate) fn command(&mut self, arguments: &[&str]) -> io::Result<String> {
-        let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
-        for argument in arguments {
-            write!(request, "${}\r\n{argument}\r\n", argument.len())?;
-        }
-        self.connection.get_mut().write_all(&request)?;
+        self.send([arguments])?;
         self.read_next()
+    }
+
+    /// Sends commands together. Each is answered by one [`Client::read_next`], in their order.
+    ///
+    /// # Errors
+    /// The node went away, and may have got some of them.
+    pub(crate) fn send<C, A>(&mut self, commands: C) -> io::Result<()>
+    where
+        C: IntoIterator,
+        C::Item: AsRef<[A]>,
+        A: AsRef<str>,
+    {
+        let mut request = Vec::new();
+        for command in commands {
+            write!(request, "*{}\r\n", command.as_ref().len())?;
+            for argument in command.as_ref() {
+                let argument = argument.as_ref();
+                write!(request, "${}\r\n{argument}\r\n", argument.len())?;
+            }
+        }
+        self.connection.get_mut().write_all(&request)
     }
 
     /// Reads what the node sends next, such as an event of a watch.
@@ -44,7 +70,9 @@ impl Client {
 
 fn reply(connection: &mut BufReader<TcpStream>) -> io::Result<String> {
     let mut line = String::new();
-    if connection.read_line(&mut line)? == 0 {
+    connection.read_line(&mut line)?;
+    // The last reply of a node that is killed may be torn.
+    if !line.ends_with('\n') {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let line = line.trim_end();

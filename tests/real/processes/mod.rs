@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod client;
+mod guard;
 mod node;
 
 pub(crate) use client::Client;

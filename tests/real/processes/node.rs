@@ -1,11 +1,13 @@
 //! A real `tidelock run`, driven through its Redis port, which always ends with its test.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
+use super::guard;
 
 /// How long anything may take before a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
@@ -19,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) peers: Vec<String>,
     /// Further arguments.
     pub(crate) arguments: Vec<String>,
+    /// The file that what it logs is appended to, from warnings up; the test's own stderr if there is none.
+    pub(crate) log: Option<PathBuf>,
 }
 
 /// A node in a process of its own.
@@ -51,6 +55,17 @@ impl Node {
         &self.redis
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name, such as `STOP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        Command::new("kill").args(["-s", name, &pid]).status().expect("kill is there");
+    }
+
     /// Ends the process as a power cut would, in mid-write or not, and starts it again on what is on disk.
     pub(crate) fn kill_and_restart(&mut self) {
         self.kill();
@@ -62,6 +77,7 @@ impl Node {
         self.client = None;
         self.child.kill().expect("the process runs");
         self.child.wait().expect("the process ends");
+        guard::release(self.pid());
     }
 
     /// Starts the process again after it ended; on the same peer port, so that others find it.
@@ -75,9 +91,9 @@ impl Node {
     /// Ends the process with SIGTERM; answers its status.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
         self.client = None;
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
+        self.signal("TERM");
         let status = wait(&mut self.child);
+        guard::release(self.pid());
         status.code()
     }
 
@@ -99,6 +115,7 @@ impl Drop for Node {
         // It may have ended before.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        guard::release(self.pid());
     }
 }
 
@@ -148,12 +165,17 @@ fn spawn(program: &Path, data: &Path, options: &Options) -> (Child, Vec<String>,
     for address in &options.peers {
         command.args(["--peer", address]);
     }
+    if let Some(path) = &options.log {
+        let log = File::options().create(true).append(true).open(path).expect("a folder that can be written");
+        command.env("TIDELOCK_LOG", "warn").stderr(log);
+    }
     let mut child = command
         .args(&options.arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .expect("the program starts");
+    guard::watch(child.id());
     let mut line = String::new();
     let stdout = child.stdout.take().expect("it is piped");
     BufReader::new(stdout).read_line(&mut line).expect("a ready line");

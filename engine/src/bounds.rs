@@ -34,8 +34,9 @@ pub const OBSERVED_BYTES_MAX: usize = 64 << 10;
 /// The elements, fields or rows that one operation names.
 pub const ELEMENTS_MAX: usize = 1 << 16;
 
-/// The counter slots that one operation changes.
-pub const SLOTS_MAX: usize = 1 << 19;
+/// The counter slots that one operation changes. On the wire a slot is two bytes and in memory up to eighty, so
+/// this, and not the length of a frame, bounds what a frame holds once it is decoded.
+pub const SLOTS_MAX: usize = 1 << 18;
 
 /// The replicas that one frame names, and so those that can write in a keyspace.
 pub const REPLICAS_MAX: usize = 1 << 16;

@@ -1,9 +1,9 @@
 //! A frame: consecutive operations of one author in one keyspace, committed together.
 //!
 //! It is the unit of log, wire and signature, and it is applied whole or not at all. It names the author's
-//! previous frame, which makes the author's history a chain, and the entries of the author's version vector
-//! that changed since, which makes delivery causal. Frames are bytes first: what was signed is what is kept
-//! and passed on.
+//! previous frame, which makes the author's history a chain, and the heads that the author has applied since and
+//! that no other of these requires, which makes delivery causal. Frames are bytes first: what was signed is what
+//! is kept and passed on.
 //!
 //! Layout: version (1), keyspace (16), epoch (varint), author (16), first seq (varint), count (varint),
 //! previous frame (32), replica table (varint, 16 each), dependencies (varint, index and seq as varints),
@@ -57,7 +57,8 @@ pub struct FrameHeader {
     /// The replicas that dots of this frame refer to, after the author, which has index 0.
     #[serde(deserialize_with = "list::<REPLICAS_MAX, _, _>")]
     pub replicas: Vec<ReplicaId>,
-    /// The entries of the author's version vector that changed since its previous frame, but for its own.
+    /// What the author had applied, but for its own and for what its previous frame or another of these
+    /// requires. More is allowed and changes nothing.
     #[serde(deserialize_with = "list::<REPLICAS_MAX, _, _>")]
     pub dependencies: Vec<DotRef>,
     /// The time part of every stamp in this frame.
@@ -65,7 +66,12 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    /// The seq of the last operation.
+    /// Whether every operation has a seq: there is one at least, from 1 on, and the numbers do not run out.
+    pub fn has_seqs(&self) -> bool {
+        self.first > 0 && self.count > 0 && self.first.checked_add(u64::from(self.count)).is_some()
+    }
+
+    /// The seq of the last operation. The header must be that of a frame, or [`FrameHeader::has_seqs`].
     pub fn last(&self) -> u64 {
         self.first + u64::from(self.count) - 1
     }
@@ -145,9 +151,11 @@ impl Frame {
         Ok(Self { header, ops: ops.into(), id: FrameId::of(body), bytes: bytes.into() })
     }
 
-    /// The last operation of a frame that was decoded before, without decoding it again.
+    /// The last operation of a frame that was decoded before, without decoding it again. Only its header is
+    /// looked at, so other bytes may have one too.
     pub fn peek(bytes: &[u8]) -> Option<Dot> {
-        postcard::take_from_bytes::<FrameHeader>(bytes).ok().map(|(header, _)| header.last_dot())
+        let (header, _) = postcard::take_from_bytes::<FrameHeader>(bytes).ok()?;
+        header.has_seqs().then(|| header.last_dot())
     }
 
     /// Checks that `card` proves the author and that its key signed the frame.
@@ -183,6 +191,12 @@ impl Frame {
     /// The bytes as signed and as passed on.
     pub fn bytes(&self) -> &Arc<[u8]> {
         &self.bytes
+    }
+
+    /// What the frame holds in memory, in bytes: as it was signed, and as operations.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let tables = size_of_val(&self.header.replicas[..]) + size_of_val(&self.header.dependencies[..]);
+        self.bytes.len() + tables + self.ops.iter().map(Op::held_bytes).sum::<usize>()
     }
 
     /// The operations, each with its dot.
@@ -221,4 +235,38 @@ fn decode_ops(header: &FrameHeader, mut bytes: &[u8]) -> Result<Vec<Op>, FrameEr
         bytes = rest;
     }
     if bytes.is_empty() { Ok(ops) } else { Err(FrameError::Malformed("bytes after the last operation")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fuzzer found the first of them: bytes that no checksum protects made the sum run over.
+    #[test]
+    fn header_whose_operations_have_no_seqs_is_not_peeked() {
+        let header = FrameHeader {
+            version: FRAME_VERSION,
+            keyspace: KeyspaceId::from_bytes([1; 16]),
+            epoch: Epoch(0),
+            author: ReplicaId::from_bytes([2; 16]),
+            first: 1,
+            count: 1,
+            previous: FrameId::NONE,
+            replicas: Vec::new(),
+            dependencies: Vec::new(),
+            hlc: Hlc::default(),
+        };
+        let peek = |first, count| {
+            let header = FrameHeader { first, count, ..header.clone() };
+            Frame::peek(&postcard::to_stdvec(&header).expect("memory")).map(|dot| dot.seq)
+        };
+        assert_eq!(
+            [(0, 0), (0, 1), (5, 0), (u64::MAX, 1)].map(|(first, count)| peek(first, count)),
+            [None; 4]
+        );
+        assert_eq!(
+            [(1, 1), (u64::MAX - 1, 1)].map(|(first, count)| peek(first, count)),
+            [Some(1), Some(u64::MAX - 1)]
+        );
+    }
 }

@@ -182,6 +182,36 @@ pub enum Op {
 }
 
 impl Op {
+    /// What the operation holds in memory, in bytes, itself included. Its lists take many times more there than
+    /// on the wire: a slot has two bytes in a frame, and here forty-eight.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let held = match self {
+            Self::Set { key, value, observed, slots } => {
+                key.len() + value.len() + size_of_val(&observed[..]) + size_of_val(&slots[..])
+            }
+            Self::Increment { key, .. } => key.len(),
+            Self::Add { key, elements } => {
+                let within = elements.iter().map(|one| one.element.len() + size_of_val(&one.observed[..]));
+                key.len() + size_of_val(&elements[..]) + within.sum::<usize>()
+            }
+            Self::Put { key, fields } => {
+                let within = fields
+                    .iter()
+                    .map(|one| one.field.len() + one.value.len() + size_of_val(&one.observed[..]));
+                key.len() + size_of_val(&fields[..]) + within.sum::<usize>()
+            }
+            Self::Delete { key, rows, slots } => {
+                let within: usize = rows.iter().map(|row| row.subkey.len()).sum();
+                key.len() + size_of_val(&rows[..]) + within + size_of_val(&slots[..])
+            }
+            Self::Clear { prefix, vector, slots } => {
+                let within: usize = slots.iter().map(|slot| slot.key.len()).sum();
+                prefix.held_bytes() + size_of_val(&vector[..]) + size_of_val(&slots[..]) + within
+            }
+        };
+        size_of::<Self>() + held
+    }
+
     /// Every dot that the operation names. It can be applied only where all of them were.
     pub fn dots(&self) -> impl Iterator<Item = DotRef> + '_ {
         let (observed, slots, listed): (Vec<&[DotRef]>, &[SlotChange], &[KeySlot]) = match self {
@@ -203,12 +233,56 @@ impl Op {
     }
 }
 
+impl Prefix {
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Keyspace => 0,
+            Self::Key(key) => key.len(),
+            Self::Group { key, subkey, .. } => key.len() + subkey.len(),
+        }
+    }
+}
+
 impl SlotChange {
     /// The owner's last increment that the change observed; `None` for one's own slot.
     fn observed_until(&self) -> Option<DotRef> {
         match self {
             Self::Close { .. } => None,
             Self::Reset { birth, top, .. } => Some(DotRef { replica: birth.replica, seq: *top }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an operation names and does not tell, its frame would not wait for.
+    #[test]
+    fn operation_tells_every_dot_that_it_names() {
+        let dot = |seq| DotRef { replica: 1, seq };
+        let observed = |seq| vec![dot(seq)];
+        let key = || b"k".to_vec();
+        let reset = SlotChange::Reset { birth: dot(7), top: 9, sum: 0 };
+        let slots = || vec![SlotChange::Close { birth: 4 }, reset];
+        let element = |seq| Element { element: key(), observed: observed(seq) };
+        let field = |seq| FieldValue { field: key(), value: key(), observed: observed(seq) };
+        let row = |seq| RowRef { kind: Kind::Set, subkey: key(), dot: dot(seq) };
+        let listed = slots().into_iter().map(|change| KeySlot { key: key(), change }).collect();
+        let cases: [(Op, &[u64]); 6] = [
+            (
+                Op::Set { key: key(), value: key(), observed: vec![dot(1), dot(2)], slots: slots() },
+                &[1, 2, 9],
+            ),
+            (Op::Increment { key: key(), birth: 4, sum: 1 }, &[]),
+            (Op::Add { key: key(), elements: vec![element(1), element(2)] }, &[1, 2]),
+            (Op::Put { key: key(), fields: vec![field(1), field(2)] }, &[1, 2]),
+            (Op::Delete { key: key(), rows: vec![row(1), row(2)], slots: slots() }, &[1, 2, 9]),
+            (Op::Clear { prefix: Prefix::Keyspace, vector: vec![dot(1), dot(2)], slots: listed }, &[1, 2, 9]),
+        ];
+        for (op, seqs) in cases {
+            let expected: Vec<DotRef> = seqs.iter().map(|seq| dot(*seq)).collect();
+            assert_eq!(op.dots().collect::<Vec<_>>(), expected, "{op:?}");
         }
     }
 }

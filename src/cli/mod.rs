@@ -19,3 +19,11 @@ pub use args::{
 };
 pub use client::ClientError;
 pub use commands::execute;
+
+/// Reads one answer off the front of `bytes`, as a client does; its length, unless it is an error or none. Only
+/// for the fuzz targets: a client needs a socket.
+#[doc(hidden)]
+pub fn answer_length(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    value::read(&mut rest).ok().map(|_| bytes.len() - rest.len())
+}

@@ -70,7 +70,11 @@ fn read_nested(input: &mut impl BufRead, depth: usize) -> Result<Value, ClientEr
         "_" => Value::Null,
         "$" | "*" if text == "-1" => Value::Null,
         "$" => Value::Bytes(read_bytes(input, length(text)?)?),
-        "=" => Value::Bytes(read_bytes(input, length(text)?)?.split_off(4)),
+        "=" => {
+            // Behind three letters that say what it is, and a colon.
+            let bytes = read_bytes(input, length(text)?)?;
+            Value::Bytes(bytes.get(4..).ok_or(ClientError::NotANode)?.to_vec())
+        }
         "*" | "~" | ">" => Value::List(list(input)?),
         "%" => {
             let pair = |_| Ok((read_nested(input, depth + 1)?, read_nested(input, depth + 1)?));
@@ -138,9 +142,18 @@ mod tests {
     #[test]
     fn answers_that_no_node_gives_are_errors() {
         let nested = "*1\r\n".repeat(1_000);
-        for text in
-            ["", "HTTP/1.1 400\r\n", "$5\r\nab", "$99999999999999999999\r\n", ":x\r\n", "+no end", &nested]
-        {
+        // The fuzzer's first find was the text without the letters that say what it is.
+        let untyped = "*4\r\n=2\r\nhi\r\n";
+        for text in [
+            "",
+            "HTTP/1.1 400\r\n",
+            "$5\r\nab",
+            "$99999999999999999999\r\n",
+            ":x\r\n",
+            "+no end",
+            untyped,
+            &nested,
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(matches!(parse("-ERR no\r\n"), Err(ClientError::Refused(text)) if text == "ERR no"));

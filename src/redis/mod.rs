@@ -24,6 +24,9 @@ mod inline;
 mod introspection;
 mod keys;
 mod output;
+// Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
+#[doc(hidden)]
+pub mod probe;
 mod reply;
 mod server;
 mod session;

@@ -19,6 +19,9 @@ mod materialize;
 mod names;
 mod open;
 mod overlay;
+// Only for the fuzz targets: what is in the files is decoded by functions that are private elsewhere.
+#[doc(hidden)]
+pub mod probe;
 mod published;
 mod reader;
 mod replay;

@@ -298,12 +298,12 @@ impl AuthorFrames<'_> {
 }
 
 /// The header of a frame in the log, without decoding its operations.
-fn header(frame: &LoggedFrame) -> Result<FrameHeader, ReadError> {
+pub(crate) fn header(frame: &LoggedFrame) -> Result<FrameHeader, ReadError> {
     let header: Option<FrameHeader> = postcard::take_from_bytes(&frame.bytes).ok().map(|(header, _)| header);
-    header.filter(|header| header.count > 0).ok_or_else(|| damaged("a frame does not decode"))
+    header.filter(FrameHeader::has_seqs).ok_or_else(|| damaged("a frame does not decode"))
 }
 
-fn decode_record(key: &[u8], sealed: &[u8]) -> Result<LogRecord, ReadError> {
+pub(crate) fn decode_record(key: &[u8], sealed: &[u8]) -> Result<LogRecord, ReadError> {
     let value = unseal(key, sealed).ok_or_else(|| damaged("the checksum of a frame is wrong"))?;
     let position = key.get(1..).and_then(read_u64).ok_or_else(|| damaged("the place of a frame"))?;
     split_record(LogPosition(position), value)

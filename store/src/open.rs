@@ -233,7 +233,7 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
     if let Some(acknowledged) = mark.read().filter(|acknowledged| *acknowledged > end.0) {
         return Err(OpenError::LogShort { acknowledged: acknowledged.0, found: end.0.0 });
     }
-    Ok(OpenLog { names, card, end, log, mark })
+    Ok(OpenLog { log, mark, card, names, end })
 }
 
 /// The rows as they were last written.

@@ -2,7 +2,7 @@
 //!
 //! What depends on the receiver's history (chain, dependencies) is checked when the frame is applied.
 
-use crate::bounds::{OBSERVED_LISTED_MAX, check_key, check_subkey, check_value};
+use crate::bounds::{check_key, check_subkey, check_value};
 use crate::causality::Dot;
 use crate::frame::{FrameError, FrameHeader};
 use crate::op::{DotRef, KeySlot, Op, Prefix, RowRef, SlotChange};
@@ -10,8 +10,7 @@ use crate::row::Kind;
 
 /// Checks a decoded frame.
 pub(super) fn check(header: &FrameHeader, ops: &[Op]) -> Result<(), FrameError> {
-    let last = header.first.checked_add(u64::from(header.count));
-    if header.first == 0 || last.is_none() {
+    if !header.has_seqs() {
         return Err(FrameError::Malformed("seq out of bounds"));
     }
     if header.replicas.contains(&header.author) {
@@ -113,9 +112,6 @@ impl OpCheck<'_> {
     }
 
     fn observed(&self, observed: &[DotRef]) -> Result<(), FrameError> {
-        if observed.len() > OBSERVED_LISTED_MAX {
-            return Err(FrameError::Malformed("more observed rows than an operation lists"));
-        }
         observed.iter().try_for_each(|dot| self.dot(*dot))
     }
 

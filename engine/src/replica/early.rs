@@ -13,8 +13,9 @@ use crate::ports::SessionId;
 /// The frames that wait for others at most.
 pub const EARLY_FRAMES_MAX: usize = 4_096;
 
-/// The bytes of frames that wait for others at most.
-pub const EARLY_BYTES_MAX: usize = 32 << 20;
+/// What frames that wait for others hold in memory at most, in bytes: room for one with the largest value, which
+/// is there as it was signed and as an operation, and for as much besides.
+pub const EARLY_BYTES_MAX: usize = 64 << 20;
 
 /// A keyspace, an author, and the first seq of a frame.
 type Name = (KeyspaceId, ReplicaId, u64);
@@ -52,7 +53,7 @@ impl EarlyFrames {
             }
             return is_same;
         }
-        let length = early.frame.bytes().len();
+        let length = early.frame.held_bytes();
         let has_room = self.frames.len() < EARLY_FRAMES_MAX && self.bytes + length <= EARLY_BYTES_MAX;
         if has_room {
             self.bytes += length;
@@ -76,7 +77,7 @@ impl EarlyFrames {
     fn take(&mut self, waiting: (KeyspaceId, Dot, Name)) -> Early {
         self.waiting.remove(&waiting);
         let early = self.frames.remove(&waiting.2).expect("what is in waiting is in frames");
-        self.bytes -= early.frame.bytes().len();
+        self.bytes -= early.frame.held_bytes();
         early
     }
 
@@ -89,11 +90,61 @@ impl EarlyFrames {
     pub(super) fn forget(&mut self, session: SessionId) {
         self.frames.retain(|_, early| early.session != session);
         self.waiting.retain(|(_, _, name)| self.frames.contains_key(name));
-        self.bytes = self.frames.values().map(|early| early.frame.bytes().len()).sum();
+        self.bytes = self.frames.values().map(|early| early.frame.held_bytes()).sum();
     }
 
-    /// The number of frames, and their bytes.
+    /// The number of frames, and what they hold in memory, in bytes.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.frames.len(), self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bounds::SLOTS_MAX;
+    use crate::causality::{Hlc, VersionVector};
+    use crate::frame::{FrameBuilder, FrameStart, SigningKey};
+    use crate::id::{Epoch, FrameId};
+    use crate::op::{Op, SlotChange};
+
+    const SESSION: SessionId = SessionId(1);
+
+    /// A frame of the author's `first` operation: half a MiB on the wire, twelve in memory.
+    fn early(first: u64) -> Early {
+        let key = SigningKey::from_seed([1; 32]);
+        let card = key.card([0; 16]);
+        let start = FrameStart {
+            keyspace: KeyspaceId::from_bytes([0; 16]),
+            epoch: Epoch(0),
+            author: card.replica(),
+            first,
+            previous: FrameId::NONE,
+            hlc: Hlc::default(),
+        };
+        let mut builder = FrameBuilder::new(start, &VersionVector::default());
+        let slots = vec![SlotChange::Close { birth: 1 }; SLOTS_MAX];
+        builder.push(Op::Delete { key: Vec::new(), rows: Vec::new(), slots });
+        Early { frame: builder.seal(&key), card, session: SESSION }
+    }
+
+    /// A fuzzed frame of slots was held thirty times as large as it was counted.
+    #[test]
+    fn frames_are_counted_as_what_they_hold_in_memory() {
+        let mut frames = EarlyFrames::default();
+        let kept = (10..40).filter(|first| {
+            let early = early(*first);
+            let missing = Dot::new(early.card.replica(), first - 1);
+            frames.keep(early, missing)
+        });
+        let (kept, held) = (kept.count(), SLOTS_MAX * size_of::<SlotChange>());
+        assert!(kept > 0 && kept * held <= EARLY_BYTES_MAX && (kept + 2) * held > EARLY_BYTES_MAX, "{kept}");
+        let (count, bytes) = frames.size();
+        assert!(count == kept && (kept * held..=EARLY_BYTES_MAX).contains(&bytes), "{count}, {bytes}");
+        let woken = frames.wake(KeyspaceId::from_bytes([0; 16]), Dot::new(early(10).card.replica(), 9));
+        assert_eq!((woken.len(), frames.size().0), (1, kept - 1));
+        assert!(bytes - frames.size().1 >= held, "what is taken out is counted no more");
+        frames.forget(SESSION);
+        assert_eq!(frames.size(), (0, 0));
     }
 }

@@ -1,0 +1,159 @@
+//! Messages: bytes as a peer sends them, and messages of any content, at their bounds and past them.
+
+use tidelock_engine::frame::Frame;
+use tidelock_engine::id::{FrameId, PeerId};
+use tidelock_engine::message::{
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HeadEntry, Hello, KEYSPACES_MAX,
+    Message, PEER_RECORDS_MAX, PROTOCOL_VERSION, PeerRecord, REASON_BYTES_MAX, WantEntry,
+};
+use tidelock_engine::ports::MESSAGE_BYTES_MAX;
+
+use crate::forge::{
+    self, Chain, KEYSPACES, MEMBERS, any_replica, card, cluster, encode, keyspace_id, named, sign,
+};
+use crate::input::Input;
+use crate::memory::Bound;
+use crate::{Verdict, sound};
+
+/// An empty frame is one byte in a message and 24 in memory; a list that grows is there twice.
+pub const BOUND: Bound = Bound { base: 128 << 10, per_byte: 96, max: 4 * MESSAGE_BYTES_MAX };
+
+/// The longest message, in bytes, that is decoded once more with a byte behind it.
+const LOOKED_BEHIND_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes as they come from a peer.
+pub fn message(data: &[u8]) -> Verdict {
+    match BOUND.hold(data.len(), || Message::decode(data)) {
+        Ok(message) => {
+            check(&message, data);
+            Verdict::Decoded
+        }
+        Err(_) => Verdict::Refused,
+    }
+}
+
+/// A message of any content. The oracle says whether it must be taken.
+pub fn built_message(data: &[u8]) -> Verdict {
+    let message = any(&mut Input::new(data));
+    let bytes = message.encode();
+    let decoded = BOUND.hold(bytes.len(), || Message::decode(&bytes));
+    assert_eq!(decoded.is_ok(), sound::message(&message), "{decoded:?} of {message:?}");
+    let Ok(decoded) = decoded else { return Verdict::Refused };
+    assert_eq!(decoded, message);
+    check(&decoded, &bytes);
+    Verdict::Decoded
+}
+
+/// What holds of every message that was decoded.
+fn check(message: &Message, bytes: &[u8]) {
+    assert!(sound::message(message), "not sound: {message:?}");
+    let again = message.encode();
+    assert!(again.len() <= bytes.len(), "it grew");
+    if again != bytes {
+        assert_eq!(Message::decode(&again).as_ref(), Ok(message));
+    }
+    if bytes.len() < LOOKED_BEHIND_BYTES_MAX {
+        assert!(Message::decode(&[bytes, &[0]].concat()).is_err(), "a byte behind it is taken too");
+    }
+    if let Message::Push { frames, .. } | Message::Answer { frames, .. } = message {
+        for FrameBytes(bytes) in frames.iter().take(8) {
+            if let Ok(frame) = Frame::decode(bytes) {
+                crate::frame::check(&frame, bytes);
+            }
+        }
+    }
+}
+
+/// A message of any kind.
+pub fn any(input: &mut Input<'_>) -> Message {
+    let keyspace = keyspace_id(input.pick(&KEYSPACES));
+    match input.below(13) {
+        0 => Message::Hello(hello(input)),
+        1 => Message::Goodbye { reason: text(input, REASON_BYTES_MAX) },
+        2 => Message::Keyspaces(repeated(input, KEYSPACES_MAX, |input| named(input.pick(&KEYSPACES)))),
+        3 => Message::Peers(repeated(input, PEER_RECORDS_MAX, record)),
+        4 => Message::Summary { keyspace, heads: input.array(), fingerprint: input.array() },
+        5 => {
+            let head = |input: &mut Input<'_>| HeadEntry {
+                author: any_replica(input),
+                seq: input.number(),
+                frame: input.array(),
+            };
+            Message::Heads { keyspace, entries: repeated(input, HEADS_MAX, head) }
+        }
+        6 => {
+            let want =
+                |input: &mut Input<'_>| WantEntry { author: any_replica(input), after: input.number() };
+            Message::Want { keyspace, after: repeated(input, HEADS_MAX, want) }
+        }
+        7 => {
+            let (cards, frames) = (repeated(input, FRAMES_MAX, a_card), repeated(input, FRAMES_MAX, frame));
+            Message::Answer { keyspace, cards, frames, has_more: input.once_in(2) }
+        }
+        8 => {
+            let (cards, frames) = (repeated(input, FRAMES_MAX, a_card), repeated(input, FRAMES_MAX, frame));
+            Message::Push { cards, frames }
+        }
+        9 => Message::Prune { keyspace },
+        10 => Message::Graft { keyspace },
+        11 => Message::Confirm { keyspace, seq: input.number() },
+        _ => Message::Confirmed { keyspace, seq: input.number() },
+    }
+}
+
+/// A short list; one in 128 is as long as may be, or one longer.
+fn repeated<T: Clone>(input: &mut Input<'_>, max: usize, mut one: impl FnMut(&mut Input<'_>) -> T) -> Vec<T> {
+    if input.once_in(128) {
+        let one = one(input);
+        return vec![one; max + input.below(2)];
+    }
+    input.list(4, one)
+}
+
+fn text(input: &mut Input<'_>, long: usize) -> String {
+    String::from_utf8_lossy(&input.text(&["hand/courier", "bye", "", "/ip4/127.0.0.1/tcp/1"], long))
+        .into_owned()
+}
+
+fn addresses(input: &mut Input<'_>) -> Vec<String> {
+    if input.once_in(16) {
+        return vec![text(input, ADDRESS_BYTES_MAX); ADDRESSES_MAX + input.below(2)];
+    }
+    input.list(3, |input| text(input, ADDRESS_BYTES_MAX))
+}
+
+fn hello(input: &mut Input<'_>) -> Hello {
+    Hello {
+        protocol: if input.once_in(8) { u32::from(input.byte()) } else { PROTOCOL_VERSION },
+        cluster: cluster(),
+        card: a_card(input),
+        keyspaces: repeated(input, KEYSPACES_MAX, |input| named(input.pick(&KEYSPACES))),
+        takes_any_keyspace: input.once_in(2),
+        addresses: addresses(input),
+    }
+}
+
+fn record(input: &mut Input<'_>) -> PeerRecord {
+    let peer = PeerId::from_public_key(input.array());
+    PeerRecord { peer, addresses: addresses(input), age_s: input.number() }
+}
+
+fn a_card(input: &mut Input<'_>) -> tidelock_engine::id::AuthorCard {
+    let mut one = card(input.byte() % MEMBERS);
+    if input.once_in(16) {
+        one.nonce = input.array();
+    }
+    one
+}
+
+/// A signed frame that nothing went before, or bytes that are none.
+fn frame(input: &mut Input<'_>) -> FrameBytes {
+    if input.once_in(2) {
+        return FrameBytes(input.bytes(80).to_vec());
+    }
+    let member = input.byte() % MEMBERS;
+    let keyspace = keyspace_id(input.pick(&KEYSPACES));
+    let chain = Chain { member, keyspace, first: 1, previous: FrameId::NONE };
+    let (header, ops) = forge::frame(input, chain);
+    FrameBytes(sign(member, encode(&header, &ops)))
+}

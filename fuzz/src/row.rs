@@ -1,0 +1,221 @@
+//! Rows: payloads, and the entries of both files of a store with the checksum that makes them believed.
+
+use tidelock_engine::causality::{Dot, Head, Hlc, Stamp};
+use tidelock_engine::id::{Epoch, FrameId};
+use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId, Slot};
+use tidelock_store::probe;
+
+use crate::Verdict;
+use crate::forge::{self, KEYSPACES, any_replica, card};
+use crate::input::Input;
+use crate::memory::Bound;
+
+/// A row is its bytes, once as they are and once taken apart.
+pub const BOUND: Bound = Bound { base: 4 << 10, per_byte: 8, max: 128 << 20 };
+
+/// The payload of a row of any kind.
+pub fn payload(data: &[u8]) -> Verdict {
+    let mut input = Input::new(data);
+    let kind = forge::kind(&mut input);
+    let bytes = input.rest();
+    let Ok(payload) = BOUND.hold(bytes.len(), || Payload::decode(kind, bytes)) else {
+        return Verdict::Refused;
+    };
+    let mut again = Vec::new();
+    payload.encode_into(&mut again);
+    assert!(again.len() <= bytes.len(), "it grew");
+    assert_eq!(Payload::decode(kind, &again).as_ref(), Ok(&payload));
+    let dot = Dot::new(forge::replica(0), 1);
+    let row = RowId { key: b"k".to_vec(), kind, subkey: Vec::new(), dot };
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.insert(&row, &payload);
+    fingerprint.remove(&row, &payload);
+    assert_eq!(fingerprint, Fingerprint::default());
+    match &payload {
+        Payload::Slot(slot) => {
+            check_slot(*slot, bytes);
+            refuse_more(kind, bytes);
+        }
+        Payload::Value { .. } => assert!(matches!(kind, Kind::Register | Kind::Map)),
+        Payload::Member => refuse_more(kind, bytes),
+    }
+    Verdict::Decoded
+}
+
+/// A payload that has an end is all of its bytes.
+fn refuse_more(kind: Kind, bytes: &[u8]) {
+    assert!(matches!(kind, Kind::Counter | Kind::Set));
+    assert!(Payload::decode(kind, &[bytes, &[0]].concat()).is_err(), "a byte behind it is taken too");
+}
+
+/// A slot of any numbers merges as a slot must, with one that differs from it.
+fn check_slot(slot: Slot, bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let other = slot.raised(input.number(), input.signed()).reset(input.number(), input.signed());
+    assert_eq!(slot.merged(slot), slot);
+    assert_eq!(slot.merged(other), other.merged(slot));
+    assert_eq!(slot.merged(other).merged(other), slot.merged(other));
+    assert!(slot.is_live() || slot.contribution() == 0);
+}
+
+/// An entry of `rows.redb` or `log.redb`, sealed: of any bytes, or as a store would write it.
+pub fn entry(data: &[u8]) -> Verdict {
+    let mut input = Input::new(data);
+    let turned = (usize::from(u16::from_le_bytes(input.array())), input.below(8));
+    let is_any = input.once_in(3);
+    let is_of_log = input.once_in(2);
+    let (key, value) = match (is_any, is_of_log) {
+        (true, false) => rows_entry(&mut input, true),
+        (true, true) => (input.bytes(60).to_vec(), input.rest().to_vec()),
+        (false, false) => rows_entry(&mut input, false),
+        (false, true) => log_entry(&mut input),
+    };
+    let mut sealed = probe::seal(&key, value.clone());
+    let mut is_read = false;
+    for (read, is_own) in [(probe::rows_entry as Read, !is_of_log), (probe::log_entry as Read, is_of_log)] {
+        let found = BOUND.hold(key.len() + sealed.len(), || read(&key, &sealed));
+        assert!(
+            found.is_some() || is_any || !is_own,
+            "an entry as a store writes it is not read: {key:02x?}"
+        );
+        let Some((key_again, value_again)) = found else { continue };
+        is_read = true;
+        assert_eq!(key_again, key, "an entry is found under one key only");
+        if value_again != value {
+            // Numbers of a payload may be written in more bytes than they need.
+            assert!(value_again.len() <= value.len());
+            let sealed_again = probe::seal(&key, value_again.clone());
+            assert_eq!(read(&key, &sealed_again), Some((key_again, value_again)));
+        }
+    }
+    if !key.is_empty() {
+        let mut other = key.clone();
+        other[turned.0 % key.len()] ^= 1 << turned.1;
+        assert_eq!((probe::rows_entry(&other, &sealed), probe::log_entry(&other, &sealed)), (None, None));
+    }
+    let at = turned.0 % sealed.len();
+    sealed[at] ^= 1 << turned.1;
+    assert_eq!((probe::rows_entry(&key, &sealed), probe::log_entry(&key, &sealed)), (None, None));
+    if is_read { Verdict::Decoded } else { Verdict::Refused }
+}
+
+type Read = fn(&[u8], &[u8]) -> Option<(Vec<u8>, Vec<u8>)>;
+
+/// A number as `key.rs` describes it, or one in the same form that is longer than it need be.
+fn number(out: &mut Vec<u8>, number: u64, is_long: bool) {
+    if is_long {
+        out.push(247 + 8);
+        out.extend(number.to_be_bytes());
+        return;
+    }
+    if number < 248 {
+        out.push(u8::try_from(number).expect("it is small"));
+        return;
+    }
+    let digits: Vec<u8> = number.to_be_bytes().into_iter().skip_while(|digit| *digit == 0).collect();
+    out.push(247 + u8::try_from(digits.len()).expect("at most 8"));
+    out.extend(digits);
+}
+
+/// A text as `key.rs` describes it.
+fn text(out: &mut Vec<u8>, text: &[u8]) {
+    for byte in text {
+        out.push(*byte);
+        if *byte == 0 {
+            out.push(0xff);
+        }
+    }
+    out.push(0);
+}
+
+fn interned(input: &mut Input<'_>) -> u64 {
+    input.number() & u64::from(u32::MAX)
+}
+
+/// An entry as the store's `schema` describes those of `rows.redb`; if it `may_be_long`, some numbers of its
+/// key are longer than the store writes them, and then it is none.
+fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
+    let number = |out: &mut Vec<u8>, input: &mut Input<'_>, value| {
+        number(out, value, may_be_long && input.once_in(2));
+    };
+    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4, 4]);
+    let mut key = vec![tag];
+    if tag > 0 {
+        let keyspace = interned(input);
+        number(&mut key, input, keyspace);
+    }
+    let value = match tag {
+        0 => input.number().to_be_bytes().to_vec(),
+        1 => input.array::<24>().to_vec(),
+        2 => {
+            let author = interned(input);
+            number(&mut key, input, author);
+            let head = Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) };
+            [&head.seq.to_be_bytes()[..], head.frame.as_bytes()].concat()
+        }
+        3 => {
+            text(&mut key, &forge::any_key(input));
+            key.push(forge::kind(input) as u8);
+            input.number().to_be_bytes().to_vec()
+        }
+        _ => {
+            let kind = forge::kind(input);
+            text(&mut key, &forge::any_key(input));
+            key.push(kind as u8);
+            text(&mut key, &forge::subkey(input));
+            let (author, seq) = (interned(input), input.number());
+            number(&mut key, input, author);
+            number(&mut key, input, seq);
+            let mut value = Vec::new();
+            any_payload(input, kind).encode_into(&mut value);
+            value
+        }
+    };
+    (key, value)
+}
+
+/// A payload of a kind.
+pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
+    match kind {
+        Kind::Register | Kind::Map => {
+            let stamp = Stamp { epoch: Epoch(input.number()), hlc: Hlc::from_bits(input.number()) };
+            Payload::Value { stamp, value: forge::value(input) }
+        }
+        Kind::Counter => Payload::Slot(Slot {
+            top: input.number(),
+            sum: input.signed(),
+            base_top: input.number(),
+            base_sum: input.signed(),
+        }),
+        Kind::Set => Payload::Member,
+    }
+}
+
+/// An entry as the store's `schema` describes those of `log.redb`.
+fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4]);
+    let four = |input: &mut Input<'_>| u32::try_from(interned(input)).expect("it is masked").to_be_bytes();
+    match tag {
+        0 => (vec![tag], input.number().to_be_bytes().to_vec()),
+        1 => {
+            let card = card(input.byte() % forge::MEMBERS);
+            ([&[tag][..], &four(input)].concat(), [&card.public_key[..], &card.nonce].concat())
+        }
+        2 => ([&[tag][..], &four(input)].concat(), input.pick(&KEYSPACES).as_bytes().to_vec()),
+        3 => {
+            let (keyspace, author, last) = (four(input), four(input), input.number().to_be_bytes());
+            ([&[tag][..], &keyspace, &author, &last].concat(), input.number().to_be_bytes().to_vec())
+        }
+        _ => {
+            let position = input.number().to_be_bytes();
+            let keyspace = forge::keyspace_id(KEYSPACES[0]);
+            let chain = forge::Chain { member: 0, keyspace, first: 1, previous: FrameId::NONE };
+            let (mut header, ops) = forge::frame(input, chain);
+            header.author = any_replica(input);
+            // The log reads the header only; what is behind it was checked before it was written.
+            (header.first, header.count) = (header.first.clamp(1, 1 << 32), header.count.max(1));
+            let clock = input.array::<8>();
+            ([&[tag][..], &position].concat(), [&clock[..], &forge::encode(&header, &ops)].concat())
+        }
+    }
+}

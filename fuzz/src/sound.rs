@@ -1,0 +1,156 @@
+//! What a frame and a message must be, said once more and in another way than the decoders say it.
+//!
+//! It is the oracle: a decoder that takes what is not sound here, or refuses what is, has a defect. Written
+//! from the documentation of the types and bounds, not from the checks.
+
+use std::collections::BTreeSet;
+
+use tidelock_engine::bounds::{
+    ELEMENTS_MAX, FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, LARGE_FRAME_OPS_MAX,
+    OBSERVED_LISTED_MAX, OP_BYTES_MAX, REPLICAS_MAX, SLOTS_MAX, SUBKEY_BYTES_MAX, VALUE_BYTES_MAX,
+};
+use tidelock_engine::frame::{FRAME_VERSION, FrameHeader};
+use tidelock_engine::message::{
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, KEYSPACES_MAX, Message, PEER_RECORDS_MAX,
+    REASON_BYTES_MAX,
+};
+use tidelock_engine::op::{DotRef, Op, Prefix, SlotChange};
+use tidelock_engine::row::Kind;
+
+/// Whether a frame of this header and these operations may be taken for one.
+pub fn frame(header: &FrameHeader, ops: &[Op]) -> bool {
+    let encoded: usize = ops.iter().map(encoded_bytes).sum();
+    let bytes_max = if ops.len() <= LARGE_FRAME_OPS_MAX { OP_BYTES_MAX } else { FRAME_OPS_BYTES_MAX };
+    let has_its_operations = header.count as usize == ops.len() && (1..=FRAME_OPS_MAX).contains(&ops.len());
+    let end = u128::from(header.first) + u128::from(header.count);
+    let has_seqs = header.first >= 1 && end <= u128::from(u64::MAX);
+    let lists = header.replicas.len() <= REPLICAS_MAX && header.dependencies.len() <= REPLICAS_MAX;
+    header.version == FRAME_VERSION
+        && has_its_operations
+        && has_seqs
+        && lists
+        && encoded <= bytes_max
+        && !header.replicas.contains(&header.author)
+        && header.dependencies.iter().all(|dot| is_foreign(header, *dot))
+        && ops.iter().zip(header.first..).all(|(op, seq)| Place { header, seq }.allows(op))
+}
+
+fn encoded_bytes(op: &Op) -> usize {
+    postcard::to_stdvec(op).expect("writing to memory cannot fail").len()
+}
+
+/// Names an operation of another replica.
+fn is_foreign(header: &FrameHeader, dot: DotRef) -> bool {
+    dot.replica >= 1 && dot.replica as usize <= header.replicas.len() && dot.seq >= 1
+}
+
+/// The place of an operation in its frame.
+struct Place<'a> {
+    header: &'a FrameHeader,
+    seq: u64,
+}
+
+impl Place<'_> {
+    fn allows(&self, op: &Op) -> bool {
+        match op {
+            Op::Set { key, value, observed, slots } => {
+                is_key(key)
+                    && value.len() <= VALUE_BYTES_MAX
+                    && self.observes(observed)
+                    && slots.len() <= SLOTS_MAX
+                    && slots.iter().all(|slot| self.changes(slot))
+            }
+            Op::Increment { key, birth, .. } => is_key(key) && *birth < self.seq,
+            Op::Add { key, elements } => {
+                is_key(key)
+                    && are_distinct(elements.iter().map(|element| &element.element[..]))
+                    && elements.iter().all(|one| is_subkey(&one.element) && self.observes(&one.observed))
+            }
+            Op::Put { key, fields } => {
+                is_key(key)
+                    && are_distinct(fields.iter().map(|field| &field.field[..]))
+                    && fields.iter().all(|one| {
+                        is_subkey(&one.field)
+                            && one.value.len() <= VALUE_BYTES_MAX
+                            && self.observes(&one.observed)
+                    })
+            }
+            Op::Delete { key, rows, slots } => {
+                is_key(key)
+                    && rows.len() <= ELEMENTS_MAX
+                    && rows
+                        .iter()
+                        .all(|row| row.kind != Kind::Counter && is_subkey(&row.subkey) && self.knows(row.dot))
+                    && slots.len() <= SLOTS_MAX
+                    && slots.iter().all(|slot| self.changes(slot))
+            }
+            Op::Clear { prefix, vector, slots } => {
+                let is_bounded = match prefix {
+                    Prefix::Keyspace => true,
+                    Prefix::Key(key) => is_key(key),
+                    Prefix::Group { key, subkey, .. } => is_key(key) && is_subkey(subkey),
+                };
+                is_bounded
+                    && vector.len() <= REPLICAS_MAX + 1
+                    && vector.iter().all(|dot| self.knows(*dot))
+                    && slots.len() <= SLOTS_MAX
+                    && slots.iter().all(|slot| is_key(&slot.key) && self.changes(&slot.change))
+            }
+        }
+    }
+
+    fn observes(&self, observed: &[DotRef]) -> bool {
+        observed.len() <= OBSERVED_LISTED_MAX && observed.iter().all(|dot| self.knows(*dot))
+    }
+
+    /// Names an operation of another replica, or of the author's own one before this one. Own seq 0 names
+    /// nothing, and is let pass.
+    fn knows(&self, dot: DotRef) -> bool {
+        if dot.replica == 0 { dot.seq < self.seq } else { is_foreign(self.header, dot) }
+    }
+
+    fn changes(&self, slot: &SlotChange) -> bool {
+        match slot {
+            SlotChange::Close { birth } => (1..self.seq).contains(birth),
+            SlotChange::Reset { birth, top, .. } => is_foreign(self.header, *birth) && *top >= birth.seq,
+        }
+    }
+}
+
+fn is_key(key: &[u8]) -> bool {
+    key.len() <= KEY_BYTES_MAX
+}
+
+fn is_subkey(subkey: &[u8]) -> bool {
+    subkey.len() <= SUBKEY_BYTES_MAX
+}
+
+fn are_distinct<'a>(subkeys: impl ExactSizeIterator<Item = &'a [u8]>) -> bool {
+    let count = subkeys.len();
+    (1..=ELEMENTS_MAX).contains(&count) && subkeys.collect::<BTreeSet<_>>().len() == count
+}
+
+/// Whether a message may be taken for one.
+pub fn message(message: &Message) -> bool {
+    let addresses = |list: &[String]| {
+        list.len() <= ADDRESSES_MAX && list.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+    };
+    match message {
+        Message::Hello(hello) => hello.keyspaces.len() <= KEYSPACES_MAX && addresses(&hello.addresses),
+        Message::Goodbye { reason } => reason.len() <= REASON_BYTES_MAX,
+        Message::Keyspaces(names) => names.len() <= KEYSPACES_MAX,
+        Message::Peers(records) => {
+            records.len() <= PEER_RECORDS_MAX && records.iter().all(|record| addresses(&record.addresses))
+        }
+        Message::Heads { entries, .. } => entries.len() <= HEADS_MAX,
+        Message::Want { after, .. } => after.len() <= HEADS_MAX,
+        Message::Answer { cards, frames, .. } | Message::Push { cards, frames } => {
+            cards.len() <= FRAMES_MAX && frames.len() <= FRAMES_MAX
+        }
+        Message::Summary { .. }
+        | Message::Prune { .. }
+        | Message::Graft { .. }
+        | Message::Confirm { .. }
+        | Message::Confirmed { .. } => true,
+    }
+}

@@ -1,0 +1,44 @@
+//! How far a command is understood without a node, for the fuzz targets.
+//!
+//! Hidden from the documentation and no part of what this crate promises. It goes the way of a session: find
+//! the command, count its arguments, read them.
+
+use super::call::Arguments;
+use super::state::SessionState;
+use super::table::{Foreign, Other, Run, Spec};
+use super::{connection, errors, glob, tide};
+
+/// Whether these arguments, the first of which is the name, are a command that could be executed.
+pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
+    let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
+    let Some(spec) = Spec::find(name) else {
+        assert!(!errors::text(name, 32).is_empty() || name.is_empty());
+        return Foreign::of(name) != Foreign::Unknown && !arguments.is_empty();
+    };
+    if !spec.takes(arguments.len()) {
+        return false;
+    }
+    let mut arguments = Arguments::behind_name(arguments);
+    match spec.run {
+        Run::Data(parse) => parse(arguments).is_ok(),
+        Run::Session(answer) => {
+            answer(&mut SessionState::new(1), arguments);
+            true
+        }
+        Run::Other(Other::Hello) => {
+            connection::hello(&mut SessionState::new(1), arguments);
+            true
+        }
+        Run::Other(Other::Wait) => tide::wait(arguments).is_ok(),
+        Run::Other(Other::Watch) => tide::watch(&arguments).is_ok(),
+        Run::Other(Other::Network) => tide::is_online(&arguments.take()).is_ok(),
+        Run::Other(Other::Keys) => {
+            let pattern = arguments.take();
+            let prefix = glob::prefix(&pattern);
+            // What a pattern begins with, without its wildcards, is what its matches begin with.
+            assert!(!glob::matches(&pattern, b"some key") || b"some key".starts_with(&prefix));
+            true
+        }
+        Run::Other(_) => true,
+    }
+}

@@ -1,0 +1,93 @@
+//! The entries of both files as readers take them apart, for the fuzz targets: bytes in, bytes out, no file.
+//!
+//! Hidden from the documentation and no part of what this crate promises. Each function reads an entry with the
+//! functions that the store reads with, and answers the key and value that the store would write for what it
+//! read, so that whoever calls it sees whether the two agree.
+
+use tidelock_engine::causality::{Dot, Hlc};
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
+use tidelock_engine::ports::LogPosition;
+use tidelock_engine::row::{Payload, RowId};
+
+use crate::key;
+use crate::log::{LogRecord, decode_record, header};
+use crate::schema::{
+    self, card_key, card_value, frame_key, head_value, index_key, keyspace_key, log_tag, read_card,
+    read_head, read_state, read_u64, rows_tag, state_value, unseal,
+};
+
+/// Key and value without its checksum.
+type Entry = (Vec<u8>, Vec<u8>);
+
+/// A value with its checksum.
+pub fn seal(key: &[u8], value: Vec<u8>) -> Vec<u8> {
+    schema::seal(key, value)
+}
+
+/// An entry of `rows.redb`.
+pub fn rows_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
+    let value = unseal(key, sealed)?;
+    match *key.first()? {
+        rows_tag::POSITION => Some((key::position(), read_u64(value)?.to_be_bytes().to_vec())),
+        rows_tag::STATE => {
+            let (fingerprint, keys) = read_state(value)?;
+            Some((key::state(key::read_state_keyspace(key)?), state_value(fingerprint, keys)))
+        }
+        rows_tag::HEAD => {
+            let (keyspace, author) = key::read_head_author(key)?;
+            Some((key::head(keyspace, author), head_value(read_head(value)?)))
+        }
+        rows_tag::MEMBERS => {
+            let (keyspace, user_key, kind) = key::read_members(key)?;
+            Some((key::members(keyspace, &user_key, kind), read_u64(value)?.to_be_bytes().to_vec()))
+        }
+        rows_tag::ROW => {
+            let row = key::read_row(key)?;
+            let payload = Payload::decode(row.kind, value).ok()?;
+            // Which replica a number stands for is not known here, and is not written either.
+            let dot = Dot::new(ReplicaId::from_bytes([0; 16]), row.seq);
+            let id = RowId { key: row.key, kind: row.kind, subkey: row.subkey, dot };
+            let mut value = Vec::new();
+            payload.encode_into(&mut value);
+            Some((key::row(row.keyspace, &id, row.author), value))
+        }
+        _ => None,
+    }
+    .filter(|(again, _)| key[0] != rows_tag::POSITION || again == key)
+}
+
+/// An entry of `log.redb`.
+pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
+    let (tag, rest) = key.split_first()?;
+    match *tag {
+        log_tag::CLOCK if rest.is_empty() => {
+            Some((vec![log_tag::CLOCK], read_u64(unseal(key, sealed)?)?.to_be_bytes().to_vec()))
+        }
+        log_tag::CARD => {
+            let author = u32::from_be_bytes(rest.try_into().ok()?);
+            Some((card_key(author), card_value(&read_card(unseal(key, sealed)?)?)))
+        }
+        log_tag::KEYSPACE => {
+            let keyspace = u32::from_be_bytes(rest.try_into().ok()?);
+            let name: KeyspaceName =
+                String::from_utf8(unseal(key, sealed)?.to_vec()).ok()?.try_into().ok()?;
+            Some((keyspace_key(keyspace), name.as_str().as_bytes().to_vec()))
+        }
+        log_tag::INDEX => {
+            let (keyspace, rest) = rest.split_first_chunk()?;
+            let (author, last) = rest.split_first_chunk()?;
+            let position = LogPosition(read_u64(unseal(key, sealed)?)?);
+            let (keyspace, author) = (u32::from_be_bytes(*keyspace), u32::from_be_bytes(*author));
+            Some((index_key(keyspace, author, read_u64(last)?), position.0.to_be_bytes().to_vec()))
+        }
+        log_tag::FRAME => {
+            let LogRecord { frame, clock } = decode_record(key, sealed).ok()?;
+            let header = header(&frame).ok()?;
+            // As a reader looks for an operation in it.
+            let is_one = (header.first..=header.last()).contains(&header.first);
+            let value = [&Hlc::to_bits(clock).to_be_bytes()[..], &frame.bytes].concat();
+            is_one.then(|| (frame_key(frame.position.0), value))
+        }
+        _ => None,
+    }
+}

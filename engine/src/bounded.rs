@@ -42,3 +42,32 @@ impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for Bounded<MAX, T
         Ok(list)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::value::{Error, SeqDeserializer};
+
+    use super::*;
+
+    /// Reads numbers as a list of at most three, from a format that tells how many there are.
+    fn announced(count: u8) -> Result<Vec<u8>, Error> {
+        list::<3, _, _>(SeqDeserializer::new(0..count))
+    }
+
+    /// The same, from a format that does not.
+    fn unannounced(count: u8) -> Result<Vec<u8>, Error> {
+        let mut numbers = 0..count;
+        list::<3, _, _>(SeqDeserializer::new(std::iter::from_fn(move || numbers.next())))
+    }
+
+    #[test]
+    fn list_is_bounded_whether_its_length_is_announced_or_not() {
+        for read in [announced, unannounced] {
+            for count in 0..=3 {
+                assert_eq!(read(count), Ok((0..count).collect()));
+            }
+            let error = read(4).expect_err("one past the bound");
+            assert_eq!(error.to_string(), "invalid length 4, expected a list of at most 3");
+        }
+    }
+}

@@ -262,12 +262,21 @@ mod tests {
         );
     }
 
+    /// All peer ids begin alike.
+    #[test]
+    fn debug_of_a_peer_is_the_end_of_its_text() {
+        let peer = PeerId::from_public_key([7; 32]);
+        let text = peer.to_string();
+        assert_eq!(format!("{peer:?}"), format!("PeerId(..{})", &text[text.len() - 6..]));
+    }
+
     #[test]
     fn keyspace_name_is_bounded_at_its_bound() {
         assert!("n".repeat(KEYSPACE_NAME_BYTES_MAX).parse::<KeyspaceName>().is_ok());
         assert!("n".repeat(KEYSPACE_NAME_BYTES_MAX + 1).parse::<KeyspaceName>().is_err());
         assert!("".parse::<KeyspaceName>().is_err());
         assert!("two words".parse::<KeyspaceName>().is_err());
+        assert!("bell\u{7}".parse::<KeyspaceName>().is_err());
     }
 
     #[test]

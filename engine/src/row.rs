@@ -246,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn kinds_are_stored_as_their_numbers() {
+        assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4]);
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_number(kind as u8), Some(kind));
+        }
+        assert_eq!((Kind::from_number(0), Kind::from_number(5)), (None, None));
+    }
+
+    #[test]
     fn payloads_have_golden_bytes() {
         let value = Payload::Value {
             stamp: Stamp { epoch: Epoch(2), hlc: Hlc::from_bits(0x0102_0304_0506_0708) },
@@ -282,6 +291,18 @@ mod tests {
         fingerprint.remove(&row(Kind::Set, b"f"), &Payload::Member);
         assert_eq!(fingerprint, one);
         assert_eq!(format!("{:032x}", one.to_bits()), "8483c9887f9509feb6770408dade6e67");
+    }
+
+    #[test]
+    fn fingerprint_is_stored_as_its_number_and_adds_up() {
+        let mut parts = [Fingerprint::default(); 2];
+        let mut whole = Fingerprint::default();
+        for (part, subkey) in parts.iter_mut().zip([b"e", b"f"]) {
+            part.insert(&row(Kind::Set, subkey), &Payload::Member);
+            whole.insert(&row(Kind::Set, subkey), &Payload::Member);
+        }
+        assert_eq!(parts[0].plus(parts[1]), whole);
+        assert_eq!(Fingerprint::from_bits(whole.to_bits()), whole);
     }
 
     #[test]

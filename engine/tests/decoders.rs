@@ -5,11 +5,14 @@
 
 mod world;
 
-use tidelock_engine::bounds::{KEY_BYTES_MAX, OBSERVED_LISTED_MAX, SUBKEY_BYTES_MAX};
+use tidelock_engine::bounds::{
+    FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, LARGE_FRAME_OPS_MAX, OBSERVED_LISTED_MAX,
+    OP_BYTES_MAX, REPLICAS_MAX, SUBKEY_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use tidelock_engine::frame::{FRAME_BYTES_MAX, Frame, FrameError, FrameHeader};
-use tidelock_engine::id::AuthorCard;
+use tidelock_engine::id::{AuthorCard, Epoch, ReplicaId};
 use tidelock_engine::message::{FrameBytes, HeadEntry, Message, PeerRecord, WantEntry};
-use tidelock_engine::op::{Element, Op, RowRef, SlotChange};
+use tidelock_engine::op::{DotRef, Element, Op, Prefix, RowRef, SlotChange};
 use tidelock_engine::ports::{SessionId, TransportEvent};
 use tidelock_engine::replica::Input;
 use tidelock_engine::row::{Kind, Payload};
@@ -151,6 +154,85 @@ fn frames_that_break_a_rule_are_refused() {
     let version = sign(&key(2), encode(&FrameHeader { version: 2, ..header() }, &[observed(vec![])]));
     assert_eq!(Frame::decode(&version), Err(FrameError::Version(2)));
     assert_eq!(Frame::decode(&long(FRAME_BYTES_MAX + 1)), Err(FrameError::TooLong(FRAME_BYTES_MAX + 1)));
+}
+
+fn set_op(value_bytes: usize) -> Op {
+    Op::Set { key: b"k".to_vec(), value: vec![b'x'; value_bytes], observed: Vec::new(), slots: Vec::new() }
+}
+
+/// Operations of exactly so many encoded bytes, of which the last is between 16 KiB and 2 MiB.
+fn ops_of(mut ops: Vec<Op>, bytes: usize) -> Vec<Op> {
+    let encoded =
+        |ops: &[Op]| -> usize { ops.iter().map(|op| postcard::to_stdvec(op).expect("memory").len()).sum() };
+    // Variant, key, length of the value, and two empty lists.
+    ops.push(set_op(bytes - encoded(&ops) - 8));
+    assert_eq!(encoded(&ops), bytes);
+    ops
+}
+
+/// As many other replicas as a frame can name, and their number.
+fn largest_table() -> (Vec<ReplicaId>, u32) {
+    let replicas = u32::try_from(REPLICAS_MAX).expect("a frame indexes them by 32 bits");
+    let id = |number: u32| ReplicaId::from_bytes(u128::from(number).to_be_bytes());
+    ((1..=replicas).map(id).collect(), replicas)
+}
+
+/// Operations by number and by bytes, at their bounds and one past: one byte more than few large operations may
+/// have, or many small ones.
+#[test]
+fn frames_are_bounded_at_their_bounds() {
+    let decoded = |ops: &[Op]| {
+        let bytes = sign(&key(2), encode(&Forger::new(2).header(Vec::new(), ops.len()), ops));
+        Frame::decode(&bytes).map(|frame| frame.ops().len())
+    };
+    let increment = || Op::Increment { key: b"k".to_vec(), birth: 0, sum: 0 };
+    assert_eq!(decoded(&vec![increment(); FRAME_OPS_MAX]), Ok(FRAME_OPS_MAX));
+    let too_many = FrameError::Malformed("number of operations out of bounds");
+    assert_eq!(decoded(&vec![increment(); FRAME_OPS_MAX + 1]), Err(too_many));
+    let few = |bytes| ops_of(vec![set_op(VALUE_BYTES_MAX); LARGE_FRAME_OPS_MAX - 1], bytes);
+    let many = |bytes| ops_of(vec![set_op(0); LARGE_FRAME_OPS_MAX], bytes);
+    let too_large = FrameError::Malformed("more operations than one frame may hold");
+    assert_eq!(decoded(&few(OP_BYTES_MAX)), Ok(LARGE_FRAME_OPS_MAX));
+    assert_eq!(decoded(&few(OP_BYTES_MAX + 1)), Err(too_large.clone()));
+    assert_eq!(decoded(&many(FRAME_OPS_BYTES_MAX)), Ok(LARGE_FRAME_OPS_MAX + 1));
+    assert_eq!(decoded(&many(FRAME_OPS_BYTES_MAX + 1)), Err(too_large));
+}
+
+/// A frame as long as all rules together allow: it fits the bound of a frame, which is hardly longer.
+#[test]
+fn longest_frame_fits_its_bound() {
+    let (table, replicas) = largest_table();
+    let dependencies: Vec<DotRef> = (1..=replicas).map(|replica| dot(replica, u64::MAX)).collect();
+    let ops = ops_of(vec![set_op(VALUE_BYTES_MAX)], OP_BYTES_MAX);
+    let header = FrameHeader {
+        epoch: Epoch(u64::MAX),
+        first: u64::MAX - 2,
+        dependencies,
+        ..Forger::new(2).header(table, ops.len())
+    };
+    let bytes = sign(&key(2), encode(&header, &ops));
+    assert!(Frame::decode(&bytes).is_ok());
+    let spare = FRAME_BYTES_MAX - bytes.len();
+    assert!(spare < 32 << 10, "{spare} bytes more than any frame has");
+    assert_eq!(
+        Frame::decode(&vec![b'x'; FRAME_BYTES_MAX]),
+        Err(FrameError::Version(b'x')),
+        "it is looked at"
+    );
+}
+
+/// FLUSHDB where as many replicas wrote as can be: the vector has an entry for each, and one for the author.
+#[test]
+fn clear_names_as_many_replicas_as_can_be() {
+    let (table, replicas) = largest_table();
+    let decoded = |entries: u32| {
+        let header = FrameHeader { first: 2, ..Forger::new(2).header(table.clone(), 1) };
+        let vector = (0..entries).map(|entry| dot(entry.min(replicas), 1)).collect();
+        let clear = Op::Clear { prefix: Prefix::Keyspace, vector, slots: Vec::new() };
+        Frame::decode(&sign(&key(2), encode(&header, &[clear]))).is_ok()
+    };
+    assert!(decoded(replicas + 1));
+    assert!(!decoded(replicas + 2));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crdts::{CmRDT, CvRDT, Orswot, PNCounter};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use tidelock_engine::causality::VersionVector;
+use tidelock_engine::causality::{Dot, VersionVector};
 use tidelock_engine::crdt::{DotStore, KeyView};
 use tidelock_engine::frame::Frame;
 use tidelock_engine::read::{Answer, Query, answer, siblings};
@@ -183,6 +183,27 @@ fn log_replay_equals_state_merge() {
             let state = merged(a, b);
             let replayed = History::replay(history.covered(state.vector()));
             assert_eq!(state, replayed);
+        }
+    });
+}
+
+/// A frame changes a state when its past is there and it is not; what is told before is what happens.
+#[test]
+fn frames_are_applied_once_and_after_their_past() {
+    for_all(|history, choices| {
+        for choice in choices.iter().take(4) {
+            let state = chosen(&history.states, *choice);
+            for frame in &history.frames {
+                let (header, covers) = (frame.header(), |dot| state.vector().covers(dot));
+                let before = Dot::new(header.author, header.first - 1);
+                let has_past = covers(before) && frame.requirements().all(covers);
+                let is_next = has_past && !covers(header.last_dot());
+                assert_eq!(state.validate_op(frame).is_ok(), is_next);
+                let mut after = state.clone();
+                after.apply(frame.clone());
+                assert_eq!(after != *state, is_next);
+                assert_eq!(after.vector().covers(header.last_dot()), is_next || covers(header.last_dot()));
+            }
         }
     });
 }

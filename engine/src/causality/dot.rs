@@ -36,3 +36,15 @@ impl fmt::Debug for Dot {
         write!(f, "{:?}:{}", self.replica, self.seq)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dot_is_shown_as_its_replica_and_seq() {
+        let dot = Dot::new(ReplicaId::from_bytes([0xab; 16]), 12);
+        assert_eq!(dot.to_string(), format!("{}:12", "ab".repeat(16)));
+        assert_eq!(format!("{dot:?}"), "ReplicaId(abababab):12");
+    }
+}

@@ -104,6 +104,22 @@ mod tests {
     }
 
     #[test]
+    fn heads_cover_every_operation_up_to_their_frames() {
+        let (a, b) = (ReplicaId::from_bytes([1; 16]), ReplicaId::from_bytes([2; 16]));
+        let mut heads = Heads::default();
+        assert!(heads.is_empty() && heads.get(a).is_none());
+        assert_eq!((heads.len(), heads.seq(a)), (0, 0));
+        assert!(!heads.covers(Dot::new(a, 1)));
+        for (author, seq) in [(a, 3), (b, 1), (a, 5)] {
+            heads.advance(author, head(seq));
+        }
+        assert!(!heads.is_empty());
+        assert_eq!((heads.len(), heads.seq(a), heads.seq(b)), (2, 5, 1));
+        assert!(heads.covers(Dot::new(a, 4)) && heads.covers(Dot::new(a, 5)));
+        assert!(!heads.covers(Dot::new(a, 6)) && !heads.covers(Dot::new(b, 2)));
+    }
+
+    #[test]
     fn hash_depends_on_the_heads_and_not_on_the_way_to_them() {
         let (a, b) = (ReplicaId::from_bytes([1; 16]), ReplicaId::from_bytes([2; 16]));
         let stepwise: Heads = [(a, head(1)), (b, head(1)), (a, head(5))].into_iter().collect();

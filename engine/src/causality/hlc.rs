@@ -162,4 +162,27 @@ mod tests {
         let nine_minutes = Hlc::at(NOW + 9 * 60_000);
         assert!(Clock::starting_at(nine_minutes).tick(NOW) > nine_minutes);
     }
+
+    #[test]
+    fn stored_clock_ten_minutes_ahead_goes_on_and_one_beyond_does_not() {
+        let bound = Hlc::at(NOW + 10 * 60_000);
+        assert!(Clock::starting_at(bound).tick(NOW) > bound);
+        let beyond = Hlc::from_bits(bound.to_bits() + 1);
+        assert_eq!(Clock::starting_at(beyond).tick(NOW), Hlc::at(NOW));
+    }
+
+    #[test]
+    fn time_past_the_last_millisecond_is_the_last() {
+        let last_ms = (1 << 48) - 1;
+        assert_eq!(Hlc::at(last_ms).unix_ms(), last_ms);
+        assert!(Hlc::at(last_ms) > Hlc::at(last_ms - 1));
+        assert_eq!(Hlc::at(last_ms + 1), Hlc::at(last_ms));
+        assert_eq!(Hlc::at(u64::MAX), Hlc::at(last_ms));
+    }
+
+    #[test]
+    fn time_is_shown_as_milliseconds_and_counter() {
+        let time = Hlc::from_bits(Hlc::at(NOW).to_bits() + 7);
+        assert_eq!(format!("{time:?}"), "1800000000000+7");
+    }
 }

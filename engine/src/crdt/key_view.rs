@@ -102,15 +102,14 @@ impl KeyView {
 
     /// The text under the key: what a GET of a register or counter answers.
     ///
-    /// A register that is not an integer is shown as it is; slots beside it are conflicts.
+    /// A register that is not an integer is shown as it is; slots beside it are conflicts. An integer has one
+    /// form, so a register that was not counted on is shown as it was written too.
     pub fn text(&self) -> Option<Vec<u8>> {
         let is_counted = self.slots.iter().any(|(_, slot)| slot.is_live());
         match (self.siblings.first(), self.number()) {
-            (Some(winner), None) => Some(winner.value.clone()),
-            (Some(winner), Some(_)) if !is_counted => Some(winner.value.clone()),
             (None, _) if !is_counted => None,
             (_, Some(number)) => Some(number.to_string().into_bytes()),
-            (None, None) => None,
+            (winner, None) => winner.map(|winner| winner.value.clone()),
         }
     }
 }

@@ -171,3 +171,14 @@ impl FrameBuilder {
         Frame { header: self.header, ops: self.ops.into(), id, bytes: bytes.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_a_key_shows_its_peer_and_not_its_secret() {
+        let key = SigningKey::from_seed([7; 32]);
+        assert_eq!(format!("{key:?}"), format!("SigningKey({:?})", key.peer()));
+    }
+}

@@ -34,6 +34,16 @@ fn churn() {
 }
 
 #[test]
+fn large_keys() {
+    campaign(&scenarios::LARGE_KEYS);
+}
+
+#[test]
+fn hostile() {
+    campaign(&scenarios::HOSTILE);
+}
+
+#[test]
 fn everything() {
     campaign(&scenarios::EVERYTHING);
 }

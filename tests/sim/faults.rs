@@ -5,10 +5,12 @@
 
 mod clocks;
 mod disks;
+mod hostility;
 mod links;
 mod members;
 
-pub(crate) use self::members::connect_somewhere;
+pub(crate) use self::members::{connect_somewhere, start};
+use crate::hostile::Behaviour;
 use crate::network::Conditions;
 use crate::world::World;
 
@@ -62,6 +64,8 @@ pub enum Fault {
     Leave,
     /// A node is away for long.
     Absence,
+    /// A member turns out to mean harm, until the end. Counted each time it does some.
+    Hostility(Behaviour),
 }
 
 impl Fault {
@@ -90,6 +94,7 @@ impl Fault {
             Self::Join => "joins",
             Self::Leave => "leaves",
             Self::Absence => "absences",
+            Self::Hostility(behaviour) => behaviour.name(),
         }
     }
 
@@ -118,6 +123,7 @@ impl Fault {
             Self::Join => members::join(world),
             Self::Leave => members::leave(world),
             Self::Absence => members::absence(world),
+            Self::Hostility(behaviour) => return hostility::turn(world, behaviour),
         };
         if struck.is_some() {
             world.tally.count(self.name());
@@ -149,6 +155,9 @@ pub fn stop(world: &mut World) {
             continue;
         }
         members::revive(world, index);
+        // Who was stopped, or slow, looks now at what has come.
+        world.nodes[index].is_woken = false;
+        world.wake(index);
     }
 }
 

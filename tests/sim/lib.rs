@@ -6,22 +6,31 @@
 //! `tests/README.md` says how to write a story, how to replay a seed, and what broke what.
 
 pub mod bits;
+pub mod bounds;
 pub mod campaign;
 pub mod checks;
 pub mod faults;
+pub mod hostile;
+pub mod hunt;
+pub mod kept_seeds;
 pub mod ledger;
 pub mod matching;
 pub mod network;
 pub mod node;
 pub mod observed;
+pub mod paths;
+pub mod power_cuts;
 pub mod random;
 pub mod replies;
+pub mod scale;
 pub mod scenario;
 pub mod scenarios;
 pub mod specification;
 pub mod store;
+pub mod summary;
 pub mod tally;
 pub mod trace;
+pub mod verdict;
 pub mod words;
 pub mod workload;
 pub mod world;

@@ -5,7 +5,7 @@
 
 use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::op::{Op, Prefix};
+use tidelock_engine::op::{Op, Prefix, SlotChange};
 use tidelock_engine::write::Write;
 
 use crate::specification::{Meant, What};
@@ -19,7 +19,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The writes that were acknowledged.
+    /// The writes that were acknowledged and found something to change.
     pub fn certain(writes: impl IntoIterator<Item = Write>) -> Self {
         Self { writes: writes.into_iter().collect(), is_certain: true }
     }
@@ -52,19 +52,19 @@ impl Asked {
                 self.writes.pop_front();
                 return Ok(());
             }
-            if is_prelude(write, op) {
+            // A replica closes spent slots by itself, unless a client asked for that very key; where some writes
+            // may have been refused that can be a later one.
+            let is_own =
+                is_closing(op) && !self.writes.iter().any(|write| !self.is_certain && fits(write, op));
+            if is_prelude(write, op) || is_own {
                 return Ok(());
             }
-            if self.is_certain && !may_do_nothing(write) {
+            if self.is_certain {
                 return Err(format!("{op:?} was made where {write:?} was asked for"));
             }
             self.writes.pop_front();
         }
-        // A replica closes its own spent slots by itself.
-        match op {
-            Op::Delete { rows, .. } if rows.is_empty() => Ok(()),
-            _ => Err(format!("nobody asked for {op:?}")),
-        }
+        if is_closing(op) { Ok(()) } else { Err(format!("nobody asked for {op:?}")) }
     }
 
     /// After all frames of the turn: nothing that had to become an operation is left.
@@ -72,7 +72,7 @@ impl Asked {
     /// # Errors
     /// Something acknowledged was not done.
     pub fn is_done(&self) -> Result<(), String> {
-        match self.writes.iter().find(|write| self.is_certain && !may_do_nothing(write)) {
+        match self.writes.front().filter(|_| self.is_certain) {
             Some(write) => Err(format!("{write:?} was acknowledged and is in no frame")),
             None => Ok(()),
         }
@@ -82,14 +82,22 @@ impl Asked {
 fn fits(write: &Write, op: &Op) -> bool {
     match (write, op) {
         (Write::Set { key, value }, Op::Set { key: of, value: is, .. }) => key == of && value == is,
-        (Write::Increment { key, .. }, Op::Increment { key: of, .. })
-        | (Write::Add { key, .. }, Op::Add { key: of, .. })
-        | (Write::Put { key, .. }, Op::Put { key: of, .. })
-        | (
-            Write::Remove { key, .. } | Write::Unset { key, .. } | Write::Delete { key },
-            Op::Delete { key: of, .. }
-            | Op::Clear { prefix: Prefix::Key(of) | Prefix::Group { key: of, .. }, .. },
-        ) => key == of,
+        (Write::Increment { key, .. }, Op::Increment { key: of, .. }) => key == of,
+        (Write::Add { key, elements }, Op::Add { key: of, elements: are }) => {
+            key == of && are.iter().all(|element| elements.contains(&element.element))
+        }
+        (Write::Put { key, fields }, Op::Put { key: of, fields: are }) => {
+            let is_asked = |field: &[u8], value: &[u8]| fields.iter().any(|(f, v)| f == field && v == value);
+            key == of && are.iter().all(|field| is_asked(&field.field, &field.value))
+        }
+        // Removals that found nothing are no operations, so what is removed tells which one it was.
+        (
+            Write::Remove { key, elements: subkeys } | Write::Unset { key, fields: subkeys },
+            Op::Delete { key: of, rows, .. },
+        ) => key == of && !rows.is_empty() && rows.iter().all(|row| subkeys.contains(&row.subkey)),
+        (Write::Delete { key }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. }) => {
+            key == of
+        }
         (Write::Clear, Op::Clear { prefix, .. }) => *prefix == Prefix::Keyspace,
         _ => false,
     }
@@ -107,7 +115,9 @@ fn is_prelude(write: &Write, op: &Op) -> bool {
     }
 }
 
-/// Whether a write that found nothing to remove is no operation.
-const fn may_do_nothing(write: &Write) -> bool {
-    matches!(write, Write::Remove { .. } | Write::Unset { .. } | Write::Delete { .. })
+/// Whether an operation only closes spent slots of its author, which a replica does by itself, and in passing
+/// when it is asked to delete what is not there.
+fn is_closing(op: &Op) -> bool {
+    let Op::Delete { rows, slots, .. } = op else { return false };
+    rows.is_empty() && slots.iter().all(|slot| matches!(slot, SlotChange::Close { .. }))
 }

@@ -41,6 +41,8 @@ pub struct Network {
     arrivals: BTreeMap<(u64, u64), Arrival>,
     /// Ordered pairs of nodes between which nothing gets through, in that direction.
     blocked: BTreeSet<(usize, usize)>,
+    /// On which of two sides each node is, between which nothing gets through; empty without them.
+    sides: Vec<bool>,
     conditions: Conditions,
     particular: BTreeMap<(usize, usize), Conditions>,
     made: u64,
@@ -63,6 +65,7 @@ impl Network {
             pairs: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            sides: Vec::new(),
             conditions: Conditions::default(),
             particular: BTreeMap::new(),
             made: 0,
@@ -141,8 +144,22 @@ impl Network {
         self.drop_session(a, b);
     }
 
+    /// Cuts off from each other those of whom this says yes and those of whom it says no, by node.
+    pub fn divide(&mut self, sides: Vec<bool>) {
+        self.sides = sides;
+        let pairs = self.pairs.keys().copied();
+        let cut: Vec<(usize, usize)> = pairs.filter(|(a, b)| self.is_blocked(*a, *b)).collect();
+        cut.into_iter().for_each(|(a, b)| self.drop_session(a, b));
+    }
+
+    fn is_blocked(&self, from: usize, to: usize) -> bool {
+        let side = |node: usize| self.sides.get(node).copied().unwrap_or_default();
+        self.blocked.contains(&(from, to)) || side(from) != side(to)
+    }
+
     /// Lets everything through again.
     pub fn heal(&mut self) {
+        self.sides.clear();
         let blocked: Vec<(usize, usize)> = self.blocked.iter().copied().collect();
         for (from, to) in blocked {
             self.unblock(from, to);
@@ -161,6 +178,21 @@ impl Network {
     /// Whether there is a connection.
     pub fn is_connected(&self, a: usize, b: usize) -> bool {
         self.pairs.contains_key(&pair(a, b))
+    }
+
+    /// Who is at the other end of a session.
+    pub fn sender(&self, session: SessionId) -> Option<usize> {
+        let (id, side) = self.sessions.get(&session)?;
+        Some(self.connections[id].ends[1 - side].node)
+    }
+
+    /// The nodes with which a node is connected.
+    pub fn neighbours(&self, node: usize) -> Vec<usize> {
+        let other = |id: u64| {
+            let [a, b] = &self.connections[&id].ends;
+            if a.node == node { b.node } else { a.node }
+        };
+        self.of(node).into_iter().map(other).collect()
     }
 
     /// The connections of a node.
@@ -190,7 +222,7 @@ impl Network {
             return None;
         }
         let (node, other) = (end.node, connection.ends[1 - side].node);
-        if !is_end && self.blocked.contains(&(other, node)) {
+        if !is_end && self.is_blocked(other, node) {
             let end = &mut self.connections.get_mut(&id).expect("it was there").ends[side];
             end.held_since_us.get_or_insert(self.now_us);
             end.held.push(event);
@@ -260,7 +292,7 @@ impl Network {
         let Some(to) = found.filter(|to| *to != from) else { return };
         let station = &self.stations[to];
         let is_peer = target.peer.is_none_or(|peer| peer == station.peer);
-        let is_blocked = self.blocked.contains(&(from, to)) || self.blocked.contains(&(to, from));
+        let is_blocked = self.is_blocked(from, to) || self.is_blocked(to, from);
         if !is_peer
             || !station.is_up
             || !self.stations[from].is_up

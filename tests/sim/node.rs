@@ -61,18 +61,21 @@ pub enum End {
 pub struct Node {
     pub(crate) name: String,
     pub(crate) index: usize,
-    pub(crate) config: ReplicaConfig,
+    /// Its key, its cluster, and what it replicates.
+    pub config: ReplicaConfig,
+    /// The key that proves its replica; another one than the node's makes a liar.
+    pub card_key: SigningKey,
     /// Whose operations it makes.
     pub(crate) card: AuthorCard,
     identities: u8,
-    storage: Storage,
+    pub(crate) storage: Storage,
     pub(crate) backing: Backing,
     pub(crate) driver: Option<Driver<SimStore, Wire>>,
     /// The wall clock.
     pub clock: NodeClock,
     /// Counts its starts, so that what was planned for an earlier life does not happen in a later one.
     pub(crate) life: u64,
-    started_us: u64,
+    pub(crate) started_us: u64,
     /// It does nothing before, as after SIGSTOP.
     pub(crate) paused_until_us: u64,
     /// How long it takes at most to look at what has arrived, in microseconds.
@@ -95,6 +98,8 @@ pub struct Node {
     pub(crate) durable: Known,
     /// The heads under which each keyspace was last checked.
     pub(crate) checked: BTreeMap<KeyspaceId, u128>,
+    /// The keyspaces that it reported when its bounds were last checked.
+    pub(crate) reported_keyspaces: u64,
     /// What clients asked for in a turn whose commit failed.
     pub(crate) limbo: BTreeMap<KeyspaceId, Asked>,
 }
@@ -105,11 +110,12 @@ impl Node {
         seed[..8].copy_from_slice(&(index as u64 + 1).to_be_bytes());
         let key = SigningKey::from_seed(seed);
         let card = key.card([0; 16]);
-        let config = ReplicaConfig { key, cluster, replicate: Replicate::All };
+        let config = ReplicaConfig { key: key.clone(), cluster, replicate: Replicate::All };
         let mut node = Self {
             name: name.to_owned(),
             index,
             card,
+            card_key: key,
             identities: 0,
             storage,
             backing: Backing::Disk(MemDisk::new()),
@@ -129,6 +135,7 @@ impl Node {
             known: Known::new(),
             durable: Known::new(),
             checked: BTreeMap::new(),
+            reported_keyspaces: 0,
             limbo: BTreeMap::new(),
             config,
         };
@@ -139,7 +146,12 @@ impl Node {
     /// Replaces the store by an empty one of a new replica.
     pub(crate) fn wipe(&mut self) {
         self.identities += 1;
-        self.card = self.config.key.card([self.identities; 16]);
+        self.begin();
+    }
+
+    /// Gives the node an empty store of its replica.
+    pub(crate) fn begin(&mut self) {
+        self.card = self.card_key.card([self.identities; 16]);
         self.backing = match self.storage {
             Storage::Disk => Backing::Disk(MemDisk::new()),
             Storage::Memory => Backing::Memory(Box::new(MemStore::new(self.config.cluster, self.card))),

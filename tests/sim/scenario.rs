@@ -4,15 +4,12 @@ use crate::faults::{self, Rate};
 use crate::network::Conditions;
 use crate::node::Storage;
 use crate::tally::Tally;
+use crate::trace::{Telling, Trace};
 use crate::workload::Workload;
 use crate::world::{Scrutiny, World};
 
 /// After the faults clients go on for so long, in milliseconds, before everything must become equal.
 const CALM_MS: u64 = 2_000;
-
-/// Within so long after the faults all nodes are equal, in milliseconds. A node that was turned away stays away
-/// for half a minute, and an answer is awaited for a whole one.
-const CONVERGES_MS: u64 = 180_000;
 
 /// Within so long a write reaches everybody once all is well, in milliseconds.
 const REACHES_MS: u64 = 5_000;
@@ -32,6 +29,8 @@ pub struct Scenario {
     pub conditions: Conditions,
     /// What else goes wrong, and how often.
     pub faults: &'static [Rate],
+    /// Within so long after the faults all nodes are equal, in milliseconds.
+    pub converges_ms: u64,
     /// How nodes stand on their stores.
     pub storage: Storage,
 }
@@ -47,6 +46,8 @@ pub struct Outcome {
     pub steps: u64,
     /// The simulated time, in milliseconds.
     pub simulated_ms: u64,
+    /// How long after the last client's write all nodes were equal, in milliseconds, to a tenth of a second.
+    pub converged_ms: u64,
 }
 
 impl Scenario {
@@ -55,7 +56,15 @@ impl Scenario {
     /// # Panics
     /// If a property does not hold; the message says what happened and how to replay it.
     pub fn play(&self, seed: u64) -> Outcome {
-        let mut world = self.world(seed);
+        self.play_telling(seed, Telling::Last)
+    }
+
+    /// Plays the history of a seed, and tells so much of it.
+    ///
+    /// # Panics
+    /// As [`Scenario::play`].
+    pub fn play_telling(&self, seed: u64, telling: Telling) -> Outcome {
+        let mut world = self.world(seed, telling);
         let end_us = world.now_us() + 1_000 * self.lasts_ms;
         world.network().set_conditions(self.conditions.clone());
         world.workload = Some((self.workload.clone(), end_us + 1_000 * CALM_MS));
@@ -66,12 +75,13 @@ impl Scenario {
         world.run(self.lasts_ms);
         faults::stop(&mut world);
         world.run(CALM_MS);
-        Self::calm_down(&mut world);
-        self.outcome(&world)
+        let converged_ms = self.calm_down(&mut world);
+        self.outcome(&world, converged_ms)
     }
 
-    fn world(&self, seed: u64) -> World {
+    fn world(&self, seed: u64, telling: Telling) -> World {
         let mut world = World::new(seed);
+        world.trace = Trace::new(telling);
         world.replay = format!("SEED={seed} cargo test -p tidelock-tests --test random {}", self.name);
         world.has_operator = true;
         world.storage = self.storage;
@@ -84,11 +94,11 @@ impl Scenario {
     }
 
     /// Faults are over: everybody becomes equal, nothing is lost, nobody is left out, nothing is left over.
-    fn calm_down(world: &mut World) {
+    fn calm_down(&self, world: &mut World) -> u64 {
         let names: Vec<String> =
             world.nodes().iter().filter(|node| node.is_running()).map(|node| node.name.clone()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        world.settle_within(&names, CONVERGES_MS);
+        let converged_ms = world.settle_within(&names, self.converges_ms);
         world.settle();
         for name in &names {
             world.write(name, crate::words::increment("reaches everybody", 1));
@@ -97,9 +107,11 @@ impl Scenario {
         if world.scrutiny == Scrutiny::Everything {
             world.has_no_leftovers(&names);
         }
+        world.accuses_nobody(&names);
+        converged_ms
     }
 
-    fn outcome(&self, world: &World) -> Outcome {
+    fn outcome(&self, world: &World, converged_ms: u64) -> Outcome {
         let mut tally = world.tally.clone();
         tally.join(&world.network.borrow().tally);
         let outcome = Outcome {
@@ -107,6 +119,7 @@ impl Scenario {
             hash: world.trace.hash(),
             steps: world.trace.steps(),
             simulated_ms: world.now_us() / 1_000,
+            converged_ms,
         };
         let writes = outcome.tally.get("writes");
         let expected = self.lasts_ms / self.workload.every_ms / 4;

@@ -1,6 +1,7 @@
 //! The random scenarios by name. A new one is a constant here and a line in `tests/random.rs`.
 
 use crate::faults::Fault;
+use crate::hostile::Behaviour;
 use crate::network::Conditions;
 use crate::node::Storage;
 use crate::scenario::Scenario;
@@ -16,6 +17,10 @@ const CALM: Conditions = Conditions {
     queue_max: 10_000,
 };
 
+/// A peer that said what cannot be is left alone for half a minute, and an answer is awaited for a whole one: so
+/// long it may take to become equal after messages were damaged or lost although their session went on.
+const AFTER_DAMAGE_MS: u64 = 180_000;
+
 /// What all scenarios have in common.
 const BASE: Scenario = Scenario {
     name: "",
@@ -24,6 +29,7 @@ const BASE: Scenario = Scenario {
     workload: Workload::ALL_KINDS,
     conditions: CALM,
     faults: &[],
+    converges_ms: 10_000,
     storage: Storage::Disk,
 };
 
@@ -55,6 +61,7 @@ pub const BAD_LINKS: Scenario = Scenario {
         queue_max: 200,
     },
     faults: &[(Fault::SlowPeer, 4_000), (Fault::BrokenSession, 3_000)],
+    converges_ms: AFTER_DAMAGE_MS,
     ..BASE
 };
 
@@ -109,6 +116,20 @@ pub const CHURN: Scenario = Scenario {
     ..BASE
 };
 
+/// Keys of more than a hundred elements and fields, which are removed by version vector.
+pub const LARGE_KEYS: Scenario = Scenario {
+    name: "large_keys",
+    nodes: (2, 4),
+    workload: Workload { every_ms: 500, ..Workload::LARGE_KEYS },
+    faults: &[
+        (Fault::Partition, 4_000),
+        (Fault::SilentPartition, 6_000),
+        (Fault::PowerCutInWrite, 3_000),
+        (Fault::BrokenSession, 3_000),
+    ],
+    ..BASE
+};
+
 /// Everything at once, in two keyspaces.
 pub const EVERYTHING: Scenario = Scenario {
     name: "everything",
@@ -139,9 +160,40 @@ pub const EVERYTHING: Scenario = Scenario {
         (Fault::Join, 10_000),
         (Fault::Leave, 20_000),
     ],
+    converges_ms: AFTER_DAMAGE_MS,
+    ..BASE
+};
+
+/// One or two members that mean harm, among honest ones that are cut off and killed now and then.
+pub const HOSTILE: Scenario = Scenario {
+    name: "hostile",
+    nodes: (3, 5),
+    lasts_ms: 8_000,
+    faults: &[
+        (Fault::Hostility(Behaviour::Equivocates), 3_000),
+        (Fault::Hostility(Behaviour::Replays), 4_000),
+        (Fault::Hostility(Behaviour::Floods), 6_000),
+        (Fault::Hostility(Behaviour::SendsGarbage), 6_000),
+        (Fault::Hostility(Behaviour::Withholds), 4_000),
+        (Fault::Partition, 6_000),
+        (Fault::Kill, 6_000),
+    ],
+    converges_ms: AFTER_DAMAGE_MS,
     ..BASE
 };
 
 /// All of them.
-pub const ALL: [&Scenario; 7] =
-    [&PARTITIONS, &BAD_LINKS, &CRASHES, &BAD_DISKS, &BAD_CLOCKS, &CHURN, &EVERYTHING];
+pub const ALL: [&Scenario; 9] =
+    [&PARTITIONS, &BAD_LINKS, &CRASHES, &BAD_DISKS, &BAD_CLOCKS, &CHURN, &LARGE_KEYS, &HOSTILE, &EVERYTHING];
+
+/// The scenario of a name.
+///
+/// # Errors
+/// There is none; the error lists those that there are.
+pub fn named(name: &str) -> Result<&'static Scenario, String> {
+    let all = || ALL.into_iter();
+    all().find(|scenario| scenario.name == name).ok_or_else(|| {
+        let names: Vec<&str> = all().map(|scenario| scenario.name).collect();
+        format!("there is no scenario {name:?}; there are {}", names.join(", "))
+    })
+}

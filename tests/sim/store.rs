@@ -1,6 +1,8 @@
 //! What a node of the simulator stands on: the real store on a disk in memory, or rows in memory for worlds of
 //! a thousand peers.
 
+use std::time::Duration;
+
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
@@ -49,9 +51,16 @@ impl Backing {
 }
 
 /// Rows are written often and synced now and then, so that a short run crosses all its paths.
+pub(crate) const MATERIALIZE: MaterializeOptions = MaterializeOptions {
+    entries: 30,
+    bytes: 16 << 20,
+    wait_at: 4,
+    synced_every: 3,
+    idle: Duration::from_secs(1),
+};
+
 fn options(cluster: ClusterId, card: AuthorCard) -> OpenOptions {
-    let materialize = MaterializeOptions { entries: 30, synced_every: 3, ..MaterializeOptions::default() };
-    OpenOptions { cache_bytes: 2 << 20, materialize, ..OpenOptions::new(cluster, card) }
+    OpenOptions { cache_bytes: 2 << 20, materialize: MATERIALIZE, ..OpenOptions::new(cluster, card) }
 }
 
 impl SimStore {

@@ -18,6 +18,8 @@ pub struct Workload {
     pub keys: usize,
     /// The elements and fields under each key.
     pub subkeys: usize,
+    /// The elements or fields that one write names at most. Beyond 64 rows a key is removed by version vector.
+    pub named_max: usize,
     /// Only registers, increments and deletes, so that counters meet resets all the time.
     pub is_counting: bool,
     /// The time between two requests of one node, in milliseconds, on average.
@@ -28,17 +30,28 @@ pub struct Workload {
 
 impl Workload {
     /// All kinds on four keys of one keyspace.
-    pub const ALL_KINDS: Self =
-        Self { keyspaces: &["notes"], keys: 4, subkeys: 3, is_counting: false, every_ms: 400, buffered: 150 };
+    pub const ALL_KINDS: Self = Self {
+        keyspaces: &["notes"],
+        keys: 4,
+        subkeys: 3,
+        named_max: 3,
+        is_counting: false,
+        every_ms: 400,
+        buffered: 150,
+    };
 
     /// Registers and counters on two keys.
     pub const COUNTING: Self = Self { keys: 2, is_counting: true, ..Self::ALL_KINDS };
+
+    /// Two large keys, so that removals go by version vector.
+    pub const LARGE_KEYS: Self = Self { keys: 2, subkeys: 150, named_max: 60, ..Self::ALL_KINDS };
 
     /// A random write. `number` makes its value one that no other write has.
     pub fn write(&self, random: &mut Random, number: u64) -> Write {
         let key = format!("k{}", random.below(self.keys)).into_bytes();
         let subkey = |random: &mut Random| format!("s{}", random.below(self.subkeys)).into_bytes();
-        let several = |random: &mut Random| (0..=random.below(2)).map(|_| subkey(random)).collect();
+        let several =
+            |random: &mut Random| (0..=random.below(self.named_max)).map(|_| subkey(random)).collect();
         let by = [-3, -1, 1, 1, 2, 5][random.below(6)];
         // A value that is no number makes increments fail, and hides counts.
         let value = if random.chance(50) { format!("text {number}") } else { number.to_string() };
@@ -59,7 +72,10 @@ impl Workload {
             58..70 => Write::Remove { key, elements: several(random) },
             70..88 => {
                 let field = |random: &mut Random| (subkey(random), value.clone());
-                Write::Put { key, fields: (0..=random.below(2)).map(|_| field(random)).collect() }
+                Write::Put {
+                    key,
+                    fields: (0..=random.below(self.named_max)).map(|_| field(random)).collect(),
+                }
             }
             88..99 => Write::Unset { key, fields: several(random) },
             _ => Write::Clear,

@@ -18,12 +18,14 @@ use tidelock_engine::replica::Input;
 use tidelock_engine::request::RequestId;
 use tidelock_engine::turn::TurnOutcome;
 
+use crate::hostile::Hostile;
 use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::node::{Node, Storage};
+use crate::paths::Paths;
 use crate::random::Random;
 use crate::tally::Tally;
-use crate::trace::Trace;
+use crate::trace::{Telling, Trace};
 use crate::workload::Workload;
 
 /// The keyspace that most stories are about.
@@ -64,6 +66,8 @@ pub enum Scrutiny {
 pub struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Rc<RefCell<Network>>,
+    /// The members that mean harm, by their numbers among the nodes.
+    pub(crate) hostile: BTreeMap<usize, Hostile>,
     schedule: BTreeMap<(u64, u64), Happening>,
     planned: u64,
     now_us: u64,
@@ -78,12 +82,16 @@ pub struct World {
     pub trace: Trace,
     /// What was done, in numbers.
     pub tally: Tally,
+    /// Which way frames took; followed only if somebody asks for it, since each message is decoded for it.
+    pub paths: Option<Paths>,
     /// How closely to look.
     pub scrutiny: Scrutiny,
     /// How nodes that are added from now on stand on their stores.
     pub storage: Storage,
     /// After how many of a thousand turns a node writes its rows.
     pub materializing: u32,
+    /// How long a buffered commit stays off the disk, in microseconds; with `None` until the story syncs it.
+    pub syncs_after_us: Option<u64>,
     /// Whether nodes whose store failed are restarted by somebody.
     pub has_operator: bool,
     /// What clients do at every node, and until when, in microseconds.
@@ -106,6 +114,7 @@ impl World {
         Self {
             nodes: Vec::new(),
             network: Rc::new(RefCell::new(Network::new(random.fork()))),
+            hostile: BTreeMap::new(),
             schedule: BTreeMap::new(),
             planned: 0,
             now_us: 0,
@@ -113,11 +122,13 @@ impl World {
             entropy: random.fork(),
             random,
             ledger: Ledger::default(),
-            trace: Trace::new(true),
+            trace: Trace::new(Telling::Last),
             tally: Tally::default(),
+            paths: None,
             scrutiny: Scrutiny::Everything,
             storage: Storage::default(),
             materializing: 100,
+            syncs_after_us: Some(SYNC_US),
             has_operator: false,
             workload: None,
             replay: String::new(),
@@ -258,6 +269,7 @@ impl World {
 
     /// A node has something in its inbox: it will look, soon.
     pub(crate) fn wake(&mut self, index: usize) {
+        self.hostile_hears(index);
         let node = &mut self.nodes[index];
         if !node.is_running() || std::mem::replace(&mut node.is_woken, true) {
             return;
@@ -293,6 +305,7 @@ impl World {
         self.record_inputs(index, &inputs);
         let asked = checking::requests(&inputs);
         let reads_before = self.expected_before(index, &inputs);
+        self.follow(index, &inputs);
         let entropy = self.entropy.next();
         let node = &mut self.nodes[index];
         let now = node.moment(self.now_us, entropy);
@@ -316,7 +329,7 @@ impl World {
         }
     }
 
-    fn sync_node(&mut self, index: usize) {
+    pub(crate) fn sync_node(&mut self, index: usize) {
         self.nodes[index].is_sync_due = false;
         if let Some(driver) = self.nodes[index].driver.as_mut() {
             // A failure shows in what follows.

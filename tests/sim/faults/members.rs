@@ -34,7 +34,9 @@ pub(super) fn start_later(world: &mut World, index: usize) {
     world.after(wait, move |world| start(world, index));
 }
 
-fn start(world: &mut World, index: usize) {
+/// A node that was stopped is started by whoever looks after it. What cannot be opened because of damage that
+/// the world has done to its files begins anew.
+pub(crate) fn start(world: &mut World, index: usize) {
     let node = &world.nodes[index];
     if node.is_running() || node.is_gone {
         return;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidelock_engine::id::PeerId;
-use tidelock_engine::message::Message;
 use tidelock_engine::ports::{SessionId, Target, TransportEvent};
 
 /// One side of a connection.
@@ -85,8 +84,10 @@ pub struct Traffic {
     pub queued_max: usize,
     /// The most bytes.
     pub queued_bytes_max: usize,
-    /// The messages by variant; counted only if [`Traffic::by_name`] is wanted, since it decodes each.
+    /// The messages by variant, if they are wanted.
     pub by_name: Option<BTreeMap<&'static str, u64>>,
+    /// Their bytes, if the messages are wanted.
+    pub bytes_by_name: BTreeMap<&'static str, u64>,
 }
 
 impl Traffic {
@@ -99,27 +100,58 @@ impl Traffic {
         self.messages += 1;
         self.bytes += message.len() as u64;
         if let Some(by_name) = &mut self.by_name {
-            *by_name.entry(message_name(message)).or_default() += 1;
+            let name = message_name(message);
+            *by_name.entry(name).or_default() += 1;
+            *self.bytes_by_name.entry(name).or_default() += message.len() as u64;
         }
     }
 }
 
-/// The variant of an encoded message.
+/// The names of the variants, in the order in which [`Message`](tidelock_engine::message::Message) has them.
+const NAMES: [&str; 13] = [
+    "hello",
+    "goodbye",
+    "keyspaces",
+    "peers",
+    "summary",
+    "heads",
+    "want",
+    "answer",
+    "push",
+    "prune",
+    "graft",
+    "confirm",
+    "confirmed",
+];
+
+/// The variant of an encoded message, which is its first byte. What follows may be malformed.
 pub fn message_name(bytes: &[u8]) -> &'static str {
-    match Message::decode(bytes) {
-        Ok(Message::Hello(_)) => "hello",
-        Ok(Message::Goodbye { .. }) => "goodbye",
-        Ok(Message::Keyspaces(_)) => "keyspaces",
-        Ok(Message::Peers(_)) => "peers",
-        Ok(Message::Summary { .. }) => "summary",
-        Ok(Message::Heads { .. }) => "heads",
-        Ok(Message::Want { .. }) => "want",
-        Ok(Message::Answer { .. }) => "answer",
-        Ok(Message::Push { .. }) => "push",
-        Ok(Message::Prune { .. }) => "prune",
-        Ok(Message::Graft { .. }) => "graft",
-        Ok(Message::Confirm { .. }) => "confirm",
-        Ok(Message::Confirmed { .. }) => "confirmed",
-        Err(_) => "malformed",
+    let first = bytes.first().map_or(usize::MAX, |first| usize::from(*first));
+    NAMES.get(first).copied().unwrap_or("malformed")
+}
+
+#[cfg(test)]
+mod tests {
+    use tidelock_engine::id::KeyspaceId;
+    use tidelock_engine::message::Message;
+
+    use super::*;
+
+    #[test]
+    fn first_byte_of_a_message_tells_its_variant() {
+        let keyspace = KeyspaceId::from_bytes([1; 16]);
+        let goodbye = Message::Goodbye { reason: String::new() };
+        let (cards, frames) = (Vec::new(), Vec::new());
+        let messages = [
+            (goodbye, "goodbye"),
+            (Message::Summary { keyspace, heads: [0; 16], fingerprint: [0; 16] }, "summary"),
+            (Message::Push { cards, frames }, "push"),
+            (Message::Confirmed { keyspace, seq: 1 }, "confirmed"),
+        ];
+        for (message, name) in messages {
+            assert_eq!(message_name(&message.encode()), name);
+        }
+        assert_eq!(message_name(&[]), "malformed");
+        assert_eq!(message_name(&[200]), "malformed");
     }
 }

@@ -6,15 +6,19 @@ use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::ports::{Log, LogPosition, Store, TransportEvent};
 use tidelock_engine::replica::Input;
-use tidelock_engine::request::{Action, ActionReply, Request, RequestError, RequestId};
+use tidelock_engine::request::{
+    Action, ActionError, ActionReply, Request, RequestError, RequestId, RequestReply,
+};
 use tidelock_engine::turn::TurnOutcome;
-use tidelock_engine::write::Write;
+use tidelock_engine::write::{Outcome, Write};
 
-use super::{Scrutiny, World, cluster, keyspace_id};
+use super::{Scrutiny, World, keyspace_id};
+use crate::bounds::check_buffers;
 use crate::checks::{PROPERTIES, Subject, nothing_kept_is_lost, rows_are_a_function_of_the_vector};
 use crate::ledger::{Known, Violation};
 use crate::matching::Asked;
 use crate::network::message_name;
+use crate::node::Storage;
 use crate::observed::{all_rows, fingerprint, from_rows};
 use crate::replies;
 use crate::specification::Reads;
@@ -43,6 +47,15 @@ pub(super) fn describe(inputs: &[Input]) -> String {
     inputs.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
+/// Whether a removal was answered that there was nothing to remove; then it is no operation.
+fn found_nothing(write: &Write, reply: &RequestReply, number: usize) -> bool {
+    let is_removal = matches!(write, Write::Remove { .. } | Write::Unset { .. } | Write::Delete { .. });
+    let nothing = |replies: &Vec<Result<ActionReply, ActionError>>| {
+        matches!(replies[number], Ok(ActionReply::Outcome(Outcome::Changed(0))))
+    };
+    is_removal && reply.as_ref().is_ok_and(nothing)
+}
+
 impl World {
     /// What the first request of a turn must find, if nothing else comes before it.
     pub(super) fn expected_before(&mut self, index: usize, inputs: &[Input]) -> Option<Reads> {
@@ -50,7 +63,7 @@ impl World {
         if self.scrutiny == Scrutiny::Logs {
             return None;
         }
-        let keyspace = KeyspaceId::of(cluster(), &request.keyspace);
+        let keyspace = KeyspaceId::of(self.nodes[index].config.cluster, &request.keyspace);
         let applied = self.nodes[index].known.get(&keyspace).map(|applied| applied.ops.clone());
         Some(self.ledger.space(keyspace).story.reads(&applied.unwrap_or_default()))
     }
@@ -75,6 +88,11 @@ impl World {
         {
             self.fail(index, &Violation::new("writes are accepted and answered as specified", detail));
         }
+        if self.scrutiny == Scrutiny::Everything
+            && let Err(violation) = check_buffers(&mut self.nodes[index], self.trace.steps())
+        {
+            self.fail(index, &violation);
+        }
         let mut asked = self.asked(index, requests, outcome);
         if outcome.position.is_some() {
             self.read_log(index, &mut asked);
@@ -98,7 +116,8 @@ impl World {
         let mut writes: BTreeMap<KeyspaceId, Vec<Write>> = BTreeMap::new();
         let mut is_lost = false;
         for ((_, request), (_, reply)) in requests.into_iter().zip(&outcome.replies) {
-            let of = writes.entry(KeyspaceId::of(cluster(), &request.keyspace)).or_default();
+            let keyspace = KeyspaceId::of(self.nodes[index].config.cluster, &request.keyspace);
+            let of = writes.entry(keyspace).or_default();
             is_lost |= matches!(reply, Err(RequestError::Commit(_)));
             for (number, action) in request.actions.into_iter().enumerate() {
                 let Action::Write(write) = action else { continue };
@@ -107,7 +126,7 @@ impl World {
                     Err(error) => matches!(error, RequestError::Commit(_)),
                 };
                 self.tally.count(if is_done { "writes" } else { "refused writes" });
-                if is_done {
+                if is_done && !found_nothing(&write, reply, number) {
                     of.push(write);
                 }
             }
@@ -119,6 +138,19 @@ impl World {
             return BTreeMap::new();
         }
         writes.into_iter().map(|(keyspace, writes)| (keyspace, Asked::certain(writes))).collect()
+    }
+
+    /// Notes which frames come to a node in a turn, and from whom, if somebody follows them.
+    pub(super) fn follow(&mut self, index: usize, inputs: &[Input]) {
+        let Some(paths) = &mut self.paths else { return };
+        let network = self.network.borrow();
+        for input in inputs {
+            if let Input::Network(TransportEvent::Message { session, bytes }) = input
+                && let Some(from) = network.sender(*session)
+            {
+                paths.arrives(index, from, bytes);
+            }
+        }
     }
 
     /// Reads what is new in a node's log.
@@ -133,7 +165,12 @@ impl World {
         for logged in frames {
             let read = Frame::decode(&logged.bytes)
                 .map_err(|error| Violation::new("the log can be read", error.to_string()))
-                .and_then(|frame| self.ledger.take_in(&frame, own, &mut node.known, asked));
+                .and_then(|frame| {
+                    if let Some(paths) = &mut self.paths {
+                        paths.applied((index, node.started_us), &frame, self.now_us);
+                    }
+                    self.ledger.take_in(&frame, own, &mut node.known, asked)
+                });
             if let Err(violation) = read {
                 self.fail(index, &violation);
             }
@@ -155,23 +192,32 @@ impl World {
         for (keyspace, applied) in &node.known {
             self.ledger.space(*keyspace).kept.join(&applied.ops);
         }
-        node.durable.clone_from(&node.known);
+        // What is in memory is never lost, so nothing need be remembered.
+        if node.storage == Storage::Disk {
+            node.durable.clone_from(&node.known);
+        }
     }
 
     /// Reads a node's whole log after a start: what it had on disk must be there; what it had not may be lost,
     /// but then nobody else has it.
     pub(super) fn reread(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        let own = node.card.replica();
+        let (own, cluster) = (node.card.replica(), node.config.cluster);
         let recovered = node.driver.as_ref().expect("it runs").store().recovered();
         let before = std::mem::take(&mut node.known);
-        let durable = std::mem::take(&mut node.durable);
+        let durable = match node.storage {
+            Storage::Disk => std::mem::take(&mut node.durable),
+            Storage::Memory => before.clone(),
+        };
         let mut limbo = std::mem::take(&mut node.limbo);
         node.position = LogPosition(0);
         node.checked.clear();
+        if let Some(paths) = &mut self.paths {
+            paths.restarts(index);
+        }
         for keyspace in before.keys() {
             let states = recovered.keyspaces.iter();
-            let mut state = states.filter(|(name, _)| KeyspaceId::of(cluster(), name) == *keyspace);
+            let mut state = states.filter(|(name, _)| KeyspaceId::of(cluster, name) == *keyspace);
             let seq = state.next().map_or(0, |(_, state)| state.heads.seq(own));
             let lost = self.ledger.forget(*keyspace, own, seq);
             self.tally.add("buffered writes lost", lost.len() as u64);
@@ -224,7 +270,8 @@ impl World {
         let heads = applied.heads.hash();
         let is_hostile = self.ledger.is_hostile();
         let space = self.ledger.space(keyspace);
-        let is_known = rows_are_a_function_of_the_vector(space, heads, fingerprint(&rows))?;
+        let shown = fingerprint(&rows);
+        let is_known = rows_are_a_function_of_the_vector(space, heads, shown)?;
         let honest = |row: &&(tidelock_engine::row::RowId, _)| !self.ledger.is_distrusted(row.0.dot.replica);
         let honest_rows = if is_hostile { rows.iter().filter(honest).cloned().collect() } else { rows };
         let space = self.ledger.space(keyspace);
@@ -234,6 +281,7 @@ impl World {
             applied,
             got: if is_known { Reads::new() } else { from_rows(&honest_rows) },
             expected: if is_known { Reads::new() } else { space.story.reads(&applied.ops) },
+            shown,
             rows: &honest_rows,
             is_hostile,
         };
@@ -272,8 +320,25 @@ impl World {
     /// The state of a keyspace at a node that stories compare: heads and fingerprint.
     pub fn state_of(&self, index: usize) -> Vec<String> {
         let Some(driver) = &self.nodes[index].driver else { return Vec::new() };
+        if self.ledger.is_hostile() {
+            return self.honest_state_of(index);
+        }
         let keyspaces = driver.replica().report().keyspaces.into_iter();
         keyspaces.map(|keyspace| format!("{}={}", keyspace.name, keyspace.fingerprint)).collect()
+    }
+
+    /// What stories compare when somebody does not keep the rules: the heads and rows of honest authors. What
+    /// a liar has told to each may differ for ever.
+    fn honest_state_of(&self, index: usize) -> Vec<String> {
+        let node = &self.nodes[index];
+        let is_honest = |author| !self.ledger.is_distrusted(author);
+        let state = |(keyspace, applied): (&KeyspaceId, &crate::ledger::Applied)| {
+            let heads: Vec<_> = applied.heads.iter().filter(|(author, _)| is_honest(*author)).collect();
+            let mut rows = all_rows(node.driver().store(), *keyspace).expect("rows can be read");
+            rows.retain(|(row, _)| is_honest(row.dot.replica));
+            (!heads.is_empty()).then(|| format!("{keyspace}={heads:?}-{:?}", fingerprint(&rows)))
+        };
+        node.known.iter().filter_map(state).collect()
     }
 
     /// The fingerprint of the rows that a node shows now.

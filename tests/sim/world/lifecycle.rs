@@ -3,10 +3,11 @@
 use tidelock_engine::replica::Input;
 use tidelock_store::OpenError;
 
-use super::{Happening, SYNC_US, TICK_US, World, address, cluster};
+use super::{Happening, TICK_US, World, address, cluster};
 use crate::bits::Bits;
 use crate::ledger::Violation;
 use crate::node::{End, Node};
+use crate::store::Backing;
 
 /// How long an operator takes to restart a node whose store failed, in microseconds.
 const OPERATOR_US: (u64, u64) = (200_000, 3_000_000);
@@ -14,7 +15,14 @@ const OPERATOR_US: (u64, u64) = (200_000, 3_000_000);
 impl World {
     /// Adds a node and starts it.
     pub fn add(&mut self, name: &str) {
-        let node = Node::new(name, self.nodes.len(), cluster(), self.storage);
+        self.add_with(name, |_| {});
+    }
+
+    /// Adds a node that is not like all others, and starts it.
+    pub fn add_with(&mut self, name: &str, change: impl FnOnce(&mut Node)) {
+        let mut node = Node::new(name, self.nodes.len(), cluster(), self.storage);
+        change(&mut node);
+        node.begin();
         let peer = node.config.key.peer();
         let index = self.network.borrow_mut().add_station(peer, address(name));
         assert_eq!(index, self.nodes.len(), "stations and nodes go together");
@@ -88,6 +96,12 @@ impl World {
         });
         self.network.borrow_mut().set_up(index, false);
         self.nodes[index].end(end);
+        if let (Backing::Disk(disk), End::PowerCut(_)) = (&self.nodes[index].backing, end) {
+            for name in disk.names() {
+                self.trace.absorb(name.as_bytes());
+                self.trace.absorb(&disk.read(&name));
+            }
+        }
     }
 
     /// Kills a node and starts it again.
@@ -122,7 +136,7 @@ impl World {
         let had: Vec<_> = self.nodes[index].known.iter().map(|(id, of)| (*id, of.ops.clone())).collect();
         for (keyspace, ops) in had {
             let mut elsewhere = Bits::default();
-            for other in self.nodes.iter().filter(|other| other.index != index) {
+            for other in self.nodes.iter().filter(|other| other.index != index && !other.is_gone) {
                 if let Some(applied) = other.known.get(&keyspace) {
                     elsewhere.join(&applied.ops);
                 }
@@ -154,8 +168,9 @@ impl World {
             }
             return;
         }
-        if !driver.is_durable() && !std::mem::replace(&mut node.is_sync_due, true) {
-            self.plan(self.now_us + SYNC_US, Happening::Sync(index, life));
+        let Some(wait) = self.syncs_after_us.filter(|_| !driver.is_durable()) else { return };
+        if !std::mem::replace(&mut node.is_sync_due, true) {
+            self.plan(self.now_us + wait, Happening::Sync(index, life));
         }
     }
 
@@ -177,8 +192,8 @@ impl World {
             if node.is_running() {
                 world.end(index, end);
             }
-            let name = world.nodes[index].name.clone();
-            world.start(&name);
+            // Between the call and now a bit of its files may have turned.
+            crate::faults::start(world, index);
         });
     }
 }

@@ -11,8 +11,10 @@ use tidelock_engine::row::RowId;
 use tidelock_engine::write::Write;
 
 use super::{NOTES, World, address, named};
+use crate::bounds::files_are_bounded;
 use crate::checks::nothing_kept_is_lost;
 use crate::ledger::Violation;
+use crate::network::Conditions;
 use crate::observed::all_rows;
 use crate::words::text;
 
@@ -52,6 +54,29 @@ impl World {
     /// Lets everything through again.
     pub fn heal(&mut self) {
         self.network.borrow_mut().heal();
+    }
+
+    /// From now on sent messages are counted by name: [`World::sent`].
+    pub fn count_by_name(&mut self) {
+        self.network().traffic.by_name.get_or_insert_default();
+    }
+
+    /// How many messages of a name were sent since they are counted.
+    ///
+    /// # Panics
+    /// If they are not counted.
+    pub fn sent(&self, name: &str) -> u64 {
+        let network = self.network.borrow();
+        let by_name = network.traffic.by_name.as_ref().expect("the story counts messages by name");
+        by_name.get(name).copied().unwrap_or_default()
+    }
+
+    /// Changes what the network does to messages.
+    pub fn worsen(&mut self, change: impl FnOnce(&mut Conditions)) {
+        let mut network = self.network();
+        let mut conditions = network.conditions().clone();
+        change(&mut conditions);
+        network.set_conditions(conditions);
     }
 
     /// Breaks the connection between two nodes.
@@ -97,6 +122,12 @@ impl World {
         let actions = vec![Action::Write(write)];
         let request = Request { keyspace: named(NOTES), actions, atomicity, durability };
         drop(self.ask(name, request).expect("the request is executed"));
+    }
+
+    /// Makes durable what is buffered at a node.
+    pub fn sync(&mut self, name: &str) {
+        let index = self.index(name);
+        self.sync_node(index);
     }
 
     /// A request, as one turn.
@@ -161,9 +192,12 @@ impl World {
         id
     }
 
-    /// How many peers have confirmed a wait.
+    /// How many peers have confirmed a wait, as the node said last.
+    ///
+    /// # Panics
+    /// If it said nothing.
     pub fn confirmed(&self, wait: RequestId) -> usize {
-        self.confirmations.get(&wait).copied().unwrap_or_default()
+        self.confirmations[&wait]
     }
 
     /// One input as one turn.
@@ -206,13 +240,33 @@ impl World {
         }
     }
 
-    fn has_everything(&self, index: usize) {
+    /// Among honest nodes nobody has two histories, and equal heads never show other rows. Damaged messages
+    /// can make it seem so.
+    pub fn accuses_nobody(&self, names: &[&str]) {
+        let damaged = ["corrupted messages", "truncated messages"];
+        let is_damaged = damaged.iter().any(|name| self.network.borrow().tally.get(name) > 0);
+        for name in names.iter().filter(|_| !self.ledger.is_hostile()) {
+            let report = self.report(name);
+            let is_diverged = report.keyspaces.iter().any(|keyspace| keyspace.is_diverged);
+            if !report.evidence.is_empty() || is_diverged && !is_damaged {
+                let detail = format!("diverged: {is_diverged}, evidence: {:?}", report.evidence);
+                self.fail(self.index(name), &Violation::new("honest nodes are not accused", detail));
+            }
+        }
+    }
+
+    pub(crate) fn has_everything(&self, index: usize) {
         let node = &self.nodes[index];
         for (keyspace, space) in self.ledger.spaces().filter(|_| node.is_running()) {
             let ops = node.known.get(&keyspace).map(|applied| applied.ops.clone()).unwrap_or_default();
             if let Err(violation) = nothing_kept_is_lost(&space.kept, &ops, &space.forgiven) {
                 self.fail(index, &violation);
             }
+        }
+        if node.is_running()
+            && let Err(violation) = files_are_bounded(node)
+        {
+            self.fail(index, &violation);
         }
     }
 

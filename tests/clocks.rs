@@ -1,9 +1,9 @@
 //! Clocks may be wrong by any amount: causality decides, stamps break ties, no frame waits for a clock.
 
-mod world;
-
-use world::World;
-use world::words::set;
+use sim::World;
+use sim::node::START_MS;
+use sim::words::set;
+use sim::world::NOTES;
 
 const HOUR_MS: i64 = 3_600_000;
 const CENTURY_MS: i64 = 100 * 365 * 24 * HOUR_MS;
@@ -19,8 +19,8 @@ fn clock_that_is_ahead_is_counted_and_not_followed() {
         assert_eq!(world.get("a", "k").as_deref(), Some("from the future"));
         assert_eq!(world.counter("a", "stamps_ahead"), 1);
         world.write("a", set("k", "after it"));
-        let clock_ms = world.driver("a").replica().clock().last().unix_ms();
-        assert!(clock_ms < world::START_MS + 60_000, "a follows the clock of b");
+        let clock_ms = world.node("a").driver().replica().clock().last().unix_ms();
+        assert!(clock_ms < START_MS + 60_000, "a follows the clock of b");
         world.settle();
         assert_eq!(world.get("b", "k").as_deref(), Some("after it"), "a later write wins over a high stamp");
     }
@@ -34,7 +34,10 @@ fn clock_that_is_a_little_ahead_is_followed() {
     world.write("b", set("k", "v"));
     world.run(100);
     assert_eq!(world.counter("a", "stamps_ahead"), 0);
-    let (a, b) = (world.driver("a").replica().clock().last(), world.driver("b").replica().clock().last());
+    let (a, b) = (
+        world.node("a").driver().replica().clock().last(),
+        world.node("b").driver().replica().clock().last(),
+    );
     assert_eq!(a, b);
 }
 
@@ -50,8 +53,8 @@ fn node_with_a_stored_clock_far_ahead_starts_again() {
     world.restart("a");
     world.connect("a", "b");
     world.write("a", set("k", "new"));
-    let clock_ms = world.driver("a").replica().clock().last().unix_ms();
-    assert!(clock_ms < world::START_MS + 60_000);
+    let clock_ms = world.node("a").driver().replica().clock().last().unix_ms();
+    assert!(clock_ms < START_MS + 60_000);
     world.settle();
     assert_eq!(world.get("a", "k").as_deref(), Some("new"));
     assert_eq!(world.get("b", "k").as_deref(), Some("new"));
@@ -68,9 +71,9 @@ fn fast_clock_wins_ties_and_the_loser_is_kept_as_a_conflict() {
     world.heal();
     world.settle();
     assert_eq!(world.get("a", "k").as_deref(), Some("fast"));
-    assert_eq!(world.rows("a").rows().len(), 2);
+    assert_eq!(world.rows_of("a", NOTES).len(), 2);
     world.write("a", set("k", "resolved"));
     world.settle();
     assert_eq!(world.get("b", "k").as_deref(), Some("resolved"));
-    assert_eq!(world.rows("b").rows().len(), 1);
+    assert_eq!(world.rows_of("b", NOTES).len(), 1);
 }

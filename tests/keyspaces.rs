@@ -1,17 +1,13 @@
 //! Which keyspaces two nodes share, and whom a node does not talk to at all.
 
-mod world;
-
+use sim::World;
+use sim::words::{set, text};
+use sim::world::named;
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::ClusterId;
-use tidelock_engine::message::{Hello, Message, PROTOCOL_VERSION};
-use tidelock_engine::ports::{SessionId, TransportEvent};
 use tidelock_engine::read::{Answer, Query};
-use tidelock_engine::replica::{Input, Replicate};
+use tidelock_engine::replica::Replicate;
 use tidelock_engine::request::{Action, Atomicity, RequestError};
-use world::by_hand::{Station, card, key};
-use world::words::set;
-use world::{World, cluster, named};
 
 fn write_in(world: &mut World, node: &str, keyspace: &str, value: &str) {
     let action = vec![Action::Write(set("k", value))];
@@ -20,7 +16,7 @@ fn write_in(world: &mut World, node: &str, keyspace: &str, value: &str) {
 
 fn read_in(world: &mut World, node: &str, keyspace: &str) -> Option<String> {
     match world.query_in(node, keyspace, Query::Get("k".into())) {
-        Answer::Value(value) => value.map(|value| world::words::text(&value)),
+        Answer::Value(value) => value.map(|value| text(&value)),
         other => panic!("{other:?}"),
     }
 }
@@ -34,7 +30,7 @@ fn only(names: &[&str]) -> Replicate {
 fn node_takes_only_the_keyspaces_it_was_told() {
     let mut world = World::new(60);
     world.add("server");
-    world.add_with("phone", |birth| birth.replicate = only(&["notes"]));
+    world.add_with("phone", |node| node.config.replicate = only(&["notes"]));
     write_in(&mut world, "server", "notes", "shared");
     write_in(&mut world, "server", "secrets", "not shared");
     world.connect("phone", "server");
@@ -57,7 +53,7 @@ fn node_takes_only_the_keyspaces_it_was_told() {
 fn keyspace_made_later_is_shared_at_once() {
     let mut world = World::new(61);
     world.add("server");
-    world.add_with("phone", |birth| birth.replicate = only(&["notes", "photos"]));
+    world.add_with("phone", |node| node.config.replicate = only(&["notes", "photos"]));
     world.connect("phone", "server");
     world.run(1_000);
     write_in(&mut world, "server", "photos", "from the server");
@@ -86,13 +82,14 @@ fn same_name_made_apart_is_one_keyspace() {
 fn node_of_another_cluster_is_refused_with_a_reason() {
     let mut world = World::new(63);
     world.add("a");
-    world.add_with("b", |birth| birth.cluster = ClusterId::named("another"));
+    world.add_with("b", |node| node.config.cluster = ClusterId::named("another"));
+    world.count_by_name();
     world.connect("a", "b");
     world.run(1_000);
     assert!(!world.is_linked("a", "b"));
     assert_eq!(world.counter("a", "refused_other_cluster"), 1);
     assert_eq!(world.counter("b", "refused_other_cluster"), 1);
-    assert!(world.network.borrow().sent["goodbye"] >= 1);
+    assert!(world.sent("goodbye") >= 1);
 }
 
 /// A node shows the card of another key.
@@ -100,68 +97,10 @@ fn node_of_another_cluster_is_refused_with_a_reason() {
 fn card_of_another_key_is_refused() {
     let mut world = World::new(64);
     world.add("a");
-    world.add_with("b", |birth| birth.card_key = SigningKey::from_seed([99; 32]));
+    world.add_with("b", |node| node.card_key = SigningKey::from_seed([99; 32]));
     world.connect("a", "b");
     world.run(1_000);
     assert!(!world.is_linked("a", "b"));
     assert_eq!(world.counter("a", "refused_wrong_card"), 1);
     assert!(world.counter("b", "goodbyes") >= 1);
-}
-
-/// A copy of a node's folder is started beside it under the same key.
-#[test]
-fn node_with_our_own_replica_is_refused() {
-    let mut a = Station::new(0, 1);
-    let hello = Hello { card: card(0), ..hello_of(0) };
-    let reasons = meet(&mut a, 0, &Message::Hello(hello));
-    assert_eq!(reasons, ["the peer uses this node's replica"]);
-}
-
-/// A node of a later protocol version.
-#[test]
-fn other_protocol_version_is_refused() {
-    let mut a = Station::new(0, 1);
-    let hello = Hello { protocol: PROTOCOL_VERSION + 1, ..hello_of(5) };
-    let reasons = meet(&mut a, 5, &Message::Hello(hello));
-    assert_eq!(reasons, ["protocol version 2, and here it is 1"]);
-    assert_eq!(a.counter("refused_protocol_version"), 1);
-}
-
-/// Nothing is looked at before the hello, and a hello comes once.
-#[test]
-fn session_begins_with_one_hello() {
-    let mut a = Station::new(0, 1);
-    assert_eq!(meet(&mut a, 5, &Message::Keyspaces(vec![named("x")])), ["a message before the hello"]);
-    assert_eq!(meet(&mut a, 5, &Message::Hello(hello_of(5))), [""; 0]);
-    let again = a.say(SessionId(5), &Message::Hello(hello_of(5)));
-    assert!(again.replies.is_empty());
-    assert_eq!(a.closed(), ["a second hello"]);
-}
-
-fn hello_of(index: u8) -> Hello {
-    Hello {
-        protocol: PROTOCOL_VERSION,
-        cluster: cluster(),
-        card: card(index),
-        keyspaces: Vec::new(),
-        takes_any_keyspace: true,
-        addresses: Vec::new(),
-    }
-}
-
-/// A peer connects and says something; why was it refused?
-fn meet(station: &mut Station, index: u8, message: &Message) -> Vec<String> {
-    let (peer, address) = (key(index).peer(), "hand/met".to_owned());
-    let up = TransportEvent::Up { peer, session: SessionId(5), address, is_dialer: false };
-    station.turn(vec![Input::Network(up)]);
-    station.said();
-    station.say(SessionId(5), message);
-    let closed = station.closed();
-    let goodbyes: Vec<String> = station
-        .said()
-        .into_iter()
-        .filter_map(|message| if let Message::Goodbye { reason } = message { Some(reason) } else { None })
-        .collect();
-    assert_eq!(closed, goodbyes, "the peer is told what the log says");
-    closed
 }

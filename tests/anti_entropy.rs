@@ -1,65 +1,26 @@
 //! How frames and news of them travel: trees that are pruned and grafted, pulls, slow peers, lost messages.
 
-mod world;
-
-use tidelock_engine::message::{Hello, Message, PROTOCOL_VERSION, WantEntry};
-use tidelock_engine::ports::{SessionId, TransportEvent};
+use sim::World;
+use sim::words::{increment, set};
 use tidelock_engine::read::{Answer, Query};
-use tidelock_engine::replica::Input;
 use tidelock_engine::request::{Action, Atomicity};
-use world::by_hand::{COURIER, Station, card, key, request_in};
-use world::words::{add, increment, set};
-use world::{NOTES, World, cluster, keyspace_id, named};
-
-/// Frames arrive last first, and all of them twice.
-#[test]
-fn reordered_and_repeated_frames_are_applied_once_and_in_order() {
-    let (mut a, mut b, mut c) = (Station::new(0, 3), Station::new(1, 3), Station::new(2, 3));
-    for n in 0..10 {
-        a.write(increment("n", 1));
-        b.pull(&a, 9);
-        b.write(add("s", &n.to_string()));
-        a.pull(&b, 9);
-    }
-    let frames = a.log();
-    for frame in frames.iter().rev().chain(&frames) {
-        c.deliver(std::slice::from_ref(frame));
-    }
-    assert_eq!(c.rows(), a.rows());
-    assert_eq!(c.counter("frames_applied"), 20);
-    assert_eq!(c.counter("frames_duplicate"), 20);
-    assert_eq!(c.report().early, (0, 0));
-}
-
-/// A chain of a thousand frames, each of which waits for the next: nothing stays behind.
-#[test]
-fn long_chain_of_waiting_frames_is_applied_in_one_go() {
-    let (mut a, mut b) = (Station::new(0, 2), Station::new(1, 2));
-    let frames: Vec<_> = (0..1_000).flat_map(|_| a.write(increment("n", 1))).collect();
-    for frame in frames.iter().skip(1).rev() {
-        b.deliver(std::slice::from_ref(frame));
-    }
-    assert_eq!(b.report().early.0, 999);
-    b.deliver(&frames[..1]);
-    assert_eq!(b.get("n").as_deref(), Some("1000"));
-    assert_eq!(b.report().early, (0, 0));
-}
 
 /// Five nodes, all connected: after a while a write costs about one push per node.
 #[test]
 fn redundant_links_are_pruned() {
     let names = ["a", "b", "c", "d", "e"];
     let mut world = World::connected(20, &names);
+    world.count_by_name();
     for _ in 0..20 {
         world.write("a", increment("n", 1));
         world.run(200);
     }
-    let before = world.network.borrow().sent["push"];
+    let before = world.sent("push");
     for _ in 0..50 {
         world.write("a", increment("n", 1));
         world.run(200);
     }
-    let pushes = world.network.borrow().sent["push"] - before;
+    let pushes = world.sent("push") - before;
     assert!((200..=220).contains(&pushes), "{pushes} pushes of 50 writes to 4 others");
     world.settle();
 }
@@ -118,9 +79,9 @@ fn pruning_never_isolates_a_node() {
 #[test]
 fn congested_peer_catches_up_by_heads_and_pull() {
     let mut world = World::connected(22, &["a", "b", "c"]);
-    world.network.borrow_mut().queue_max = 16;
-    world.stall("a", "b");
-    world.stall("c", "b");
+    world.worsen(|conditions| conditions.queue_max = 16);
+    world.block("a", "b");
+    world.block("c", "b");
     for n in 0..200 {
         world.write("a", set(&format!("key{n}"), "value"));
         world.run(10);
@@ -129,8 +90,8 @@ fn congested_peer_catches_up_by_heads_and_pull() {
     let is_congested = |world: &World| world.report("a").links.iter().any(|link| link.is_congested);
     assert!(is_congested(&world));
     assert!(world.counter("a", "frames_pushed") < 350, "frames are not pushed at a full queue");
-    world.unstall("a", "b");
-    world.unstall("c", "b");
+    world.unblock("a", "b");
+    world.unblock("c", "b");
     world.run(8_000);
     assert_eq!(world.get("b", "key199").as_deref(), Some("value"));
     assert!(!is_congested(&world));
@@ -147,10 +108,13 @@ fn answer_that_is_on_its_way_is_not_asked_for_again() {
     for n in 0..60 {
         world.write("a", set(&format!("key{n}"), &value));
     }
-    world.network.borrow_mut().latency_ms_max = 2_000;
+    world.worsen(|conditions| conditions.delay_us = (0, 2_000_000));
+    world.count_by_name();
     world.connect("b", "a");
     world.settle();
-    let (bytes, wants) = (world.network.borrow().bytes_sent, world.network.borrow().sent["want"]);
+    let wants = world.sent("want");
+    let bytes = world.network().traffic.bytes;
+    assert!(bytes > 60 * 100_000, "{bytes} bytes for 6,000,000");
     assert!(bytes < 2 * 60 * 100_000, "{bytes} bytes for 6,000,000");
     assert!(wants <= 12, "{wants} wants");
 }
@@ -166,11 +130,13 @@ fn slow_peer_is_not_asked_twice_for_what_it_is_sending() {
         world.write("a", set(&format!("key{n}"), &value));
     }
     world.connect("b", "a");
-    world.run(100);
-    world.network.borrow_mut().latency_ms_min = 9_000;
-    world.network.borrow_mut().latency_ms_max = 9_000;
+    while !world.is_linked("b", "a") {
+        world.run(1);
+    }
+    world.worsen(|conditions| conditions.delay_us = (9_000_000, 9_000_000));
+    assert_eq!(world.get("b", "key0"), None, "nothing was answered yet");
     world.settle();
-    let bytes = world.network.borrow().bytes_sent;
+    let bytes = world.network().traffic.bytes;
     assert!(bytes < 2_600_000, "{bytes} bytes for 2,500,000");
 }
 
@@ -182,16 +148,16 @@ fn answer_that_did_not_fit_a_queue_is_asked_for_again_soon() {
     for n in 0..20 {
         world.write("a", set(&format!("key{n}"), "value"));
     }
-    world.network.borrow_mut().queue_max = 3;
+    world.worsen(|conditions| conditions.queue_max = 3);
     world.heal();
     world.run(300);
-    world.stall("a", "b");
+    world.block("a", "b");
     for n in 20..40 {
         world.write("a", set(&format!("key{n}"), "value"));
         world.run(100);
     }
-    world.network.borrow_mut().queue_max = 1_000;
-    world.unstall("a", "b");
+    world.worsen(|conditions| conditions.queue_max = 1_000);
+    world.unblock("a", "b");
     world.run(2_000);
     assert_eq!(world.get("b", "key39").as_deref(), Some("value"));
 }
@@ -209,52 +175,21 @@ fn frames_lost_with_a_session_are_fetched_again_soon() {
     assert_eq!(world.get("c", "n").as_deref(), Some("40"));
 }
 
-fn courier_hello() -> Message {
-    Message::Hello(Hello {
-        protocol: PROTOCOL_VERSION,
-        cluster: cluster(),
-        card: card(7),
-        keyspaces: Vec::new(),
-        takes_any_keyspace: true,
-        addresses: Vec::new(),
-    })
-}
-
-fn courier_up(session: SessionId) -> Input {
-    let address = "hand/late".to_owned();
-    Input::Network(TransportEvent::Up { peer: key(7).peer(), session, address, is_dialer: false })
-}
-
-/// A keyspace is made after our hello was sent and before the peer's arrived.
-#[test]
-fn keyspace_made_between_two_hellos_is_told() {
-    let mut a = Station::new(0, 1);
-    let session = SessionId(9);
-    a.turn(vec![courier_up(session)]);
-    assert!(matches!(&a.said()[..], [.., Message::Hello(_)]));
-    a.turn(vec![request_in("other", vec![set("k", "v")])]);
-    a.say(session, &courier_hello());
-    let told =
-        |message: &Message| matches!(message, Message::Keyspaces(names) if names.contains(&named("other")));
-    let said = a.said();
-    assert!(said.iter().filter(|message| told(message)).count() >= 2, "to both peers: {said:?}");
-}
-
 /// The message that tells of a new keyspace is refused by a full queue.
 #[test]
 fn keyspace_told_to_a_full_queue_is_told_again() {
     let mut world = World::connected(25, &["a", "b"]);
     world.write("a", set("k", "v"));
     world.settle();
-    world.network.borrow_mut().queue_max = 4;
-    world.stall("a", "b");
+    world.worsen(|conditions| conditions.queue_max = 4);
+    world.block("a", "b");
     for n in 0..20 {
         world.write("a", set("k", &n.to_string()));
     }
     let write = vec![Action::Write(set("k", "new"))];
     world.request("a", "other", Atomicity::Each, write).expect("it is executed");
-    world.network.borrow_mut().queue_max = 1_000;
-    world.unstall("a", "b");
+    world.worsen(|conditions| conditions.queue_max = 1_000);
+    world.unblock("a", "b");
     world.run(5_000);
     let value = world.query_in("b", "other", Query::Get("k".into()));
     assert_eq!(value, Answer::Value(Some("new".into())));
@@ -264,43 +199,17 @@ fn keyspace_told_to_a_full_queue_is_told_again() {
 #[test]
 fn card_that_was_lost_is_sent_again() {
     let mut world = World::connected(26, &["a", "b"]);
-    world.network.borrow_mut().queue_max = 2;
-    world.stall("a", "b");
+    world.worsen(|conditions| conditions.queue_max = 2);
+    world.block("a", "b");
     for n in 0..10 {
         world.write("a", set("k", &n.to_string()));
     }
-    world.network.borrow_mut().queue_max = 1_000;
-    world.unstall("a", "b");
+    world.worsen(|conditions| conditions.queue_max = 1_000);
+    world.unblock("a", "b");
     for n in 0..10 {
         world.write("a", set("k", &n.to_string()));
         world.run(20);
     }
     world.run(2_000);
     assert_eq!(world.get("b", "k").as_deref(), Some("9"));
-}
-
-/// A pull is cut to a bounded size and goes on from where it stopped.
-#[test]
-fn large_backlog_is_answered_in_bounded_messages() {
-    let mut a = Station::new(0, 1);
-    for n in 0..40 {
-        a.write(set(&format!("key{n}"), &"x".repeat(100_000)));
-    }
-    a.said();
-    let want = Message::Want {
-        keyspace: keyspace_id(NOTES),
-        after: vec![WantEntry { author: card(0).replica(), after: 0 }],
-    };
-    a.say(COURIER, &want);
-    let said = a.said();
-    let [Message::Answer { frames, has_more: true, .. }] = &said[..] else { panic!("{said:?}") };
-    assert!(frames.len() < 12, "{}", frames.len());
-    let want = Message::Want {
-        keyspace: keyspace_id(NOTES),
-        after: vec![WantEntry { author: card(0).replica(), after: 35 }],
-    };
-    a.say(COURIER, &want);
-    let said = a.said();
-    let [Message::Answer { frames, has_more: false, .. }] = &said[..] else { panic!("{said:?}") };
-    assert_eq!(frames.len(), 5);
 }

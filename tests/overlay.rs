@@ -1,15 +1,14 @@
 //! Who talks to whom: nodes find each other, keep few links, stay connected, leave alone who turns them away.
 
-mod world;
-
 use std::collections::BTreeSet;
 
+use sim::World;
+use sim::words::{increment, set};
+use sim::world::{NOTES, named};
 use tidelock_engine::id::ClusterId;
 use tidelock_engine::read::{Answer, Query};
 use tidelock_engine::replica::Replicate;
 use tidelock_engine::request::{Action, Atomicity};
-use world::words::{increment, set};
-use world::{NOTES, World, named};
 
 const NAMES: [&str; 30] = [
     "n00", "n01", "n02", "n03", "n04", "n05", "n06", "n07", "n08", "n09", "n10", "n11", "n12", "n13", "n14",
@@ -38,7 +37,7 @@ fn nodes_that_know_only_a_third_find_each_other() {
     world.connect("b", "c");
     world.run(30_000);
     assert!(world.is_linked("a", "b"));
-    world.crash("c");
+    world.kill("c");
     world.write("a", set("k", "v"));
     world.settle_among(&["a", "b"]);
     assert_eq!(world.get("b", "k").as_deref(), Some("v"));
@@ -86,7 +85,7 @@ fn overlay_survives_the_loss_of_a_third() {
     }
     world.run(90_000);
     for name in &NAMES[..7] {
-        world.crash(name);
+        world.kill(name);
     }
     world.run(60_000);
     let alive = &NAMES[7..20];
@@ -100,10 +99,11 @@ fn overlay_survives_the_loss_of_a_third() {
 fn peer_that_turns_us_away_is_left_alone_for_a_while() {
     let mut world = World::new(33);
     world.add("a");
-    world.add_with("b", |birth| birth.cluster = ClusterId::named("another"));
+    world.add_with("b", |node| node.config.cluster = ClusterId::named("another"));
+    world.count_by_name();
     world.connect("a", "b");
     world.run(60_000);
-    let hellos = world.network.borrow().sent["hello"];
+    let hellos = world.sent("hello");
     assert!((4..=12).contains(&hellos), "{hellos} hellos in a minute");
     assert!(!world.is_linked("a", "b"));
 }
@@ -118,10 +118,11 @@ fn nodes_of_a_rare_keyspace_find_each_other() {
         if [7, 15].contains(&index) {
             names.insert(named("rare"));
         }
-        world.add_with(name, |birth| birth.replicate = Replicate::Only(names));
+        world.add_with(name, |node| node.config.replicate = Replicate::Only(names));
         if index > 0 {
             world.connect(name, "n00");
         }
+        world.run(100);
     }
     world.run(60_000);
     let write = vec![Action::Write(set("k", "v"))];
@@ -133,4 +134,36 @@ fn nodes_of_a_rare_keyspace_find_each_other() {
         assert!(world.report(name).links.len() >= 3, "{name}");
     }
     assert_eq!(reachable(&world, "n00", &NAMES[..20]), 20);
+}
+
+/// Two nodes that name each other lose their connection for longer than a dial is given. When the network is
+/// whole again they find each other at once: what they dialled by themselves and gave up was not the dial that
+/// the operator asked for.
+#[test]
+fn named_peer_is_dialled_for_as_long_as_it_takes() {
+    let mut world = World::connected(5_380, &["a", "b"]);
+    world.partition("a", "b");
+    world.run(25_000);
+    world.write("a", set("k", "v"));
+    world.heal();
+    let took = world.settle_within(&["a", "b"], 10_000);
+    assert!(took < 2_000, "{took} ms");
+    assert_eq!(world.get("b", "k").as_deref(), Some("v"));
+}
+
+/// Sixty nodes dial the same one at the same moment. It greets them one after another, and keeps no more than a
+/// node may; all the others are told of peers to try, and the overlay holds together.
+#[test]
+fn hub_that_everybody_dials_at_once_keeps_its_links_within_the_bound() {
+    let mut world = World::new(40);
+    world.storage = sim::node::Storage::Memory;
+    world.add("hub");
+    let names: Vec<String> = (0..60).map(|n| format!("n{n:02}")).collect();
+    names.iter().for_each(|name| world.add(name));
+    names.iter().for_each(|name| world.connect(name, "hub"));
+    world.run(61_000);
+    assert!(world.report("hub").links.len() <= 8, "{} links", world.report("hub").links.len());
+    assert!(world.counter("hub", "neighbours_let_go") >= 52);
+    world.write("hub", set("k", "v"));
+    world.settle();
 }

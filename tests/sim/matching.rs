@@ -103,14 +103,14 @@ fn fits(write: &Write, op: &Op) -> bool {
     }
 }
 
-/// Whether an operation removes what a write replaces, when that is too much to list or of another kind.
+/// Whether an operation removes what a write replaces: all of a key of another kind, or what is too much to list.
 fn is_prelude(write: &Write, op: &Op) -> bool {
-    let (Write::Set { key, .. } | Write::Add { key, .. } | Write::Put { key, .. }) = write else {
-        return false;
-    };
-    match op {
-        Op::Delete { key: of, .. }
-        | Op::Clear { prefix: Prefix::Key(of) | Prefix::Group { key: of, .. }, .. } => key == of,
+    match (write, op) {
+        (Write::Set { key, .. }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. })
+        | (
+            Write::Add { key, .. } | Write::Put { key, .. },
+            Op::Clear { prefix: Prefix::Group { key: of, .. }, .. },
+        ) => key == of,
         _ => false,
     }
 }

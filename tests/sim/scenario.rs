@@ -100,9 +100,11 @@ impl Scenario {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let converged_ms = world.settle_within(&names, self.converges_ms);
         world.settle();
+        // A hostile member goes on to the end, and can hold up what depends on what it tells to some.
+        let reaches_ms = if world.ledger.is_hostile() { self.converges_ms } else { REACHES_MS };
         for name in &names {
             world.write(name, crate::words::increment("reaches everybody", 1));
-            world.settle_within(&names, REACHES_MS);
+            world.settle_within(&names, reaches_ms);
         }
         if world.scrutiny == Scrutiny::Everything {
             world.has_no_leftovers(&names);

@@ -95,6 +95,31 @@ fn every_file_says_what_it_is() {
     }
 }
 
+/// Whoever looks for what is tested finds it in one list.
+#[test]
+fn every_story_is_listed() {
+    let tests = root().join("tests");
+    let list = fs::read_to_string(tests.join("README.md")).expect("it is ours");
+    let mut missing = Vec::new();
+    let mut stories = 0;
+    for entry in fs::read_dir(&tests).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "rs") || path.ends_with("tidy.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("it is ours");
+        for test in text.split("#[test]").skip(1) {
+            let name = test.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).expect("a name");
+            stories += 1;
+            if !list.contains(&format!("`{name}`")) {
+                missing.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(stories > 100, "only {stories} stories were found");
+    assert!(missing.is_empty(), "not in tests/README.md: {missing:#?}");
+}
+
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {

@@ -280,6 +280,12 @@ mod tests {
     }
 
     #[test]
+    fn keyspace_name_is_shown_as_it_was_given() {
+        let name: KeyspaceName = "notes".parse().expect("a valid name");
+        assert_eq!((name.to_string().as_str(), name.as_str()), ("notes", "notes"));
+    }
+
+    #[test]
     fn same_name_in_another_cluster_is_another_keyspace() {
         let name: KeyspaceName = "notes".parse().expect("a valid name");
         let here = KeyspaceId::of(ClusterId::named("local"), &name);

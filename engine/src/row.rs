@@ -293,6 +293,18 @@ mod tests {
         assert_eq!(format!("{:032x}", one.to_bits()), "8483c9887f9509feb6770408dade6e67");
     }
 
+    /// Without the lengths these two would be the same bytes.
+    #[test]
+    fn fingerprint_tells_where_a_key_ends() {
+        let separator = 1_u32.to_be_bytes();
+        let of = |key: &[u8], subkey: &[u8]| {
+            let mut fingerprint = Fingerprint::default();
+            fingerprint.insert(&RowId { key: key.to_vec(), ..row(Kind::Set, subkey) }, &Payload::Member);
+            fingerprint
+        };
+        assert_ne!(of(b"a", &[&separator[..], b"b"].concat()), of(&[b"a", &separator[..]].concat(), b"b"));
+    }
+
     #[test]
     fn fingerprint_is_stored_as_its_number_and_adds_up() {
         let mut parts = [Fingerprint::default(); 2];

@@ -12,7 +12,7 @@ use tidelock_engine::bounds::{
 use tidelock_engine::frame::{FRAME_BYTES_MAX, Frame, FrameError, FrameHeader};
 use tidelock_engine::id::{AuthorCard, Epoch, ReplicaId};
 use tidelock_engine::message::{FrameBytes, HeadEntry, Message, PeerRecord, WantEntry};
-use tidelock_engine::op::{DotRef, Element, Op, Prefix, RowRef, SlotChange};
+use tidelock_engine::op::{DotRef, Element, KeySlot, Op, Prefix, RowRef, SlotChange};
 use tidelock_engine::ports::{SessionId, TransportEvent};
 use tidelock_engine::replica::Input;
 use tidelock_engine::row::{Kind, Payload};
@@ -233,6 +233,43 @@ fn clear_names_as_many_replicas_as_can_be() {
     };
     assert!(decoded(replicas + 1));
     assert!(!decoded(replicas + 2));
+}
+
+/// A removal by version vector is bounded, and refers to what is there, like any other operation.
+#[test]
+fn clears_that_break_a_rule_are_refused() {
+    let long = |bytes: usize| vec![b'x'; bytes];
+    let key_prefix = |bytes| Prefix::Key(long(bytes));
+    let group = |key, subkey| Prefix::Group { key: long(key), kind: Kind::Set, subkey: long(subkey) };
+    let slot = |key, change| vec![KeySlot { key: long(key), change }];
+    let reset = |birth, top| SlotChange::Reset { birth, top, sum: 0 };
+    let clear = |prefix, vector, slots| Op::Clear { prefix, vector, slots };
+    let whole = |vector, slots| clear(Prefix::Keyspace, vector, slots);
+    let is_taken = |op: Op| {
+        let header = FrameHeader { first: 5, ..Forger::new(2).header(vec![card(1).replica()], 1) };
+        Frame::decode(&sign(&key(2), encode(&header, &[op]))).is_ok()
+    };
+    for good in [
+        whole(vec![dot(0, 4), dot(1, 1)], slot(KEY_BYTES_MAX, reset(dot(1, 1), 1))),
+        clear(key_prefix(KEY_BYTES_MAX), vec![], vec![]),
+        clear(group(KEY_BYTES_MAX, SUBKEY_BYTES_MAX), vec![], vec![]),
+    ] {
+        assert!(is_taken(good));
+    }
+    for (what, op) in [
+        ("a key too long", clear(key_prefix(KEY_BYTES_MAX + 1), vec![], vec![])),
+        ("a group's key too long", clear(group(KEY_BYTES_MAX + 1, 1), vec![], vec![])),
+        ("a group's element too long", clear(group(1, SUBKEY_BYTES_MAX + 1), vec![], vec![])),
+        ("a slot's key too long", whole(vec![], slot(KEY_BYTES_MAX + 1, reset(dot(1, 1), 1)))),
+        ("operation 0 in the vector", whole(vec![dot(1, 0)], vec![])),
+        ("nobody in the vector", whole(vec![dot(2, 1)], vec![])),
+        ("an own later operation in the vector", whole(vec![dot(0, 5)], vec![])),
+        ("a reset of an own slot", whole(vec![], slot(1, reset(dot(0, 1), 1)))),
+        ("a reset before the birth", whole(vec![], slot(1, reset(dot(1, 5), 4)))),
+        ("a close of nothing", whole(vec![], slot(1, SlotChange::Close { birth: 0 }))),
+    ] {
+        assert!(!is_taken(op), "{what}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! What concerns single frames, such as causal order, is checked where frames are taken in: [`crate::ledger`].
 
 use tidelock_engine::id::KeyspaceId;
+use tidelock_engine::ports::Rows;
 use tidelock_engine::row::Fingerprint;
 
 use crate::bits::Bits;
@@ -142,6 +143,14 @@ fn derived_figures(subject: &Subject<'_>) -> Result<(), String> {
     }
     let summary = store.reader().summary(subject.keyspace).ok_or("the keyspace is not there")?;
     same("keys", summary.keys, subject.got.len() as u64)?;
+    // What a restart begins with is read from entries, and not from memory.
+    let snapshot = store.reader().snapshot();
+    let keys = snapshot.keys(subject.keyspace).map_err(|error| error.to_string())?;
+    same("keys in the entries", keys, summary.keys)?;
+    let state = snapshot.state(subject.keyspace).map_err(|error| error.to_string())?;
+    let state = state.ok_or("the keyspace has no entries")?;
+    same("heads in the entries", state.heads.hash(), summary.heads_hash)?;
+    same("fingerprint in the entries", state.fingerprint, summary.fingerprint)?;
     same("authors", summary.authors, subject.applied.heads.len())
 }
 

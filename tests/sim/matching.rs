@@ -5,7 +5,8 @@
 
 use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::op::{Op, Prefix, SlotChange};
+use tidelock_engine::op::{Op, Prefix, RowRef, SlotChange};
+use tidelock_engine::row::Kind;
 use tidelock_engine::write::Write;
 
 use crate::specification::{Meant, What};
@@ -91,16 +92,23 @@ fn fits(write: &Write, op: &Op) -> bool {
             key == of && are.iter().all(|field| is_asked(&field.field, &field.value))
         }
         // Removals that found nothing are no operations, so what is removed tells which one it was.
-        (
-            Write::Remove { key, elements: subkeys } | Write::Unset { key, fields: subkeys },
-            Op::Delete { key: of, rows, .. },
-        ) => key == of && !rows.is_empty() && rows.iter().all(|row| subkeys.contains(&row.subkey)),
+        (Write::Remove { key, elements: subkeys }, Op::Delete { key: of, rows, .. }) => {
+            key == of && are_removed(rows, Kind::Set, subkeys)
+        }
+        (Write::Unset { key, fields: subkeys }, Op::Delete { key: of, rows, .. }) => {
+            key == of && are_removed(rows, Kind::Map, subkeys)
+        }
         (Write::Delete { key }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. }) => {
             key == of
         }
         (Write::Clear, Op::Clear { prefix, .. }) => *prefix == Prefix::Keyspace,
         _ => false,
     }
+}
+
+/// Whether rows are elements, or fields, that were named.
+fn are_removed(rows: &[RowRef], kind: Kind, named: &[Vec<u8>]) -> bool {
+    !rows.is_empty() && rows.iter().all(|row| row.kind == kind && named.contains(&row.subkey))
 }
 
 /// Whether an operation removes what a write replaces: all of a key of another kind, or what is too much to list.

@@ -9,6 +9,7 @@ use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{LogPosition, Store};
 use tidelock_engine::replica::{Now, Replica, ReplicaConfig, Replicate};
+use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
 use tidelock_store::{MemDisk, OpenError};
 
@@ -100,6 +101,8 @@ pub struct Node {
     pub(crate) checked: BTreeMap<KeyspaceId, u128>,
     /// The keyspaces that it reported when its bounds were last checked.
     pub(crate) reported_keyspaces: u64,
+    /// The fingerprints of the rows as watchers know them who were told of every change.
+    pub(crate) told: BTreeMap<KeyspaceId, Fingerprint>,
     /// What clients asked for in a turn whose commit failed.
     pub(crate) limbo: BTreeMap<KeyspaceId, Asked>,
 }
@@ -135,6 +138,7 @@ impl Node {
             known: Known::new(),
             durable: Known::new(),
             checked: BTreeMap::new(),
+            told: BTreeMap::new(),
             reported_keyspaces: 0,
             limbo: BTreeMap::new(),
             config,

@@ -78,6 +78,11 @@ pub fn check_queries(store: &dyn Rows, keyspace: KeyspaceId, expected: &Reads) -
     }
     let keys: Vec<Vec<u8>> = expected.keys().cloned().collect();
     equal(&ask, &Query::Size, &Answer::Count(keys.len() as u64))?;
+    for (number, key) in keys.iter().enumerate() {
+        let after = number.checked_sub(1).map(|before| keys[before].clone());
+        let page = Query::Keys(KeyPage { after, count: 1, ..KeyPage::default() });
+        equal(&ask, &page, &Answer::List(vec![key.clone()]))?;
+    }
     let page = Query::Keys(KeyPage { count: keys.len() + 1, ..KeyPage::default() });
     equal(&ask, &page, &Answer::List(keys))
 }
@@ -95,6 +100,9 @@ fn check_key(
         }
         Some(VisibleKind::Set) => {
             let members: Vec<Vec<u8>> = reads.elements.iter().cloned().collect();
+            for element in members.iter().take(3) {
+                equal(ask, &Query::Contains(key.to_vec(), element.clone()), &Answer::Bool(true))?;
+            }
             equal(ask, &Query::Cardinality(key.to_vec()), &Answer::Count(members.len() as u64))?;
             equal(ask, &Query::Members(key.to_vec()), &Answer::List(members))
         }
@@ -102,6 +110,10 @@ fn check_key(
             let winner = |values: &Values| values.last().expect("a field has values").2.clone();
             let fields: Vec<_> =
                 reads.fields.iter().map(|(field, values)| (field.clone(), winner(values))).collect();
+            for (field, value) in fields.iter().take(3) {
+                let query = Query::Field(key.to_vec(), field.clone());
+                equal(ask, &query, &Answer::Value(Some(value.clone())))?;
+            }
             equal(ask, &Query::FieldCount(key.to_vec()), &Answer::Count(fields.len() as u64))?;
             equal(ask, &Query::Fields(key.to_vec()), &Answer::Pairs(fields))
         }

@@ -106,6 +106,8 @@ impl Scenario {
             world.write(name, crate::words::increment("reaches everybody", 1));
             world.settle_within(&names, reaches_ms);
         }
+        world.write_in(names[0], "late", crate::words::increment("reaches everybody", 1));
+        world.settle_within(&names, reaches_ms);
         if world.scrutiny == Scrutiny::Everything {
             world.has_no_leftovers(&names);
         }

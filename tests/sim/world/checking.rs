@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
-use tidelock_engine::ports::{Log, LogPosition, Store, TransportEvent};
+use tidelock_engine::ports::{Durability, Log, LogPosition, Store, TransportEvent};
 use tidelock_engine::replica::Input;
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Request, RequestError, RequestId, RequestReply,
@@ -18,7 +18,7 @@ use crate::checks::{PROPERTIES, Subject, nothing_kept_is_lost, rows_are_a_functi
 use crate::ledger::{Known, Violation};
 use crate::matching::Asked;
 use crate::network::message_name;
-use crate::node::Storage;
+use crate::node::{Node, Storage};
 use crate::observed::{all_rows, fingerprint, from_rows};
 use crate::replies;
 use crate::specification::Reads;
@@ -54,6 +54,15 @@ fn found_nothing(write: &Write, reply: &RequestReply, number: usize) -> bool {
         matches!(replies[number], Ok(ActionReply::Outcome(Outcome::Changed(0))))
     };
     is_removal && reply.as_ref().is_ok_and(nothing)
+}
+
+/// Whether a write was acknowledged as durable, and with it all that was committed before.
+fn is_promised(requests: &[(RequestId, Request)], outcome: &TurnOutcome) -> bool {
+    let is_write = |reply: &Result<ActionReply, ActionError>| matches!(reply, Ok(ActionReply::Outcome(_)));
+    requests.iter().zip(&outcome.replies).any(|((_, request), (_, reply))| {
+        let is_done = reply.as_ref().is_ok_and(|replies| replies.iter().any(is_write));
+        is_done && request.durability == Durability::Durable
+    })
 }
 
 impl World {
@@ -93,17 +102,52 @@ impl World {
         {
             self.fail(index, &violation);
         }
+        let is_promised = is_promised(&requests, outcome);
         let mut asked = self.asked(index, requests, outcome);
         if outcome.position.is_some() {
             self.read_log(index, &mut asked);
-            for left in asked.values() {
-                if let Err(detail) = left.is_done() {
-                    self.fail(index, &Violation::new("nothing acknowledged is lost", detail));
-                }
+        }
+        // Also when nothing was committed: then nothing may have been acknowledged.
+        for left in asked.values() {
+            if let Err(detail) = left.is_done() {
+                self.fail(index, &Violation::new("nothing acknowledged is lost", detail));
+            }
+        }
+        if outcome.position.is_some() {
+            if is_promised {
+                self.keep(index);
             }
             self.kept(index);
             self.check(index);
+            self.watchers_are_told(index, outcome);
         }
+    }
+
+    /// What watchers are told of a turn leads from the rows before it to those after it.
+    fn watchers_are_told(&mut self, index: usize, outcome: &TurnOutcome) {
+        let Node { driver, told, known, .. } = &mut self.nodes[index];
+        let Some(store) = driver.as_ref().and_then(|driver| driver.store().redb()) else { return };
+        for ((keyspace, row), change) in &outcome.changes.rows {
+            let told = told.entry(*keyspace).or_default();
+            change.before.iter().for_each(|before| told.remove(row, before));
+            change.after.iter().for_each(|after| told.insert(row, after));
+        }
+        let reader = store.reader();
+        let shown =
+            |keyspace| reader.summary(keyspace).map(|summary| summary.fingerprint).unwrap_or_default();
+        let is_wrong =
+            |keyspace: &&KeyspaceId| shown(**keyspace) != told.get(*keyspace).copied().unwrap_or_default();
+        let wrong = known.keys().find(is_wrong);
+        if let Some(keyspace) = wrong.copied() {
+            let detail = format!("changes of {keyspace} are missing");
+            self.fail(index, &Violation::new("watchers are told of every change", detail));
+        }
+    }
+
+    /// A store that takes no more writes reads what it did before.
+    pub(super) fn still_reads(&mut self, index: usize) {
+        self.nodes[index].checked.clear();
+        self.check(index);
     }
 
     /// What the clients of a turn asked for and may expect to find, by keyspace.
@@ -179,16 +223,21 @@ impl World {
         }
     }
 
-    /// What a node has applied is on its disk, if everything is.
+    /// What a node has applied is on its disk, if it says that everything is.
     pub(super) fn kept(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let is_durable = node
             .driver
             .as_ref()
             .is_some_and(|driver| driver.is_durable() && driver.store().failed().is_none());
-        if !is_durable {
-            return;
+        if is_durable {
+            self.keep(index);
         }
+    }
+
+    /// From now on nothing of what a node has applied may be lost.
+    fn keep(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
         for (keyspace, applied) in &node.known {
             self.ledger.space(*keyspace).kept.join(&applied.ops);
         }
@@ -231,6 +280,12 @@ impl World {
         }
         self.read_log(index, &mut limbo);
         self.still_there(index, &durable);
+        let Node { driver, told, .. } = &mut self.nodes[index];
+        if let Some(store) = driver.as_ref().and_then(|driver| driver.store().redb()) {
+            let reader = store.reader();
+            let shown = |(keyspace, _)| Some((keyspace, reader.summary(keyspace)?.fingerprint));
+            *told = reader.keyspaces().into_iter().filter_map(shown).collect();
+        }
         self.kept(index);
         self.check(index);
     }

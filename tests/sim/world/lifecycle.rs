@@ -158,6 +158,11 @@ impl World {
         let Some(driver) = &node.driver else { return };
         let life = node.life;
         if driver.store().failed().is_some() {
+            // Without power nothing can be read.
+            if !node.is_cut_planned && node.is_called_for != life {
+                self.still_reads(index);
+            }
+            let node = &mut self.nodes[index];
             if node.is_cut_planned {
                 let seed = self.entropy.next();
                 self.end(index, End::PowerCut(seed));

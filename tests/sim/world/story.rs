@@ -87,7 +87,12 @@ impl World {
 
     /// One write, which must succeed.
     pub fn write(&mut self, name: &str, write: Write) {
-        let replies = self.request(name, NOTES, Atomicity::Each, vec![Action::Write(write)]);
+        self.write_in(name, NOTES, write);
+    }
+
+    /// One write to a keyspace, which must succeed.
+    pub fn write_in(&mut self, name: &str, keyspace: &str, write: Write) {
+        let replies = self.request(name, keyspace, Atomicity::Each, vec![Action::Write(write)]);
         let replies = replies.expect("the request is executed");
         replies.into_iter().for_each(|reply| drop(reply.expect("the write is done")));
     }
@@ -217,12 +222,17 @@ impl World {
         }
     }
 
-    /// After a while without writes no counter has a slot that counts nothing.
+    /// After a while without writes no counter has a slot that counts nothing, and no frame waits for another.
     pub fn has_no_leftovers(&mut self, names: &[&str]) {
         self.run(10_000);
         self.settle();
         for name in names {
             let index = self.index(name);
+            let (frames, bytes) = self.report(name).early;
+            if frames > 0 && !self.ledger.is_hostile() {
+                let detail = format!("{frames} frames of {bytes} bytes");
+                self.fail(index, &Violation::new("no frame waits for what was applied", detail));
+            }
             let keyspaces: Vec<_> = self.nodes[index].known.keys().copied().collect();
             for keyspace in keyspaces {
                 let rows = all_rows(self.nodes[index].driver().store(), keyspace).expect("rows can be read");

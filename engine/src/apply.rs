@@ -14,13 +14,15 @@ use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotCh
 use crate::ports::{ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, Payload, RowId, Slot};
 
-/// Applies all operations of a frame. Its requirements must have been applied, and itself not yet: a new
-/// operation's rows are added without looking for them.
+/// Applies the operations of a frame that come after the seq `applied` of its author. That is all of them, unless
+/// the author has two histories whose frames begin elsewhere: whatever the history, an operation is applied
+/// once, so a new one's rows are added without looking for them. The frame's requirements must have been applied.
 ///
 /// # Errors
 /// [`ReadError`]: the draft holds a part of the frame and must be thrown away.
-pub fn apply_frame(draft: &mut Draft<'_>, frame: &Frame) -> Result<(), ReadError> {
-    frame.operations().try_for_each(|(dot, op)| apply_op(draft, frame.header(), dot, op))
+pub fn apply_frame(draft: &mut Draft<'_>, frame: &Frame, applied: u64) -> Result<(), ReadError> {
+    let mut new = frame.operations().filter(|(dot, _)| dot.seq > applied);
+    new.try_for_each(|(dot, op)| apply_op(draft, frame.header(), dot, op))
 }
 
 /// Applies one operation, whose references are those of `header`.

@@ -50,6 +50,11 @@ impl MemStore {
         self.rows.get(&keyspace)
     }
 
+    /// The seq of an author's last applied operation; 0 without one.
+    pub fn seq(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.states.get(&keyspace).map_or(0, |state| state.heads.seq(author))
+    }
+
     fn logged(&self, position: LogPosition) -> LoggedFrame {
         let index = usize::try_from(position.0 - 1).expect("the log is in memory");
         LoggedFrame { position, bytes: self.log[index].clone() }

@@ -122,7 +122,10 @@ impl<S: Store, T: Transport> Driver<S, T> {
         };
         let clock = self.replica.clock().last();
         let batch = Batch { keyspaces, cards, frames, changes, clock };
-        if !batch.is_empty() {
+        if batch.is_empty() {
+            // A head may be another all the same, if its author has two histories.
+            self.replica.committed(&batch.changes);
+        } else {
             // Frames of peers alone are durable at once, so that a confirmation means the disk.
             let durability = durability.unwrap_or(Durability::Durable);
             match self.store.commit(&batch, durability) {

@@ -308,7 +308,7 @@ mod tests {
         let frame = builder.seal(&SigningKey::from_seed([1; 32]));
         let mut store = RedbStore::open(disk, &options).expect("an empty disk");
         let frames = vec![frame.clone()];
-        let changes = crate::replay::apply(&store, &frames).expect("the store can be read");
+        let changes = crate::replay::apply(&store, |_, _| 0, &frames).expect("the store can be read");
         let batch = Batch { keyspaces: vec![name], cards: Vec::new(), frames, changes, clock: Hlc::at(2) };
         store.commit(&batch, Durability::Durable).expect("nothing fails");
         store.flush().expect("nothing fails");

@@ -109,6 +109,11 @@ impl Published {
         Some(KeyspaceState { fingerprint: *fingerprint, heads: Heads::clone(heads) })
     }
 
+    /// The seq of an author's last applied operation; 0 without one.
+    pub(crate) fn seq(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.spaces.get(&keyspace).map_or(0, |space| space.heads.seq(author))
+    }
+
     /// Fingerprint and keys of the keyspaces that `changes` touch, after them.
     pub(crate) fn states_after(&self, changes: &Changes) -> BTreeMap<KeyspaceId, (Fingerprint, u64)> {
         let deltas = changes.deltas.iter().map(|(keyspace, delta)| {

@@ -3,12 +3,14 @@
 //! The log was checked when its frames were committed, so a frame that does not decode is damage. Bytes from
 //! the disk never panic here, even if they were changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidelock_engine::apply::apply_frame;
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::draft::{Changes, Draft};
-use tidelock_engine::frame::Frame;
+use tidelock_engine::frame::{Frame, FrameHeader};
+use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{LogPosition, ReadError, Rows};
 
 use crate::log::{LogFile, LogRecord, damaged};
@@ -31,7 +33,7 @@ pub(crate) fn replay(shared: &Shared, end: (LogPosition, Hlc)) -> Result<(), Ope
         }
         let until = last.0.min(at.0 + FRAMES_PER_CHUNK);
         let frames = frames(&shared.log, (at.0 + 1, until), &shared.view().names)?;
-        let changes = apply(&shared.view(), &frames)?;
+        let changes = apply(&shared.view(), |space, author| shared.published().seq(space, author), &frames)?;
         make_visible(shared, &frames, &changes, LogPosition(until));
         shared.wait_for_room()?;
     }
@@ -42,10 +44,20 @@ pub(crate) fn replay(shared: &Shared, end: (LogPosition, Hlc)) -> Result<(), Ope
     Ok(())
 }
 
-/// Applies frames over `rows`.
-pub(crate) fn apply(rows: &dyn Rows, frames: &[Frame]) -> Result<Changes, ReadError> {
+/// Applies frames over `rows`, which stand at `seq` of each author.
+pub(crate) fn apply(
+    rows: &dyn Rows,
+    seq: impl Fn(KeyspaceId, ReplicaId) -> u64,
+    frames: &[Frame],
+) -> Result<Changes, ReadError> {
     let mut draft = Draft::over(rows);
-    frames.iter().try_for_each(|frame| apply_frame(&mut draft, frame))?;
+    let mut applied = BTreeMap::new();
+    for frame in frames {
+        let FrameHeader { keyspace, author, .. } = *frame.header();
+        let seq = applied.entry((keyspace, author)).or_insert_with(|| seq(keyspace, author));
+        apply_frame(&mut draft, frame, *seq)?;
+        *seq = frame.header().last();
+    }
     Ok(draft.into_changes())
 }
 

@@ -171,10 +171,7 @@ impl Hostile {
                 self.tally.count("hostile members that were turned away");
                 self.wire.close(session, &reason);
             }
-            Ok(Message::Heads { keyspace, entries }) => {
-                self.histories.note(of.peer, &entries);
-                self.promises.note(keyspace, &entries);
-            }
+            Ok(Message::Heads { keyspace, entries }) => self.promises.note(keyspace, &entries),
             Ok(Message::Push { frames, .. } | Message::Answer { frames, .. }) => {
                 frames
                     .iter()

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidelock_engine::causality::{Head, Heads};
+use tidelock_engine::causality::{Dot, Head, Heads};
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{FrameId, KeyspaceId, ReplicaId};
 
@@ -43,7 +43,8 @@ pub struct Applied {
 struct Made {
     id: FrameId,
     ops: Bits,
-    /// What its author had applied before.
+    /// What must be applied wherever it is: what its author had applied before. Beside liars only what honest
+    /// frames tell of that, for they tell no more than needed, and a liar's frame is not the same for all.
     past: Bits,
 }
 
@@ -112,14 +113,18 @@ impl Ledger {
         let header = frame.header();
         let applied = known.entry(header.keyspace).or_default();
         let space = self.spaces.entry(header.keyspace).or_default();
-        if header.first != applied.heads.seq(header.author) + 1 {
-            let detail = format!("{} follows {}", header.first, applied.heads.seq(header.author));
+        let next = applied.heads.seq(header.author) + 1;
+        let is_hostile = self.hostile.contains(&header.author);
+        let is_next = header.first == next || is_hostile && (header.first..=header.last()).contains(&next);
+        if !is_next {
+            let detail = format!("{} is applied where {next} is next", header.first);
             return Err(Violation::new("an author's operations are applied in order", detail));
         }
         let name = (header.author, header.last());
         if header.author == own && !space.made.contains_key(&name) {
             let asked = asked.entry(header.keyspace).or_default();
-            space.register(frame, &applied.ops, asked)?;
+            let past = if self.hostile.is_empty() { applied.ops.clone() } else { space.told_past(frame) };
+            space.register(frame, past, &applied.ops, asked)?;
         }
         match space.made.get(&name) {
             Some(made) if made.id != frame.id() && !self.hostile.contains(&header.author) => {
@@ -158,18 +163,39 @@ impl Ledger {
 }
 
 impl Space {
-    fn register(&mut self, frame: &Frame, past: &Bits, asked: &mut Asked) -> Result<(), Violation> {
+    /// What honest frames that a frame requires hold and require.
+    fn told_past(&self, frame: &Frame) -> Bits {
+        let header = frame.header();
+        let own = Dot::new(header.author, header.first - 1);
+        let mut past = Bits::default();
+        for dot in frame.requirements().chain([own]) {
+            let holder = self.made.range((dot.replica, dot.seq)..=(dot.replica, u64::MAX)).next();
+            if let Some((_, made)) = holder.filter(|_| dot.seq > 0) {
+                past.join(&made.past);
+                past.join(&made.ops);
+            }
+        }
+        past
+    }
+
+    fn register(
+        &mut self,
+        frame: &Frame,
+        past: Bits,
+        applied: &Bits,
+        asked: &mut Asked,
+    ) -> Result<(), Violation> {
         let header = frame.header();
         let meant = asked.meant_by(frame);
         let meant = meant.map_err(|detail| Violation::new("nodes do what clients ask for", detail))?;
-        let mut before = past.clone();
+        let mut before = applied.clone();
         let mut ops = Bits::default();
         for op in meant {
             let number = self.story.tell(op, before.clone());
             before.insert(number);
             ops.insert(number);
         }
-        let made = Made { id: frame.id(), ops, past: past.clone() };
+        let made = Made { id: frame.id(), ops, past };
         self.made.insert((header.author, header.last()), made);
         Ok(())
     }

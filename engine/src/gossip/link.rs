@@ -55,8 +55,8 @@ pub(crate) struct Shared {
     pub(crate) fruitless: u32,
     /// Whether the peer has asked for frames; an answer that did not fit its queue is to be asked for again.
     pub(crate) has_asked: bool,
-    /// Authors whose frames this peer sends and we refuse.
-    pub(crate) refused: BTreeSet<ReplicaId>,
+    /// Authors of whom this peer has shown another history, and where it was last asked for it.
+    pub(crate) forked: BTreeMap<ReplicaId, u64>,
     /// The heads that the last summary to the peer named, and when it was sent.
     pub(crate) summary_sent: Option<(u128, u64)>,
     /// Whether the peer's last summary named heads that were ours then.

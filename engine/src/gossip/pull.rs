@@ -117,26 +117,27 @@ impl Replica {
             let applied = keyspace.heads.seq(entry.author);
             match keyspace.heads.get(entry.author) {
                 Some(head) if head.seq == entry.seq && !head.frame.as_bytes().starts_with(&entry.frame) => {
-                    forked.push(WantEntry { author: entry.author, after: entry.seq - 1 });
+                    forked.push((entry.seq, WantEntry { author: entry.author, after: entry.seq - 1 }));
                 }
                 _ if applied >= entry.seq => {}
                 // Somebody has written in our name.
                 _ if entry.author == self.id() => {
-                    forked.push(WantEntry { author: entry.author, after: applied });
+                    forked.push((entry.seq, WantEntry { author: entry.author, after: applied }));
                 }
                 _ => news.push((entry.author, entry.seq, applied)),
             }
         }
         let link = self.links.get_mut(&session).expect("the message came in it");
         let Some(shared) = link.shared.get_mut(&id) else { return };
-        forked.retain(|entry| shared.refused.insert(entry.author));
+        forked.retain(|(seq, entry)| shared.forked.insert(entry.author, *seq) != Some(*seq));
         for (author, seq, applied) in news {
             shared.hear(author, seq, applied, now.mono_ms);
         }
         let is_eager = shared.is_eager;
         if !forked.is_empty() {
             // Fetch the other history once, as evidence.
-            step.sends.push((session, Message::Want { keyspace: id, after: forked }));
+            let after = forked.into_iter().map(|(_, entry)| entry).collect();
+            step.sends.push((session, Message::Want { keyspace: id, after }));
         }
         if is_eager {
             self.pull(now, session, id, step);
@@ -161,7 +162,7 @@ impl Replica {
             .iter()
             .filter(|(_, news)| shared.is_eager || now.mono_ms >= news.since_ms + GRAFT_AFTER_MS)
             .filter(|(author, news)| keyspace.heads.seq(**author) < news.seq && is_free(author))
-            .filter(|(author, _)| **author != self.id() && !shared.refused.contains(*author))
+            .filter(|(author, _)| **author != self.id())
             .map(|(author, _)| WantEntry { author: *author, after: keyspace.heads.seq(*author) })
             .take(HEADS_MAX)
             .collect();
@@ -202,7 +203,7 @@ impl Replica {
             let least = lacking.entry(entry.author).or_insert(entry.after);
             *least = entry.after.min(*least);
         }
-        let dots: Vec<Dot> = lacking.into_iter().map(|(author, after)| Dot::new(author, after)).collect();
+        let dots: Vec<Dot> = lacking.iter().map(|(author, after)| Dot::new(*author, *after)).collect();
         // What lies before a damaged frame is still worth having: then the frames go one by one.
         let one_by_one = |_| view.log.missing(id, &dots, 1);
         let held = match view.log.missing(id, &dots, ANSWER_BYTES_MAX).or_else(one_by_one) {
@@ -221,7 +222,9 @@ impl Replica {
         self.counters.add("frames_answered", held.len() as u64);
         let link = self.links.get_mut(&session).expect("the message came in it");
         link.answered_bytes += held.iter().map(|held| held.bytes.len()).sum::<usize>();
-        let frames = held.iter().map(|held| FrameBytes(held.bytes.to_vec())).collect();
+        let mut frames: Vec<FrameBytes> = held.iter().map(|held| FrameBytes(held.bytes.to_vec())).collect();
+        let room = ANSWER_BYTES_MAX.saturating_sub(held.iter().map(|held| held.bytes.len()).sum());
+        frames.extend(self.other_histories(id, &lacking, room));
         step.sends.push((session, Message::Answer { keyspace: id, cards, frames, has_more }));
     }
 

@@ -1,19 +1,24 @@
 //! Frames from peers: what is a duplicate, what is too early, what is a lie, and what is applied.
 //!
-//! A frame is applied when it is next in its author's chain and all that it requires was applied. One that
+//! A frame is applied when it holds its author's next operation and all that it requires was applied. One that
 //! comes early waits in a bounded buffer outside the version vector; one that does not fit is dropped and
 //! pulled again later. Nothing is applied that its author did not sign.
+//!
+//! A frame that does not follow the one before it proves that its author has two histories. It is applied all
+//! the same, by its numbers: so whatever one replica has applied, any other can apply, in the same order.
+//! Otherwise a member that tells two stories would keep honest writes, made after one of them, from all who were
+//! told the other.
 
 use std::collections::BTreeMap;
 
 use crate::apply::apply_frame;
-use crate::causality::{Dot, Observed};
+use crate::causality::{Dot, Head, Observed};
 use crate::frame::{Frame, FrameError};
 use crate::id::{AuthorCard, FrameId, KeyspaceId, ReplicaId};
 use crate::message::FrameBytes;
 use crate::ports::SessionId;
 use crate::replica::early::Early;
-use crate::replica::evidence::{EVIDENCE_MAX, Evidence};
+use crate::replica::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence};
 use crate::replica::{Now, Replica, Step, View};
 
 /// What became of the frames of one message, by keyspace.
@@ -37,7 +42,7 @@ enum Verdict {
     /// It requires something that is missing: at least this.
     Early(Dot),
     Duplicate,
-    /// Two histories of one author.
+    /// Another history of its author than the one that was applied.
     Fork,
     /// Our own history, which nobody else can write.
     Own,
@@ -99,14 +104,17 @@ impl Replica {
     ) {
         match verdict {
             Verdict::Apply => {
-                let mut possible = vec![arrived];
-                while let Some(next) = possible.pop() {
-                    if self.apply(now, &next, view, step) {
+                let mut next = Some(arrived);
+                let mut woken = Vec::new();
+                while let Some(possible) = next {
+                    let header = possible.frame.header();
+                    if self.apply(now, &possible, view, step) {
                         tally.applied += 1;
-                        self.wake(&next.frame, &mut possible, view);
+                        woken.extend(self.early.wake(header.keyspace, header.last_dot()));
                     } else {
-                        tally.misses(next.frame.header().last_dot());
+                        tally.misses(header.last_dot());
                     }
+                    next = self.next_possible(&mut woken, view);
                 }
             }
             Verdict::Early(missing) => {
@@ -123,22 +131,25 @@ impl Replica {
                     tally.misses(last);
                 }
             }
-            Verdict::Fork | Verdict::Own => self.keep_evidence(&arrived, view),
+            Verdict::Fork => self.compare(&arrived.frame, view),
+            Verdict::Own => self.keep_evidence(&arrived.frame, view),
             Verdict::Duplicate => {}
         }
     }
 
-    /// Looks again at the frames that waited for this one; those that may be applied now are possible.
-    fn wake(&mut self, applied: &Frame, possible: &mut Vec<Early>, view: &View<'_, '_>) {
-        let header = applied.header();
-        for early in self.early.wake(header.keyspace, header.last_dot()) {
+    /// Looks again at frames that waited, up to one that may be applied now. Each is looked at when its turn has
+    /// come: of two histories both may have waited for the same.
+    fn next_possible(&mut self, woken: &mut Vec<Early>, view: &View<'_, '_>) -> Option<Early> {
+        while let Some(early) = woken.pop() {
             match self.judge(&early.frame, view) {
-                Verdict::Apply => possible.push(early),
+                Verdict::Apply => return Some(early),
                 Verdict::Early(missing) => drop(self.early.keep(early, missing)),
                 Verdict::Duplicate => {}
-                Verdict::Fork | Verdict::Own => self.keep_evidence(&early, view),
+                Verdict::Fork => self.compare(&early.frame, view),
+                Verdict::Own => self.keep_evidence(&early.frame, view),
             }
         }
+        None
     }
 
     fn card_of(&self, author: ReplicaId, view: &View<'_, '_>) -> Option<AuthorCard> {
@@ -146,9 +157,8 @@ impl Replica {
     }
 
     /// Cases: (1) all of it was applied, and it is the same frame or, at the head of the chain or where we
-    /// still hold the other one, provably another; (2) it overlaps what was applied or does not follow our
-    /// head: the author has two histories; (3) it is our own and we do not have it: so has our replica;
-    /// (4) something it requires is missing; (5) it is next.
+    /// still hold the other one, provably another; (2) it is our own and we do not have it: our replica has two
+    /// histories; (3) something it requires is missing; (4) it holds the author's next operation.
     fn judge(&self, frame: &Frame, view: &View<'_, '_>) -> Verdict {
         let header = frame.header();
         let heads = &self.keyspaces[&header.keyspace].heads;
@@ -168,14 +178,8 @@ impl Replica {
         if header.author == self.id {
             return Verdict::Own;
         }
-        if header.first <= applied {
-            return Verdict::Fork;
-        }
         if header.first > applied + 1 {
             return Verdict::Early(Dot::new(header.author, header.first - 1));
-        }
-        if header.previous != head.map_or(FrameId::NONE, |head| head.frame) {
-            return Verdict::Fork;
         }
         frame.requirements().find(|dot| !heads.covers(*dot)).map_or(Verdict::Apply, Verdict::Early)
     }
@@ -186,16 +190,21 @@ impl Replica {
         let header = frame.header();
         // A frame of our own must depend on exactly what its operations saw.
         self.seal(header.keyspace, step);
+        let head = self.keyspaces[&header.keyspace].heads.get(header.author);
+        let (applied, previous) = head.map_or((0, FrameId::NONE), |head| (head.seq, head.frame));
         let mark = view.draft.mark();
-        if let Err(error) = apply_frame(view.draft, frame) {
+        if let Err(error) = apply_frame(view.draft, frame, applied) {
             view.draft.take_back(mark);
             tracing::error!(%error, "cannot apply a frame; it will be pulled again");
             self.counters.count("frames_not_applied");
             return false;
         }
         view.draft.keep(mark);
-        if header.previous == FrameId::NONE {
+        if applied == 0 {
             step.cards.push(*card);
+        }
+        if (header.first, header.previous) != (applied + 1, previous) {
+            self.keep_evidence(frame, view);
         }
         self.cards.insert(header.author, *card);
         self.keyspaces.get_mut(&header.keyspace).expect("judged before").advance_by(frame);
@@ -205,7 +214,7 @@ impl Replica {
             self.counters.count("stamps_ahead");
         }
         self.counters.count("frames_applied");
-        self.counters.add("operations_applied", u64::from(header.count));
+        self.counters.add("operations_applied", header.last() - applied);
         self.fresh.push((frame.clone(), Some(*session)));
         step.frames.push(frame.clone());
         true
@@ -224,33 +233,61 @@ impl Replica {
         }
     }
 
-    /// Keeps both histories, and asks this peer for no more of that author.
-    fn keep_evidence(&mut self, arrived: &Early, view: &View<'_, '_>) {
-        let frame = &arrived.frame;
+    /// Takes in another history of what was applied. Where it is the last frame that differs, all who know both
+    /// take the smaller one for the head, so that their heads are equal again and their rows are compared.
+    fn compare(&mut self, frame: &Frame, view: &View<'_, '_>) {
+        self.keep_evidence(frame, view);
+        let header = frame.header();
+        let keyspace = self.keyspaces.get_mut(&header.keyspace).expect("judged before");
+        let head = keyspace.heads.get(header.author).expect("it was applied");
+        if header.author != self.id && header.last() == head.seq && frame.id() < head.frame {
+            keyspace.advance(header.author, Head { seq: head.seq, frame: frame.id() });
+            self.touched.insert(header.keyspace);
+        }
+    }
+
+    /// Keeps both histories.
+    fn keep_evidence(&mut self, frame: &Frame, view: &View<'_, '_>) {
         let header = frame.header();
         self.counters.count("frames_forked");
-        let shared =
-            self.links.get_mut(&arrived.session).and_then(|link| link.shared.get_mut(&header.keyspace));
-        if let Some(shared) = shared {
-            shared.refused.insert(header.author);
-        }
-        let is_known = self.evidence.iter().any(|proof| proof.refused == *frame.bytes());
-        if is_known || self.evidence.len() == EVIDENCE_MAX {
-            return;
-        }
-        tracing::error!(author = %header.author, seq = header.first, "an author has two histories; refused");
         // The frame at the same place or, if that is beyond our head, our head, which it does not follow.
         let dot = Dot::new(header.author, header.first);
-        let held = [dot, Dot::new(header.author, header.first - 1)]
+        let applied = [dot, Dot::new(header.author, header.first - 1)]
             .into_iter()
             .filter(|dot| dot.seq > 0)
-            .find_map(|dot| view.log.frame_with(header.keyspace, dot).ok().flatten());
-        self.evidence.push(Evidence {
-            keyspace: header.keyspace,
-            dot,
-            applied: held.map(|held| held.bytes),
-            refused: frame.bytes().clone(),
+            .find_map(|dot| view.log.frame_with(header.keyspace, dot).ok().flatten())
+            .map(|held| held.bytes);
+        let proof = Evidence { keyspace: header.keyspace, dot, applied, other: frame.bytes().clone() };
+        let is_known = self.evidence.iter().any(|known| known.other == proof.other);
+        let bytes: usize = self.evidence.iter().map(Evidence::bytes).sum();
+        let has_room = self.evidence.len() < EVIDENCE_MAX && bytes + proof.bytes() <= EVIDENCE_BYTES_MAX;
+        if has_room && !is_known {
+            tracing::error!(author = %header.author, seq = header.first, "an author has two histories");
+            self.evidence.push(proof);
+        }
+    }
+
+    /// The frames of other histories that somebody lacks who has the given authors up to the given seq, up to some
+    /// bytes: who knows only one history learns here that there are two. None is beyond our heads.
+    pub(crate) fn other_histories(
+        &self,
+        id: KeyspaceId,
+        after: &BTreeMap<ReplicaId, u64>,
+        bytes_max: usize,
+    ) -> Vec<FrameBytes> {
+        let Some(keyspace) = self.keyspace(id) else { return Vec::new() };
+        let mut bytes = 0;
+        let proofs = self.evidence.iter().filter(|proof| proof.keyspace == id);
+        let lacking = proofs.filter(|proof| {
+            let last = Frame::peek(&proof.other);
+            let after = last.and_then(|last| after.get(&last.replica).map(|after| (last, *after)));
+            after.is_some_and(|(last, after)| last.seq > after && keyspace.heads.covers(last))
         });
+        let within = lacking.take_while(|proof| {
+            bytes += proof.other.len();
+            bytes <= bytes_max
+        });
+        within.map(|proof| FrameBytes(proof.other.to_vec())).collect()
     }
 }
 

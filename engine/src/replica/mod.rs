@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::counters::Counters;
 pub use self::early::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
-pub use self::evidence::{EVIDENCE_MAX, Evidence};
+pub use self::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence};
 pub use self::status::{KeyspaceReport, LinkReport, Report};
 
 use self::early::EarlyFrames;

@@ -96,7 +96,7 @@ impl Double {
                     continue; // a frame is applied once
                 }
                 let mut draft = Draft::over(&world.store);
-                apply_frame(&mut draft, &frame).expect("in memory");
+                apply_frame(&mut draft, &frame, frame.header().first - 1).expect("in memory");
                 let changes = draft.into_changes();
                 let batch = Batch { frames: vec![frame], changes, clock, ..Batch::default() };
                 world.store.commit(&batch, Durability::Durable).expect("in memory");

@@ -144,7 +144,7 @@ impl Turn {
     ) -> Result<LogPosition, CommitError> {
         let mut draft = Draft::over(store);
         for frame in &self.frames {
-            apply_frame(&mut draft, frame).expect("the rows can be read");
+            apply_frame(&mut draft, frame, frame.header().first - 1).expect("the rows can be read");
         }
         let changes = draft.into_changes();
         let Self { keyspaces, cards, frames, clock, .. } = self.clone();

@@ -1,26 +1,20 @@
-//! Two histories of one author: to each peer one of them, and now and then the other.
-//!
-//! All histories of an author have equally many operations, and everybody is told all of one of them in the
-//! end. An equivocator that leaves a history unfinished does more harm: that is a story of its own, in
-//! `tests/hostile_members.rs`.
-
-use std::collections::BTreeMap;
+//! Several histories of one author: to each peer pieces of any of them, finished or not.
 
 use tidelock_engine::causality::{Dot, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, SigningKey};
-use tidelock_engine::id::PeerId;
-use tidelock_engine::message::{FrameBytes, HeadEntry, Message, WantEntry};
+use tidelock_engine::message::{FrameBytes, Message, WantEntry};
 use tidelock_engine::op::Op;
 use tidelock_engine::ports::SessionId;
 
 use super::forging::Forger;
 use super::{Behaviour, Hostile, REPLICAS_MAX};
 use crate::node::START_MS;
+use crate::random::Random;
 
 /// The histories of one author.
 const HISTORIES: usize = 3;
 
-/// The frames of one history; then another author begins.
+/// The frames of the longest history; then another author begins.
 const FRAMES_MAX: usize = 25;
 
 /// A hundred years, in milliseconds.
@@ -32,8 +26,6 @@ struct Author {
     histories: Vec<(Forger, Vec<Frame>)>,
     /// So many frames are in all histories.
     forks_after: usize,
-    /// Which history a peer has, and how much of it, as far as we know.
-    told: BTreeMap<PeerId, (usize, u64)>,
 }
 
 /// All that an equivocator has signed.
@@ -45,83 +37,53 @@ impl Histories {
         let author = |nonce| Author {
             histories: vec![(Forger::new(key, nonce), Vec::new()); HISTORIES],
             forks_after: 4 * usize::from(nonce - 1),
-            told: BTreeMap::new(),
         };
         Self((1..=REPLICAS_MAX).map(author).collect())
-    }
-
-    /// Learns from its heads which history a peer has.
-    pub(super) fn note(&mut self, peer: PeerId, entries: &[HeadEntry]) {
-        for author in &mut self.0 {
-            let of_author = |entry: &&HeadEntry| entry.author == author.histories[0].0.author();
-            let Some(entry) = entries.iter().find(of_author) else { continue };
-            let is_head = |frame: &Frame| frame.id().as_bytes().starts_with(&entry.frame);
-            let has = |(_, frames): &(Forger, Vec<Frame>)| frames.iter().any(is_head);
-            // Before the fork all histories are the one that it is told.
-            let is_told = author.told.get(&peer).is_some_and(|(which, _)| has(&author.histories[*which]));
-            let which = author.histories.iter().position(has).filter(|_| !is_told);
-            if let Some(which) = which.or_else(|| author.told.get(&peer).map(|(which, _)| *which)) {
-                author.told.insert(peer, (which, entry.seq));
-            }
-        }
     }
 }
 
 impl Author {
-    /// Goes on with every history by as many operations: the same ones before they fork, others after.
-    fn go_on(&mut self, hlc: Hlc, after: &VersionVector, mut ops: impl FnMut(&Forger) -> Vec<Op>) {
-        let is_common = self.histories[0].1.len() < self.forks_after;
-        let common = ops(&self.histories[0].0);
-        for (which, (forger, frames)) in self.histories.iter_mut().enumerate() {
+    fn length(&self) -> usize {
+        self.histories.iter().map(|(_, frames)| frames.len()).max().unwrap_or(0)
+    }
+
+    /// Goes on with all histories before they fork, and with one of them after.
+    fn go_on(&mut self, hlc: Hlc, after: &VersionVector, random: &mut Random) {
+        let one = random.below(HISTORIES);
+        let ops: Vec<Op> = (0..=random.below(3)).map(|_| self.histories[one].0.any_op(random)).collect();
+        let is_common = self.length() < self.forks_after;
+        for (_, (forger, frames)) in
+            self.histories.iter_mut().enumerate().filter(|(n, _)| is_common || *n == one)
+        {
             forger.hlc = hlc;
-            let mut own = common.clone();
-            if !is_common && which > 0 {
-                let value = format!("{which}").into_bytes();
-                let key = b"evil-fork".to_vec();
-                own[0] = Op::Set { key, value, observed: Vec::new(), slots: Vec::new() };
-            }
-            frames.push(forger.frame(after, &own));
+            frames.push(forger.frame(after, &ops));
         }
     }
 
-    /// The first frames of a history that no other one has.
-    fn at_the_fork(&self, which: usize) -> Vec<FrameBytes> {
-        let own = self.histories[which].1.iter().skip(self.forks_after).take(2);
-        own.map(|frame| FrameBytes(frame.bytes().to_vec())).collect()
-    }
-
-    /// The frames of a history behind a seq.
-    fn behind(&self, which: usize, seq: u64) -> Vec<FrameBytes> {
-        let wanted = self.histories[which].1.iter().filter(|frame| frame.header().first > seq);
-        wanted.map(|frame| FrameBytes(frame.bytes().to_vec())).collect()
+    /// Some of the frames of a history that hold something behind a seq.
+    fn behind(&self, seq: u64, random: &mut Random) -> Vec<FrameBytes> {
+        let (_, frames) = &self.histories[random.below(HISTORIES)];
+        let behind: Vec<&Frame> = frames.iter().filter(|frame| frame.header().last() > seq).collect();
+        let count = if random.chance(500) { behind.len() } else { random.below(behind.len() + 1) };
+        behind[..count].iter().map(|frame| FrameBytes(frame.bytes().to_vec())).collect()
     }
 }
 
 impl Hostile {
-    /// Goes on with an author, and tells a peer the rest of its history, or of another.
+    /// Goes on with an author, and tells a peer pieces of the histories of all.
     pub(super) fn equivocate(&mut self, session: SessionId) {
-        let Some(peer) = self.sessions.get(&session).map(|of| of.peer) else { return };
         let ahead = if self.random.chance(50) { CENTURY_MS } else { 0 };
         let hlc = Hlc::at(START_MS + self.now_us / 1_000 + ahead);
         let after = self.dependencies();
-        let (own, other, is_lie) =
-            (self.random.below(HISTORIES), self.random.below(HISTORIES), self.random.chance(150));
         let random = &mut self.random;
-        let unfinished = |author: &&mut Author| author.histories[0].1.len() < FRAMES_MAX;
-        if let Some(author) = self.histories.0.iter_mut().find(unfinished) {
-            author
-                .go_on(hlc, &after, |forger| (0..=random.below(2)).map(|_| forger.any_op(random)).collect());
+        if let Some(author) = self.histories.0.iter_mut().find(|author| author.length() < FRAMES_MAX) {
+            author.go_on(hlc, &after, random);
         }
         let mut messages = Vec::new();
-        for author in self.histories.0.iter_mut().filter(|author| !author.histories[0].1.is_empty()) {
-            let (which, seq) = *author.told.entry(peer).or_insert((own, 0));
-            let frames = if is_lie { author.at_the_fork(other) } else { author.behind(which, seq) };
-            if !is_lie {
-                // It mostly arrives; what does not is told again.
-                let is_heard = self.random.chance(800);
-                let end = author.histories[which].0.last_dot().seq;
-                author.told.insert(peer, (which, if is_heard { end } else { 0 }));
-            }
+        for author in &self.histories.0 {
+            let last = author.histories.iter().map(|(forger, _)| forger.next).max().unwrap_or(0);
+            let from = if random.chance(500) { 0 } else { random.next() % last };
+            let frames = author.behind(from, random);
             if !frames.is_empty() {
                 messages.push(Message::Push { cards: vec![author.histories[0].0.card], frames });
             }
@@ -142,15 +104,14 @@ impl Hostile {
         }
     }
 
-    /// Answers who asks for frames of ours with the history that it is told; answers whether that was asked.
+    /// Answers who asks for frames of ours with a piece of any history; answers whether they were asked for.
     pub(super) fn tell_history(&mut self, session: SessionId, wants: &[WantEntry]) -> bool {
-        let Some(peer) = self.sessions.get(&session).map(|of| of.peer) else { return false };
         let mut answers = Vec::new();
         for WantEntry { author, after } in wants {
             let of_author = |one: &&Author| one.histories[0].0.author() == *author;
             let Some(author) = self.histories.0.iter().find(of_author) else { continue };
-            let which = author.told.get(&peer).map_or(0, |(which, _)| *which);
-            let (forger, frames) = (&author.histories[which].0, author.behind(which, *after));
+            let frames = author.behind(*after, &mut self.random);
+            let forger = &author.histories[0].0;
             let (keyspace, cards) = (forger.keyspace, vec![forger.card]);
             answers.push(Message::Answer { keyspace, cards, frames, has_more: false });
         }

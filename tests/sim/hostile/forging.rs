@@ -60,8 +60,12 @@ impl Forger {
 
     /// A frame that sets a key.
     pub fn set(&mut self, key: &str, value: &str) -> Frame {
-        let op = Op::Set { key: key.into(), value: value.into(), observed: Vec::new(), slots: Vec::new() };
-        self.frame(&VersionVector::default(), &[op])
+        self.frame(&VersionVector::default(), &[set(key, value)])
+    }
+
+    /// A frame of two operations that set a key.
+    pub fn two(&mut self, key: &str, value: &str) -> Frame {
+        self.frame(&VersionVector::default(), &[set(key, "before"), set(key, value)])
     }
 
     /// A random operation under a key of a liar: it keeps the rules of a single frame, and no others.
@@ -97,4 +101,8 @@ impl Forger {
     pub fn last_dot(&self) -> Dot {
         Dot::new(self.author(), self.next - 1)
     }
+}
+
+fn set(key: &str, value: &str) -> Op {
+    Op::Set { key: key.into(), value: value.into(), observed: Vec::new(), slots: Vec::new() }
 }

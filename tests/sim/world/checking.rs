@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidelock_engine::causality::Heads;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::ports::{Durability, Log, LogPosition, Store, TransportEvent};
@@ -324,11 +325,18 @@ impl World {
         let rows = rows.map_err(|error| Violation::new("rows can be read", error.to_string()))?;
         let heads = applied.heads.hash();
         let is_hostile = self.ledger.is_hostile();
-        let space = self.ledger.space(keyspace);
         let shown = fingerprint(&rows);
-        let is_known = rows_are_a_function_of_the_vector(space, heads, shown)?;
-        let honest = |row: &&(tidelock_engine::row::RowId, _)| !self.ledger.is_distrusted(row.0.dot.replica);
-        let honest_rows = if is_hostile { rows.iter().filter(honest).cloned().collect() } else { rows };
+        // A liar has told each another thing under one name, and touches nobody else's rows.
+        let is_honest = |author| !self.ledger.is_distrusted(author);
+        let honest_rows: Vec<_> = rows.into_iter().filter(|(row, _)| is_honest(row.dot.replica)).collect();
+        let (honest_heads, honest_shown) = if is_hostile {
+            let honest: Heads = applied.heads.iter().filter(|(author, _)| is_honest(*author)).collect();
+            (honest.hash(), fingerprint(&honest_rows))
+        } else {
+            (heads, shown)
+        };
+        let space = self.ledger.space(keyspace);
+        let is_known = rows_are_a_function_of_the_vector(space, honest_heads, honest_shown)?;
         let space = self.ledger.space(keyspace);
         let subject = Subject {
             keyspace,

@@ -213,3 +213,20 @@ fn card_that_was_lost_is_sent_again() {
     world.run(2_000);
     assert_eq!(world.get("b", "k").as_deref(), Some("9"));
 }
+
+/// A node joins that knows two others. What it fetches from one the other has announced, and is not sent.
+#[test]
+fn what_a_peer_has_announced_is_not_pushed_to_it() {
+    let mut world = World::connected(27, &["a", "b"]);
+    (0..50).for_each(|n| world.write("a", set("k", &n.to_string())));
+    world.settle();
+    world.add("c");
+    world.connect("c", "a");
+    world.connect("c", "b");
+    world.settle();
+    assert_eq!(world.get("c", "k").as_deref(), Some("49"));
+    assert_eq!(world.counter("c", "frames_pushed"), 0);
+    world.write("c", set("k", "new"));
+    world.settle();
+    assert!(world.counter("c", "frames_pushed") >= 1, "what is new is pushed");
+}

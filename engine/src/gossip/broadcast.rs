@@ -40,10 +40,13 @@ impl Replica {
         if link.is_congested {
             return;
         }
-        let is_eager = |keyspace| link.shared.get(&keyspace).is_some_and(|shared| shared.is_eager);
+        let lacks = |frame: &Frame| {
+            let shared = link.shared.get(&frame.header().keyspace).filter(|shared| shared.is_eager);
+            shared.is_some_and(|shared| !shared.has_told_of(frame.header().last_dot()))
+        };
         let frames: Vec<&Frame> = fresh
             .iter()
-            .filter(|(frame, from)| is_eager(frame.header().keyspace) && *from != Some(session))
+            .filter(|(frame, from)| *from != Some(session) && lacks(frame))
             .map(|(frame, _)| frame)
             .collect();
         let touched: BTreeSet<KeyspaceId> = fresh.iter().map(|(frame, _)| frame.header().keyspace).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::causality::Dot;
 use crate::id::{AuthorCard, KeyspaceId, PeerId, ReplicaId};
 use crate::ports::Address;
 
@@ -77,6 +78,11 @@ impl Shared {
             }
             None => {}
         }
+    }
+
+    /// Whether the peer has this operation, as far as its news say.
+    pub(crate) fn has_told_of(&self, dot: Dot) -> bool {
+        self.news.get(&dot.replica).is_some_and(|news| news.seq >= dot.seq)
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod world;
 
+use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{KeyspaceId, PeerId, ReplicaId};
 use tidelock_engine::message::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HeadEntry, Hello, KEYSPACES_MAX,
     Message, MessageError, PEER_RECORDS_MAX, PROTOCOL_VERSION, PeerRecord, REASON_BYTES_MAX, WantEntry,
 };
-use tidelock_engine::ports::{MESSAGE_BYTES_MAX, TransportEvent};
+use tidelock_engine::ports::{MESSAGE_BYTES_MAX, SessionId, TransportEvent};
 use tidelock_engine::replica::Input;
 use world::by_hand::{COURIER, Station, card};
 use world::words::{increment, set};
@@ -234,4 +235,29 @@ fn other_rows_under_equal_heads_are_reported() {
     a.say(COURIER, &Message::Summary { keyspace, heads, fingerprint: other });
     assert!(a.report().keyspaces[0].is_diverged);
     assert_eq!(a.counter("checks_diverged"), 1);
+}
+
+/// Hundreds of strangers who do not get past the hello: the first of them are remembered for the operator, no more.
+#[test]
+fn refusals_that_are_remembered_are_bounded() {
+    let mut a = Station::new(0, 2);
+    for number in 0..300_u64 {
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        let stranger = SigningKey::from_seed(seed);
+        let (peer, session) = (stranger.peer(), SessionId(1_000 + number));
+        let up = TransportEvent::Up { peer, session, address: "far/away".to_owned(), is_dialer: false };
+        a.turn(vec![Input::Network(up)]);
+        let hello = Hello {
+            protocol: PROTOCOL_VERSION + 1,
+            cluster: cluster(),
+            card: stranger.card([1; 16]),
+            keyspaces: Vec::new(),
+            takes_any_keyspace: false,
+            addresses: Vec::new(),
+        };
+        a.say(session, &Message::Hello(hello));
+    }
+    assert_eq!(a.counter("refused_protocol_version"), 300);
+    assert_eq!(a.report().refusals.len(), 64);
 }

@@ -97,8 +97,8 @@ fn equivocation_is_kept_as_evidence_and_harms_only_its_author() {
 /// twice.
 #[test]
 fn what_follows_one_history_is_applied_by_who_knows_the_other() {
-    let one = Forger::new(4).frame(&[], &[increment_op(0, 1), set_op("k", "one")]);
-    let other = Forger::new(4).frame(&[], &[increment_op(0, 10)]);
+    let one = Forger::new(4).frame(&[], &[set_op("first", "one"), set_op("k", "one")]);
+    let other = Forger::new(4).frame(&[], &[set_op("first", "other")]);
     let (mut a, mut b) = (Station::new(0, 5), Station::new(1, 5));
     a.deliver(std::slice::from_ref(&one));
     b.deliver(std::slice::from_ref(&other));
@@ -107,7 +107,7 @@ fn what_follows_one_history_is_applied_by_who_knows_the_other() {
     assert_eq!(b.get("after"), None, "what it saw is missing");
     b.deliver(&[one]);
     assert_eq!(b.get("after").as_deref(), Some("honest"));
-    assert_eq!((b.get("n").as_deref(), b.get("k").as_deref()), (Some("10"), Some("one")));
+    assert_eq!((b.get("first").as_deref(), b.get("k").as_deref()), (Some("other"), Some("one")));
     assert_eq!(b.counter("operations_applied"), 3);
     assert_eq!(b.report().evidence[0].applied.as_ref(), Some(other.bytes()));
     b.restart();

@@ -3,6 +3,8 @@
 //! The simulator knows what clients asked for; the log says what was made of it. Here the two are laid side by
 //! side, in order: every operation was asked for, and everything that was asked for and done is an operation.
 
+use std::collections::BTreeSet;
+
 use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::op::{Op, Prefix, RowRef, SlotChange};
@@ -85,11 +87,13 @@ fn fits(write: &Write, op: &Op) -> bool {
         (Write::Set { key, value }, Op::Set { key: of, value: is, .. }) => key == of && value == is,
         (Write::Increment { key, .. }, Op::Increment { key: of, .. }) => key == of,
         (Write::Add { key, elements }, Op::Add { key: of, elements: are }) => {
-            key == of && are.iter().all(|element| elements.contains(&element.element))
+            key == of && are_all(are.iter().map(|element| &element.element), elements.iter())
         }
         (Write::Put { key, fields }, Op::Put { key: of, fields: are }) => {
             let is_asked = |field: &[u8], value: &[u8]| fields.iter().any(|(f, v)| f == field && v == value);
-            key == of && are.iter().all(|field| is_asked(&field.field, &field.value))
+            let are_named =
+                are_all(are.iter().map(|field| &field.field), fields.iter().map(|(field, _)| field));
+            key == of && are_named && are.iter().all(|field| is_asked(&field.field, &field.value))
         }
         // Removals that found nothing are no operations, so what is removed tells which one it was.
         (Write::Remove { key, elements: subkeys }, Op::Delete { key: of, rows, .. }) => {
@@ -104,6 +108,12 @@ fn fits(write: &Write, op: &Op) -> bool {
         (Write::Clear, Op::Clear { prefix, .. }) => *prefix == Prefix::Keyspace,
         _ => false,
     }
+}
+
+/// Whether names are those that were asked for, each once. A write of fewer is another write, which was asked for
+/// later, where this one was refused.
+fn are_all<'a>(are: impl Iterator<Item = &'a Vec<u8>>, asked: impl Iterator<Item = &'a Vec<u8>>) -> bool {
+    are.collect::<BTreeSet<_>>() == asked.collect::<BTreeSet<_>>()
 }
 
 /// Whether rows are elements, or fields, that were named.

@@ -93,12 +93,12 @@ fn round(pair: &mut Pair<MemStore>, mut writes: impl FnMut() -> Vec<Write>) -> f
 
 /// Prints what the parts cost for the first frames of the log, which set fresh keys, and answers their sum.
 fn parts(store: &MemStore) -> f64 {
-    let logged = store.frames_from(LogPosition(1), FRAMES).expect("memory can be read");
+    let logged = store.records_from(LogPosition(1), FRAMES).expect("memory can be read");
     let card = card(1);
     let empty = mem_store(3);
     let each = |took: Duration| micros_each(took, FRAMES * BATCH);
     let (decoding, frames) = timed(|| {
-        let frames = logged.iter().map(|frame| Frame::decode(&frame.bytes).expect("a frame"));
+        let frames = logged.iter().map(|frame| Frame::decode(frame.bytes()).expect("a frame"));
         frames.collect::<Vec<Frame>>()
     });
     let (verifying, ()) =

@@ -11,8 +11,8 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange, Rows,
-    SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
+    Batch, CommitError, Durability, Log, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, RowRange,
+    Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
 };
 use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
@@ -124,8 +124,16 @@ impl<S: Log> Log for Metered<S> {
         self.store.frame_with(keyspace, dot)
     }
 
-    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
-        self.store.frames_from(position, count_max)
+    fn records_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LogRecord>, ReadError> {
+        self.store.records_from(position, count_max)
+    }
+
+    fn first(&self) -> LogPosition {
+        self.store.first()
+    }
+
+    fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.store.floor(keyspace, author)
     }
 
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
@@ -147,6 +155,10 @@ impl<S: Store> Store for Metered<S> {
 
     fn sync(&mut self) -> Result<(), CommitError> {
         self.store.sync()
+    }
+
+    fn truncate(&mut self, until: LogPosition) {
+        self.store.truncate(until);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::causality::{Dot, VersionVector};
 use crate::draft::Draft;
 use crate::frame::{Frame, FrameHeader};
 use crate::id::KeyspaceId;
+use crate::install::Install;
 use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
 use crate::ports::{ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, Payload, RowId, Slot};
@@ -23,6 +24,23 @@ use crate::row::{Kind, Payload, RowId, Slot};
 pub fn apply_frame(draft: &mut Draft<'_>, frame: &Frame, applied: u64) -> Result<(), ReadError> {
     let mut new = frame.operations().filter(|(dot, _)| dot.seq > applied);
     new.try_for_each(|(dot, op)| apply_op(draft, frame.header(), dot, op))
+}
+
+/// Makes rows that are taken over what they are to be. That they are so already changes nothing.
+///
+/// # Errors
+/// As [`apply_frame`].
+pub fn apply_install(draft: &mut Draft<'_>, install: &Install) -> Result<(), ReadError> {
+    for of_key in install.rows.chunk_by(|(a, _), (b, _)| a.key == b.key) {
+        let key = &of_key[0].0.key;
+        let existed = draft.key_exists(install.keyspace, key)?;
+        for (row, payload) in of_key {
+            draft.put(install.keyspace, row.clone(), payload.clone(), row.dot.replica)?;
+        }
+        let exists = draft.key_exists(install.keyspace, key)?;
+        draft.count_key(install.keyspace, existed, exists);
+    }
+    Ok(())
 }
 
 /// Applies one operation, whose references are those of `header`.

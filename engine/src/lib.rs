@@ -5,7 +5,7 @@
 //! [`ports`]. State is rows under a version vector ([`row`], [`causality`]); operations ([`op`]) travel in
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
-//! Imports go leftwards: id < causality < row, op < frame < ports < draft < apply < crdt < read, write <
+//! Imports go leftwards: id < causality < row, op < frame, install < ports < draft < apply < crdt < read, write <
 //! request, message < replica, gossip < turn.
 
 pub mod apply;
@@ -17,6 +17,7 @@ pub mod draft;
 pub mod frame;
 mod gossip;
 pub mod id;
+pub mod install;
 pub mod mem_store;
 pub mod message;
 pub mod op;

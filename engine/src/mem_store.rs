@@ -2,16 +2,17 @@
 //!
 //! It keeps rows as one dot store per keyspace, and the frames in commit order. It is never durable.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::causality::{Dot, Head, Hlc};
+use crate::causality::{Dot, Head, Hlc, VersionVector};
 use crate::crdt::DotStore;
 use crate::draft::Changes;
+use crate::frame::Frame;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
+use crate::install::Install;
 use crate::ports::{
-    Batch, CommitError, Durability, KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, Recovered,
-    RowRange, Rows, Store, Visit,
+    Batch, CommitError, Durability, KeyspaceState, Log, LogEntry, LogPosition, LogRecord, LoggedFrame,
+    ReadError, Recovered, RowRange, Rows, Store, Visit,
 };
 use crate::row::{Kind, Payload, RowId};
 
@@ -24,7 +25,9 @@ pub struct MemStore {
     states: BTreeMap<KeyspaceId, KeyspaceState>,
     rows: BTreeMap<KeyspaceId, DotStore>,
     cards: BTreeMap<ReplicaId, AuthorCard>,
-    log: Vec<Arc<[u8]>>,
+    log: VecDeque<LogRecord>,
+    first: LogPosition,
+    floors: BTreeMap<KeyspaceId, VersionVector>,
     index: BTreeMap<(KeyspaceId, ReplicaId, u64), LogPosition>,
     clock: Hlc,
 }
@@ -39,7 +42,9 @@ impl MemStore {
             states: BTreeMap::new(),
             rows: BTreeMap::new(),
             cards: BTreeMap::new(),
-            log: Vec::new(),
+            log: VecDeque::new(),
+            first: LogPosition(1),
+            floors: BTreeMap::new(),
             index: BTreeMap::new(),
             clock: Hlc::default(),
         }
@@ -56,8 +61,44 @@ impl MemStore {
     }
 
     fn logged(&self, position: LogPosition) -> LoggedFrame {
-        let index = usize::try_from(position.0 - 1).expect("the log is in memory");
-        LoggedFrame { position, bytes: self.log[index].clone() }
+        let index = usize::try_from(position.0 - self.first.0).expect("the log is in memory");
+        match &self.log[index].entry {
+            LogEntry::Frame(bytes) => LoggedFrame { position, bytes: bytes.clone() },
+            LogEntry::Install(_) => unreachable!("the index leads to frames"),
+        }
+    }
+
+    fn last(&self) -> LogPosition {
+        LogPosition(self.first.0 + self.log.len() as u64 - 1)
+    }
+
+    fn log(&mut self, entry: LogEntry, clock: Hlc) -> LogPosition {
+        let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = &entry;
+        let total_bytes = self.log.back().map_or(0, |last| last.total_bytes) + bytes.len() as u64;
+        let position = LogPosition(self.last().0 + 1);
+        self.log.push_back(LogRecord { position, clock, total_bytes, entry });
+        position
+    }
+
+    fn log_frame(&mut self, frame: &Frame, clock: Hlc) {
+        let header = frame.header();
+        let position = self.log(LogEntry::Frame(frame.bytes().clone()), clock);
+        self.index.insert((header.keyspace, header.author, header.last()), position);
+        self.states
+            .entry(header.keyspace)
+            .or_default()
+            .heads
+            .advance(header.author, Head { seq: header.last(), frame: frame.id() });
+    }
+
+    fn log_install(&mut self, install: &Install, clock: Hlc) {
+        self.log(LogEntry::Install(install.encode().into()), clock);
+        let state = self.states.entry(install.keyspace).or_default();
+        state.is_partial = install.heads.is_none();
+        for (author, head) in install.heads.iter().flatten() {
+            state.heads.advance(*author, *head);
+            self.floors.entry(install.keyspace).or_default().raise(Dot::new(*author, head.seq));
+        }
     }
 }
 
@@ -88,6 +129,7 @@ impl Log for MemStore {
     ) -> Result<Vec<LoggedFrame>, ReadError> {
         let mut positions: Vec<LogPosition> = after
             .iter()
+            .filter(|dot| dot.seq >= self.floor(keyspace, dot.replica))
             .flat_map(|dot| {
                 let from = (keyspace, dot.replica, dot.seq + 1);
                 self.index.range(from..=(keyspace, dot.replica, u64::MAX)).map(|(_, position)| *position)
@@ -106,14 +148,25 @@ impl Log for MemStore {
     }
 
     fn frame_with(&self, keyspace: KeyspaceId, dot: Dot) -> Result<Option<LoggedFrame>, ReadError> {
+        if dot.seq <= self.floor(keyspace, dot.replica) {
+            return Ok(None);
+        }
         let from = (keyspace, dot.replica, dot.seq);
         let next = self.index.range(from..=(keyspace, dot.replica, u64::MAX)).next();
         Ok(next.map(|(_, position)| self.logged(*position)))
     }
 
-    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
-        let positions = position.0.max(1)..=self.log.len() as u64;
-        Ok(positions.take(count_max).map(|position| self.logged(LogPosition(position))).collect())
+    fn records_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LogRecord>, ReadError> {
+        let skipped = usize::try_from(position.0.saturating_sub(self.first.0)).expect("the log is in memory");
+        Ok(self.log.iter().skip(skipped).take(count_max).cloned().collect())
+    }
+
+    fn first(&self) -> LogPosition {
+        self.first
+    }
+
+    fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.floors.get(&keyspace).map_or(0, |floor| floor.get(author))
     }
 
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
@@ -128,7 +181,7 @@ impl Store for MemStore {
             card: self.card,
             keyspaces: self.keyspaces.iter().map(|(name, id)| (name.clone(), state(id))).collect(),
             clock: self.clock,
-            position: LogPosition(self.log.len() as u64),
+            position: self.last(),
         }
     }
 
@@ -138,14 +191,20 @@ impl Store for MemStore {
         }
         self.cards.extend(batch.cards.iter().map(|card| (card.replica(), *card)));
         let mut applied: BTreeMap<KeyspaceId, Vec<Dot>> = BTreeMap::new();
-        for frame in &batch.frames {
-            let header = frame.header();
-            self.log.push(frame.bytes().clone());
-            let position = LogPosition(self.log.len() as u64);
-            self.index.insert((header.keyspace, header.author, header.last()), position);
-            let head = Head { seq: header.last(), frame: frame.id() };
-            self.states.entry(header.keyspace).or_default().heads.advance(header.author, head);
-            applied.entry(header.keyspace).or_default().push(header.last_dot());
+        self.clock = self.clock.max(batch.clock);
+        let mut installs = batch.installs.iter().peekable();
+        for (number, frame) in batch.frames.iter().enumerate() {
+            while let Some((_, install)) = installs.next_if(|(before, _)| *before <= number) {
+                self.log_install(install, self.clock);
+            }
+            self.log_frame(frame, self.clock);
+            applied.entry(frame.header().keyspace).or_default().push(frame.header().last_dot());
+        }
+        installs.for_each(|(_, install)| self.log_install(install, self.clock));
+        for (_, install) in &batch.installs {
+            let heads = install.heads.iter().flatten();
+            let dots = heads.map(|(author, head)| Dot::new(*author, head.seq));
+            applied.entry(install.keyspace).or_default().extend(dots);
         }
         for (keyspace, changes) in batch.changes.clone().by_keyspace() {
             let rows = self.rows.entry(keyspace).or_default();
@@ -155,11 +214,22 @@ impl Store for MemStore {
         for (keyspace, dots) in applied {
             self.rows.entry(keyspace).or_default().commit(Changes::default(), dots);
         }
-        self.clock = self.clock.max(batch.clock);
-        Ok(LogPosition(self.log.len() as u64))
+        Ok(self.last())
     }
 
     fn sync(&mut self) -> Result<(), CommitError> {
         Ok(())
+    }
+
+    fn truncate(&mut self, until: LogPosition) {
+        while self.log.len() > 1 && self.first <= until {
+            let record = self.log.pop_front().expect("there are two");
+            self.first = LogPosition(self.first.0 + 1);
+            if let LogEntry::Frame(bytes) = &record.entry {
+                let header = Frame::decode(bytes).expect("it was committed").header().clone();
+                self.index.remove(&(header.keyspace, header.author, header.last()));
+                self.floors.entry(header.keyspace).or_default().raise(header.last_dot());
+            }
+        }
     }
 }

@@ -114,14 +114,15 @@ impl<S: Store, T: Transport> Driver<S, T> {
     }
 
     fn commit(&mut self, step: Step, changes: Changes) -> TurnOutcome {
-        let Step { keyspaces, cards, frames, durability, sends, closes, connects, disconnects, .. } = step;
+        let Step { keyspaces, cards, frames, installs, durability, .. } = step;
+        let Step { sends, closes, connects, disconnects, truncate, .. } = step;
         let mut outcome = TurnOutcome {
             replies: step.replies,
             confirmations: step.confirmations,
             ..TurnOutcome::default()
         };
         let clock = self.replica.clock().last();
-        let batch = Batch { keyspaces, cards, frames, changes, clock };
+        let batch = Batch { keyspaces, cards, frames, installs, changes, clock };
         if batch.is_empty() {
             // A head may be another all the same, if its author has two histories.
             self.replica.committed(&batch.changes);
@@ -145,6 +146,9 @@ impl<S: Store, T: Transport> Driver<S, T> {
                     return outcome;
                 }
             }
+        }
+        if let Some(until) = truncate {
+            self.store.truncate(until);
         }
         self.held.sends.extend(sends);
         self.held.closes.extend(closes);

@@ -242,8 +242,8 @@ impl Stage {
     fn check(&self) {
         let (store, report) = (self.driver.store(), self.driver.replica().report());
         let mut replayed: BTreeMap<KeyspaceId, DotStore> = BTreeMap::new();
-        for logged in store.frames_from(LogPosition(1), usize::MAX).expect("memory can be read") {
-            let frame = Frame::decode(&logged.bytes).expect("it was committed");
+        for record in store.records_from(LogPosition(1), usize::MAX).expect("memory can be read") {
+            let frame = Frame::decode(record.bytes()).expect("it was committed");
             let rows = replayed.entry(frame.header().keyspace).or_default();
             assert_eq!(rows.may_apply(&frame), Ok(()), "the log is not in causal order");
             rows.apply(frame);
@@ -261,7 +261,10 @@ impl Stage {
         let states = |report: &tidelock_engine::replica::Report| -> Vec<(KeyspaceId, String)> {
             report.keyspaces.iter().map(|keyspace| (keyspace.id, keyspace.fingerprint.clone())).collect()
         };
-        assert_eq!(states(&again), states(&report), "another start knows something else");
+        // Of two last frames of one author that were told, a start knows only the one in its log.
+        if report.evidence.is_empty() {
+            assert_eq!(states(&again), states(&report), "another start knows something else");
+        }
     }
 
     fn still_works(&mut self) {

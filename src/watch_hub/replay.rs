@@ -12,8 +12,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::install::Install;
 use tidelock_engine::op::{Op, RowRef};
-use tidelock_engine::ports::{Log, LogPosition, ReadError};
+use tidelock_engine::ports::{Log, LogEntry, LogPosition, LogRecord, ReadError};
 use tidelock_engine::row::Kind;
 use tidelock_store::Reader;
 use tokio::runtime::Handle;
@@ -216,21 +217,46 @@ impl Place {
         let (mut frames, mut bytes) = (0, 0);
         // One by one, because a frame may be large.
         while self.next <= until && frames < STEP_FRAMES_MAX && bytes < STEP_FRAME_BYTES {
-            let logged = reader.frames_from(self.next, 1)?.pop();
-            let logged = logged.ok_or_else(|| damaged(format!("no frame at {}", self.next.0)))?;
-            let frame = Frame::decode(&logged.bytes)
-                .map_err(|error| damaged(format!("the frame at {}: {error}", self.next.0)))?;
-            if frame.header().keyspace == self.keyspace.1 {
-                for op in frame.ops() {
-                    self.is_cleared |= touch(op, (self.keyspace.1, frame.header().author), &mut touched);
-                }
-            }
+            let record = reader.records_from(self.next, 1)?.pop();
+            let record = record.ok_or_else(|| damaged(format!("no record at {}", self.next.0)))?;
+            // What was let go of the log may have been anything.
+            self.is_cleared |= record.position > self.next;
+            bytes += self.note(&record, &mut touched)?;
             frames += 1;
-            bytes += logged.bytes.len();
-            self.next = LogPosition(self.next.0 + 1);
+            self.next = LogPosition(record.position.0 + 1);
         }
         self.untold = touched.into_iter().filter(|((_, key, ..), _)| self.range.contains(key)).collect();
         Ok(())
+    }
+}
+
+impl Place {
+    /// Notes what a record touched; answers its bytes.
+    fn note(
+        &mut self,
+        record: &LogRecord,
+        touched: &mut BTreeMap<visible::Group, ReplicaId>,
+    ) -> Result<usize, ReadError> {
+        let place = record.position.0;
+        match &record.entry {
+            LogEntry::Frame(bytes) => {
+                let frame = Frame::decode(bytes)
+                    .map_err(|error| damaged(format!("the frame at {place}: {error}")))?;
+                if frame.header().keyspace == self.keyspace.1 {
+                    for op in frame.ops() {
+                        self.is_cleared |= touch(op, (self.keyspace.1, frame.header().author), touched);
+                    }
+                }
+                Ok(bytes.len())
+            }
+            // State that was taken over says what is, and not what was done.
+            LogEntry::Install(bytes) => {
+                let install = Install::decode(bytes)
+                    .map_err(|error| damaged(format!("the record at {place}: {error}")))?;
+                self.is_cleared |= install.keyspace == self.keyspace.1;
+                Ok(bytes.len())
+            }
+        }
     }
 }
 

@@ -139,8 +139,9 @@ impl Check<'_> {
 
     fn mark(&mut self, log: &LogFile, mark: &Mark) {
         let (Some(acknowledged), Ok((end, _))) = (mark.read(), log.end()) else { return };
+        let end = end.position;
         self.expect(acknowledged <= end, LOG_FILE, || {
-            format!("it ends at frame {}, and {} were acknowledged", end.0, acknowledged.0)
+            format!("it ends at record {}, and {} were acknowledged", end.0, acknowledged.0)
         });
     }
 
@@ -159,7 +160,7 @@ impl Check<'_> {
             Ok(log_check) => log_check,
             Err(error) => return self.damage(LOG_FILE, &error),
         };
-        self.report.frames = log_check.end().0;
+        self.report.frames = log_check.held();
         self.report.keyspaces = log_check.names().keyspaces().len() as u64;
         if let Some(rows) = rows {
             match RowsCheck::position(rows, log_check.names(), log_check.end()) {

@@ -28,6 +28,7 @@ mod replay;
 mod rows;
 pub mod schema;
 mod store;
+mod truncate;
 mod view;
 
 pub use check::{CheckError, Finding, Progress, Report, check};

@@ -4,24 +4,29 @@
 //! says which operations it holds), so a hole in the file shows as damage and never as an absence.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use redb::Durability;
-use tidelock_engine::causality::{Dot, Heads, Hlc};
+use tidelock_engine::causality::{Dot, Heads, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, FrameHeader};
-use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
-use tidelock_engine::ports::{CommitError, LogPosition, LoggedFrame, ReadError};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
+use tidelock_engine::install::Install;
+use tidelock_engine::ports::{CommitError, LogEntry, LogPosition, LogRecord, LoggedFrame, ReadError};
 
 use crate::backend::WriteGuard;
 use crate::database::{Entries, File, Opening, reading};
 use crate::names::{AddedNames, Names};
 use crate::open::OpenError;
 use crate::schema::{
-    ENTRIES, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_key, card_value, frame_key,
-    index_key, keyspace_key, log_tag, read_card, read_cluster, read_u64, seal, unseal,
+    ENTRIES, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_key, card_value, floor_key,
+    index_key, keyspace_key, log_tag, read_card, read_cluster, read_floor_key, read_record, read_u64,
+    record_key, record_value, seal, unseal,
 };
+
+/// A key and its value, without the checksum.
+type Entry = (Vec<u8>, Vec<u8>);
 
 /// The log of a store.
 #[derive(Debug)]
@@ -33,19 +38,42 @@ pub(crate) struct LogFile {
 #[derive(Debug)]
 pub(crate) struct LogWrite<'a> {
     pub(crate) names: AddedNames<'a>,
-    /// Each frame with the numbers of its keyspace and author.
-    pub(crate) frames: Vec<(u32, u32, &'a Frame)>,
-    /// The position of the last frame that is in the log already.
-    pub(crate) position: LogPosition,
+    /// In their order.
+    pub(crate) records: Vec<NewRecord<'a>>,
+    /// Floors that rise: keyspace, author, seq.
+    pub(crate) floors: Vec<(u32, u32, u64)>,
+    /// Where the log ends already.
+    pub(crate) end: LogEnd,
     /// The highest clock so far.
     pub(crate) clock: Hlc,
 }
 
-/// A frame's record as it is in the log.
-#[derive(Clone, Debug)]
-pub(crate) struct LogRecord {
-    pub(crate) frame: LoggedFrame,
-    pub(crate) clock: Hlc,
+/// A record that is added.
+#[derive(Debug)]
+pub(crate) enum NewRecord<'a> {
+    /// A frame, with the numbers of its keyspace and author.
+    Frame(u32, u32, &'a Frame),
+    /// State that was taken over.
+    Install(&'a Install),
+}
+
+/// Where the log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogEnd {
+    /// The position of the last record.
+    pub(crate) position: LogPosition,
+    /// The bytes of all records up to there.
+    pub(crate) total_bytes: u64,
+}
+
+/// The records that are let go at once.
+#[derive(Debug, Default)]
+pub(crate) struct Truncation {
+    /// The last of them.
+    pub(crate) until: LogPosition,
+    /// How far the floors rise.
+    pub(crate) floors: BTreeMap<(KeyspaceId, ReplicaId), u64>,
+    keys: Vec<Vec<u8>>,
 }
 
 impl LogFile {
@@ -94,42 +122,113 @@ impl LogFile {
         Ok(names)
     }
 
-    /// The position of the last frame, and the highest clock.
-    pub(crate) fn end(&self) -> Result<(LogPosition, Hlc), ReadError> {
+    /// The floors of all authors that have one.
+    pub(crate) fn floors(&self, names: &Names) -> Result<BTreeMap<KeyspaceId, VersionVector>, ReadError> {
+        let mut floors: BTreeMap<KeyspaceId, VersionVector> = BTreeMap::new();
+        visit(&self.file.entries()?, &[log_tag::FLOOR], &[log_tag::FLOOR + 1], |key, value| {
+            let place = read_floor_key(key).and_then(|(keyspace, author)| {
+                let (keyspace, _) = names.keyspaces().get(usize::try_from(keyspace).ok()?)?;
+                Some((*keyspace, names.replica(author)?))
+            });
+            let (keyspace, author) = place.ok_or_else(|| damaged("the floor of an unknown author"))?;
+            let seq = read_u64(value).ok_or_else(|| damaged("a floor"))?;
+            floors.entry(keyspace).or_default().raise(Dot::new(author, seq));
+            Ok(())
+        })?;
+        Ok(floors)
+    }
+
+    /// The position of the first record that is held; 1 if there is none.
+    pub(crate) fn first(&self) -> Result<LogPosition, ReadError> {
+        let entries = self.file.entries()?;
+        let first = reading(LOG_FILE, || {
+            let mut range = entries.range::<&[u8]>(&[log_tag::RECORD][..]..)?;
+            let first = range.next().transpose()?;
+            Ok::<_, redb::Error>(first.map(|(key, _)| key.value().get(1..).and_then(read_u64)))
+        })?;
+        first.map_or(Ok(LogPosition(1)), |first| {
+            first.map(LogPosition).ok_or_else(|| damaged("the place of a record"))
+        })
+    }
+
+    /// Where the log ends, and the highest clock.
+    pub(crate) fn end(&self) -> Result<(LogEnd, Hlc), ReadError> {
         let entries = self.file.entries()?;
         let clock = get(&entries, &[log_tag::CLOCK])?.and_then(|bytes| read_u64(&bytes)).unwrap_or(0);
         let last = reading(LOG_FILE, || {
-            let mut range = entries.range::<&[u8]>(&[log_tag::FRAME][..]..)?;
+            let mut range = entries.range::<&[u8]>(&[log_tag::RECORD][..]..)?;
             range
                 .next_back()
                 .transpose()
                 .map(|last| last.map(|(key, value)| decode_record(key.value(), value.value())))
         })?;
         match last {
-            None => Ok((LogPosition(0), Hlc::from_bits(clock))),
+            None => Ok((LogEnd::default(), Hlc::from_bits(clock))),
             Some(record) => {
-                let LogRecord { frame, clock: of_record } = record?;
-                Ok((frame.position, of_record.max(Hlc::from_bits(clock))))
+                let LogRecord { position, total_bytes, clock: of_record, .. } = record?;
+                Ok((LogEnd { position, total_bytes }, of_record.max(Hlc::from_bits(clock))))
             }
         }
     }
 
-    /// Appends frames and names; answers the position of the last frame.
+    /// Appends records, names and floors; answers where the log ends then.
     pub(crate) fn append(
         &self,
         guard: &WriteGuard,
         durability: Durability,
         write: &LogWrite<'_>,
-    ) -> Result<LogPosition, CommitError> {
+    ) -> Result<LogEnd, CommitError> {
+        let (entries, end) = write.entries();
         self.file.commit(guard, durability, |transaction| {
             let mut table = transaction.open_table(ENTRIES)?;
-            for (key, value) in write.entries() {
+            for (key, value) in entries {
                 let value = seal(&key, value);
                 table.insert(&key[..], &value[..])?;
             }
             Ok(())
         })?;
-        Ok(LogPosition(write.position.0 + write.frames.len() as u64))
+        Ok(end)
+    }
+
+    /// What letting go of some records would take away and raise.
+    pub(crate) fn plan_truncation(
+        &self,
+        positions: RangeInclusive<u64>,
+        names: &Names,
+    ) -> Result<Truncation, ReadError> {
+        let mut plan = Truncation { until: LogPosition(*positions.end()), ..Truncation::default() };
+        for record in self.records(positions)? {
+            plan.keys.push(record_key(record.position.0));
+            if let LogEntry::Frame(bytes) = record.entry {
+                let header = header(&bytes)?;
+                let (keyspace, author) = (names.keyspace(header.keyspace), names.author(header.author));
+                let numbers = keyspace.zip(author).ok_or_else(|| damaged("a frame of an unknown author"))?;
+                plan.keys.push(index_key(numbers.0, numbers.1, header.last()));
+                let floor = plan.floors.entry((header.keyspace, header.author)).or_default();
+                *floor = header.last().max(*floor);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Lets go of records. It is on disk with what is committed next: until then a crash brings them back.
+    pub(crate) fn truncate(
+        &self,
+        guard: &WriteGuard,
+        plan: &Truncation,
+        floors: &[(u32, u32, u64)],
+    ) -> Result<(), CommitError> {
+        self.file.commit(guard, Durability::None, |transaction| {
+            let mut table = transaction.open_table(ENTRIES)?;
+            for key in &plan.keys {
+                table.remove(&key[..])?;
+            }
+            for (key, value) in floors.iter().map(floor_entry) {
+                let value = seal(&key, value);
+                table.insert(&key[..], &value[..])?;
+            }
+            Ok(())
+        })
     }
 
     /// Makes everything durable that was appended.
@@ -143,7 +242,7 @@ impl LogFile {
             return Ok(Vec::new());
         }
         let entries = self.file.entries()?;
-        let (first, last) = (frame_key(*positions.start()), frame_key(*positions.end()));
+        let (first, last) = (record_key(*positions.start()), record_key(*positions.end()));
         let mut records = Vec::new();
         reading(LOG_FILE, || {
             for item in entries.range::<&[u8]>(&first[..]..=&last[..])? {
@@ -153,8 +252,8 @@ impl LogFile {
             Ok::<_, redb::Error>(())
         })?;
         let records: Vec<_> = records.into_iter().collect::<Result<_, _>>()?;
-        let found = records.iter().map(|record| record.frame.position.0);
-        if found.eq(positions) { Ok(records) } else { Err(damaged("a frame is missing")) }
+        let found = records.iter().map(|record| record.position.0);
+        if found.eq(positions) { Ok(records) } else { Err(damaged("a record is missing")) }
     }
 
     /// The number of entries of the index.
@@ -169,23 +268,37 @@ impl LogFile {
 }
 
 impl LogWrite<'_> {
-    fn entries(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut entries = Vec::with_capacity(self.frames.len() * 2 + 1);
+    fn entries(&self) -> (Vec<Entry>, LogEnd) {
+        let mut entries = Vec::with_capacity(self.records.len() * 2 + 1);
         entries.extend(self.names.cards.iter().map(|(number, card)| (card_key(*number), card_value(card))));
         for (number, name) in &self.names.keyspaces {
             entries.push((keyspace_key(*number), name.as_str().as_bytes().to_vec()));
         }
-        let clock = self.clock.to_bits().to_be_bytes();
-        if self.frames.is_empty() {
-            entries.push((vec![log_tag::CLOCK], clock.to_vec()));
+        if self.records.is_empty() {
+            entries.push((vec![log_tag::CLOCK], self.clock.to_bits().to_be_bytes().to_vec()));
         }
-        for (position, (keyspace, author, frame)) in (self.position.0 + 1..).zip(&self.frames) {
-            let key = index_key(*keyspace, *author, frame.header().last());
-            entries.push((key, position.to_be_bytes().to_vec()));
-            entries.push((frame_key(position), [&clock[..], frame.bytes()].concat()));
+        let mut end = self.end;
+        for record in &self.records {
+            end.position = LogPosition(end.position.0 + 1);
+            let entry = match record {
+                NewRecord::Frame(keyspace, author, frame) => {
+                    let key = index_key(*keyspace, *author, frame.header().last());
+                    entries.push((key, end.position.0.to_be_bytes().to_vec()));
+                    LogEntry::Frame(Arc::clone(frame.bytes()))
+                }
+                NewRecord::Install(install) => LogEntry::Install(install.encode().into()),
+            };
+            let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = &entry;
+            end.total_bytes += bytes.len() as u64;
+            entries.push((record_key(end.position.0), record_value(self.clock, end.total_bytes, &entry)));
         }
-        entries
+        entries.extend(self.floors.iter().map(floor_entry));
+        (entries, end)
     }
+}
+
+fn floor_entry((keyspace, author, seq): &(u32, u32, u64)) -> Entry {
+    (floor_key(*keyspace, *author), seq.to_be_bytes().to_vec())
 }
 
 /// What of the log a reader may see, and what must be there.
@@ -196,14 +309,16 @@ pub(crate) struct LogScope<'a> {
     pub(crate) keyspace: KeyspaceId,
     /// The heads of the keyspace.
     pub(crate) heads: &'a Heads,
+    /// What may be missing.
+    pub(crate) floor: &'a VersionVector,
     /// Later frames are not committed yet, or never will be.
     pub(crate) last: LogPosition,
 }
 
 impl LogScope<'_> {
-    /// The frame that holds `dot`, which the heads cover.
+    /// The frame that holds `dot`, if the heads cover it and it is above the floor.
     pub(crate) fn frame_with(&self, dot: Dot) -> Result<Option<LoggedFrame>, ReadError> {
-        if dot.seq == 0 || !self.heads.covers(dot) {
+        if dot.seq <= self.floor.get(dot.replica) || !self.heads.covers(dot) {
             return Ok(None);
         }
         let entries = self.log.file.entries()?;
@@ -216,7 +331,9 @@ impl LogScope<'_> {
         let entries = self.log.file.entries()?;
         let mut authors = Vec::new();
         let mut heap = BinaryHeap::new();
-        for dot in after.iter().filter(|dot| self.heads.seq(dot.replica) > dot.seq) {
+        let is_held =
+            |dot: &&Dot| (self.floor.get(dot.replica)..self.heads.seq(dot.replica)).contains(&dot.seq);
+        for dot in after.iter().filter(is_held) {
             let mut of_author = self.index(&entries, Dot::new(dot.replica, dot.seq + 1))?;
             if let Some(position) = of_author.next_position()? {
                 heap.push(Reverse((position, authors.len())));
@@ -280,39 +397,36 @@ impl AuthorFrames<'_> {
 
     fn next(&mut self, entries: &Entries) -> Result<Option<LoggedFrame>, ReadError> {
         let Some(position) = self.next_position()? else { return Ok(None) };
-        let key = frame_key(position);
+        let key = record_key(position);
         let value = get(entries, &key)?.ok_or_else(|| damaged("a frame is missing"))?;
-        let LogRecord { frame, .. } = split_record(LogPosition(position), &value)?;
-        let header = header(&frame)?;
+        let position = LogPosition(position);
+        let Some(LogRecord { entry: LogEntry::Frame(bytes), .. }) = read_record(position, &value) else {
+            return Err(damaged("the index of frames names what is none"));
+        };
+        let header = header(&bytes)?;
         let is_it = header.keyspace == self.scope.keyspace
             && header.author == self.dot.replica
             && (header.first..=header.last()).contains(&self.dot.seq)
-            && frame.position <= self.scope.last;
+            && position <= self.scope.last;
         if !is_it {
             return Err(damaged("the index of frames names a wrong one"));
         }
         self.next = None;
         self.dot = Dot::new(header.author, header.last() + 1);
-        Ok(Some(frame))
+        Ok(Some(LoggedFrame { position, bytes }))
     }
 }
 
 /// The header of a frame in the log, without decoding its operations.
-pub(crate) fn header(frame: &LoggedFrame) -> Result<FrameHeader, ReadError> {
-    let header: Option<FrameHeader> = postcard::take_from_bytes(&frame.bytes).ok().map(|(header, _)| header);
+pub(crate) fn header(frame: &[u8]) -> Result<FrameHeader, ReadError> {
+    let header: Option<FrameHeader> = postcard::take_from_bytes(frame).ok().map(|(header, _)| header);
     header.filter(FrameHeader::has_seqs).ok_or_else(|| damaged("a frame does not decode"))
 }
 
 pub(crate) fn decode_record(key: &[u8], sealed: &[u8]) -> Result<LogRecord, ReadError> {
-    let value = unseal(key, sealed).ok_or_else(|| damaged("the checksum of a frame is wrong"))?;
-    let position = key.get(1..).and_then(read_u64).ok_or_else(|| damaged("the place of a frame"))?;
-    split_record(LogPosition(position), value)
-}
-
-fn split_record(position: LogPosition, value: &[u8]) -> Result<LogRecord, ReadError> {
-    let (clock, bytes) = value.split_first_chunk().ok_or_else(|| damaged("a frame is too short"))?;
-    let frame = LoggedFrame { position, bytes: Arc::from(bytes) };
-    Ok(LogRecord { frame, clock: Hlc::from_bits(u64::from_be_bytes(*clock)) })
+    let value = unseal(key, sealed).ok_or_else(|| damaged("the checksum of a record is wrong"))?;
+    let position = key.get(1..).and_then(read_u64).ok_or_else(|| damaged("the place of a record"))?;
+    read_record(LogPosition(position), value).ok_or_else(|| damaged("a record does not decode"))
 }
 
 /// Where the index says that the frame is that ends at a seq.

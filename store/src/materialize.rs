@@ -79,7 +79,11 @@ impl Shared {
             let source = io::Error::other(error);
             self.guard.freeze(CommitError::Io { file: crate::schema::ROWS_FILE, source });
             CommitError::Poisoned
-        })
+        })?;
+        if synced {
+            self.retention().rows_synced = frozen.1;
+        }
+        self.truncate()
     }
 
     /// The times that rows were written since the store was opened.

@@ -8,23 +8,24 @@ use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
 use thiserror::Error;
-use tidelock_engine::causality::Hlc;
+use tidelock_engine::causality::{Hlc, VersionVector};
+use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::FrameError;
-use tidelock_engine::id::{AuthorCard, ClusterId};
-use tidelock_engine::ports::{CommitError, LogPosition, ReadError, Rows};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
+use tidelock_engine::ports::{CommitError, KeyspaceState, LogPosition, ReadError, Rows};
 
 use crate::backend::WriteGuard;
 use crate::database::Opening;
 use crate::disk::{Disk, DiskLock, LockError};
-use crate::log::LogFile;
+use crate::log::{LogEnd, LogFile};
 use crate::mark::Mark;
 use crate::names::Names;
 use crate::overlay::Overlay;
-use crate::published::{Published, Space};
+use crate::published::{Published, Space, Update};
 use crate::replay::replay;
 use crate::rows::RowsFile;
-use crate::schema::{LOG_FILE, MARK_FILE, ROWS_FILE, ROWS_FILE_ASIDE};
-use crate::store::Shared;
+use crate::schema::{LOG_FILE, MARK_FILE, ROWS_FILE, ROWS_FILE_ASIDE, SpaceState};
+use crate::store::{Retention, Shared};
 use crate::view::Generation;
 
 /// How a store is opened.
@@ -157,8 +158,12 @@ struct OpenLog {
     mark: Mark,
     card: AuthorCard,
     names: Names,
+    /// Per keyspace and author the seq up to which frames may be missing.
+    floors: BTreeMap<KeyspaceId, VersionVector>,
+    /// The position of the first record that is held.
+    first: LogPosition,
     /// Where it ends, and its highest clock.
-    end: (LogPosition, Hlc),
+    end: (LogEnd, Hlc),
 }
 
 /// Opens a store and brings its rows to the end of its log. Rows that turn out to be damaged are moved aside
@@ -187,12 +192,18 @@ fn open_locked(
     let open_log = open_log(&opening(LOG_FILE, log_cache_bytes), options)?;
     let rows_opening = opening(ROWS_FILE, options.cache_bytes - log_cache_bytes);
     let replica = open_log.card.replica();
-    let rows = RowsFile::open_or_make(&rows_opening, replica, open_log.end.0, options.verify_rows)?;
-    let published = load(&rows, open_log.names)?;
+    let rows = RowsFile::open_or_make(&rows_opening, replica, open_log.end.0.position, options.verify_rows)?;
+    let mut published = load(&rows, open_log.names)?;
+    published.first = open_log.first;
+    for (keyspace, floor) in open_log.floors {
+        published.spaces.entry(keyspace).or_default().floor = Arc::new(floor);
+    }
+    let retention = Retention { rows_synced: published.position, ..Retention::default() };
     let shared = Arc::new(Shared {
         published: RwLock::new(published),
         writer: Mutex::default(),
         rounds: Mutex::default(),
+        retention: Mutex::new(retention),
         thread: Mutex::default(),
         thread_wakes: Condvar::new(),
         guard: Arc::clone(&guard),
@@ -203,6 +214,7 @@ fn open_locked(
         card: open_log.card,
         _lock: Arc::clone(lock),
     });
+    skip_what_is_gone(&shared);
     replay(&shared, open_log.end)?;
     guard.serve();
     Ok(shared)
@@ -228,12 +240,36 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
         return Err(OpenError::OtherKey);
     }
     let names = log.names(options.cluster, card)?;
-    let end = log.end()?;
+    let (floors, first, end) = (log.floors(&names)?, log.first()?, log.end()?);
     let mark = Mark::open(opening.disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
-    if let Some(acknowledged) = mark.read().filter(|acknowledged| *acknowledged > end.0) {
-        return Err(OpenError::LogShort { acknowledged: acknowledged.0, found: end.0.0 });
+    if let Some(acknowledged) = mark.read().filter(|acknowledged| *acknowledged > end.0.position) {
+        return Err(OpenError::LogShort { acknowledged: acknowledged.0, found: end.0.position.0 });
     }
-    Ok(OpenLog { log, mark, card, names, end })
+    Ok(OpenLog { log, mark, card, names, floors, first, end })
+}
+
+/// Rows that stand before the first record that is held cannot be made from the log. The keyspaces of which
+/// something is gone have no rows then: they are taken over from peers.
+fn skip_what_is_gone(shared: &Shared) {
+    let _writer = shared.writer();
+    let (names, end, states) = {
+        let published = shared.published();
+        let end = LogEnd { position: LogPosition(published.first.0 - 1), total_bytes: 0 };
+        if published.position >= end.position {
+            return;
+        }
+        let gone = published.spaces.iter().filter(|(_, space)| space.floor.iter().next().is_some());
+        let partial = |(keyspace, _): (&KeyspaceId, &Space)| {
+            (*keyspace, SpaceState { is_partial: true, ..SpaceState::default() })
+        };
+        (Arc::clone(&published.names), end, gone.map(partial).collect::<BTreeMap<_, _>>())
+    };
+    tracing::error!(
+        keyspaces = states.len(),
+        "rows are gone, and so is the log that made them; peers have them"
+    );
+    let update = Update::new(&names, [], &Changes::default(), states);
+    shared.make_visible(update, |published, update| published.publish(update, None, end, Hlc::default()));
 }
 
 /// The rows as they were last written.
@@ -244,6 +280,8 @@ fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
         generation: Arc::new(generation),
         moment: 0,
         position: rows.position()?,
+        total_bytes: 0,
+        first: LogPosition(1),
         clock: Hlc::default(),
         names: Arc::new(names),
         spaces: BTreeMap::new(),
@@ -252,7 +290,8 @@ fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
     for (keyspace, _) in view.names.keyspaces() {
         let state = view.state(*keyspace)?.unwrap_or_default();
         let keys = view.keys(*keyspace)?;
-        let space = Space { fingerprint: state.fingerprint, keys, heads: Arc::new(state.heads) };
+        let KeyspaceState { fingerprint, heads, is_partial } = state;
+        let space = Space { fingerprint, keys, is_partial, heads: Arc::new(heads), floor: Arc::default() };
         published.spaces.insert(*keyspace, space);
     }
     Ok(published)
@@ -260,9 +299,8 @@ fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
 
 #[cfg(test)]
 mod tests {
-    use tidelock_engine::causality::VersionVector;
     use tidelock_engine::frame::{FrameBuilder, FrameStart, SigningKey};
-    use tidelock_engine::id::{Epoch, FrameId, KeyspaceId, KeyspaceName};
+    use tidelock_engine::id::{Epoch, FrameId, KeyspaceName};
     use tidelock_engine::op::{Element, Op};
     use tidelock_engine::ports::{Batch, Durability, Store};
 
@@ -307,9 +345,10 @@ mod tests {
         builder.push(Op::Add { key: b"k".to_vec(), elements });
         let frame = builder.seal(&SigningKey::from_seed([1; 32]));
         let mut store = RedbStore::open(disk, &options).expect("an empty disk");
-        let frames = vec![frame.clone()];
-        let changes = crate::replay::apply(&store, |_, _| 0, &frames).expect("the store can be read");
-        let batch = Batch { keyspaces: vec![name], cards: Vec::new(), frames, changes, clock: Hlc::at(2) };
+        let records = [crate::replay::Record::Frame(frame.clone())];
+        let changes = crate::replay::apply(&store, |_, _| 0, &records).expect("the store can be read");
+        let (keyspaces, frames, clock) = (vec![name], vec![frame.clone()], Hlc::at(2));
+        let batch = Batch { keyspaces, frames, changes, clock, ..Batch::default() };
         store.commit(&batch, Durability::Durable).expect("nothing fails");
         store.flush().expect("nothing fails");
         frame
@@ -320,10 +359,11 @@ mod tests {
         let disk = MemDisk::new();
         let frame = store_with_a_frame(&disk);
         let clock = [0, 0, 0, 0, 0, 2, 0, 0];
+        let total = (frame.bytes().len() as u64).to_be_bytes();
         let golden = [
             (vec![2, 0, 0, 0, 0], b"n".to_vec()),
             (vec![3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], vec![0, 0, 0, 0, 0, 0, 0, 1]),
-            (vec![4, 0, 0, 0, 0, 0, 0, 0, 1], [&clock[..], frame.bytes()].concat()),
+            (vec![5, 0, 0, 0, 0, 0, 0, 0, 1], [&clock[..], &total, &[0], frame.bytes()].concat()),
         ];
         let golden: Vec<_> =
             golden.into_iter().map(|(key, value)| (key.clone(), seal(&key, value))).collect();
@@ -345,7 +385,10 @@ mod tests {
         };
         let golden = [
             (vec![0], vec![0, 0, 0, 0, 0, 0, 0, 1]),
-            (vec![1, 0], [&fingerprint.to_bits().to_be_bytes()[..], &[0, 0, 0, 0, 0, 0, 0, 1]].concat()),
+            (
+                vec![1, 0],
+                [&fingerprint.to_bits().to_be_bytes()[..], &[0, 0, 0, 0, 0, 0, 0, 1], &[0]].concat(),
+            ),
             (vec![2, 0, 0], [&[0, 0, 0, 0, 0, 0, 0, 1][..], frame.id().as_bytes()].concat()),
             (vec![3, 0, b'k', 0, 3], vec![0, 0, 0, 0, 0, 0, 0, 1]),
             (vec![4, 0, b'k', 0, 3, b'e', 0, 0, 1], vec![]),

@@ -4,16 +4,17 @@
 //! functions that the store reads with, and answers the key and value that the store would write for what it
 //! read, so that whoever calls it sees whether the two agree.
 
-use tidelock_engine::causality::{Dot, Hlc};
+use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
-use tidelock_engine::ports::LogPosition;
+use tidelock_engine::install::Install;
+use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord};
 use tidelock_engine::row::{Payload, RowId};
 
 use crate::key;
-use crate::log::{LogRecord, decode_record, header};
+use crate::log::{decode_record, header};
 use crate::schema::{
-    self, card_key, card_value, frame_key, head_value, index_key, keyspace_key, log_tag, read_card,
-    read_head, read_state, read_u64, rows_tag, state_value, unseal,
+    self, card_key, card_value, floor_key, head_value, index_key, keyspace_key, log_tag, read_card,
+    read_floor_key, read_head, read_state, read_u64, record_key, record_value, rows_tag, state_value, unseal,
 };
 
 /// Key and value without its checksum.
@@ -30,8 +31,8 @@ pub fn rows_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
     match *key.first()? {
         rows_tag::POSITION => Some((key::position(), read_u64(value)?.to_be_bytes().to_vec())),
         rows_tag::STATE => {
-            let (fingerprint, keys) = read_state(value)?;
-            Some((key::state(key::read_state_keyspace(key)?), state_value(fingerprint, keys)))
+            let state = read_state(value)?;
+            Some((key::state(key::read_state_keyspace(key)?), state_value(state)))
         }
         rows_tag::HEAD => {
             let (keyspace, author) = key::read_head_author(key)?;
@@ -80,13 +81,23 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
             let (keyspace, author) = (u32::from_be_bytes(*keyspace), u32::from_be_bytes(*author));
             Some((index_key(keyspace, author, read_u64(last)?), position.0.to_be_bytes().to_vec()))
         }
-        log_tag::FRAME => {
-            let LogRecord { frame, clock } = decode_record(key, sealed).ok()?;
-            let header = header(&frame).ok()?;
-            // As a reader looks for an operation in it.
-            let is_one = (header.first..=header.last()).contains(&header.first);
-            let value = [&Hlc::to_bits(clock).to_be_bytes()[..], &frame.bytes].concat();
-            is_one.then(|| (frame_key(frame.position.0), value))
+        log_tag::FLOOR => {
+            let (keyspace, author) = read_floor_key(key)?;
+            let seq = read_u64(unseal(key, sealed)?)?;
+            Some((floor_key(keyspace, author), seq.to_be_bytes().to_vec()))
+        }
+        log_tag::RECORD => {
+            let LogRecord { position, clock, total_bytes, entry } = decode_record(key, sealed).ok()?;
+            let is_one = match &entry {
+                LogEntry::Frame(bytes) => {
+                    let header = header(bytes).ok()?;
+                    // As a reader looks for an operation in it.
+                    (header.first..=header.last()).contains(&header.first)
+                }
+                // As a replay applies it.
+                LogEntry::Install(bytes) => Install::decode(bytes).is_ok(),
+            };
+            is_one.then(|| (record_key(position.0), record_value(clock, total_bytes, &entry)))
         }
         _ => None,
     }

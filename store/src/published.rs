@@ -3,20 +3,22 @@
 //! A commit prepares its entries beside the readers and then publishes: moment, position, names and the states
 //! of keyspaces change under one short lock. Nothing of a commit that failed is ever published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tidelock_engine::causality::{Head, Heads, Hlc};
+use tidelock_engine::causality::{Dot, Head, Heads, Hlc, VersionVector};
 use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{KeyspaceId, ReplicaId};
-use tidelock_engine::ports::{KeyspaceState, LogPosition};
+use tidelock_engine::install::Install;
+use tidelock_engine::ports::{Batch, KeyspaceState, LogPosition};
 use tidelock_engine::row::Fingerprint;
 
 use crate::key;
+use crate::log::LogEnd;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment};
-use crate::schema::{head_value, seal, state_value};
+use crate::schema::{SpaceState, head_value, seal, state_value};
 use crate::view::{Generation, View};
 
 /// The state of a keyspace in memory.
@@ -24,8 +26,12 @@ use crate::view::{Generation, View};
 pub(crate) struct Space {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) keys: u64,
+    /// Whether state is being taken over.
+    pub(crate) is_partial: bool,
     /// Shared with readers; a commit copies them only while one holds them.
     pub(crate) heads: Arc<Heads>,
+    /// Per author the seq up to which its frames may be missing from the log.
+    pub(crate) floor: Arc<VersionVector>,
 }
 
 /// All that readers see.
@@ -34,6 +40,10 @@ pub(crate) struct Published {
     pub(crate) generation: Arc<Generation>,
     pub(crate) moment: Moment,
     pub(crate) position: LogPosition,
+    /// The bytes of all records of the log, up to its end.
+    pub(crate) total_bytes: u64,
+    /// The position of the first record of the log that is held.
+    pub(crate) first: LogPosition,
     /// The highest clock of any batch.
     pub(crate) clock: Hlc,
     pub(crate) names: Arc<Names>,
@@ -41,35 +51,43 @@ pub(crate) struct Published {
     pub(crate) spaces: BTreeMap<KeyspaceId, Space>,
 }
 
+/// A record whose effects a commit holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Recorded<'a> {
+    Frame(&'a Frame),
+    Install(&'a Install),
+}
+
 /// What a commit changes of [`Published`], and the entries that go with it.
 #[derive(Debug)]
 pub(crate) struct Update {
     /// Entries of `rows.redb`, sealed.
     pub(crate) entries: Vec<(Vec<u8>, EntryValue)>,
-    /// Fingerprint and keys of the keyspaces that changed.
-    states: BTreeMap<KeyspaceId, (Fingerprint, u64)>,
+    /// The states of the keyspaces that changed.
+    states: BTreeMap<KeyspaceId, SpaceState>,
     /// The new heads.
     heads: BTreeMap<(KeyspaceId, ReplicaId), Head>,
+    /// The floors that rise.
+    pub(crate) floors: BTreeMap<(KeyspaceId, ReplicaId), u64>,
 }
 
 impl Update {
-    /// What a commit of `frames` changes, whose effects are `changes`, and which leads to `states`. `names`
+    /// What a commit of `records` changes, whose effects are `changes`, and which leads to `states`. `names`
     /// holds the new names too.
-    pub(crate) fn new(
+    pub(crate) fn new<'a>(
         names: &Names,
-        frames: &[Frame],
+        records: impl IntoIterator<Item = Recorded<'a>>,
         changes: &Changes,
-        states: BTreeMap<KeyspaceId, (Fingerprint, u64)>,
+        states: BTreeMap<KeyspaceId, SpaceState>,
     ) -> Self {
-        let mut update = Self { entries: Vec::new(), states, heads: BTreeMap::new() };
-        for frame in frames {
-            let header = frame.header();
-            let head = Head { seq: header.last(), frame: frame.id() };
-            update.heads.insert((header.keyspace, header.author), head);
+        let mut update =
+            Self { entries: Vec::new(), states, heads: BTreeMap::new(), floors: BTreeMap::new() };
+        for record in records {
+            update.take_in(record);
         }
-        for (keyspace, (fingerprint, keys)) in &update.states {
+        for (keyspace, state) in &update.states {
             let key = key::state(number(names, *keyspace));
-            put(&mut update.entries, key, state_value(*fingerprint, *keys));
+            put(&mut update.entries, key, state_value(*state));
         }
         for ((keyspace, author), head) in &update.heads {
             let key = key::head(number(names, *keyspace), author_number(names, *author));
@@ -99,14 +117,51 @@ impl Update {
     }
 }
 
+impl Update {
+    fn take_in(&mut self, record: Recorded<'_>) {
+        match record {
+            Recorded::Frame(frame) => {
+                let header = frame.header();
+                let head = Head { seq: header.last(), frame: frame.id() };
+                self.heads.insert((header.keyspace, header.author), head);
+            }
+            Recorded::Install(install) => {
+                let keyspace = install.keyspace;
+                self.states.entry(keyspace).or_default().is_partial = install.heads.is_none();
+                for (author, head) in install.heads.iter().flatten() {
+                    self.heads.insert((keyspace, *author), *head);
+                    self.floors.insert((keyspace, *author), head.seq);
+                }
+            }
+        }
+    }
+}
+
 impl Published {
     pub(crate) fn view(&self) -> View {
         View { generation: Arc::clone(&self.generation), moment: self.moment, names: Arc::clone(&self.names) }
     }
 
     pub(crate) fn state(&self, keyspace: KeyspaceId) -> Option<KeyspaceState> {
-        let Space { fingerprint, heads, .. } = self.spaces.get(&keyspace)?;
-        Some(KeyspaceState { fingerprint: *fingerprint, heads: Heads::clone(heads) })
+        let Space { fingerprint, heads, is_partial, .. } = self.spaces.get(&keyspace)?;
+        let (fingerprint, is_partial) = (*fingerprint, *is_partial);
+        Some(KeyspaceState { fingerprint, heads: Heads::clone(heads), is_partial })
+    }
+
+    /// The keyspaces whose state is being taken over.
+    pub(crate) fn partial_spaces(&self) -> BTreeSet<KeyspaceId> {
+        let partial = self.spaces.iter().filter(|(_, space)| space.is_partial);
+        partial.map(|(keyspace, _)| *keyspace).collect()
+    }
+
+    /// Where the log ends.
+    pub(crate) fn end(&self) -> LogEnd {
+        LogEnd { position: self.position, total_bytes: self.total_bytes }
+    }
+
+    /// The seq up to which an author's frames may be missing.
+    pub(crate) fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.spaces.get(&keyspace).map_or(0, |space| space.floor.get(author))
     }
 
     /// The seq of an author's last applied operation; 0 without one.
@@ -114,29 +169,34 @@ impl Published {
         self.spaces.get(&keyspace).map_or(0, |space| space.heads.seq(author))
     }
 
-    /// Fingerprint and keys of the keyspaces that `changes` touch, after them.
-    pub(crate) fn states_after(&self, changes: &Changes) -> BTreeMap<KeyspaceId, (Fingerprint, u64)> {
-        let deltas = changes.deltas.iter().map(|(keyspace, delta)| {
-            let space = self.spaces.get(keyspace);
-            let (fingerprint, keys) =
-                space.map_or_else(Default::default, |space| (space.fingerprint, space.keys));
+    /// The states of the keyspaces that `changes` or `installs` touch, after the changes.
+    pub(crate) fn states_after<'a>(
+        &self,
+        changes: &Changes,
+        installs: impl IntoIterator<Item = &'a Install>,
+    ) -> BTreeMap<KeyspaceId, SpaceState> {
+        let of = |keyspace| {
+            let space = self.spaces.get(&keyspace);
+            space.map_or_else(SpaceState::default, |space| {
+                let Space { fingerprint, keys, is_partial, .. } = *space;
+                SpaceState { fingerprint, keys, is_partial }
+            })
+        };
+        let installed = installs.into_iter().map(|install| (install.keyspace, of(install.keyspace)));
+        let mut states: BTreeMap<KeyspaceId, SpaceState> = installed.collect();
+        for (keyspace, delta) in &changes.deltas {
+            let state = states.entry(*keyspace).or_insert_with(|| of(*keyspace));
             // A key that was never counted cannot cease to be; `check` would show it if it did.
-            let keys = keys.saturating_add_signed(delta.keys);
-            (*keyspace, (fingerprint.plus(delta.fingerprint), keys))
-        });
-        deltas.collect()
+            state.keys = state.keys.saturating_add_signed(delta.keys);
+            state.fingerprint = state.fingerprint.plus(delta.fingerprint);
+        }
+        states
     }
 
     /// Makes a commit visible whose entries are in the active overlay, at the next moment.
-    pub(crate) fn publish(
-        &mut self,
-        update: Update,
-        names: Option<Names>,
-        position: LogPosition,
-        clock: Hlc,
-    ) {
+    pub(crate) fn publish(&mut self, update: Update, names: Option<Names>, end: LogEnd, clock: Hlc) {
         self.moment += 1;
-        self.position = position;
+        (self.position, self.total_bytes) = (end.position, end.total_bytes);
         self.clock = self.clock.max(clock);
         if let Some(names) = names {
             for (keyspace, _) in &names.keyspaces()[self.spaces.len()..] {
@@ -144,15 +204,51 @@ impl Published {
             }
             self.names = Arc::new(names);
         }
-        for (keyspace, (fingerprint, keys)) in update.states {
+        for (keyspace, SpaceState { fingerprint, keys, is_partial }) in update.states {
             let space = self.spaces.entry(keyspace).or_default();
-            (space.fingerprint, space.keys) = (fingerprint, keys);
+            (space.fingerprint, space.keys, space.is_partial) = (fingerprint, keys, is_partial);
         }
+        self.raise_floors(&update.floors);
         for ((keyspace, author), head) in update.heads {
             let space = self.spaces.entry(keyspace).or_default();
             Arc::make_mut(&mut space.heads).advance(author, head);
         }
     }
+}
+
+impl Published {
+    /// Takes in that frames may be missing from now on.
+    pub(crate) fn raise_floors(&mut self, floors: &BTreeMap<(KeyspaceId, ReplicaId), u64>) {
+        for ((keyspace, author), seq) in floors {
+            let space = self.spaces.entry(*keyspace).or_default();
+            Arc::make_mut(&mut space.floor).raise(Dot::new(*author, *seq));
+        }
+    }
+}
+
+/// The records of a batch, in their order.
+pub(crate) fn recorded(batch: &Batch) -> Vec<Recorded<'_>> {
+    let mut installs = batch.installs.iter().peekable();
+    let mut records = Vec::with_capacity(batch.frames.len() + batch.installs.len());
+    for (number, frame) in batch.frames.iter().enumerate() {
+        while let Some((_, install)) = installs.next_if(|(before, _)| *before <= number) {
+            records.push(Recorded::Install(install));
+        }
+        records.push(Recorded::Frame(frame));
+    }
+    records.extend(installs.map(|(_, install)| Recorded::Install(install)));
+    records
+}
+
+/// Floors, with the numbers of keyspaces and authors.
+pub(crate) fn numbered_floors(
+    names: &Names,
+    floors: &BTreeMap<(KeyspaceId, ReplicaId), u64>,
+) -> Vec<(u32, u32, u64)> {
+    let numbered = |((keyspace, author), seq): (&(KeyspaceId, ReplicaId), &u64)| {
+        (number(names, *keyspace), author_number(names, *author), *seq)
+    };
+    floors.iter().map(numbered).collect()
 }
 
 fn put(entries: &mut Vec<(Vec<u8>, EntryValue)>, key: Vec<u8>, value: Vec<u8>) {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{
-    KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, RowRange, Rows, Visit,
+    KeyspaceState, Log, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows, Visit,
 };
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
 use crate::log::LogScope;
+use crate::published::Published;
 use crate::store::Shared;
 use crate::view::{View, scan};
 
@@ -114,13 +115,13 @@ impl Reader {
     /// The disk did not tell the length of a file.
     pub fn stats(&self) -> std::io::Result<Stats> {
         let Shared { log, rows, guard, .. } = &*self.shared;
-        let (position, generation) = {
+        let (first, position, generation) = {
             let published = self.shared.published();
-            (published.position, Arc::clone(&published.generation))
+            (published.first, published.position, Arc::clone(&published.generation))
         };
         let overlays = || generation.frozen.iter().chain([&generation.active]);
         Ok(Stats {
-            log_frames: position.0,
+            log_frames: position.0 + 1 - first.0,
             log_bytes: log.file.size()?,
             rows_bytes: rows.file.size()?,
             position,
@@ -136,15 +137,39 @@ impl Reader {
     fn in_log<T>(
         &self,
         keyspace: KeyspaceId,
-        read: impl FnOnce(&LogScope<'_>) -> Result<T, ReadError>,
+        read: impl Fn(&LogScope<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        let (names, heads, last) = {
-            let published = self.shared.published();
-            let Some(space) = published.spaces.get(&keyspace) else { return Ok(None) };
-            (Arc::clone(&published.names), Arc::clone(&space.heads), published.position)
-        };
-        let log = &self.shared.log;
-        read(&LogScope { log, names: &names, keyspace, heads: &heads, last }).map(Some)
+        self.beside_truncation(
+            |published| {
+                let space = published.spaces.get(&keyspace)?;
+                let (heads, floor) = (Arc::clone(&space.heads), Arc::clone(&space.floor));
+                Some((Arc::clone(&published.names), heads, floor, published.position))
+            },
+            |scope| {
+                let Some((names, heads, floor, last)) = scope else { return Ok(None) };
+                let log = &self.shared.log;
+                read(&LogScope { log, names: &names, keyspace, heads: &heads, floor: &floor, last }).map(Some)
+            },
+        )
+    }
+
+    /// Reads the log with what is visible now. What was let go of between the two shows as damage: then it is read
+    /// again.
+    fn beside_truncation<S, T>(
+        &self,
+        see: impl Fn(&Published) -> S,
+        read: impl Fn(S) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        loop {
+            let (first, seen) = {
+                let published = self.shared.published();
+                (published.first, see(&published))
+            };
+            match read(seen) {
+                Err(ReadError::Damaged { .. }) if self.shared.published().first != first => {}
+                result => return result,
+            }
+        }
     }
 }
 
@@ -180,12 +205,23 @@ impl Log for Reader {
         Ok(self.in_log(keyspace, |log| log.frame_with(dot))?.flatten())
     }
 
-    /// From the frame at `position` on, inclusive; positions start at 1.
-    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
-        let first = position.0.max(1);
-        let behind = first.saturating_add(count_max as u64);
-        let records = self.shared.log.records(first..=self.position().0.min(behind - 1))?;
-        Ok(records.into_iter().map(|record| record.frame).collect())
+    fn records_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LogRecord>, ReadError> {
+        self.beside_truncation(
+            |published| (published.first, published.position),
+            |(first, last)| {
+                let first = position.0.max(first.0);
+                let behind = first.saturating_add(count_max as u64);
+                self.shared.log.records(first..=last.0.min(behind - 1))
+            },
+        )
+    }
+
+    fn first(&self) -> LogPosition {
+        self.shared.published().first
+    }
+
+    fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.shared.published().floor(keyspace, author)
     }
 
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {

@@ -1,94 +1,153 @@
-//! Bringing rows to the end of the log: frames are applied as when they were first committed.
+//! Bringing rows to the end of the log: its records are applied as when they were first committed.
 //!
-//! The log was checked when its frames were committed, so a frame that does not decode is damage. Bytes from
+//! The log was checked when its records were committed, so one that does not decode is damage. Bytes from
 //! the disk never panic here, even if they were changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelock_engine::apply::apply_frame;
+use tidelock_engine::apply::{apply_frame, apply_install};
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::draft::{Changes, Draft};
 use tidelock_engine::frame::{Frame, FrameHeader};
 use tidelock_engine::id::{KeyspaceId, ReplicaId};
-use tidelock_engine::ports::{LogPosition, ReadError, Rows};
+use tidelock_engine::install::Install;
+use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord, ReadError, Rows};
 
-use crate::log::{LogFile, LogRecord, damaged};
+use crate::log::{LogEnd, LogFile, damaged};
 use crate::names::Names;
 use crate::open::OpenError;
-use crate::published::Update;
+use crate::published::{Recorded, Update};
 use crate::store::Shared;
 
-/// The frames that are applied as one commit.
-const FRAMES_PER_CHUNK: u64 = 64;
+/// The records that are applied as one commit.
+const RECORDS_PER_CHUNK: u64 = 64;
+
+/// A record, decoded.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    Frame(Frame),
+    Install(Install),
+}
+
+impl Record {
+    pub(crate) fn keyspace(&self) -> KeyspaceId {
+        match self {
+            Self::Frame(frame) => frame.header().keyspace,
+            Self::Install(install) => install.keyspace,
+        }
+    }
+
+    fn recorded(&self) -> Recorded<'_> {
+        match self {
+            Self::Frame(frame) => Recorded::Frame(frame),
+            Self::Install(install) => Recorded::Install(install),
+        }
+    }
+}
 
 /// Applies what the rows lack up to `end`, and takes over the clock.
-pub(crate) fn replay(shared: &Shared, end: (LogPosition, Hlc)) -> Result<(), OpenError> {
-    let (last, clock) = end;
+pub(crate) fn replay(shared: &Shared, end: (LogEnd, Hlc)) -> Result<(), OpenError> {
+    let (last, clock) = (end.0.position, end.1);
     let started_at = shared.published().position;
     loop {
         let at = shared.published().position;
         if at == last {
             break;
         }
-        let until = last.0.min(at.0 + FRAMES_PER_CHUNK);
-        let frames = frames(&shared.log, (at.0 + 1, until), &shared.view().names)?;
-        let changes = apply(&shared.view(), |space, author| shared.published().seq(space, author), &frames)?;
-        make_visible(shared, &frames, &changes, LogPosition(until));
+        let until = LogPosition(last.0.min(at.0 + RECORDS_PER_CHUNK));
+        let mut records = records(&shared.log, (at.0 + 1, until.0), &shared.view().names)?;
+        // Of these the records before are gone, and with them what these changed.
+        let gone = shared.published().partial_spaces();
+        records.retain(|record| matches!(record, Record::Install(_)) || !gone.contains(&record.keyspace()));
+        let seq = |space, author| shared.published().seq(space, author);
+        let changes = apply(&shared.view(), seq, &records)?;
+        make_visible(shared, &records, &changes, LogEnd { position: until, ..end.0 });
         shared.wait_for_room()?;
     }
-    shared.published_mut().clock = clock;
+    {
+        let mut published = shared.published_mut();
+        (published.clock, published.total_bytes) = (clock, end.0.total_bytes);
+    }
     if started_at < last {
-        tracing::info!(from = started_at.0, to = last.0, "frames of the log were applied again");
+        tracing::info!(from = started_at.0, to = last.0, "records of the log were applied again");
     }
     Ok(())
 }
 
-/// Applies frames over `rows`, which stand at `seq` of each author.
+/// Applies records over `rows`, which stand at `seq` of each author.
 pub(crate) fn apply(
     rows: &dyn Rows,
     seq: impl Fn(KeyspaceId, ReplicaId) -> u64,
-    frames: &[Frame],
+    records: &[Record],
 ) -> Result<Changes, ReadError> {
     let mut draft = Draft::over(rows);
     let mut applied = BTreeMap::new();
-    for frame in frames {
-        let FrameHeader { keyspace, author, .. } = *frame.header();
-        let seq = applied.entry((keyspace, author)).or_insert_with(|| seq(keyspace, author));
-        apply_frame(&mut draft, frame, *seq)?;
-        *seq = frame.header().last();
+    for record in records {
+        match record {
+            Record::Frame(frame) => {
+                let FrameHeader { keyspace, author, .. } = *frame.header();
+                let seq = applied.entry((keyspace, author)).or_insert_with(|| seq(keyspace, author));
+                apply_frame(&mut draft, frame, *seq)?;
+                *seq = frame.header().last();
+            }
+            Record::Install(install) => {
+                apply_install(&mut draft, install)?;
+                for (author, head) in install.heads.iter().flatten() {
+                    applied.insert((install.keyspace, *author), head.seq);
+                }
+            }
+        }
     }
     Ok(draft.into_changes())
 }
 
-/// Publishes frames that are in the log already.
-fn make_visible(shared: &Shared, frames: &[Frame], changes: &Changes, position: LogPosition) {
+/// Publishes records that are in the log already.
+fn make_visible(shared: &Shared, records: &[Record], changes: &Changes, end: LogEnd) {
     let _writer = shared.writer();
     let (names, states) = {
         let published = shared.published();
-        (Arc::clone(&published.names), published.states_after(changes))
+        let installs = records.iter().filter_map(|record| match record {
+            Record::Install(install) => Some(install),
+            Record::Frame(_) => None,
+        });
+        (Arc::clone(&published.names), published.states_after(changes, installs))
     };
-    let update = Update::new(&names, frames, changes, states);
+    let update = Update::new(&names, records.iter().map(Record::recorded), changes, states);
     shared.make_visible(update, |published, update| {
-        published.publish(update, None, position, Hlc::default());
+        published.publish(update, None, end, Hlc::default());
     });
 }
 
-/// The frames at the positions from `first` to `last`, of authors and keyspaces that have names.
-pub(crate) fn frames(
+/// The records at the positions from `first` to `last`, of authors and keyspaces that have names.
+pub(crate) fn records(
     log: &LogFile,
     (first, last): (u64, u64),
     names: &Names,
-) -> Result<Vec<Frame>, OpenError> {
+) -> Result<Vec<Record>, OpenError> {
     let records = log.records(first..=last)?;
-    records.into_iter().map(|LogRecord { frame, .. }| decode(&frame.bytes, frame.position, names)).collect()
+    records.iter().map(|record| decode(record, names)).collect()
 }
 
-fn decode(bytes: &[u8], position: LogPosition, names: &Names) -> Result<Frame, OpenError> {
-    let frame = Frame::decode(bytes).map_err(|source| OpenError::Frame { position: position.0, source })?;
-    let header = frame.header();
-    if names.keyspace(header.keyspace).is_none() || names.author(header.author).is_none() {
-        return Err(damaged("a frame of an unknown author or keyspace").into());
+fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {
+    let is_known = |author: &ReplicaId| names.author(*author).is_some();
+    let (record, are_known) = match &record.entry {
+        LogEntry::Frame(bytes) => {
+            let frame = Frame::decode(bytes)
+                .map_err(|source| OpenError::Frame { position: record.position.0, source })?;
+            let author = frame.header().author;
+            (Record::Frame(frame), is_known(&author))
+        }
+        LogEntry::Install(bytes) => {
+            let install = Install::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
+            let of_rows = install.rows.iter().map(|(row, _)| &row.dot.replica);
+            let of_heads = install.heads.iter().flatten().map(|(author, _)| author);
+            let are_known = of_rows.chain(of_heads).all(is_known);
+            (Record::Install(install), are_known)
+        }
+    };
+    if !are_known || names.keyspace(record.keyspace()).is_none() {
+        return Err(damaged("a record of an unknown author or keyspace").into());
     }
-    Ok(frame)
+    Ok(record)
 }

@@ -18,7 +18,8 @@
 //! | entries | `0x01`, author u32, from 1 | the author's card: public key (32), nonce (16) |
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
 //! | entries | `0x03`, keyspace u32, author u32, last seq u64 | position of the frame that ends there, u64 |
-//! | entries | `0x04`, position u64 | clock u64: the highest so far; then the frame as signed |
+//! | entries | `0x04`, keyspace u32, author u32 | floor, u64: up to there the author's frames may be missing |
+//! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over; then its bytes |
 //!
 //! `rows.redb`, which follows from the log:
 //!
@@ -27,7 +28,7 @@
 //! | meta | `format` | version, u32 |
 //! | meta | `replica` | whose log it follows from, 16 bytes |
 //! | entries | `0x00` | the log position that the rows stand at, u64 |
-//! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64 |
+//! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8 |
 //! | entries | `0x02`, keyspace, author | head: seq u64, frame id (32) |
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
@@ -42,8 +43,9 @@
 //! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into
 
 use redb::TableDefinition;
-use tidelock_engine::causality::Head;
+use tidelock_engine::causality::{Head, Hlc};
 use tidelock_engine::id::{AuthorCard, ClusterId, FrameId};
+use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord};
 use tidelock_engine::row::Fingerprint;
 
 /// The file that is the commit point.
@@ -72,13 +74,14 @@ pub(crate) const META_CLUSTER: &str = "cluster";
 pub(crate) const META_CARD: &str = "card";
 pub(crate) const META_REPLICA: &str = "replica";
 
-/// First bytes of the keys of `log.redb`. Frames come last, so that they are appended at the tree's edge.
+/// First bytes of the keys of `log.redb`. Records come last, so that they are appended at the tree's edge.
 pub(crate) mod log_tag {
     pub(crate) const CLOCK: u8 = 0;
     pub(crate) const CARD: u8 = 1;
     pub(crate) const KEYSPACE: u8 = 2;
     pub(crate) const INDEX: u8 = 3;
-    pub(crate) const FRAME: u8 = 4;
+    pub(crate) const FLOOR: u8 = 4;
+    pub(crate) const RECORD: u8 = 5;
 }
 
 /// First bytes of the keys of `rows.redb`.
@@ -124,8 +127,41 @@ pub(crate) fn index_key(keyspace: u32, author: u32, last: u64) -> Vec<u8> {
     [&[log_tag::INDEX][..], &keyspace.to_be_bytes(), &author.to_be_bytes(), &last.to_be_bytes()].concat()
 }
 
-pub(crate) fn frame_key(position: u64) -> Vec<u8> {
-    [&[log_tag::FRAME][..], &position.to_be_bytes()].concat()
+pub(crate) fn floor_key(keyspace: u32, author: u32) -> Vec<u8> {
+    [&[log_tag::FLOOR][..], &keyspace.to_be_bytes(), &author.to_be_bytes()].concat()
+}
+
+/// The keyspace and author of a floor.
+pub(crate) fn read_floor_key(key: &[u8]) -> Option<(u32, u32)> {
+    let numbers: &[u8; 8] = key.strip_prefix(&[log_tag::FLOOR])?.try_into().ok()?;
+    let (keyspace, author) = numbers.split_first_chunk()?;
+    Some((u32::from_be_bytes(*keyspace), u32::from_be_bytes(author.try_into().ok()?)))
+}
+
+pub(crate) fn record_key(position: u64) -> Vec<u8> {
+    [&[log_tag::RECORD][..], &position.to_be_bytes()].concat()
+}
+
+pub(crate) fn record_value(clock: Hlc, total_bytes: u64, entry: &LogEntry) -> Vec<u8> {
+    let (kind, bytes) = match entry {
+        LogEntry::Frame(bytes) => (0, bytes),
+        LogEntry::Install(bytes) => (1, bytes),
+    };
+    [&clock.to_bits().to_be_bytes()[..], &total_bytes.to_be_bytes(), &[kind], bytes].concat()
+}
+
+/// The record at a position.
+pub(crate) fn read_record(position: LogPosition, value: &[u8]) -> Option<LogRecord> {
+    let (clock, value) = value.split_first_chunk()?;
+    let (total, value) = value.split_first_chunk()?;
+    let (kind, bytes) = value.split_first()?;
+    let entry = match kind {
+        0 => LogEntry::Frame(bytes.into()),
+        1 => LogEntry::Install(bytes.into()),
+        _ => return None,
+    };
+    let (clock, total_bytes) = (Hlc::from_bits(u64::from_be_bytes(*clock)), u64::from_be_bytes(*total));
+    Some(LogRecord { position, clock, total_bytes, entry })
 }
 
 pub(crate) fn card_value(card: &AuthorCard) -> Vec<u8> {
@@ -142,13 +178,31 @@ pub(crate) fn read_cluster(bytes: &[u8]) -> Option<ClusterId> {
     postcard::from_bytes(bytes).ok().filter(|cluster: &ClusterId| cluster.as_bytes() == bytes)
 }
 
-pub(crate) fn state_value(fingerprint: Fingerprint, keys: u64) -> Vec<u8> {
-    [&fingerprint.to_bits().to_be_bytes()[..], &keys.to_be_bytes()].concat()
+/// What is kept of the rows of a keyspace beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpaceState {
+    pub(crate) fingerprint: Fingerprint,
+    /// The keys that exist.
+    pub(crate) keys: u64,
+    /// Whether state is being taken over, and the rows are those of no version vector.
+    pub(crate) is_partial: bool,
 }
 
-pub(crate) fn read_state(bytes: &[u8]) -> Option<(Fingerprint, u64)> {
-    let (fingerprint, keys) = bytes.split_first_chunk()?;
-    Some((Fingerprint::from_bits(u128::from_be_bytes(*fingerprint)), read_u64(keys)?))
+pub(crate) fn state_value(state: SpaceState) -> Vec<u8> {
+    let SpaceState { fingerprint, keys, is_partial } = state;
+    [&fingerprint.to_bits().to_be_bytes()[..], &keys.to_be_bytes(), &[u8::from(is_partial)]].concat()
+}
+
+pub(crate) fn read_state(bytes: &[u8]) -> Option<SpaceState> {
+    let (fingerprint, rest) = bytes.split_first_chunk()?;
+    let (keys, rest) = rest.split_first_chunk()?;
+    let is_partial = match rest {
+        [0] => false,
+        [1] => true,
+        _ => return None,
+    };
+    let fingerprint = Fingerprint::from_bits(u128::from_be_bytes(*fingerprint));
+    Some(SpaceState { fingerprint, keys: u64::from_be_bytes(*keys), is_partial })
 }
 
 pub(crate) fn head_value(head: Head) -> Vec<u8> {
@@ -173,7 +227,9 @@ mod tests {
         assert_eq!(card_key(2), [1, 0, 0, 0, 2]);
         assert_eq!(keyspace_key(3), [2, 0, 0, 0, 3]);
         assert_eq!(index_key(3, 2, 258), [3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(frame_key(258), [4, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(floor_key(3, 2), [4, 0, 0, 0, 3, 0, 0, 0, 2]);
+        assert_eq!(read_floor_key(&floor_key(3, 2)), Some((3, 2)));
+        assert_eq!(record_key(258), [5, 0, 0, 0, 0, 0, 0, 1, 2]);
     }
 
     #[test]
@@ -184,9 +240,20 @@ mod tests {
         let cluster = ClusterId::named("c");
         assert_eq!(read_cluster(cluster.as_bytes()), Some(cluster));
         assert_eq!(read_cluster(&[0; 33]), None);
-        let state = state_value(Fingerprint::from_bits(5), 258);
-        assert_eq!(state, [&[0; 15][..], &[5], &[0, 0, 0, 0, 0, 0, 1, 2]].concat());
-        assert_eq!(read_state(&state), Some((Fingerprint::from_bits(5), 258)));
+        let state = SpaceState { fingerprint: Fingerprint::from_bits(5), keys: 258, is_partial: true };
+        let value = state_value(state);
+        assert_eq!(value, [&[0; 15][..], &[5], &[0, 0, 0, 0, 0, 0, 1, 2], &[1]].concat());
+        assert_eq!(read_state(&value), Some(state));
+        assert_eq!(read_state(&[&value[..24], &[2]].concat()), None);
+        for entry in [LogEntry::Frame([7, 8].into()), LogEntry::Install([7, 8].into())] {
+            let value = record_value(Hlc::from_bits(258), 3, &entry);
+            let kind = u8::from(matches!(entry, LogEntry::Install(_)));
+            assert_eq!(value, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, kind, 7, 8]);
+            let (position, clock) = (LogPosition(9), Hlc::from_bits(258));
+            let record = LogRecord { position, clock, total_bytes: 3, entry };
+            assert_eq!(read_record(position, &value), Some(record));
+            assert_eq!(read_record(position, &value[..16]), None);
+        }
         let head = Head { seq: 258, frame: FrameId::from_bytes([7; 32]) };
         assert_eq!(head_value(head), [&[0, 0, 0, 0, 0, 0, 1, 2][..], &[7; 32]].concat());
         assert_eq!(read_head(&head_value(head)), Some(head));

@@ -8,20 +8,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLock
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange, Rows,
-    Store, Visit,
+    Batch, CommitError, Durability, Log, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, RowRange,
+    Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 
 use crate::backend::WriteGuard;
 use crate::disk::{Disk, DiskLock};
-use crate::log::{LogFile, LogWrite};
+use crate::log::{LogFile, LogWrite, NewRecord};
 use crate::mark::Mark;
 use crate::materialize::{Materializer, ThreadState};
 use crate::names::Names;
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
 use crate::overlay::{Moment, Overlay};
-use crate::published::{Published, Update, author_number, number};
+use crate::published::{Published, Recorded, Update, author_number, number, numbered_floors, recorded};
 use crate::reader::Reader;
 use crate::rows::RowsFile;
 use crate::view::View;
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) writer: Mutex<Writer>,
     /// Held while rows are written; the number of times they were.
     pub(crate) rounds: Mutex<u64>,
+    /// Up to where records are needed no more, and where the rows on disk stand.
+    pub(crate) retention: Mutex<Retention>,
     pub(crate) thread: Mutex<ThreadState>,
     /// Signalled when the overlay grew, shrank, or the thread is to stop.
     pub(crate) thread_wakes: Condvar,
@@ -59,6 +61,15 @@ pub(crate) struct Shared {
     pub(crate) rows: RowsFile,
     pub(crate) card: AuthorCard,
     pub(crate) _lock: Arc<DiskLock>,
+}
+
+/// What may be let go of the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Retention {
+    /// Records up to here were said to be needed no more.
+    pub(crate) wanted: LogPosition,
+    /// The rows stand here on disk, whatever happens.
+    pub(crate) rows_synced: LogPosition,
 }
 
 /// What only commits and syncs touch.
@@ -128,6 +139,11 @@ impl Store for RedbStore {
     fn sync(&mut self) -> Result<(), CommitError> {
         self.reader.shared().sync()
     }
+
+    /// It happens little by little, whenever rows were written.
+    fn truncate(&mut self, until: LogPosition) {
+        self.reader.shared().truncate_until(until);
+    }
 }
 
 impl Rows for RedbStore {
@@ -162,8 +178,16 @@ impl Log for RedbStore {
         self.reader.frame_with(keyspace, dot)
     }
 
-    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
-        self.reader.frames_from(position, count_max)
+    fn records_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LogRecord>, ReadError> {
+        self.reader.records_from(position, count_max)
+    }
+
+    fn first(&self) -> LogPosition {
+        self.reader.first()
+    }
+
+    fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.reader.floor(keyspace, author)
     }
 
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
@@ -208,10 +232,12 @@ impl Shared {
         }
         self.wait_for_room()?;
         let mut writer = self.writer();
-        let (old_names, old_position, clock, states) = {
+        let installs = || batch.installs.iter().map(|(_, install)| install);
+        let (old_names, end, clock, states) = {
             let published = self.published();
             let clock = published.clock.max(batch.clock);
-            (Arc::clone(&published.names), published.position, clock, published.states_after(&batch.changes))
+            let states = published.states_after(&batch.changes, installs());
+            (Arc::clone(&published.names), published.end(), clock, states)
         };
         let new_names = (!batch.keyspaces.is_empty() || !batch.cards.is_empty()).then(|| {
             let mut names = Names::clone(&old_names);
@@ -219,28 +245,33 @@ impl Shared {
             names
         });
         let names = new_names.as_ref().unwrap_or(&old_names);
-        let update = Update::new(names, &batch.frames, &batch.changes, states);
-        let numbered = batch.frames.iter().map(|frame| {
-            let header = frame.header();
-            (number(names, header.keyspace), author_number(names, header.author), frame)
+        let recorded = recorded(batch);
+        let update = Update::new(names, recorded.iter().copied(), &batch.changes, states);
+        let numbered = recorded.into_iter().map(|record| match record {
+            Recorded::Frame(frame) => {
+                let header = frame.header();
+                NewRecord::Frame(number(names, header.keyspace), author_number(names, header.author), frame)
+            }
+            Recorded::Install(install) => NewRecord::Install(install),
         });
         let write = LogWrite {
             names: names.added_since(old_names.counts()),
-            frames: numbered.collect(),
-            position: old_position,
+            records: numbered.collect(),
+            floors: numbered_floors(names, &update.floors),
+            end,
             clock,
         };
-        let position = match durability {
+        let end = match durability {
             Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write)?,
             Durability::Durable => {
-                let position = self.log.append(&self.guard, redb::Durability::Immediate, &write)?;
-                self.mark.set(position);
-                position
+                let end = self.log.append(&self.guard, redb::Durability::Immediate, &write)?;
+                self.mark.set(end.position);
+                end
             }
         };
         writer.log_is_unsynced = durability == Durability::Buffered;
-        self.make_visible(update, |published, update| published.publish(update, new_names, position, clock));
-        Ok(position)
+        self.make_visible(update, |published, update| published.publish(update, new_names, end, clock));
+        Ok(end.position)
     }
 
     /// Adds the entries of an update beside the readers, then publishes. The caller holds `writer`, so that

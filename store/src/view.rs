@@ -16,7 +16,7 @@ use crate::key;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment, Overlay};
 use crate::rows::{RowsTable, SealedEntries, damaged};
-use crate::schema::{read_head, read_state, read_u64, unseal};
+use crate::schema::{SpaceState, read_head, read_state, read_u64, unseal};
 
 /// The rows that a scan reads at first. Most scans look at one group.
 const CHUNK_ROWS_FIRST: usize = 8;
@@ -55,7 +55,8 @@ impl View {
     pub(crate) fn state(&self, keyspace: KeyspaceId) -> Result<Option<KeyspaceState>, ReadError> {
         let Some(number) = self.names.keyspace(keyspace) else { return Ok(None) };
         // A keyspace has no entry before its first frame.
-        let (fingerprint, _) = self.entry(&key::state(number), read_state)?.unwrap_or_default();
+        let SpaceState { fingerprint, is_partial, .. } =
+            self.entry(&key::state(number), read_state)?.unwrap_or_default();
         let mut heads = Heads::default();
         let first = key::heads(number);
         let end = key::behind_prefix(first.clone());
@@ -69,7 +70,7 @@ impl View {
             }
             match chunk.last {
                 Some(last) => from = Bound::Excluded(last),
-                None => return Ok(Some(KeyspaceState { fingerprint, heads })),
+                None => return Ok(Some(KeyspaceState { fingerprint, heads, is_partial })),
             }
         }
     }
@@ -147,7 +148,7 @@ impl Rows for View {
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         let Some(number) = self.names.keyspace(keyspace) else { return Ok(0) };
-        Ok(self.entry(&key::state(number), read_state)?.map_or(0, |(_, keys)| keys))
+        Ok(self.entry(&key::state(number), read_state)?.map_or(0, |state| state.keys))
     }
 }
 

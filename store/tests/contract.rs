@@ -88,8 +88,8 @@ fn same_log(dice: &mut Dice, store: &impl Store, model: &MemStore, history: &His
     let last = model.recovered().position.0;
     for _ in 0..20 {
         let (from, count) = (LogPosition(dice.below(80) as u64), dice.below(20));
-        let found = store.frames_from(from, count).expect("readable");
-        assert_eq!(found, model.frames_from(from, count).expect("readable"));
+        let found = store.records_from(from, count).expect("readable");
+        assert_eq!(found, model.records_from(from, count).expect("readable"));
         let after: Vec<Dot> = (0..4)
             .map(|number| world::Peer::new(number).card.replica())
             .map(|replica| Dot::new(replica, dice.below(60) as u64))

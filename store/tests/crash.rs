@@ -83,7 +83,7 @@ impl Run {
             let heads = recovered.keyspaces.get(&name(space)).map_or(0, |state| state.heads.hash());
             assert_eq!(summary.heads_hash, heads, "{label}");
         }
-        let frames = store.frames_from(LogPosition(1), usize::MAX).expect("the log can be read");
+        let frames = store.records_from(LogPosition(1), usize::MAX).expect("the log can be read");
         assert_eq!(frames.len() as u64, position.0, "{label}");
     }
 }

@@ -33,8 +33,8 @@ fn same(store: &RedbStore, history: &History, turns: usize) {
             model.keys(keyspace(space)).expect("readable")
         );
     }
-    let frames = store.frames_from(LogPosition(1), usize::MAX).expect("readable");
-    assert_eq!(frames, model.frames_from(LogPosition(1), usize::MAX).expect("readable"));
+    let frames = store.records_from(LogPosition(1), usize::MAX).expect("readable");
+    assert_eq!(frames, model.records_from(LogPosition(1), usize::MAX).expect("readable"));
 }
 
 /// Commits until the fault shows, then checks that reads go on and show what was committed before.

@@ -4,7 +4,7 @@
 //! links, keyspaces and the overlay were proven by lifting each in the code once.
 
 use tidelock_engine::message::KEYSPACES_MAX;
-use tidelock_engine::ports::{Log, LogPosition};
+use tidelock_engine::ports::Log;
 use tidelock_engine::replica::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX, EVIDENCE_MAX, Report};
 
 use crate::ledger::Violation;
@@ -102,8 +102,8 @@ pub fn files_are_bounded(node: &Node) -> Result<(), Violation> {
     let store = node.driver().store();
     let Some(redb) = store.redb() else { return Ok(()) };
     let stats = redb.reader().stats().map_err(|error| of(error.to_string()))?;
-    let frames = store.frames_from(LogPosition(0), usize::MAX).map_err(|error| of(error.to_string()))?;
-    let committed: u64 = frames.iter().map(|frame| frame.bytes.len() as u64).sum();
+    let last = store.records_from(stats.position, 1).map_err(|error| of(error.to_string()))?.pop();
+    let committed = last.map_or(0, |last| last.total_bytes);
     let files = stats.log_bytes + stats.rows_bytes;
     at_most("bytes of files", files, FILES_BASE_BYTES + FILE_BYTES_PER_FRAME_BYTE * committed).map_err(of)
 }

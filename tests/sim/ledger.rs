@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidelock_engine::causality::{Dot, Head, Heads};
+use tidelock_engine::causality::{Dot, Head, Heads, VersionVector};
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{FrameId, KeyspaceId, ReplicaId};
+use tidelock_engine::install::Install;
 
 use crate::bits::Bits;
 use crate::matching::Asked;
@@ -36,11 +37,15 @@ pub struct Applied {
     pub heads: Heads,
     /// The operations.
     pub ops: Bits,
+    /// What its log may lack.
+    floor: VersionVector,
+    /// Whether state is being taken over, and the rows are those of no version vector.
+    pub is_partial: bool,
 }
 
 /// A frame that was made.
 #[derive(Clone, Debug)]
-struct Made {
+pub(crate) struct Made {
     id: FrameId,
     ops: Bits,
     /// What must be applied wherever it is: what its author had applied before. Beside liars only what honest
@@ -114,6 +119,10 @@ impl Ledger {
         let applied = known.entry(header.keyspace).or_default();
         let space = self.spaces.entry(header.keyspace).or_default();
         let next = applied.heads.seq(header.author) + 1;
+        if applied.floor.covers(header.last_dot()) {
+            // The floor rose later than it came.
+            return Ok(());
+        }
         let is_hostile = self.hostile.contains(&header.author);
         let is_next = header.first == next || is_hostile && (header.first..=header.last()).contains(&next);
         if !is_next {
@@ -145,6 +154,54 @@ impl Ledger {
         }
         applied.heads.advance(header.author, Head { seq: header.last(), frame: frame.id() });
         Ok(())
+    }
+
+    /// Takes in that a node took over state.
+    ///
+    /// # Errors
+    /// It is the state of no set of operations that holds the past of each.
+    pub fn take_over(&mut self, install: &Install, known: &mut Known) -> Result<(), Violation> {
+        let applied = known.entry(install.keyspace).or_default();
+        applied.is_partial = install.heads.is_none();
+        let seqs = install.heads.iter().flatten().map(|(author, head)| (*author, head.seq));
+        let seqs: Vec<_> = seqs.collect();
+        let applied = known.entry(install.keyspace).or_default();
+        for made in self.take_floors(install.keyspace, &seqs, applied)? {
+            if !applied.ops.contains_all(&made.past) {
+                let missing: Vec<usize> = made.past.without(&applied.ops).iter().collect();
+                let detail = format!("state without {missing:?}");
+                return Err(Violation::new("operations are applied in causal order", detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in that a node has applied all of some authors up to a seq, whatever its log holds of it; answers the
+    /// frames.
+    ///
+    /// # Errors
+    /// Nobody made a frame that ends there.
+    pub(crate) fn take_floors(
+        &mut self,
+        keyspace: KeyspaceId,
+        seqs: &[(ReplicaId, u64)],
+        applied: &mut Applied,
+    ) -> Result<Vec<&Made>, Violation> {
+        let space = self.spaces.entry(keyspace).or_default();
+        let mut taken: Vec<&Made> = Vec::new();
+        for (author, seq) in seqs {
+            let frames = space.made.range((*author, 0)..=(*author, *seq));
+            taken.extend(frames.map(|(_, made)| made));
+            let last = space.made.get(&(*author, *seq)).map(|made| made.id);
+            if last.is_none() && !self.hostile.contains(author) {
+                let detail = format!("{author} {seq} ends no frame that was made");
+                return Err(Violation::new("only what was made is applied", detail));
+            }
+            applied.heads.advance(*author, Head { seq: *seq, frame: last.unwrap_or(FrameId::NONE) });
+            applied.floor.raise(Dot::new(*author, *seq));
+        }
+        taken.iter().for_each(|made| applied.ops.join(&made.ops));
+        Ok(taken)
     }
 
     /// A node lost operations of its own that never left it: its dots after `seq` will name others.

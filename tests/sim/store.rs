@@ -7,8 +7,8 @@ use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange, Rows,
-    Store, Visit,
+    Batch, CommitError, Durability, Log, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, RowRange,
+    Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_store::{MaterializeOptions, MemDisk, OpenError, OpenOptions, RedbStore};
@@ -144,8 +144,16 @@ impl Log for SimStore {
         self.as_store().frame_with(keyspace, dot)
     }
 
-    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
-        self.as_store().frames_from(position, count_max)
+    fn records_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LogRecord>, ReadError> {
+        self.as_store().records_from(position, count_max)
+    }
+
+    fn first(&self) -> LogPosition {
+        self.as_store().first()
+    }
+
+    fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.as_store().floor(keyspace, author)
     }
 
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
@@ -168,5 +176,9 @@ impl Store for SimStore {
         let done = self.as_store_mut().sync();
         self.note(&done);
         done
+    }
+
+    fn truncate(&mut self, until: LogPosition) {
+        self.as_store_mut().truncate(until);
     }
 }

@@ -77,7 +77,7 @@ impl DotStore {
         applied.into_iter().for_each(|dot| self.vector.raise(dot));
     }
 
-    /// Whether a frame is next in its author's chain and all that it requires was applied.
+    /// Whether a frame holds its author's next operation and all that it requires was applied.
     pub fn may_apply(&self, frame: &Frame) -> Result<(), CausalityError> {
         let header = frame.header();
         if self.vector.covers(header.last_dot()) {
@@ -176,7 +176,7 @@ impl CmRDT for DotStore {
     fn apply(&mut self, frame: Frame) {
         if self.may_apply(&frame).is_ok() {
             let mut draft = Draft::over(self);
-            apply_frame(&mut draft, &frame, 0).expect("reading memory cannot fail");
+            apply_frame(&mut draft, &frame, self.vector.get(frame.header().author)).expect("reading memory cannot fail");
             let changes = draft.into_changes();
             self.commit(changes, [frame.header().last_dot()]);
         }

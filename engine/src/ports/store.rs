@@ -13,6 +13,7 @@ use crate::causality::{Dot, Heads, Hlc};
 use crate::draft::Changes;
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
+use crate::install::Install;
 use crate::ports::RowRange;
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 
@@ -70,10 +71,52 @@ pub struct LoggedFrame {
     pub bytes: Arc<[u8]>,
 }
 
+/// What one record of the log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEntry {
+    /// A frame, as signed.
+    Frame(Arc<[u8]>),
+    /// State that was taken over, as [`Install::encode`] writes it.
+    Install(Arc<[u8]>),
+}
+
+/// A record of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Its place in this node's commit order.
+    pub position: LogPosition,
+    /// The highest clock of the node when it was committed.
+    pub clock: Hlc,
+    /// The bytes of all entries up to and including this one, those included that are not held any more.
+    pub total_bytes: u64,
+    /// What it holds.
+    pub entry: LogEntry,
+}
+
+impl LogRecord {
+    /// The bytes of the frame, if it is one.
+    pub fn frame(&self) -> Option<&Arc<[u8]>> {
+        match &self.entry {
+            LogEntry::Frame(bytes) => Some(bytes),
+            LogEntry::Install(_) => None,
+        }
+    }
+
+    /// The bytes of what it holds.
+    pub fn bytes(&self) -> &[u8] {
+        let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = &self.entry;
+        bytes
+    }
+}
+
 /// The frames that a node holds, in its own commit order, which is causal.
+///
+/// The oldest records may be missing: those before [`Log::first`]. What is missing of an author is at or below its
+/// floor.
 pub trait Log {
     /// The frames of `keyspace` that somebody lacks who has each author of `after` up to the given seq, in
-    /// commit order, up to about `bytes_max` but at least one if there is any. Other authors are left out.
+    /// commit order, up to about `bytes_max` but at least one if there is any. Other authors are left out, and
+    /// those of whom so much is below the floor.
     fn missing(
         &self,
         keyspace: KeyspaceId,
@@ -81,11 +124,17 @@ pub trait Log {
         bytes_max: usize,
     ) -> Result<Vec<LoggedFrame>, ReadError>;
 
-    /// The frame that holds the operation `dot`.
+    /// The frame that holds the operation `dot`; `None` if it is at or below its author's floor.
     fn frame_with(&self, keyspace: KeyspaceId, dot: Dot) -> Result<Option<LoggedFrame>, ReadError>;
 
-    /// The frames of every keyspace from a position on, in commit order, at most `count_max`.
-    fn frames_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LoggedFrame>, ReadError>;
+    /// The records from a position on, or from the first one that is held, in commit order, at most `count_max`.
+    fn records_from(&self, position: LogPosition, count_max: usize) -> Result<Vec<LogRecord>, ReadError>;
+
+    /// The position of the first record that is held, or would be; from 1.
+    fn first(&self) -> LogPosition;
+
+    /// The seq up to which frames of an author may be missing: they were truncated, or learned as state. 0 if none.
+    fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64;
 
     /// The card of a replica whose frames are here.
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError>;
@@ -110,6 +159,8 @@ pub struct Batch {
     pub cards: Vec<AuthorCard>,
     /// The frames, in the order in which they were applied.
     pub frames: Vec<Frame>,
+    /// State that was taken over, each with the number of frames that were applied before it.
+    pub installs: Vec<(usize, Install)>,
     /// What applying the frames changed.
     pub changes: Changes,
     /// The clock after the turn.
@@ -119,7 +170,8 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.keyspaces.is_empty() && self.cards.is_empty() && self.frames.is_empty()
+        let Self { keyspaces, cards, frames, installs, .. } = self;
+        keyspaces.is_empty() && cards.is_empty() && frames.is_empty() && installs.is_empty()
     }
 }
 
@@ -148,6 +200,8 @@ pub struct KeyspaceState {
     pub fingerprint: Fingerprint,
     /// The last applied frame of each author.
     pub heads: Heads,
+    /// Whether state is being taken over, and the rows are those of no version vector.
+    pub is_partial: bool,
 }
 
 /// All that the engine needs to go on after a restart.
@@ -176,4 +230,8 @@ pub trait Store: Rows + Log {
 
     /// Makes all that was committed durable.
     fn sync(&mut self) -> Result<(), CommitError>;
+
+    /// Lets go of the records up to a position, now or little by little, and never of the last one or of what
+    /// the rows on disk do not have yet.
+    fn truncate(&mut self, until: LogPosition);
 }

@@ -3,7 +3,8 @@
 //! It means a copied or restored store, or a member that lies. What was applied first stays, and the history goes
 //! on by the numbers of its operations, wherever its frames come from: else whatever others wrote after one of
 //! the histories could never be applied by those who know the other. Both frames are kept, for the operator
-//! and for peers who know only one of them. Nothing is repaired here.
+//! and for peers who know only one of them. Nothing is repaired here. After a restart they are found again on the
+//! next contact.
 //!
 //! What this costs: the rows of such an author may differ from replica to replica, which the convergence check
 //! shows. Everybody else's are equal, for an operation's row is removed only by those that name it, and these wait

@@ -27,8 +27,9 @@ use crate::draft::{Changes, Draft};
 use crate::frame::{Frame, SigningKey};
 use crate::gossip::{Link, Membership};
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::install::Install;
 use crate::message::Message;
-use crate::ports::{Address, Durability, Log, Recovered, SessionId, Target, TransportEvent};
+use crate::ports::{Address, Durability, Log, LogPosition, Recovered, SessionId, Target, TransportEvent};
 use crate::request::{Request, RequestId, RequestReply};
 
 /// The moment of a step, and randomness for its choices. The engine has no clock and no dice of its own.
@@ -87,6 +88,10 @@ pub struct Step {
     pub cards: Vec<AuthorCard>,
     /// Frames that were made or applied.
     pub frames: Vec<Frame>,
+    /// State that was taken over, each with the number of frames of this step before it.
+    pub installs: Vec<(usize, Install)>,
+    /// Up to where records of the log are needed no more.
+    pub truncate: Option<LogPosition>,
     /// The highest durability that a request of this step asked for.
     pub durability: Option<Durability>,
     /// Messages.
@@ -108,7 +113,10 @@ impl Step {
     pub fn absorb(&mut self, later: Self) {
         self.keyspaces.extend(later.keyspaces);
         self.cards.extend(later.cards);
+        let before = self.frames.len();
+        self.installs.extend(later.installs.into_iter().map(|(number, install)| (before + number, install)));
         self.frames.extend(later.frames);
+        self.truncate = self.truncate.max(later.truncate);
         self.durability = self.durability.max(later.durability);
         self.sends.extend(later.sends);
         self.closes.extend(later.closes);

@@ -10,8 +10,8 @@ use tidelock_engine::id::AuthorCard;
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::{FrameBytes, Hello, Message, PROTOCOL_VERSION};
 use tidelock_engine::ports::{
-    Durability, Log, LogPosition, MESSAGE_BYTES_MAX, SendError, SessionId, Store, Target, Transport,
-    TransportEvent,
+    Durability, Log, LogPosition, LogRecord, MESSAGE_BYTES_MAX, SendError, SessionId, Store, Target,
+    Transport, TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate, Report};
@@ -179,14 +179,22 @@ impl Station {
     pub(crate) fn new_frames(&mut self) -> Vec<Frame> {
         let from = LogPosition(self.seen.0 + 1);
         self.seen = self.position();
-        let logged = self.store().frames_from(from, usize::MAX).expect("memory can be read");
-        logged.iter().map(|logged| Frame::decode(&logged.bytes).expect("it was committed")).collect()
+        let logged = self.store().records_from(from, usize::MAX).expect("memory can be read");
+        logged
+            .iter()
+            .filter_map(LogRecord::frame)
+            .map(|frame| Frame::decode(frame).expect("it was committed"))
+            .collect()
     }
 
     /// All frames in commit order.
     pub(crate) fn log(&self) -> Vec<Frame> {
-        let logged = self.store().frames_from(LogPosition(1), usize::MAX).expect("memory can be read");
-        logged.iter().map(|logged| Frame::decode(&logged.bytes).expect("it was committed")).collect()
+        let logged = self.store().records_from(LogPosition(1), usize::MAX).expect("memory can be read");
+        logged
+            .iter()
+            .filter_map(LogRecord::frame)
+            .map(|frame| Frame::decode(frame).expect("it was committed"))
+            .collect()
     }
 
     /// Pushes frames, with the cards of all stations.

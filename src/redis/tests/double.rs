@@ -11,7 +11,7 @@ use tidelock_engine::draft::Draft;
 use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
 use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
-use tidelock_engine::ports::{Batch, Durability, KeyspaceState, Log, LogPosition, Store};
+use tidelock_engine::ports::{Batch, Durability, KeyspaceState, Log, LogEntry, LogPosition, Store};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestReply,
@@ -85,12 +85,15 @@ impl Double {
 
     /// Takes over all that another replica wrote.
     pub(crate) fn pull(&self, other: &Self) {
-        let frames =
-            other.world(|world| world.store.frames_from(LogPosition(1), usize::MAX).expect("in memory"));
+        let records =
+            other.world(|world| world.store.records_from(LogPosition(1), usize::MAX).expect("in memory"));
         let clock = other.world(|world| world.clock.last());
         self.world(|world| {
-            for logged in frames {
-                let frame = Frame::decode(&logged.bytes).expect("the other replica made it");
+            for record in records {
+                let LogEntry::Frame(bytes) = record.entry else {
+                    unreachable!("no state is taken over here")
+                };
+                let frame = Frame::decode(&bytes).expect("the other replica made it");
                 let (keyspace, dot) = (frame.header().keyspace, frame.header().last_dot());
                 if world.store.frame_with(keyspace, dot).expect("in memory").is_some() {
                     continue; // a frame is applied once
@@ -204,8 +207,14 @@ impl World {
         let changes = draft.into_changes();
         if !frame.is_empty() {
             let (keyspaces, frames) = (vec![request.keyspace], vec![frame.seal(&self.key)]);
-            let batch =
-                Batch { keyspaces, cards: vec![recovered.card], frames, changes, clock: self.clock.last() };
+            let batch = Batch {
+                keyspaces,
+                cards: vec![recovered.card],
+                frames,
+                changes,
+                clock: self.clock.last(),
+                ..Batch::default()
+            };
             self.store.commit(&batch, request.durability).expect("in memory");
         }
         Ok(given)

@@ -4,17 +4,20 @@
 
 use std::collections::BTreeMap;
 
-use tidelock_engine::causality::Hlc;
+use tidelock_engine::causality::{Hlc, VersionVector};
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::install::Install;
 use tidelock_engine::mem_store::MemStore;
-use tidelock_engine::ports::{Batch, Durability, KeyspaceState, LogPosition, ReadError, Store};
+use tidelock_engine::ports::{
+    Batch, Durability, KeyspaceState, LogEntry, LogPosition, LogRecord, ReadError, Store,
+};
 
 use super::{Check, Progress};
 use crate::database::Entries;
-use crate::log::{LogFile, LogRecord, indexed};
+use crate::log::{LogFile, indexed};
 use crate::names::Names;
-use crate::replay;
+use crate::replay::{self, Record};
 use crate::schema::LOG_FILE;
 
 /// The frames that are read at a time.
@@ -25,9 +28,14 @@ pub(super) struct LogCheck<'a> {
     log: &'a LogFile,
     entries: Entries,
     names: Names,
+    /// The first record that is held.
+    first: LogPosition,
     end: LogPosition,
     at: LogPosition,
     clock: Hlc,
+    total_bytes: u64,
+    frames: u64,
+    floors: BTreeMap<KeyspaceId, VersionVector>,
     /// Per author the seq of the last operation so far.
     heads: BTreeMap<(KeyspaceId, ReplicaId), u64>,
     applied: MemStore,
@@ -39,6 +47,7 @@ impl<'a> LogCheck<'a> {
     pub(super) fn new(log: &'a LogFile) -> Result<Self, ReadError> {
         let (cluster, card) = log.identity()?;
         let names = log.names(cluster, card)?;
+        let first = log.first()?;
         let mut applied = MemStore::new(cluster, card);
         let keyspaces: Vec<KeyspaceName> = names.keyspaces().iter().map(|(_, name)| name.clone()).collect();
         applied
@@ -47,18 +56,28 @@ impl<'a> LogCheck<'a> {
         Ok(Self {
             log,
             entries: log.file.entries()?,
-            end: log.end()?.0,
+            first,
+            end: log.end()?.0.position,
+            floors: log.floors(&names)?,
             names,
-            at: LogPosition(0),
+            at: LogPosition(first.0 - 1),
             clock: Hlc::default(),
+            total_bytes: 0,
+            frames: 0,
             heads: BTreeMap::new(),
             applied,
-            is_whole: true,
+            // What came before the first record is in the rows alone.
+            is_whole: first == LogPosition(1),
         })
     }
 
     pub(super) fn end(&self) -> LogPosition {
         self.end
+    }
+
+    /// The number of records that are held.
+    pub(super) fn held(&self) -> u64 {
+        (self.end.0 + 1).saturating_sub(self.first.0)
     }
 
     pub(super) fn names(&self) -> &Names {
@@ -87,27 +106,61 @@ impl<'a> LogCheck<'a> {
     }
 
     fn records(&mut self, records: &[LogRecord], check: &mut Check<'_>) {
-        let mut frames = Vec::new();
-        for LogRecord { frame, clock } in records {
-            let place = frame.position.0;
-            check.expect(*clock >= self.clock, LOG_FILE, || format!("the clock steps back at frame {place}"));
-            self.clock = *clock;
-            match Frame::decode(&frame.bytes) {
-                Ok(decoded) if self.frame(frame.position, &decoded, check) => frames.push(decoded),
-                Ok(_) => self.is_whole = false,
-                Err(error) => {
-                    check.find(LOG_FILE, format!("frame {place}: {error}"));
-                    self.is_whole = false;
-                }
+        let mut decoded = Vec::new();
+        for LogRecord { position, clock, total_bytes, entry } in records {
+            let place = position.0;
+            check
+                .expect(*clock >= self.clock, LOG_FILE, || format!("the clock steps back at record {place}"));
+            let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = entry;
+            let expected = self.total_bytes + bytes.len() as u64;
+            check.expect(*total_bytes == expected || *position == self.first, LOG_FILE, || {
+                format!("record {place} counts {total_bytes} bytes, and there are {expected}")
+            });
+            (self.clock, self.total_bytes) = (*clock, *total_bytes);
+            match self.record(*position, entry, check) {
+                Some(record) => decoded.push(record),
+                None => self.is_whole = false,
             }
         }
         if !self.is_whole {
             return;
         }
         let seq = |keyspace, author| self.applied.seq(keyspace, author);
-        let changes = replay::apply(&self.applied, seq, &frames).expect("a store in memory can be read");
-        let batch = Batch { frames, changes, ..Batch::default() };
+        let changes = replay::apply(&self.applied, seq, &decoded).expect("a store in memory can be read");
+        let mut batch = Batch { changes, ..Batch::default() };
+        for record in decoded {
+            match record {
+                Record::Frame(frame) => batch.frames.push(frame),
+                Record::Install(install) => batch.installs.push((batch.frames.len(), install)),
+            }
+        }
         self.applied.commit(&batch, Durability::Buffered).expect("a store in memory takes everything");
+    }
+
+    /// Checks one record; `None` if it cannot be applied.
+    fn record(&mut self, position: LogPosition, entry: &LogEntry, check: &mut Check<'_>) -> Option<Record> {
+        let place = position.0;
+        match entry {
+            LogEntry::Frame(bytes) => match Frame::decode(bytes) {
+                Ok(frame) => self.frame(position, &frame, check).then_some(Record::Frame(frame)),
+                Err(error) => {
+                    check.find(LOG_FILE, format!("frame {place}: {error}"));
+                    None
+                }
+            },
+            LogEntry::Install(bytes) => match Install::decode(bytes) {
+                Ok(install) => {
+                    for (author, head) in install.heads.iter().flatten() {
+                        self.heads.insert((install.keyspace, *author), head.seq);
+                    }
+                    Some(Record::Install(install))
+                }
+                Err(error) => {
+                    check.find(LOG_FILE, format!("record {place}: {error}"));
+                    None
+                }
+            },
+        }
     }
 
     /// Checks one frame; whether it can be applied.
@@ -121,8 +174,11 @@ impl<'a> LogCheck<'a> {
         };
         check
             .expect(frame.verify(&card).is_ok(), LOG_FILE, || format!("frame {place} has a wrong signature"));
+        self.frames += 1;
+        let floor = self.floors.get(&header.keyspace).map_or(0, |floor| floor.get(header.author));
         let applied = self.heads.insert((header.keyspace, header.author), header.last()).unwrap_or(0);
-        let follows = (header.first..=header.last()).contains(&(applied + 1));
+        // Where frames are gone nobody knows where they ended.
+        let follows = (header.first..=header.last()).contains(&(applied + 1)) || header.first <= floor + 1;
         check.expect(follows, LOG_FILE, || {
             format!("frame {place} lacks its author's operation {}", applied + 1)
         });
@@ -138,8 +194,8 @@ impl<'a> LogCheck<'a> {
     /// Every frame was looked up, so the index is right if it has as many entries.
     pub(super) fn index(&self, check: &mut Check<'_>) {
         match self.log.index_len() {
-            Ok(count) => check.expect(count == self.end.0, LOG_FILE, || {
-                format!("the index has {count} entries for {} frames", self.end.0)
+            Ok(count) => check.expect(count == self.frames, LOG_FILE, || {
+                format!("the index has {count} entries for {} frames", self.frames)
             }),
             Err(error) => check.damage(LOG_FILE, &error),
         }

@@ -13,7 +13,7 @@ use super::{Check, Progress};
 use crate::key::{self, InternedRow};
 use crate::names::Names;
 use crate::rows::{RowsFile, damaged};
-use crate::schema::{META_REPLICA, ROWS_FILE, read_head, read_state, read_u64, rows_tag, unseal};
+use crate::schema::{META_REPLICA, ROWS_FILE, SpaceState, read_head, read_state, read_u64, rows_tag, unseal};
 
 /// The entries that are read at a time.
 const ENTRIES_PER_CHUNK: usize = 1024;
@@ -101,7 +101,8 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
             rows_tag::POSITION => read_u64(value).map(|_| ()),
             rows_tag::STATE => {
                 let keyspace = key::read_state_keyspace(key)?;
-                self.tallies.get_mut(&keyspace)?.stored = read_state(value)?;
+                let SpaceState { fingerprint, keys, .. } = read_state(value)?;
+                self.tallies.get_mut(&keyspace)?.stored = (fingerprint, keys);
                 Some(())
             }
             rows_tag::HEAD => {

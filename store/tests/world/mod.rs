@@ -148,7 +148,7 @@ impl Turn {
         }
         let changes = draft.into_changes();
         let Self { keyspaces, cards, frames, clock, .. } = self.clone();
-        store.commit(&Batch { keyspaces, cards, frames, changes, clock }, durability)
+        store.commit(&Batch { keyspaces, cards, frames, changes, clock, ..Batch::default() }, durability)
     }
 
     pub fn durability(&self) -> Durability {
@@ -199,9 +199,9 @@ impl History {
                 assert!(peers[0].store.recovered().position >= before);
             }
             let done: usize = history.turns.iter().map(|turn| turn.frames.len()).sum();
-            let new = peers[0].store.frames_from(LogPosition(done as u64 + 1), usize::MAX);
+            let new = peers[0].store.records_from(LogPosition(done as u64 + 1), usize::MAX);
             for frame in new.expect("memory can be read") {
-                let frame = Frame::decode(&frame.bytes).expect("a frame");
+                let frame = Frame::decode(frame.frame().expect("a frame")).expect("a frame");
                 let space = SPACES.iter().find(|space| keyspace(space) == frame.header().keyspace);
                 let space = name(space.expect("one of ours"));
                 if !known_spaces.contains(&space) {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tidelock_engine::causality::Heads;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
-use tidelock_engine::ports::{Durability, Log, LogPosition, Store, TransportEvent};
+use tidelock_engine::install::Install;
+use tidelock_engine::ports::{Durability, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent};
 use tidelock_engine::replica::Input;
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Request, RequestError, RequestId, RequestReply,
@@ -202,25 +203,34 @@ impl World {
     fn read_log(&mut self, index: usize, asked: &mut BTreeMap<KeyspaceId, Asked>) {
         let node = &mut self.nodes[index];
         let store = node.driver.as_ref().expect("it runs").store();
-        let frames = match store.frames_from(LogPosition(node.position.0 + 1), usize::MAX) {
-            Ok(frames) => frames,
+        let records = match store.records_from(LogPosition(node.position.0 + 1), usize::MAX) {
+            Ok(records) => records,
             Err(error) => self.fail(index, &Violation::new("the log can be read", error.to_string())),
         };
         let own = node.card.replica();
-        for logged in frames {
-            let read = Frame::decode(&logged.bytes)
-                .map_err(|error| Violation::new("the log can be read", error.to_string()))
-                .and_then(|frame| {
-                    if let Some(paths) = &mut self.paths {
-                        paths.applied((index, node.started_us), &frame, self.now_us);
-                    }
-                    self.ledger.take_in(&frame, own, &mut node.known, asked)
-                });
+        for record in records {
+            let unread = |error: String| Violation::new("the log can be read", error);
+            let read = match &record.entry {
+                LogEntry::Frame(bytes) => {
+                    self.tally.count("frames applied");
+                    Frame::decode(bytes).map_err(|error| unread(error.to_string())).and_then(|frame| {
+                        if let Some(paths) = &mut self.paths {
+                            paths.applied((index, node.started_us), &frame, self.now_us);
+                        }
+                        self.ledger.take_in(&frame, own, &mut node.known, asked)
+                    })
+                }
+                LogEntry::Install(bytes) => {
+                    self.tally.count("states taken over");
+                    Install::decode(bytes)
+                        .map_err(|error| unread(error.to_string()))
+                        .and_then(|install| self.ledger.take_over(&install, &mut node.known))
+                }
+            };
             if let Err(violation) = read {
                 self.fail(index, &violation);
             }
-            node.position = logged.position;
-            self.tally.count("frames applied");
+            node.position = record.position;
         }
     }
 
@@ -279,6 +289,7 @@ impl World {
                 self.fail(index, &Violation::new("nothing leaves a node before it is durable", detail));
             }
         }
+        self.read_floors(index, &recovered);
         self.read_log(index, &mut limbo);
         self.still_there(index, &durable);
         let Node { driver, told, .. } = &mut self.nodes[index];
@@ -289,6 +300,22 @@ impl World {
         }
         self.kept(index);
         self.check(index);
+    }
+
+    /// What is missing from a node's log it has applied all the same.
+    fn read_floors(&mut self, index: usize, recovered: &Recovered) {
+        let node = &mut self.nodes[index];
+        let store = node.driver.as_ref().expect("it runs").store();
+        for (name, state) in &recovered.keyspaces {
+            let keyspace = KeyspaceId::of(node.config.cluster, name);
+            let floors = state.heads.iter().map(|(author, _)| (author, store.floor(keyspace, author)));
+            let floors: Vec<_> = floors.filter(|(_, seq)| *seq > 0).collect();
+            if let Err(violation) =
+                self.ledger.take_floors(keyspace, &floors, node.known.entry(keyspace).or_default())
+            {
+                self.fail(index, &violation);
+            }
+        }
     }
 
     fn still_there(&mut self, index: usize, durable: &Known) {
@@ -317,7 +344,10 @@ impl World {
     fn check_keyspace(&mut self, index: usize, keyspace: KeyspaceId) -> Result<(), Violation> {
         let node = &self.nodes[index];
         let applied = &node.known[&keyspace];
-        if applied.heads.is_empty() || node.checked.get(&keyspace) == Some(&applied.heads.hash()) {
+        if applied.is_partial
+            || applied.heads.is_empty()
+            || node.checked.get(&keyspace) == Some(&applied.heads.hash())
+        {
             return Ok(());
         }
         let store = node.driver.as_ref().expect("it runs").store();

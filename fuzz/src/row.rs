@@ -1,7 +1,9 @@
 //! Rows: payloads, and the entries of both files of a store with the checksum that makes them believed.
 
+use tidelock_engine::bounds::{KEY_BYTES_MAX, SUBKEY_BYTES_MAX};
 use tidelock_engine::causality::{Dot, Head, Hlc, Stamp};
 use tidelock_engine::id::{Epoch, FrameId};
+use tidelock_engine::install::Install;
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId, Slot};
 use tidelock_store::probe;
 
@@ -146,7 +148,7 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
     }
     let value = match tag {
         0 => input.number().to_be_bytes().to_vec(),
-        1 => input.array::<24>().to_vec(),
+        1 => [&input.array::<24>()[..], &[u8::from(input.once_in(2))]].concat(),
         2 => {
             let author = interned(input);
             number(&mut key, input, author);
@@ -193,7 +195,7 @@ pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
 
 /// An entry as the store's `schema` describes those of `log.redb`.
 fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
-    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4]);
+    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 5, 5, 5]);
     let four = |input: &mut Input<'_>| u32::try_from(interned(input)).expect("it is masked").to_be_bytes();
     match tag {
         0 => (vec![tag], input.number().to_be_bytes().to_vec()),
@@ -206,6 +208,14 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             let (keyspace, author, last) = (four(input), four(input), input.number().to_be_bytes());
             ([&[tag][..], &keyspace, &author, &last].concat(), input.number().to_be_bytes().to_vec())
         }
+        4 => {
+            let (keyspace, author) = (four(input), four(input));
+            ([&[tag][..], &keyspace, &author].concat(), input.number().to_be_bytes().to_vec())
+        }
+        _ if input.once_in(3) => {
+            let (position, head) = (input.number().to_be_bytes(), input.array::<16>());
+            ([&[tag][..], &position].concat(), [&head[..], &[1], &install(input).encode()].concat())
+        }
         _ => {
             let position = input.number().to_be_bytes();
             let keyspace = forge::keyspace_id(KEYSPACES[0]);
@@ -214,8 +224,27 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             header.author = any_replica(input);
             // The log reads the header only; what is behind it was checked before it was written.
             (header.first, header.count) = (header.first.clamp(1, 1 << 32), header.count.max(1));
-            let clock = input.array::<8>();
-            ([&[tag][..], &position].concat(), [&clock[..], &forge::encode(&header, &ops)].concat())
+            let head = input.array::<16>();
+            ([&[tag][..], &position].concat(), [&head[..], &[0], &forge::encode(&header, &ops)].concat())
         }
     }
+}
+
+/// State that is taken over, as a store writes it.
+pub fn install(input: &mut Input<'_>) -> Install {
+    let mut rows: Vec<(RowId, Option<Payload>)> = Vec::new();
+    for _ in 0..input.below(5) {
+        let (kind, mut key, mut subkey) = (forge::kind(input), forge::any_key(input), forge::subkey(input));
+        key.truncate(KEY_BYTES_MAX);
+        subkey.truncate(if matches!(kind, Kind::Set | Kind::Map) { SUBKEY_BYTES_MAX } else { 0 });
+        let dot = Dot::new(any_replica(input), input.number().max(1));
+        let payload = if input.once_in(4) { None } else { Some(any_payload(input, kind)) };
+        rows.push((RowId { key, kind, subkey, dot }, payload));
+    }
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let head = |input: &mut Input<'_>| {
+        (any_replica(input), Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) })
+    };
+    let heads = input.once_in(2).then(|| (0..input.below(3)).map(|_| head(input)).collect());
+    Install { keyspace: forge::keyspace_id(KEYSPACES[0]), rows, heads }
 }

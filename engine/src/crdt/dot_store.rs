@@ -176,7 +176,8 @@ impl CmRDT for DotStore {
     fn apply(&mut self, frame: Frame) {
         if self.may_apply(&frame).is_ok() {
             let mut draft = Draft::over(self);
-            apply_frame(&mut draft, &frame, self.vector.get(frame.header().author)).expect("reading memory cannot fail");
+            apply_frame(&mut draft, &frame, self.vector.get(frame.header().author))
+                .expect("reading memory cannot fail");
             let changes = draft.into_changes();
             self.commit(changes, [frame.header().last_dot()]);
         }

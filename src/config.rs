@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId};
+use tidelock_engine::replica::Retention;
 
 use crate::redis::{RedisConfig, RedisConfigError};
 
@@ -36,8 +37,38 @@ pub struct NodeConfig {
     pub mdns: bool,
     /// What may be cached of the store, in bytes. Default 256 MiB. Less makes reads of cold keys slower.
     pub cache_bytes: usize,
+    /// How long the log is kept, under `[retention]`.
+    pub retention: RetentionConfig,
     /// The Redis port. It is served by `tidelock run`, not by the library.
     pub redis: RedisConfig,
+}
+
+/// How long a node keeps its log. Whoever comes back later than that is brought up to date by state in place of
+/// frames, which costs more and loses nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// Everything is kept for so many seconds at least. Default 86,400: a day.
+    pub age_s: u64,
+    /// After that it is kept for peers that lack it, if they were connected in the last so many seconds. Default
+    /// 604,800: a week.
+    pub peers_s: u64,
+    /// Beyond so many bytes the oldest go, whoever lacks them. Default 1 GiB.
+    pub bytes: u64,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        let Retention { age_ms, peers_ms, bytes } = Retention::default();
+        Self { age_s: age_ms / 1_000, peers_s: peers_ms / 1_000, bytes }
+    }
+}
+
+impl RetentionConfig {
+    pub(crate) fn for_engine(self) -> Retention {
+        let Self { age_s, peers_s, bytes } = self;
+        Retention { age_ms: age_s.saturating_mul(1_000), peers_ms: peers_s.saturating_mul(1_000), bytes }
+    }
 }
 
 impl Default for NodeConfig {
@@ -52,6 +83,7 @@ impl Default for NodeConfig {
             keyspaces: Vec::new(),
             mdns: false,
             cache_bytes: 256 << 20,
+            retention: RetentionConfig::default(),
             redis: RedisConfig::default(),
         }
     }

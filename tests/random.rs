@@ -39,6 +39,11 @@ fn large_keys() {
 }
 
 #[test]
+fn short_logs() {
+    campaign(&scenarios::SHORT_LOGS);
+}
+
+#[test]
 fn hostile() {
     campaign(&scenarios::HOSTILE);
 }

@@ -11,10 +11,10 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, RowRange,
-    Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
+    Batch, CommitError, Durability, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered,
+    RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
 };
-use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate};
+use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
@@ -132,6 +132,10 @@ impl<S: Log> Log for Metered<S> {
         self.store.first()
     }
 
+    fn end(&self) -> LogEnd {
+        self.store.end()
+    }
+
     fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
         self.store.floor(keyspace, author)
     }
@@ -194,8 +198,12 @@ pub(crate) struct Node<S> {
 impl<S: Store> Node<S> {
     /// The n-th node on a store of its own.
     pub(crate) fn new(number: u8, store: S) -> Self {
-        let config =
-            ReplicaConfig { key: signing_key(number), cluster: cluster(), replicate: Replicate::All };
+        let config = ReplicaConfig {
+            key: signing_key(number),
+            cluster: cluster(),
+            replicate: Replicate::All,
+            retention: Retention::default(),
+        };
         let replica = Replica::new(config, &store.recovered());
         let wire = Wire::default();
         let store = Metered { store, commit_cpu: Duration::ZERO };

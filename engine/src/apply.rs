@@ -26,6 +26,16 @@ pub fn apply_frame(draft: &mut Draft<'_>, frame: &Frame, applied: u64) -> Result
     new.try_for_each(|(dot, op)| apply_op(draft, frame.header(), dot, op))
 }
 
+/// Applies the operations of a frame that come after the seq `applied` of its author, of which the rows may hold
+/// the effects already, with those of later frames, which must be applied then.
+///
+/// # Errors
+/// As [`apply_frame`].
+pub fn apply_again(draft: &mut Draft<'_>, frame: &Frame, applied: u64) -> Result<(), ReadError> {
+    let mut new = frame.operations().filter(|(dot, _)| dot.seq > applied);
+    new.try_for_each(|(dot, op)| Apply::new(draft, frame.header(), dot, None, true).op(op))
+}
+
 /// Makes rows that are taken over what they are to be. That they are so already changes nothing.
 ///
 /// # Errors
@@ -62,35 +72,7 @@ pub(crate) fn apply_known(
     op: &Op,
     existed: Option<bool>,
 ) -> Result<(), ReadError> {
-    let mut apply = Apply { draft, header, dot, existed };
-    match op {
-        Op::Set { key, value, observed, slots } => apply.add_to_key(key, |apply| {
-            apply.replace((key, Kind::Register, &[]), apply.value(value), observed)?;
-            apply.slots(key, slots)
-        }),
-        Op::Increment { key, birth, sum } => match apply.incremented(key, *birth, *sum)? {
-            Some((row, slot)) => apply.add_to_key(key, |apply| apply.put(row, Some(Payload::Slot(slot)))),
-            None => Ok(()),
-        },
-        Op::Add { key, elements } => apply.add_to_key(key, |apply| {
-            elements.iter().try_for_each(|Element { element, observed }| {
-                apply.replace((key, Kind::Set, element), Payload::Member, observed)
-            })
-        }),
-        Op::Put { key, fields } => apply.add_to_key(key, |apply| {
-            fields.iter().try_for_each(|FieldValue { field, value, observed }| {
-                apply.replace((key, Kind::Map, field), apply.value(value), observed)
-            })
-        }),
-        Op::Delete { key, rows, slots } => apply.on_key(key, |apply| {
-            rows.iter().try_for_each(|RowRef { kind, subkey, dot }| {
-                let dot = resolve(apply.header, *dot);
-                apply.put(RowId { key: key.clone(), kind: *kind, subkey: subkey.clone(), dot }, None)
-            })?;
-            apply.slots(key, slots)
-        }),
-        Op::Clear { prefix, vector, slots } => apply.clear(prefix, vector, slots),
-    }
+    Apply::new(draft, header, dot, existed, false).op(op)
 }
 
 struct Apply<'a, 'b> {
@@ -99,9 +81,52 @@ struct Apply<'a, 'b> {
     dot: Dot,
     /// Whether the operation's key exists, if that is known.
     existed: Option<bool>,
+    /// Whether the rows may hold its effects already.
+    may_be_there: bool,
 }
 
-impl Apply<'_, '_> {
+impl<'a, 'b> Apply<'a, 'b> {
+    fn new(
+        draft: &'a mut Draft<'b>,
+        header: &'a FrameHeader,
+        dot: Dot,
+        existed: Option<bool>,
+        may_be_there: bool,
+    ) -> Self {
+        Self { draft, header, dot, existed, may_be_there }
+    }
+
+    fn op(&mut self, op: &Op) -> Result<(), ReadError> {
+        match op {
+            Op::Set { key, value, observed, slots } => self.add_to_key(key, |apply| {
+                apply.replace((key, Kind::Register, &[]), apply.value(value), observed)?;
+                apply.slots(key, slots)
+            }),
+            Op::Increment { key, birth, sum } => match self.incremented(key, *birth, *sum)? {
+                Some((row, slot)) => self.add_to_key(key, |apply| apply.put(row, Some(Payload::Slot(slot)))),
+                None => Ok(()),
+            },
+            Op::Add { key, elements } => self.add_to_key(key, |apply| {
+                elements.iter().try_for_each(|Element { element, observed }| {
+                    apply.replace((key, Kind::Set, element), Payload::Member, observed)
+                })
+            }),
+            Op::Put { key, fields } => self.add_to_key(key, |apply| {
+                fields.iter().try_for_each(|FieldValue { field, value, observed }| {
+                    apply.replace((key, Kind::Map, field), apply.value(value), observed)
+                })
+            }),
+            Op::Delete { key, rows, slots } => self.on_key(key, |apply| {
+                rows.iter().try_for_each(|RowRef { kind, subkey, dot }| {
+                    let dot = resolve(apply.header, *dot);
+                    apply.put(RowId { key: key.clone(), kind: *kind, subkey: subkey.clone(), dot }, None)
+                })?;
+                apply.slots(key, slots)
+            }),
+            Op::Clear { prefix, vector, slots } => self.clear(prefix, vector, slots),
+        }
+    }
+
     fn keyspace(&self) -> KeyspaceId {
         self.header.keyspace
     }
@@ -110,12 +135,15 @@ impl Apply<'_, '_> {
         Payload::Value { stamp: self.header.stamp(), value: value.to_vec() }
     }
 
-    /// Adds rows to a key, which exists from then on.
+    /// Adds rows to a key, which exists from then on, unless what it adds was reset since.
     fn add_to_key(
         &mut self,
         key: &[u8],
         change: impl FnOnce(&mut Self) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
+        if self.may_be_there {
+            return self.on_key(key, change);
+        }
         let existed = self.key_existed(key)?;
         change(self)?;
         self.draft.count_key(self.keyspace(), existed, true);
@@ -153,6 +181,13 @@ impl Apply<'_, '_> {
         let row = RowId { key: key.to_vec(), kind, subkey: subkey.to_vec(), dot: self.dot };
         let header = self.header;
         let dots = observed.iter().map(|reference| resolve(header, *reference));
+        if self.may_be_there {
+            let dots: Vec<Dot> = dots.collect();
+            for dot in dots {
+                self.put(RowId { dot, ..row.clone() }, None)?;
+            }
+            return self.put(row, Some(payload));
+        }
         // Our own operations list all that this replica sees.
         self.draft.replace_group(header.keyspace, (row, payload), dots, self.existed.is_some())
     }

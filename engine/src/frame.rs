@@ -178,6 +178,12 @@ impl Frame {
         &self.header
     }
 
+    /// The keyspace and the last operation of a frame's bytes, without looking at the rest of them.
+    pub fn place(bytes: &[u8]) -> Option<(KeyspaceId, Dot)> {
+        let (header, _) = postcard::take_from_bytes::<FrameHeader>(bytes).ok()?;
+        header.has_seqs().then(|| (header.keyspace, header.last_dot()))
+    }
+
     /// The operations, the first with the header's `first` as its seq.
     pub fn ops(&self) -> &[Op] {
         &self.ops

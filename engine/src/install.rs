@@ -19,10 +19,10 @@ use crate::row::{Kind, Payload, RowId};
 const INSTALL_VERSION: u8 = 1;
 
 /// The rows of one list at most; a record is far smaller.
-pub const LISTED_ROWS_MAX: usize = 1 << 20;
+pub const LISTED_ROWS_MAX: usize = 1 << 18;
 
 /// The authors whose heads one record or message names at most.
-pub const LISTED_HEADS_MAX: usize = 1 << 20;
+pub const LISTED_HEADS_MAX: usize = 1 << 18;
 
 /// State that is taken over, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +99,14 @@ impl RowList {
             written.rows.push(ListedRow { key, kind, subkey, replica, seq, payload });
         }
         written
+    }
+
+    /// About how long it is as a message, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_row = |row: &ListedRow| {
+            32 + row.key.len() + row.subkey.len() + row.payload.as_ref().map_or(0, |payload| payload.len())
+        };
+        self.replicas.len() * 16 + self.rows.iter().map(of_row).sum::<usize>()
     }
 
     /// The number of rows.

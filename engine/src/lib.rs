@@ -5,7 +5,7 @@
 //! [`ports`]. State is rows under a version vector ([`row`], [`causality`]); operations ([`op`]) travel in
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
-//! Imports go leftwards: id < causality < row, op < frame, install < ports < draft < apply < crdt < read, write <
+//! Imports go leftwards: id < causality < row, op < frame, install < ports < draft < apply, ranges < crdt < read, write <
 //! request, message < replica, gossip < turn.
 
 pub mod apply;
@@ -22,6 +22,7 @@ pub mod mem_store;
 pub mod message;
 pub mod op;
 pub mod ports;
+pub mod ranges;
 pub mod read;
 pub mod replica;
 pub mod request;

@@ -11,8 +11,8 @@ use crate::frame::Frame;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
 use crate::ports::{
-    Batch, CommitError, Durability, KeyspaceState, Log, LogEntry, LogPosition, LogRecord, LoggedFrame,
-    ReadError, Recovered, RowRange, Rows, Store, Visit,
+    Batch, CommitError, Durability, KeyspaceState, Log, LogEnd, LogEntry, LogPosition, LogRecord,
+    LoggedFrame, ReadError, Recovered, RowRange, Rows, Store, Visit,
 };
 use crate::row::{Kind, Payload, RowId};
 
@@ -163,6 +163,11 @@ impl Log for MemStore {
 
     fn first(&self) -> LogPosition {
         self.first
+    }
+
+    fn end(&self) -> LogEnd {
+        let total_bytes = self.log.back().map_or(0, |last| last.total_bytes);
+        LogEnd { position: self.last(), total_bytes }
     }
 
     fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {

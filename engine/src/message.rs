@@ -22,8 +22,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounded::list;
-use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::id::{AuthorCard, ClusterId, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::install::RowList;
 use crate::ports::{Address, MESSAGE_BYTES_MAX};
+use crate::ranges::{Edge, Print, Range};
 
 /// The version of the messages that this code speaks. Peers of another one are refused.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -45,6 +47,15 @@ pub const HEADS_MAX: usize = 4_096;
 
 /// The frames, and the cards, that one message carries at most.
 pub const FRAMES_MAX: usize = 1 << 14;
+
+/// The heads that one message of a transfer of state holds.
+pub const STATE_HEADS_MAX: usize = 1 << 17;
+
+/// The ranges that one message compares.
+pub const RANGES_MAX: usize = 64;
+
+/// The ranges into which one is split.
+pub const PARTS_MAX: usize = 64;
 
 /// The longest reason of a goodbye, in bytes.
 pub const REASON_BYTES_MAX: usize = 512;
@@ -103,6 +114,46 @@ pub struct WantEntry {
 /// The bytes of a frame, as signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrameBytes(#[serde(with = "serde_bytes")] pub Vec<u8>);
+
+/// The head of an author, as a source of state tells it, with the author's card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateHead {
+    /// The author.
+    pub card: AuthorCard,
+    /// The seq of its last operation that the state holds.
+    pub seq: u64,
+    /// The frame that ends there.
+    pub frame: FrameId,
+}
+
+/// A range of rows that the asker compares with the source's, and what it has there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeAsk {
+    /// The range.
+    pub range: Range,
+    /// The asker's rows in it.
+    pub print: Print,
+}
+
+/// What a source has in a range that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangePart {
+    /// The range, as it was asked for.
+    pub range: Range,
+    /// What it has.
+    pub rows: PartRows,
+}
+
+/// What a source has in a range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PartRows {
+    /// The same rows as the asker.
+    Equal,
+    /// Others, in smaller ranges: where each ends, and what is in it.
+    Split(#[serde(deserialize_with = "list::<PARTS_MAX, _, _>")] Vec<(Edge, Print)>),
+    /// These.
+    Rows(RowList),
+}
 
 /// What peers say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +240,81 @@ pub enum Message {
         /// The seq of the asker's own replica.
         seq: u64,
     },
+    /// What the sender has on its disk, or what of it changed.
+    Held {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// Up to where, of each author.
+        #[serde(deserialize_with = "list::<HEADS_MAX, _, _>")]
+        held: Vec<WantEntry>,
+    },
+    /// Asks for the state of a keyspace in place of frames that the receiver does not have any more.
+    Take {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+    },
+    /// The state is to be had: where it stands now, and the place in the sender's log from which on its frames lead
+    /// to what the ranges hold that follow.
+    Taken {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The place in the sender's log.
+        position: u64,
+        /// The heads.
+        #[serde(deserialize_with = "list::<STATE_HEADS_MAX, _, _>")]
+        heads: Vec<StateHead>,
+    },
+    /// Compares ranges of rows.
+    Compare {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The ranges.
+        #[serde(deserialize_with = "list::<RANGES_MAX, _, _>")]
+        asks: Vec<RangeAsk>,
+    },
+    /// What the sender has in ranges that were asked for; the others are to be asked for again.
+    Compared {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The heads that changed since they were told last: what the rows of these ranges may hold.
+        #[serde(deserialize_with = "list::<STATE_HEADS_MAX, _, _>")]
+        heads: Vec<StateHead>,
+        /// The ranges.
+        #[serde(deserialize_with = "list::<RANGES_MAX, _, _>")]
+        parts: Vec<RangePart>,
+    },
+    /// Asks for the frames behind a place in the receiver's log.
+    Tail {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The place.
+        after: u64,
+    },
+    /// Frames of the keyspace behind a place, in the sender's commit order.
+    Tailed {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The heads that changed since they were told last.
+        #[serde(deserialize_with = "list::<STATE_HEADS_MAX, _, _>")]
+        heads: Vec<StateHead>,
+        /// The frames.
+        #[serde(deserialize_with = "list::<FRAMES_MAX, _, _>")]
+        frames: Vec<FrameBytes>,
+        /// The place up to which these are all.
+        until: u64,
+        /// Whether that is the end.
+        is_end: bool,
+    },
+    /// The transfer of state is over, or cannot go on.
+    EndTake {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+    },
+    /// Some of what was asked for is below the sender's floor: it has the state, and not the frames.
+    Below {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+    },
 }
 
 /// Why bytes are not a message. The session is ended with this as the reason.
@@ -232,6 +358,12 @@ impl Message {
             Self::Peers(records) => {
                 bound(records.iter().all(|record| are_bounded(&record.addresses)), "addresses")
             }
+            Self::Compare { asks, .. } => {
+                bound(asks.iter().all(|ask| ask.range.is_valid()), "or disordered ranges")
+            }
+            Self::Compared { parts, .. } => {
+                bound(parts.iter().all(|part| part.range.is_valid()), "or disordered ranges")
+            }
             Self::Keyspaces(_)
             | Self::Heads { .. }
             | Self::Want { .. }
@@ -241,7 +373,14 @@ impl Message {
             | Self::Prune { .. }
             | Self::Graft { .. }
             | Self::Confirm { .. }
-            | Self::Confirmed { .. } => Ok(()),
+            | Self::Confirmed { .. }
+            | Self::Held { .. }
+            | Self::Take { .. }
+            | Self::Taken { .. }
+            | Self::Tail { .. }
+            | Self::Tailed { .. }
+            | Self::EndTake { .. }
+            | Self::Below { .. } => Ok(()),
         }
     }
 }

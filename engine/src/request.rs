@@ -90,6 +90,9 @@ pub enum RequestError {
         /// Why.
         source: ActionError,
     },
+    /// State of the keyspace is being taken over from a peer, and is not complete. Certainly not executed.
+    #[error("keyspace {0} is being fetched from a peer")]
+    Loading(KeyspaceName),
     /// The node takes no writes since an earlier one failed; reads go on. Certainly not executed.
     #[error("{0}")]
     ReadOnly(String),

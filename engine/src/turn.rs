@@ -87,6 +87,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
         let mut draft = Draft::over(&self.store);
         {
             let mut view = View { draft: &mut draft, log: &self.store };
+            step.absorb(self.replica.begin(now, &mut view));
             for input in inputs {
                 step.absorb(self.replica.step(now, input, &mut view));
             }

@@ -9,13 +9,18 @@ use tidelock_engine::bounds::{
     FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, LARGE_FRAME_OPS_MAX, OBSERVED_LISTED_MAX,
     OP_BYTES_MAX, REPLICAS_MAX, SUBKEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
+use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::{FRAME_BYTES_MAX, Frame, FrameError, FrameHeader};
-use tidelock_engine::id::{AuthorCard, Epoch, ReplicaId};
-use tidelock_engine::message::{FrameBytes, HeadEntry, Message, PeerRecord, WantEntry};
+use tidelock_engine::id::{AuthorCard, Epoch, FrameId, ReplicaId};
+use tidelock_engine::install::RowList;
+use tidelock_engine::message::{
+    FrameBytes, HeadEntry, Message, PartRows, PeerRecord, RangeAsk, RangePart, StateHead, WantEntry,
+};
 use tidelock_engine::op::{DotRef, Element, KeySlot, Op, Prefix, RowRef, SlotChange};
 use tidelock_engine::ports::{SessionId, TransportEvent};
+use tidelock_engine::ranges::{Print, Range};
 use tidelock_engine::replica::Input;
-use tidelock_engine::row::{Kind, Payload};
+use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_engine::write::Write;
 use world::by_hand::{COURIER, Station, card, courier_key, key};
 use world::forge::{Forger, dot, encode, sign};
@@ -291,6 +296,11 @@ fn sample_messages() -> Vec<Message> {
     let cards: Vec<AuthorCard> = vec![card(1), card(2)];
     let author = card(1).replica();
     let record = PeerRecord { peer: key(5).peer(), addresses: vec!["mem/x".into()], age_s: 9 };
+    let head = StateHead { card: card(1), seq: 4, frame: FrameId::of(b"head") };
+    let print = Print { rows: 3, ..Print::default() };
+    let row = RowId { key: b"s".to_vec(), kind: Kind::Set, subkey: b"e".to_vec(), dot: Dot::new(author, 2) };
+    let rows = PartRows::Rows(RowList::new([(&row, Some(&Payload::Member))]));
+    let part = RangePart { range: Range::default(), rows };
     vec![
         Message::Goodbye { reason: "bye".into() },
         Message::Keyspaces(vec![named("one"), named("two")]),
@@ -304,6 +314,15 @@ fn sample_messages() -> Vec<Message> {
         Message::Graft { keyspace },
         Message::Confirm { keyspace, seq: 3 },
         Message::Confirmed { keyspace, seq: 3 },
+        Message::Held { keyspace, held: vec![WantEntry { author, after: 4 }] },
+        Message::Take { keyspace },
+        Message::Taken { keyspace, position: 2, heads: vec![head] },
+        Message::Compare { keyspace, asks: vec![RangeAsk { range: Range::default(), print }] },
+        Message::Compared { keyspace, heads: vec![head], parts: vec![part] },
+        Message::Tail { keyspace, after: 2 },
+        Message::Tailed { keyspace, heads: vec![head], frames: bytes(&base), until: 9, is_end: true },
+        Message::EndTake { keyspace },
+        Message::Below { keyspace },
     ]
 }
 

@@ -5,11 +5,14 @@ use std::fmt::Write;
 use tidelock_engine::causality::{Dot, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
 use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
-    FrameBytes, HeadEntry, Hello, Message, PROTOCOL_VERSION, PeerRecord, WantEntry,
+    FrameBytes, HeadEntry, Hello, Message, PROTOCOL_VERSION, PartRows, PeerRecord, RangeAsk, RangePart,
+    StateHead, WantEntry,
 };
 use tidelock_engine::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
-use tidelock_engine::row::Kind;
+use tidelock_engine::ranges::{Group, Print, Range};
+use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -159,6 +162,66 @@ fn messages() -> Vec<(Message, &'static str)> {
     ]
 }
 
+/// The messages of a transfer of state.
+fn transfer_messages() -> Vec<(Message, &'static str)> {
+    let keyspace = keyspace();
+    let head = StateHead { card: key().card([2; 16]), seq: 300, frame: FrameId::of(b"frame") };
+    let row = |subkey: &[u8]| RowId {
+        key: b"k".to_vec(),
+        kind: Kind::Set,
+        subkey: subkey.to_vec(),
+        dot: Dot::new(author(), 300),
+    };
+    let print = Print { fingerprint: Fingerprint::from_bits(300), rows: 2 };
+    let range = Range { from: None, to: Some(Group::of(&row(b"e"))) };
+    let list = RowList::new([(&row(b"a"), Some(&Payload::Member)), (&row(b"b"), None)]);
+    let part = |rows| RangePart { range: range.clone(), rows };
+    let parts = vec![
+        part(PartRows::Equal),
+        part(PartRows::Split(vec![(range.to.clone(), print)])),
+        part(PartRows::Rows(list)),
+    ];
+    let frames = vec![FrameBytes(b"frame".to_vec())];
+    let asks = vec![RangeAsk { range: range.clone(), print }];
+    vec![
+        (
+            Message::Held { keyspace, held: vec![WantEntry { author: author(), after: 300 }] },
+            "0d811e3c74f1357ac34e4f1e8e081186400165a670c2148c4b3bb57a8409168cd44dac02",
+        ),
+        (Message::Take { keyspace }, "0e811e3c74f1357ac34e4f1e8e08118640"),
+        (
+            Message::Taken { keyspace, position: 300, heads: vec![head] },
+            concat!(
+                "0f811e3c74f1357ac34e4f1e8e08118640ac02018a88e3dd7409f195fd52db2d3cba5d72ca6709bf",
+                "1d94121bf3748801b40f6f5c02020202020202020202020202020202ac02b84bbbf495b3f5fe3508",
+                "5304d048e337853f0cc3dac096870ec35322b385d9bc"
+            ),
+        ),
+        (Message::Compare { keyspace, asks }, "10811e3c74f1357ac34e4f1e8e08118640010001016b020165ac0202"),
+        (
+            Message::Compared { keyspace, heads: vec![head], parts },
+            concat!(
+                "11811e3c74f1357ac34e4f1e8e08118640018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94",
+                "121bf3748801b40f6f5c02020202020202020202020202020202ac02b84bbbf495b3f5fe35085304",
+                "d048e337853f0cc3dac096870ec35322b385d9bc030001016b020165000001016b02016501010101",
+                "6b020165ac02020001016b020165020165a670c2148c4b3bb57a8409168cd44d02016b02016100ac",
+                "020100016b02016200ac0200"
+            ),
+        ),
+        (Message::Tail { keyspace, after: 300 }, "12811e3c74f1357ac34e4f1e8e08118640ac02"),
+        (
+            Message::Tailed { keyspace, heads: vec![head], frames, until: 300, is_end: true },
+            concat!(
+                "13811e3c74f1357ac34e4f1e8e08118640018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94",
+                "121bf3748801b40f6f5c02020202020202020202020202020202ac02b84bbbf495b3f5fe35085304",
+                "d048e337853f0cc3dac096870ec35322b385d9bc01056672616d65ac0201"
+            ),
+        ),
+        (Message::EndTake { keyspace }, "14811e3c74f1357ac34e4f1e8e08118640"),
+        (Message::Below { keyspace }, "15811e3c74f1357ac34e4f1e8e08118640"),
+    ]
+}
+
 fn frame() -> Frame {
     let other = ReplicaId::from_bytes([9; 16]);
     let dependencies: VersionVector = [Dot::new(other, 300)].into_iter().collect();
@@ -198,7 +261,7 @@ fn operations_have_golden_bytes() {
 
 #[test]
 fn messages_have_golden_bytes() {
-    for (message, golden) in messages() {
+    for (message, golden) in messages().into_iter().chain(transfer_messages()) {
         assert_eq!(hex(&message.encode()), golden, "{message:?}");
         assert_eq!(Message::decode(&message.encode()), Ok(message));
     }

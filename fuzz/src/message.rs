@@ -2,11 +2,15 @@
 
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{FrameId, PeerId};
+use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HeadEntry, Hello, KEYSPACES_MAX,
-    Message, PEER_RECORDS_MAX, PROTOCOL_VERSION, PeerRecord, REASON_BYTES_MAX, WantEntry,
+    Message, PARTS_MAX, PEER_RECORDS_MAX, PROTOCOL_VERSION, PartRows, PeerRecord, RANGES_MAX,
+    REASON_BYTES_MAX, RangeAsk, RangePart, STATE_HEADS_MAX, StateHead, WantEntry,
 };
 use tidelock_engine::ports::MESSAGE_BYTES_MAX;
+use tidelock_engine::ranges::{Edge, Group, Print, Range};
+use tidelock_engine::row::Fingerprint;
 
 use crate::forge::{
     self, Chain, KEYSPACES, MEMBERS, any_replica, card, cluster, encode, keyspace_id, named, sign,
@@ -67,7 +71,7 @@ fn check(message: &Message, bytes: &[u8]) {
 /// A message of any kind.
 pub fn any(input: &mut Input<'_>) -> Message {
     let keyspace = keyspace_id(input.pick(&KEYSPACES));
-    match input.below(13) {
+    match input.below(22) {
         0 => Message::Hello(hello(input)),
         1 => Message::Goodbye { reason: text(input, REASON_BYTES_MAX) },
         2 => Message::Keyspaces(repeated(input, KEYSPACES_MAX, |input| named(input.pick(&KEYSPACES)))),
@@ -97,8 +101,69 @@ pub fn any(input: &mut Input<'_>) -> Message {
         9 => Message::Prune { keyspace },
         10 => Message::Graft { keyspace },
         11 => Message::Confirm { keyspace, seq: input.number() },
-        _ => Message::Confirmed { keyspace, seq: input.number() },
+        12 => Message::Confirmed { keyspace, seq: input.number() },
+        13 => {
+            let held =
+                |input: &mut Input<'_>| WantEntry { author: any_replica(input), after: input.number() };
+            Message::Held { keyspace, held: repeated(input, HEADS_MAX, held) }
+        }
+        14 => Message::Take { keyspace },
+        15 => Message::Taken { keyspace, position: input.number(), heads: state_heads(input) },
+        16 => {
+            let ask = |input: &mut Input<'_>| RangeAsk { range: range(input), print: print(input) };
+            Message::Compare { keyspace, asks: repeated(input, RANGES_MAX, ask) }
+        }
+        17 => {
+            let heads = state_heads(input);
+            Message::Compared { keyspace, heads, parts: repeated(input, RANGES_MAX, part) }
+        }
+        18 => Message::Tail { keyspace, after: input.number() },
+        19 => {
+            let (heads, frames) = (state_heads(input), repeated(input, FRAMES_MAX, frame));
+            Message::Tailed { keyspace, heads, frames, until: input.number(), is_end: input.once_in(2) }
+        }
+        20 => Message::EndTake { keyspace },
+        _ => Message::Below { keyspace },
     }
+}
+
+fn state_heads(input: &mut Input<'_>) -> Vec<StateHead> {
+    let head = |input: &mut Input<'_>| StateHead {
+        card: a_card(input),
+        seq: input.number(),
+        frame: FrameId::from_bytes(input.array()),
+    };
+    repeated(input, STATE_HEADS_MAX, head)
+}
+
+fn print(input: &mut Input<'_>) -> Print {
+    Print { fingerprint: Fingerprint::from_bits(u128::from_le_bytes(input.array())), rows: input.number() }
+}
+
+fn edge(input: &mut Input<'_>) -> Edge {
+    let row = crate::row::install(input).rows.pop();
+    row.map(|(row, _)| Group::of(&row))
+}
+
+/// In order, mostly.
+fn range(input: &mut Input<'_>) -> Range {
+    let (a, b) = (edge(input), edge(input));
+    match (a, b) {
+        (Some(a), Some(b)) if b < a && !input.once_in(8) => Range { from: Some(b), to: Some(a) },
+        (from, to) => Range { from, to },
+    }
+}
+
+fn part(input: &mut Input<'_>) -> RangePart {
+    let rows = match input.below(3) {
+        0 => PartRows::Equal,
+        1 => PartRows::Split(repeated(input, PARTS_MAX, |input| (edge(input), print(input)))),
+        _ => {
+            let rows = crate::row::install(input).rows;
+            PartRows::Rows(RowList::new(rows.iter().map(|(row, payload)| (row, payload.as_ref()))))
+        }
+    };
+    RangePart { range: range(input), rows }
 }
 
 /// A short list; one in 128 is as long as may be, or one longer.

@@ -18,6 +18,7 @@ use tidelock_engine::ports::{
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{
     EARLY_BYTES_MAX, EARLY_FRAMES_MAX, EVIDENCE_MAX, Input as Event, Now, Replica, ReplicaConfig, Replicate,
+    Retention,
 };
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
@@ -92,7 +93,8 @@ fn courier() -> SigningKey {
 }
 
 fn config() -> ReplicaConfig {
-    ReplicaConfig { key: key(0), cluster: cluster(), replicate: Replicate::All }
+    let (replicate, retention) = (Replicate::All, Retention::default());
+    ReplicaConfig { key: key(0), cluster: cluster(), replicate, retention }
 }
 
 impl Stage {

@@ -11,8 +11,8 @@ use tidelock_engine::bounds::{
 };
 use tidelock_engine::frame::{FRAME_VERSION, FrameHeader};
 use tidelock_engine::message::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, KEYSPACES_MAX, Message, PEER_RECORDS_MAX,
-    REASON_BYTES_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, KEYSPACES_MAX, Message, PARTS_MAX,
+    PEER_RECORDS_MAX, PartRows, RANGES_MAX, REASON_BYTES_MAX, RangePart, STATE_HEADS_MAX,
 };
 use tidelock_engine::op::{DotRef, Op, Prefix, SlotChange};
 use tidelock_engine::row::Kind;
@@ -147,7 +147,27 @@ pub fn message(message: &Message) -> bool {
         Message::Answer { cards, frames, .. } | Message::Push { cards, frames } => {
             cards.len() <= FRAMES_MAX && frames.len() <= FRAMES_MAX
         }
+        Message::Held { held, .. } => held.len() <= HEADS_MAX,
+        Message::Taken { heads, .. } => heads.len() <= STATE_HEADS_MAX,
+        Message::Compare { asks, .. } => {
+            asks.len() <= RANGES_MAX && asks.iter().all(|ask| ask.range.is_valid())
+        }
+        Message::Compared { heads, parts, .. } => {
+            let is_part = |part: &RangePart| {
+                let is_split = match &part.rows {
+                    PartRows::Split(parts) => parts.len() <= PARTS_MAX,
+                    PartRows::Equal | PartRows::Rows(_) => true,
+                };
+                is_split && part.range.is_valid()
+            };
+            heads.len() <= STATE_HEADS_MAX && parts.len() <= RANGES_MAX && parts.iter().all(is_part)
+        }
+        Message::Tailed { heads, frames, .. } => heads.len() <= STATE_HEADS_MAX && frames.len() <= FRAMES_MAX,
         Message::Summary { .. }
+        | Message::Below { .. }
+        | Message::Take { .. }
+        | Message::Tail { .. }
+        | Message::EndTake { .. }
         | Message::Prune { .. }
         | Message::Graft { .. }
         | Message::Confirm { .. }

@@ -67,7 +67,8 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     } else {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
-    let replica_config = ReplicaConfig { key, cluster, replicate: replicate.clone() };
+    let retention = config.retention.for_engine();
+    let replica_config = ReplicaConfig { key, cluster, replicate: replicate.clone(), retention };
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();

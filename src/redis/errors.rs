@@ -39,6 +39,7 @@ pub(super) fn request(error: &RequestError) -> Reply {
     match error {
         RequestError::Action { source, .. } => action(source),
         RequestError::Commit(text) => Reply::error(format!("UNKNOWN {text}")),
+        RequestError::Loading(_) => Reply::error(format!("LOADING {error}")),
         RequestError::Closed => Reply::error(format!("TRYAGAIN {error}")),
         RequestError::ReadOnly(text) => Reply::error(format!("READONLY {text}")),
         other => Reply::error(format!("ERR {other}")),

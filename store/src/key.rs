@@ -256,6 +256,7 @@ mod tests {
         prop_oneof![
             Just(None),
             texts().prop_map(|key| Some(After::Key(key))),
+            (texts(), kinds(), texts()).prop_map(|(key, kind, subkey)| Some(After::From(key, kind, subkey))),
             (texts(), kinds(), texts()).prop_map(|(key, kind, subkey)| Some(After::Group(key, kind, subkey))),
         ]
     }

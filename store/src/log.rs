@@ -13,7 +13,7 @@ use tidelock_engine::causality::{Dot, Heads, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, FrameHeader};
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{CommitError, LogEntry, LogPosition, LogRecord, LoggedFrame, ReadError};
+use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, ReadError};
 
 use crate::backend::WriteGuard;
 use crate::database::{Entries, File, Opening, reading};
@@ -55,15 +55,6 @@ pub(crate) enum NewRecord<'a> {
     Frame(u32, u32, &'a Frame),
     /// State that was taken over.
     Install(&'a Install),
-}
-
-/// Where the log ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LogEnd {
-    /// The position of the last record.
-    pub(crate) position: LogPosition,
-    /// The bytes of all records up to there.
-    pub(crate) total_bytes: u64,
 }
 
 /// The records that are let go at once.

@@ -65,8 +65,9 @@ impl Shared {
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
         self.guard.check()?;
         let frozen = self.freeze();
+        let synced = synced || self.waits_for_rows();
         if frozen.0.count() == 0 && !synced {
-            return Ok(());
+            return self.truncate();
         }
         *rounds += 1;
         let synced = synced || rounds.is_multiple_of(self.options.synced_every.max(1));

@@ -12,12 +12,12 @@ use tidelock_engine::causality::{Hlc, VersionVector};
 use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::FrameError;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
-use tidelock_engine::ports::{CommitError, KeyspaceState, LogPosition, ReadError, Rows};
+use tidelock_engine::ports::{CommitError, KeyspaceState, LogEnd, LogPosition, ReadError, Rows};
 
 use crate::backend::WriteGuard;
 use crate::database::Opening;
 use crate::disk::{Disk, DiskLock, LockError};
-use crate::log::{LogEnd, LogFile};
+use crate::log::LogFile;
 use crate::mark::Mark;
 use crate::names::Names;
 use crate::overlay::Overlay;

@@ -11,11 +11,10 @@ use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{Batch, KeyspaceState, LogPosition};
+use tidelock_engine::ports::{Batch, KeyspaceState, LogEnd, LogPosition};
 use tidelock_engine::row::Fingerprint;
 
 use crate::key;
-use crate::log::LogEnd;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment};
 use crate::schema::{SpaceState, head_value, seal, state_value};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{
-    KeyspaceState, Log, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows, Visit,
+    KeyspaceState, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows, Visit,
 };
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
@@ -218,6 +218,10 @@ impl Log for Reader {
 
     fn first(&self) -> LogPosition {
         self.shared.published().first
+    }
+
+    fn end(&self) -> LogEnd {
+        self.shared.published().end()
     }
 
     fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {

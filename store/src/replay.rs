@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidelock_engine::apply::{apply_frame, apply_install};
+use tidelock_engine::apply::{apply_again, apply_install};
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::draft::{Changes, Draft};
 use tidelock_engine::frame::{Frame, FrameHeader};
 use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord, ReadError, Rows};
+use tidelock_engine::ports::{LogEnd, LogEntry, LogPosition, LogRecord, ReadError, Rows};
 
-use crate::log::{LogEnd, LogFile, damaged};
+use crate::log::{LogFile, damaged};
 use crate::names::Names;
 use crate::open::OpenError;
 use crate::published::{Recorded, Update};
@@ -88,7 +88,8 @@ pub(crate) fn apply(
             Record::Frame(frame) => {
                 let FrameHeader { keyspace, author, .. } = *frame.header();
                 let seq = applied.entry((keyspace, author)).or_insert_with(|| seq(keyspace, author));
-                apply_frame(&mut draft, frame, *seq)?;
+                // It may have come with state that holds its effects already.
+                apply_again(&mut draft, frame, *seq)?;
                 *seq = frame.header().last();
             }
             Record::Install(install) => {

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLock
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, RowRange,
-    Rows, Store, Visit,
+    Batch, CommitError, Durability, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered,
+    RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 
@@ -184,6 +184,10 @@ impl Log for RedbStore {
 
     fn first(&self) -> LogPosition {
         self.reader.first()
+    }
+
+    fn end(&self) -> LogEnd {
+        self.reader.end()
     }
 
     fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {

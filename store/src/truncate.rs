@@ -30,6 +30,12 @@ impl Shared {
         self.retention.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether records that are needed no more are kept only until the rows are synced.
+    pub(crate) fn waits_for_rows(&self) -> bool {
+        let Retention { wanted, rows_synced } = *self.retention();
+        wanted > rows_synced && self.published().position > rows_synced
+    }
+
     /// Lets go of some of the records that are needed no more.
     pub(crate) fn truncate(&self) -> Result<(), CommitError> {
         for _ in 0..COMMITS_PER_CALL {
@@ -66,12 +72,15 @@ impl Shared {
             Err(ReadError::Io { source, .. }) => return Err(CommitError::Io { file: LOG_FILE, source }),
             Err(_) => return Ok(false),
         };
-        {
+        // State that was taken over may have raised them further.
+        let floors = {
             let mut published = self.published_mut();
             published.raise_floors(&plan.floors);
             published.first = LogPosition(plan.until.0 + 1);
-        }
-        self.log.truncate(&self.guard, &plan, &numbered_floors(&names, &plan.floors))?;
+            let raised = plan.floors.keys().map(|of| (*of, published.floor(of.0, of.1)));
+            raised.collect()
+        };
+        self.log.truncate(&self.guard, &plan, &numbered_floors(&names, &floors))?;
         Ok(true)
     }
 }

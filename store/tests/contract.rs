@@ -76,9 +76,10 @@ fn random_range(dice: &mut Dice) -> RowRange {
         3 => Within::Kind(key, kind),
         _ => Within::Group(key, kind, subkey),
     };
-    let after = match dice.below(3) {
+    let after = match dice.below(4) {
         0 => None,
         1 => Some(After::Key(after_key)),
+        2 => Some(After::From(after_key, after_kind, after_subkey)),
         _ => Some(After::Group(after_key, after_kind, after_subkey)),
     };
     RowRange { within, after }

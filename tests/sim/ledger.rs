@@ -117,6 +117,10 @@ impl Ledger {
     ) -> Result<(), Violation> {
         let header = frame.header();
         let applied = known.entry(header.keyspace).or_default();
+        if applied.is_partial {
+            // It is in the log, and in no rows.
+            return Ok(());
+        }
         let space = self.spaces.entry(header.keyspace).or_default();
         let next = applied.heads.seq(header.author) + 1;
         if applied.floor.covers(header.last_dot()) {

@@ -8,7 +8,7 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{LogPosition, Store};
-use tidelock_engine::replica::{Now, Replica, ReplicaConfig, Replicate};
+use tidelock_engine::replica::{Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
 use tidelock_store::{MemDisk, OpenError};
@@ -113,7 +113,8 @@ impl Node {
         seed[..8].copy_from_slice(&(index as u64 + 1).to_be_bytes());
         let key = SigningKey::from_seed(seed);
         let card = key.card([0; 16]);
-        let config = ReplicaConfig { key: key.clone(), cluster, replicate: Replicate::All };
+        let (replicate, retention) = (Replicate::All, Retention::default());
+        let config = ReplicaConfig { key: key.clone(), cluster, replicate, retention };
         let mut node = Self {
             name: name.to_owned(),
             index,

@@ -1,5 +1,7 @@
 //! Random scenarios: how many nodes, what clients do, what goes wrong. The seed decides the rest.
 
+use tidelock_engine::replica::Retention;
+
 use crate::faults::{self, Rate};
 use crate::network::Conditions;
 use crate::node::Storage;
@@ -33,6 +35,8 @@ pub struct Scenario {
     pub converges_ms: u64,
     /// How nodes stand on their stores.
     pub storage: Storage,
+    /// How long they keep their logs.
+    pub retention: Retention,
 }
 
 /// What one history came to.
@@ -85,6 +89,7 @@ impl Scenario {
         world.replay = format!("SEED={seed} cargo test -p tidelock-tests --test random {}", self.name);
         world.has_operator = true;
         world.storage = self.storage;
+        world.retention = self.retention;
         let (least, most) = self.nodes;
         let count = least + world.random.below(most - least + 1);
         (0..count).for_each(|n| world.add(&format!("n{n}")));

@@ -1,5 +1,7 @@
 //! The random scenarios by name. A new one is a constant here and a line in `tests/random.rs`.
 
+use tidelock_engine::replica::Retention;
+
 use crate::faults::Fault;
 use crate::hostile::Behaviour;
 use crate::network::Conditions;
@@ -31,6 +33,7 @@ const BASE: Scenario = Scenario {
     faults: &[],
     converges_ms: 10_000,
     storage: Storage::Disk,
+    retention: Retention { age_ms: 86_400_000, bytes: 1 << 30, peers_ms: 604_800_000 },
 };
 
 /// Partitions of every shape and connections that break.
@@ -164,6 +167,25 @@ pub const EVERYTHING: Scenario = Scenario {
     ..BASE
 };
 
+/// Logs that are let go of as soon as can be, so that whoever was away takes over state.
+pub const SHORT_LOGS: Scenario = Scenario {
+    name: "short_logs",
+    nodes: (2, 5),
+    faults: &[
+        (Fault::Partition, 4_000),
+        (Fault::OneWayPartition, 8_000),
+        (Fault::BrokenSession, 2_000),
+        (Fault::Kill, 3_000),
+        (Fault::PowerCut, 4_000),
+        (Fault::Join, 8_000),
+        (Fault::Leave, 12_000),
+        (Fault::Absence, 5_000),
+    ],
+    converges_ms: AFTER_DAMAGE_MS,
+    retention: Retention { age_ms: 500, bytes: 4_000, peers_ms: 3_000 },
+    ..BASE
+};
+
 /// One or two members that mean harm, among honest ones that are cut off and killed now and then.
 pub const HOSTILE: Scenario = Scenario {
     name: "hostile",
@@ -183,8 +205,18 @@ pub const HOSTILE: Scenario = Scenario {
 };
 
 /// All of them.
-pub const ALL: [&Scenario; 9] =
-    [&PARTITIONS, &BAD_LINKS, &CRASHES, &BAD_DISKS, &BAD_CLOCKS, &CHURN, &LARGE_KEYS, &HOSTILE, &EVERYTHING];
+pub const ALL: [&Scenario; 10] = [
+    &PARTITIONS,
+    &BAD_LINKS,
+    &CRASHES,
+    &BAD_DISKS,
+    &BAD_CLOCKS,
+    &CHURN,
+    &LARGE_KEYS,
+    &SHORT_LOGS,
+    &HOSTILE,
+    &EVERYTHING,
+];
 
 /// The scenario of a name.
 ///

@@ -7,8 +7,8 @@ use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, RowRange,
-    Rows, Store, Visit,
+    Batch, CommitError, Durability, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered,
+    RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_store::{MaterializeOptions, MemDisk, OpenError, OpenOptions, RedbStore};
@@ -150,6 +150,10 @@ impl Log for SimStore {
 
     fn first(&self) -> LogPosition {
         self.as_store().first()
+    }
+
+    fn end(&self) -> LogEnd {
+        self.as_store().end()
     }
 
     fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::TransportEvent;
-use tidelock_engine::replica::Input;
+use tidelock_engine::replica::{Input, Retention};
 use tidelock_engine::request::RequestId;
 use tidelock_engine::turn::TurnOutcome;
 
@@ -88,6 +88,8 @@ pub struct World {
     pub scrutiny: Scrutiny,
     /// How nodes that are added from now on stand on their stores.
     pub storage: Storage,
+    /// How long nodes that are added keep their logs.
+    pub retention: Retention,
     /// After how many of a thousand turns a node writes its rows.
     pub materializing: u32,
     /// How long a buffered commit stays off the disk, in microseconds; with `None` until the story syncs it.
@@ -127,6 +129,7 @@ impl World {
             paths: None,
             scrutiny: Scrutiny::Everything,
             storage: Storage::default(),
+            retention: Retention::default(),
             materializing: 100,
             syncs_after_us: Some(SYNC_US),
             has_operator: false,

@@ -62,6 +62,11 @@ pub(crate) struct Shared {
     pub(crate) summary_sent: Option<(u128, u64)>,
     /// Whether the peer's last summary named heads that were ours then.
     pub(crate) is_in_sync: bool,
+    /// Up to which change of heads the peer was told what is held here, and when.
+    pub(crate) held_told: u64,
+    pub(crate) held_told_ms: u64,
+    /// Since when it is known that the peer lets go of what is lacking here; see `transfer`.
+    pub(crate) below_since_ms: Option<u64>,
     /// Summaries in a row that differed although the peer had been told of all heads.
     pub(crate) unexplained: u32,
 }

@@ -5,10 +5,14 @@
 //! Sources: Leitao, Pereira, Rodrigues, "HyParView" and "Epidemic Broadcast Trees" (both 2007).
 
 mod broadcast;
+mod holdings;
 mod link;
 mod membership;
 mod pull;
 mod session;
+mod transfer;
 
+pub(crate) use holdings::Holdings;
 pub(crate) use link::Link;
 pub(crate) use membership::Membership;
+pub(crate) use transfer::{Sink, Sources};

@@ -47,7 +47,8 @@ const ANSWERED_BYTES_MAX: usize = 8 << 20;
 impl Replica {
     /// Sends the hash of our heads, and the fingerprint that belongs to it.
     pub(crate) fn summarize(&mut self, session: SessionId, keyspace: KeyspaceId, step: &mut Step) {
-        let Some((heads, fingerprint)) = self.keyspace(keyspace).and_then(Keyspace::last_committed) else {
+        let whole = self.keyspace(keyspace).filter(|keyspace| !keyspace.is_partial);
+        let Some((heads, fingerprint)) = whole.and_then(Keyspace::last_committed) else {
             return;
         };
         let at = self.mono_ms;
@@ -147,10 +148,10 @@ impl Replica {
     /// Asks a peer for the frames that it has and we lack, unless somebody was asked for them just now. On a
     /// lazy link the frames are given time to come along the tree. Answers whether anything was asked for.
     pub(crate) fn pull(&mut self, now: Now, session: SessionId, id: KeyspaceId, step: &mut Step) -> bool {
-        let Some(keyspace) = self.keyspace(id) else { return false };
-        let Some(shared) = self.links.get(&session).and_then(|link| link.shared.get(&id)) else {
-            return false;
-        };
+        let Some(keyspace) = self.keyspace(id).filter(|_| !self.takes_over(id)) else { return false };
+        // Who lets go of what is lacking has the state in its place, which is taken over soon.
+        let shared = self.links.get(&session).and_then(|link| link.shared.get(&id));
+        let Some(shared) = shared.filter(|shared| shared.below_since_ms.is_none()) else { return false };
         let is_free = |author: &ReplicaId| {
             keyspace.awaited.get(author).is_none_or(|(from, asked_ms)| {
                 let patience = if *from == session { AWAIT_SAME_MS } else { AWAIT_MS };
@@ -202,6 +203,12 @@ impl Replica {
         for entry in after.iter().filter(|entry| entry.after < keyspace.heads.seq(entry.author)) {
             let least = lacking.entry(entry.author).or_insert(entry.after);
             *least = entry.after.min(*least);
+        }
+        // Of these the frames are here no more.
+        let before = lacking.len();
+        lacking.retain(|author, after| view.log.floor(id, *author) <= *after);
+        if lacking.len() < before {
+            step.sends.push((session, Message::Below { keyspace: id }));
         }
         let dots: Vec<Dot> = lacking.iter().map(|(author, after)| Dot::new(*author, *after)).collect();
         // What lies before a damaged frame is still worth having: then the frames go one by one.

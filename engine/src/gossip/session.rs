@@ -69,6 +69,15 @@ impl Replica {
                 self.answer(now, session, keyspace, has_more, (cards, frames), view, step);
             }
             Message::Push { cards, frames } => self.pushed(now, session, (cards, frames), view, step),
+            Message::Held { keyspace, held } => self.held(session, keyspace, &held),
+            Message::Below { keyspace } => self.below(session, keyspace),
+            message @ (Message::Take { .. }
+            | Message::Taken { .. }
+            | Message::Compare { .. }
+            | Message::Compared { .. }
+            | Message::Tail { .. }
+            | Message::Tailed { .. }
+            | Message::EndTake { .. }) => self.transfer(now, session, message, view, step),
             Message::Prune { keyspace } => self.pruned(session, keyspace, step),
             Message::Graft { keyspace } => self.grafted(session, keyspace, step),
             Message::Confirm { keyspace, seq } => {
@@ -177,6 +186,7 @@ impl Replica {
             self.note_refusal(link.peer, reason);
         }
         self.membership.turned_away(self.mono_ms, link.peer, &link.address, step);
+        self.forget_transfers(session);
         self.forget_frames_of(session);
         let told = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
         step.sends.push((session, Message::Goodbye { reason: told }));
@@ -207,6 +217,7 @@ impl Replica {
         if let Some(link) = self.links.remove(&session) {
             self.membership.lost(now, link.peer);
         }
+        self.forget_transfers(session);
         self.forget_frames_of(session);
     }
 }

@@ -26,6 +26,8 @@ pub enum After {
     Key(Vec<u8>),
     /// Behind all rows of this group.
     Group(Vec<u8>, Kind, Vec<u8>),
+    /// At the first row of this group.
+    From(Vec<u8>, Kind, Vec<u8>),
 }
 
 /// The rows that one scan visits.
@@ -55,6 +57,7 @@ impl RowRange {
             None => return within,
             Some(After::Key(key)) => least(successor(key), Kind::Register, Vec::new()),
             Some(After::Group(key, kind, subkey)) => least(key.clone(), *kind, successor(subkey)),
+            Some(After::From(key, kind, subkey)) => least(key.clone(), *kind, subkey.clone()),
         };
         within.max(after)
     }

@@ -71,6 +71,15 @@ pub struct LoggedFrame {
     pub bytes: Arc<[u8]>,
 }
 
+/// Where a log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The position of the last record.
+    pub position: LogPosition,
+    /// The bytes of all records up to there, those included that are not held any more.
+    pub total_bytes: u64,
+}
+
 /// What one record of the log holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEntry {
@@ -132,6 +141,9 @@ pub trait Log {
 
     /// The position of the first record that is held, or would be; from 1.
     fn first(&self) -> LogPosition;
+
+    /// Where the log ends.
+    fn end(&self) -> LogEnd;
 
     /// The seq up to which frames of an author may be missing: they were truncated, or learned as state. 0 if none.
     fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64;

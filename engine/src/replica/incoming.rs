@@ -72,6 +72,11 @@ impl Replica {
                 continue;
             }
             self.counters.count("frames_received");
+            if self.takes_over(keyspace) {
+                // It is fetched again, if the state that is taken over does not hold it.
+                self.counters.count("frames_deferred");
+                continue;
+            }
             let tally = receipt.entry(keyspace).or_default();
             let verdict = self.judge(&frame, view);
             if let Verdict::Duplicate = verdict {
@@ -218,6 +223,44 @@ impl Replica {
         self.fresh.push((frame.clone(), Some(*session)));
         step.frames.push(frame.clone());
         true
+    }
+
+    /// Takes in that a frame was applied with state that was taken over.
+    pub(crate) fn took_over(&mut self, now: Now, frame: Frame, step: &mut Step) {
+        let header = frame.header();
+        self.keyspaces.get_mut(&header.keyspace).expect("it was applied there").advance_by(&frame);
+        self.note_resets(&frame);
+        if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {
+            self.counters.count("stamps_ahead");
+        }
+        step.frames.push(frame);
+    }
+
+    /// Applies the frames that waited for what was taken over.
+    pub(crate) fn wake_all(
+        &mut self,
+        now: Now,
+        id: KeyspaceId,
+        dots: &[Dot],
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) {
+        let mut woken: Vec<Early> = dots.iter().flat_map(|dot| self.early.wake(id, *dot)).collect();
+        while let Some(possible) = self.next_possible(&mut woken, view) {
+            if self.apply(now, &possible, view, step) {
+                woken.extend(self.early.wake(id, possible.frame.header().last_dot()));
+            }
+        }
+    }
+
+    /// Takes in that the heads of a keyspace changed in this turn.
+    pub(crate) fn touch(&mut self, id: KeyspaceId) {
+        self.touched.insert(id);
+    }
+
+    /// Takes in the card of an author, which goes with the commit.
+    pub(crate) fn know_card(&mut self, card: AuthorCard) {
+        self.cards.insert(card.replica(), card);
     }
 
     /// A session ended: nothing more is awaited from it.

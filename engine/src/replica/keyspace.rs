@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::causality::{Dot, Head, Heads, VersionVector};
 use crate::frame::{Frame, FrameBuilder};
+use crate::gossip::Sink;
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::message::{HEADS_MAX, HeadEntry};
 use crate::ports::{KeyspaceState, SessionId};
+use crate::ranges::RangeIndex;
 use crate::replica::housekeeping::SpentSlots;
 use crate::row::Fingerprint;
 
@@ -34,6 +36,14 @@ pub(crate) struct Keyspace {
     pub(crate) spent: SpentSlots,
     /// Whether a peer with equal heads showed another fingerprint.
     pub(crate) is_diverged: bool,
+    /// Whether the rows are those of no version vector, because state is being taken over.
+    pub(crate) is_partial: bool,
+    /// How often state was taken over since the start.
+    pub(crate) generation: u64,
+    /// The fingerprints of ranges of the committed rows, once they are needed.
+    pub(crate) ranges: Option<RangeIndex>,
+    /// State that is being taken over.
+    pub(crate) sink: Option<Sink>,
     ring: VecDeque<(u128, Fingerprint)>,
     changes: u64,
     changed: BTreeMap<u64, ReplicaId>,
@@ -52,6 +62,10 @@ impl Keyspace {
             awaited: BTreeMap::new(),
             spent: if has_written { SpentSlots::unknown() } else { SpentSlots::default() },
             is_diverged: false,
+            is_partial: state.is_partial,
+            generation: 0,
+            ranges: None,
+            sink: None,
             ring: VecDeque::new(),
             changes: 0,
             changed: BTreeMap::new(),
@@ -81,8 +95,16 @@ impl Keyspace {
         self.changed.insert(self.changes, author);
     }
 
+    /// Others may have reset own slots meanwhile, in ways that nobody saw.
+    pub(crate) fn look_for_spent_slots(&mut self) {
+        self.spent = SpentSlots::unknown();
+    }
+
     /// Remembers the state after a commit.
     pub(crate) fn remember(&mut self) {
+        if self.is_partial {
+            return;
+        }
         let state = (self.heads.hash(), self.fingerprint);
         if self.ring.back() != Some(&state) {
             if self.ring.len() == RING_MAX {

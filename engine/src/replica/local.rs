@@ -79,6 +79,9 @@ impl Replica {
         } else if !self.may_replicate(&request.keyspace) {
             return Err(RequestError::NotReplicated(request.keyspace.clone()));
         }
+        if self.keyspaces.get(&id).is_some_and(|keyspace| keyspace.is_partial) {
+            return Err(RequestError::Loading(request.keyspace.clone()));
+        }
         let mut together =
             |actions: &[Action]| self.together(now, (id, request.atomicity), actions, view, step);
         if request.atomicity != Atomicity::Each {

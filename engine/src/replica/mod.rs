@@ -11,6 +11,7 @@ mod housekeeping;
 mod incoming;
 mod keyspace;
 mod local;
+mod retention;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::counters::Counters;
 pub use self::early::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
 pub use self::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence};
+pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, Report};
 
 use self::early::EarlyFrames;
@@ -25,7 +27,7 @@ pub(crate) use self::keyspace::Keyspace;
 use crate::causality::Clock;
 use crate::draft::{Changes, Draft};
 use crate::frame::{Frame, SigningKey};
-use crate::gossip::{Link, Membership};
+use crate::gossip::{Holdings, Link, Membership, Sources};
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::install::Install;
 use crate::message::Message;
@@ -146,6 +148,8 @@ pub struct ReplicaConfig {
     pub cluster: ClusterId,
     /// The keyspaces it replicates.
     pub replicate: Replicate,
+    /// How long it keeps its log.
+    pub retention: Retention,
 }
 
 /// All that a node knows.
@@ -167,6 +171,11 @@ pub struct Replica {
     touched: BTreeSet<KeyspaceId>,
     pub(crate) links: BTreeMap<SessionId, Link>,
     pub(crate) membership: Membership,
+    pub(crate) holdings: Holdings,
+    pub(crate) sources: Sources,
+    /// Messages of transfers that came behind a change of the same turn.
+    pub(crate) postponed: Vec<(SessionId, Message)>,
+    looks: retention::Looks,
     pub(crate) counters: Counters,
     evidence: Vec<Evidence>,
     /// Peers that did not get past the hello, and why.
@@ -202,6 +211,10 @@ impl Replica {
             touched: BTreeSet::new(),
             links: BTreeMap::new(),
             membership: Membership::new(config.key.peer()),
+            holdings: Holdings::default(),
+            sources: Sources::default(),
+            postponed: Vec::new(),
+            looks: retention::Looks::default(),
             counters: Counters::default(),
             evidence: Vec::new(),
             refusals: BTreeMap::new(),
@@ -225,6 +238,21 @@ impl Replica {
     /// The clock, as of the last step.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Begins a turn, with what had to wait for it.
+    pub fn begin(&mut self, now: Now, view: &mut View<'_, '_>) -> Step {
+        let mut step = Step::default();
+        self.mono_ms = now.mono_ms;
+        if self.failed.is_none() {
+            self.resume_transfers(now, view, &mut step);
+        }
+        step
+    }
+
+    /// Whether the heads of a keyspace changed in this turn.
+    pub(crate) fn is_touched(&self, id: KeyspaceId) -> bool {
+        self.touched.contains(&id)
     }
 
     /// Takes in one input.
@@ -269,6 +297,7 @@ impl Replica {
 
     /// Takes in that a turn was committed, with what it changed.
     pub fn committed(&mut self, changes: &Changes) {
+        self.index_changes(changes);
         for (id, delta) in &changes.deltas {
             if let Some(keyspace) = self.keyspaces.get_mut(id) {
                 keyspace.fingerprint = keyspace.fingerprint.plus(delta.fingerprint);
@@ -319,6 +348,9 @@ impl Replica {
         self.tick_confirms(now, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);
+        self.tick_holdings(step);
+        self.tick_retention(now, view, step);
+        self.tick_transfers(step);
     }
 
     pub(crate) fn config(&self) -> &ReplicaConfig {

@@ -2,7 +2,7 @@
 
 use crate::id::{KeyspaceId, KeyspaceName, PeerId};
 use crate::ports::SessionId;
-use crate::replica::{Counters, Evidence, Replica};
+use crate::replica::{Counters, Evidence, LogReport, Replica};
 
 /// A replica's report.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Report {
     pub early: (usize, usize),
     /// Why the replica takes no more writes, if it does not.
     pub failed: Option<String>,
+    /// The log, and what keeps it.
+    pub log: LogReport,
 }
 
 /// A keyspace.
@@ -38,6 +40,8 @@ pub struct KeyspaceReport {
     pub fingerprint: String,
     /// Whether a peer with equal heads showed other rows.
     pub is_diverged: bool,
+    /// Whether its state is being taken over from a peer, and is not to be read before it is complete.
+    pub is_partial: bool,
 }
 
 /// A session.
@@ -69,6 +73,7 @@ impl Replica {
                 links: self.links.values().filter(|link| link.shares(id)).count(),
                 fingerprint: format!("{heads:032x}-{:032x}", fingerprint.to_bits()),
                 is_diverged: keyspace.is_diverged,
+                is_partial: keyspace.is_partial,
             }
         };
         let links =
@@ -88,6 +93,7 @@ impl Replica {
             refusals: self.refusals.iter().map(|(peer, reason)| (*peer, reason.clone())).collect(),
             early: self.early.size(),
             failed: self.failed.clone(),
+            log: self.looks.report,
         }
     }
 }

@@ -108,7 +108,7 @@ impl Traffic {
 }
 
 /// The names of the variants, in the order in which [`Message`](tidelock_engine::message::Message) has them.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 22] = [
     "hello",
     "goodbye",
     "keyspaces",
@@ -122,6 +122,15 @@ const NAMES: [&str; 13] = [
     "graft",
     "confirm",
     "confirmed",
+    "held",
+    "take",
+    "taken",
+    "compare",
+    "compared",
+    "tail",
+    "tailed",
+    "end take",
+    "below",
 ];
 
 /// The variant of an encoded message, which is its first byte. What follows may be malformed.
@@ -147,6 +156,7 @@ mod tests {
             (Message::Summary { keyspace, heads: [0; 16], fingerprint: [0; 16] }, "summary"),
             (Message::Push { cards, frames }, "push"),
             (Message::Confirmed { keyspace, seq: 1 }, "confirmed"),
+            (Message::Below { keyspace }, "below"),
         ];
         for (message, name) in messages {
             assert_eq!(message_name(&message.encode()), name);

@@ -1,6 +1,6 @@
 //! What is checked after a turn, and how a failure is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidelock_engine::causality::Heads;
 use tidelock_engine::frame::Frame;
@@ -275,7 +275,16 @@ impl World {
         if let Some(paths) = &mut self.paths {
             paths.restarts(index);
         }
-        for keyspace in before.keys() {
+        let partial: BTreeSet<KeyspaceId> = recovered
+            .keyspaces
+            .iter()
+            .filter(|(_, state)| state.is_partial)
+            .map(|(name, _)| KeyspaceId::of(cluster, name))
+            .collect();
+        for keyspace in &partial {
+            node.known.entry(*keyspace).or_default().is_partial = true;
+        }
+        for keyspace in before.keys().filter(|keyspace| !partial.contains(keyspace)) {
             let states = recovered.keyspaces.iter();
             let mut state = states.filter(|(name, _)| KeyspaceId::of(cluster, name) == *keyspace);
             let seq = state.next().map_or(0, |(_, state)| state.heads.seq(own));
@@ -291,7 +300,9 @@ impl World {
         }
         self.read_floors(index, &recovered);
         self.read_log(index, &mut limbo);
-        self.still_there(index, &durable);
+        // What is partial is read by nobody, and is whole again only when nothing is missing.
+        let whole = durable.into_iter().filter(|(keyspace, _)| !partial.contains(keyspace)).collect();
+        self.still_there(index, &whole);
         let Node { driver, told, .. } = &mut self.nodes[index];
         if let Some(store) = driver.as_ref().and_then(|driver| driver.store().redb()) {
             let reader = store.reader();

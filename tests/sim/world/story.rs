@@ -71,6 +71,11 @@ impl World {
         by_name.get(name).copied().unwrap_or_default()
     }
 
+    /// How many bytes the messages of a name had since they are counted.
+    pub fn sent_bytes(&self, name: &str) -> u64 {
+        self.network.borrow().traffic.bytes_by_name.get(name).copied().unwrap_or_default()
+    }
+
     /// Changes what the network does to messages.
     pub fn worsen(&mut self, change: impl FnOnce(&mut Conditions)) {
         let mut network = self.network();

@@ -1,0 +1,209 @@
+//! The moment of taking over: rows, heads and frames become the state of a keyspace in one commit.
+
+use std::collections::BTreeMap;
+
+use crate::apply::{apply_again, apply_install};
+use crate::causality::{Dot, Head};
+use crate::frame::Frame;
+use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
+use crate::install::Install;
+use crate::ports::{LogEntry, LogPosition, Rows};
+use crate::replica::{Now, Replica, Step, View};
+use crate::row::{Payload, RowId};
+
+use super::sink::{Failure, Sink, Staged};
+
+/// The records of the own log that are looked at in one piece.
+const OWN_RECORDS: usize = 1_024;
+
+impl Replica {
+    /// Takes everything over: rows, heads, and the frames that came meanwhile.
+    pub(super) fn flip(
+        &mut self,
+        now: Now,
+        id: KeyspaceId,
+        sink: Sink,
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) -> Result<(), Failure> {
+        let keyspace = &self.keyspaces[&id];
+        let newer = sink.heads.iter().filter(|(author, head)| keyspace.heads.seq(**author) < head.seq);
+        let heads: Vec<(ReplicaId, Head)> =
+            newer.map(|(author, head)| (*author, Head { seq: head.seq, frame: head.frame })).collect();
+        if !sink.is_mirror && heads.iter().any(|(author, _)| *author == self.id()) {
+            return Err(Failure::Lie("the state holds operations in this replica's name"));
+        }
+        let rows = settled(id, &sink.staged, view)?;
+        let install = Install { keyspace: id, rows, heads: Some(heads) };
+        let mut frames = sink.tail;
+        if sink.is_mirror && keyspace.is_partial {
+            frames.extend(own_frames(id, view)?);
+        }
+        let mark = view.draft.mark();
+        let applied = self.draft_all(&install, frames, view);
+        let applied = match applied {
+            Ok(applied) => {
+                view.draft.keep(mark);
+                applied
+            }
+            Err(failure) => {
+                view.draft.take_back(mark);
+                return Err(failure);
+            }
+        };
+        let of_heads = install.heads.iter().flatten().map(|(author, head)| Dot::new(*author, head.seq));
+        let of_frames = applied.iter().map(|frame| frame.header().last_dot());
+        let dots: Vec<Dot> = of_heads.chain(of_frames).collect();
+        self.adopt(now, install, applied, &sink.cards, view, step);
+        self.wake_all(now, id, &dots, view, step);
+        Ok(())
+    }
+
+    /// Applies everything to the draft; answers the frames that were new.
+    fn draft_all(
+        &self,
+        install: &Install,
+        frames: Vec<Frame>,
+        view: &mut View<'_, '_>,
+    ) -> Result<Vec<Frame>, Failure> {
+        let mut at = self.keyspaces[&install.keyspace].heads.vector();
+        for (author, head) in install.heads.iter().flatten() {
+            at.raise(Dot::new(*author, head.seq));
+        }
+        apply_install(view.draft, install)?;
+        let mut applied = Vec::new();
+        for frame in frames {
+            let (header, seq) = (frame.header(), at.get(frame.header().author));
+            if header.last() <= seq {
+                continue;
+            }
+            let may_be_applied = header.first <= seq + 1 && frame.requirements().all(|dot| at.covers(dot));
+            if !may_be_applied {
+                return Err(Failure::Lie("frames that do not follow the state"));
+            }
+            apply_again(view.draft, &frame, seq)?;
+            at.raise(header.last_dot());
+            applied.push(frame);
+        }
+        let is_outside = |(row, payload): &(RowId, Option<Payload>)| payload.is_some() && !at.covers(row.dot);
+        if install.rows.iter().any(is_outside) {
+            return Err(Failure::Lie("rows that no frame explains"));
+        }
+        Ok(applied)
+    }
+
+    /// Makes what was drafted the state of the keyspace.
+    fn adopt(
+        &mut self,
+        now: Now,
+        install: Install,
+        frames: Vec<Frame>,
+        cards: &BTreeMap<ReplicaId, AuthorCard>,
+        view: &View<'_, '_>,
+        step: &mut Step,
+    ) {
+        let id = install.keyspace;
+        let of_rows = install.rows.iter().map(|(row, _)| row.dot.replica);
+        let of_heads = install.heads.iter().flatten().map(|(author, _)| *author);
+        let of_frames = frames.iter().map(|frame| frame.header().author);
+        let authors: Vec<ReplicaId> = of_rows.chain(of_heads).chain(of_frames).collect();
+        self.note_cards(authors, cards, view, step);
+        let keyspace = self.keyspaces.get_mut(&id).expect("looked up before");
+        for (author, head) in install.heads.iter().flatten() {
+            keyspace.advance(*author, *head);
+        }
+        keyspace.is_partial = false;
+        keyspace.generation += 1;
+        let shared = self.links.values_mut().filter_map(|link| link.shared.get_mut(&id));
+        shared.for_each(|shared| shared.below_since_ms = None);
+        keyspace.look_for_spent_slots();
+        step.installs.push((step.frames.len(), install));
+        self.counters.count("transfers_done");
+        for frame in frames {
+            self.took_over(now, frame, step);
+        }
+        self.touch(id);
+    }
+
+    /// Takes over rows without heads: the keyspace is partial from now on.
+    pub(super) fn take_over(
+        &mut self,
+        install: Install,
+        cards: &BTreeMap<ReplicaId, AuthorCard>,
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) -> Result<(), Failure> {
+        let mark = view.draft.mark();
+        if let Err(error) = apply_install(view.draft, &install) {
+            view.draft.take_back(mark);
+            return Err(error.into());
+        }
+        view.draft.keep(mark);
+        let authors: Vec<ReplicaId> = install.rows.iter().map(|(row, _)| row.dot.replica).collect();
+        self.note_cards(authors, cards, view, step);
+        let id = install.keyspace;
+        self.keyspaces.get_mut(&id).expect("looked up before").is_partial = true;
+        step.installs.push((step.frames.len(), install));
+        self.touch(id);
+        Ok(())
+    }
+
+    /// The cards of authors that are new here go with the commit.
+    fn note_cards(
+        &mut self,
+        authors: Vec<ReplicaId>,
+        cards: &BTreeMap<ReplicaId, AuthorCard>,
+        view: &View<'_, '_>,
+        step: &mut Step,
+    ) {
+        for author in authors {
+            if self.card_known(author, view.log).is_none()
+                && let Some(card) = cards.get(&author)
+            {
+                self.know_card(*card);
+                step.cards.push(*card);
+            }
+        }
+    }
+}
+
+/// The frames of a keyspace that the own log holds.
+fn own_frames(id: KeyspaceId, view: &View<'_, '_>) -> Result<Vec<Frame>, Failure> {
+    let mut frames = Vec::new();
+    let mut from = view.log.first();
+    loop {
+        let records = view.log.records_from(from, OWN_RECORDS)?;
+        let Some(last) = records.last() else { return Ok(frames) };
+        from = LogPosition(last.position.0 + 1);
+        for record in &records {
+            if let LogEntry::Frame(bytes) = &record.entry
+                && Frame::place(bytes).is_some_and(|(keyspace, _)| keyspace == id)
+                && let Ok(frame) = Frame::decode(bytes)
+            {
+                frames.push(frame);
+            }
+        }
+    }
+}
+
+/// What the staged rows are to be, now that those here may have changed.
+fn settled(
+    id: KeyspaceId,
+    staged: &BTreeMap<RowId, Staged>,
+    view: &View<'_, '_>,
+) -> Result<Vec<(RowId, Option<Payload>)>, Failure> {
+    let mut rows = Vec::with_capacity(staged.len());
+    for (row, staged) in staged {
+        match staged {
+            Staged::Put(payload) => rows.push((row.clone(), Some(payload.clone()))),
+            Staged::Drop => rows.push((row.clone(), None)),
+            // A slot that is here no more was closed meanwhile, and stays so.
+            Staged::Merge(theirs) => {
+                if let Some(Payload::Slot(mine)) = view.draft.row(id, row)? {
+                    rows.push((row.clone(), Some(Payload::Slot(mine.merged(*theirs)))));
+                }
+            }
+        }
+    }
+    Ok(rows)
+}

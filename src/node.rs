@@ -168,7 +168,11 @@ impl Node {
     /// # Errors
     /// [`QueryError`]: the key shows another kind, or the store could not be read.
     pub fn query(&self, keyspace: &KeyspaceName, query: &Query) -> Result<Answer, QueryError> {
-        self.query_at(&self.reader()?.snapshot(), keyspace, query)
+        let snapshot = self.reader()?.snapshot();
+        if snapshot.is_partial(self.id_of(keyspace)) {
+            return Err(QueryError::Loading);
+        }
+        self.query_at(&snapshot, keyspace, query)
     }
 
     /// Waits until `peers` peers have on disk all that this node wrote in a keyspace before, or until the time

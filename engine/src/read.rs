@@ -120,6 +120,9 @@ pub enum QueryError {
         /// What it shows.
         found: VisibleKind,
     },
+    /// State of the keyspace is being taken over from a peer, and is not complete.
+    #[error("the keyspace is being fetched from a peer")]
+    Loading,
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),

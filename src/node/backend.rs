@@ -26,6 +26,9 @@ impl Backend for Node {
     ) -> Result<Vec<Result<Answer, QueryError>>, RequestError> {
         self.may_use(keyspace)?;
         let snapshot = self.reader().map_err(|_| RequestError::Closed)?.snapshot();
+        if snapshot.is_partial(self.id_of(keyspace)) {
+            return Err(RequestError::Loading(keyspace.clone()));
+        }
         let mut bytes = 0;
         let mut answers = Vec::with_capacity(queries.len());
         for query in queries {

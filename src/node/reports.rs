@@ -130,6 +130,9 @@ impl Node {
                 let name = &keyspace.name;
                 warnings.push(format!("keyspace {name}: a peer with equal heads has other rows"));
             }
+            if keyspace.is_partial {
+                warnings.push(format!("keyspace {} is being fetched from a peer", keyspace.name));
+            }
             if keyspace.links == 0 && !report.links.is_empty() {
                 warnings.push(format!("keyspace {}: no connected peer replicates it", keyspace.name));
             }

@@ -282,6 +282,7 @@ fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
         position: rows.position()?,
         total_bytes: 0,
         first: LogPosition(1),
+        partial: Arc::default(),
         clock: Hlc::default(),
         names: Arc::new(names),
         spaces: BTreeMap::new(),
@@ -294,6 +295,7 @@ fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
         let space = Space { fingerprint, keys, is_partial, heads: Arc::new(heads), floor: Arc::default() };
         published.spaces.insert(*keyspace, space);
     }
+    published.partial = Arc::new(published.partial_spaces());
     Ok(published)
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct Published {
     /// The highest clock of any batch.
     pub(crate) clock: Hlc,
     pub(crate) names: Arc<Names>,
+    /// The keyspaces whose rows are those of no version vector.
+    pub(crate) partial: Arc<BTreeSet<KeyspaceId>>,
     /// One for each keyspace of `names`.
     pub(crate) spaces: BTreeMap<KeyspaceId, Space>,
 }
@@ -206,6 +208,14 @@ impl Published {
         for (keyspace, SpaceState { fingerprint, keys, is_partial }) in update.states {
             let space = self.spaces.entry(keyspace).or_default();
             (space.fingerprint, space.keys, space.is_partial) = (fingerprint, keys, is_partial);
+            if is_partial != self.partial.contains(&keyspace) {
+                let partial = Arc::make_mut(&mut self.partial);
+                if is_partial {
+                    partial.insert(keyspace)
+                } else {
+                    partial.remove(&keyspace)
+                };
+            }
         }
         self.raise_floors(&update.floors);
         for ((keyspace, author), head) in update.heads {

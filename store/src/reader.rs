@@ -1,5 +1,6 @@
 //! Reading beside the store, from any thread.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tidelock_engine::causality::Dot;
@@ -29,6 +30,7 @@ pub struct Reader {
 pub struct Snapshot {
     view: View,
     position: LogPosition,
+    partial: Arc<BTreeSet<KeyspaceId>>,
 }
 
 /// A keyspace in a few numbers, all of one moment.
@@ -79,7 +81,8 @@ impl Reader {
     /// The rows of this moment, for reads that must fit together.
     pub fn snapshot(&self) -> Snapshot {
         let published = self.shared.published();
-        Snapshot { view: published.view(), position: published.position }
+        let (view, partial) = (published.view(), Arc::clone(&published.partial));
+        Snapshot { view, position: published.position, partial }
     }
 
     /// The position of the last frame that is visible.
@@ -237,6 +240,12 @@ impl Snapshot {
     /// The position of the last frame that is visible in it.
     pub fn position(&self) -> LogPosition {
         self.position
+    }
+
+    /// Whether the rows of a keyspace are those of no version vector, because state is being taken over: they are not
+    /// to be shown.
+    pub fn is_partial(&self, keyspace: KeyspaceId) -> bool {
+        self.partial.contains(&keyspace)
     }
 
     /// The state of a keyspace as of this moment; `None` when it is not known here. Reads one entry per author.

@@ -236,7 +236,7 @@ impl Handle<'_> {
         match self.write(write).await? {
             Outcome::Changed(count) => Ok(count),
             Outcome::Done => Ok(0),
-            Outcome::Number(_) => unreachable!("only an increment answers a number"),
+            Outcome::Number(_) | Outcome::At(_) => unreachable!("it counts neither rows nor numbers"),
         }
     }
 
@@ -277,7 +277,7 @@ impl Counter<'_> {
     pub async fn add(&self, by: i64) -> Result<i64, WriteError> {
         match self.0.write(|key| Write::Increment { key, by }).await? {
             Outcome::Number(number) => Ok(number),
-            Outcome::Done | Outcome::Changed(_) => unreachable!("an increment answers a number"),
+            Outcome::Done | Outcome::Changed(_) | Outcome::At(_) => unreachable!("an increment answers a number"),
         }
     }
 }

@@ -72,6 +72,9 @@ pub(crate) fn apply_known(
             apply.slots(key, slots)
         }),
         Op::Clear { prefix, vector, slots } => apply.clear(prefix, vector, slots),
+        Op::Change { key, chunk, observed } => apply.add_to_key(key, |apply| {
+            apply.replace((key, Kind::Document, &[]), Payload::Chunk(chunk.clone()), observed)
+        }),
     }
 }
 

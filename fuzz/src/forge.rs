@@ -141,7 +141,7 @@ pub fn any_replica(input: &mut Input<'_>) -> ReplicaId {
 
 /// Any operation.
 pub fn op(input: &mut Input<'_>) -> Op {
-    match input.below(7) {
+    match input.below(8) {
         0 | 6 => {
             Op::Set { key: any_key(input), value: value(input), observed: dots(input), slots: slots(input) }
         }
@@ -163,6 +163,7 @@ pub fn op(input: &mut Input<'_>) -> Op {
                 |input: &mut Input<'_>| RowRef { kind: kind(input), subkey: subkey(input), dot: dot(input) };
             Op::Delete { key: any_key(input), rows: input.list(4, row), slots: slots(input) }
         }
+        7 => Op::Change { key: any_key(input), chunk: value(input), observed: dots(input) },
         _ => {
             let slot = |input: &mut Input<'_>| KeySlot { key: any_key(input), change: slot_change(input) };
             Op::Clear { prefix: prefix(input), vector: input.list(5, dot), slots: input.list(3, slot) }

@@ -20,6 +20,9 @@
 //!     place, or begins an empty document beside it, and both become one when the author restores;
 //! (5) the author never comes back: its change waits, and the status names the document.
 //!
+//! While a change waits its row is there, so EXISTS, TYPE and the keys of the keyspace count the document, though
+//! reading it finds none. A DEL that has seen the change removes it.
+//!
 //! # What is bounded
 //! A chunk and so a document written whole: 16 MiB. What its columns inflate to: 64 MiB. Its operations: 4 Mi.
 //! A row of a peer that goes beyond, or cannot be read, is skipped, counted and named in the status.
@@ -214,7 +217,8 @@ impl<'a> Document<'a> {
     }
 
     /// Writes the document whole, in place of its rows. It is done anyway when they are many; a document that is
-    /// read more often than written gains by doing it at once.
+    /// read more often than written gains by doing it at once. It counts as an edit: beside a DEL it brings the
+    /// document back.
     pub async fn compact(&self) -> Result<(), DocumentError> {
         self.submit(Work::Compact(self.keyspace.durability())).await.map(drop)
     }

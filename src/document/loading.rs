@@ -139,8 +139,9 @@ impl Loaded {
         Ok(())
     }
 
-    /// Forgets the pending changes that wait no more.
-    fn settle(&mut self) {
+    /// Forgets the pending changes that wait no more: after each application, and after an edit, which may have
+    /// merged what they waited for.
+    pub(super) fn settle(&mut self) {
         if self.doc.get_missing_deps(&[]).is_empty() {
             self.pending.clear();
         } else {

@@ -193,6 +193,7 @@ impl Worker {
                 return self.prepare(id, group);
             }
         };
+        loaded.settle();
         let has_changed = loaded.doc.get_heads() != before;
         let must_write = has_changed || (is_whole && !loaded.rows.is_empty());
         if !must_write {

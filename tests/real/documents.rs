@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tidelock::automerge::transaction::Transactable;
-use tidelock::automerge::{Automerge, ObjType, ROOT, ReadDoc};
+use tidelock::automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc};
 use tidelock::document::{Document, DocumentError, ROWS_MAX};
 use tidelock::watch::WatchEvent;
 use tidelock::{Keyspace, Node, NodeConfig};
@@ -232,6 +232,50 @@ async fn author_that_was_restarted_restores_from_its_log() -> Checked {
     shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"z":3}"#).await?;
     a.shutdown().await;
     b.shutdown().await;
+    Ok(())
+}
+
+/// A change whose author never restores what it builds on: nobody sees it, an edit begins beside it, and both
+/// become one document when the rest comes. Half a document is not even edited.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_wait_are_named_and_join_when_the_rest_comes() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let a = open(folder.path(), "a", Vec::new()).await?;
+    let notes = a.keyspace("notes")?;
+    let page = notes.document("page");
+    let mut lost = AutoCommit::new();
+    lost.put(ROOT, "x", 1)?;
+    let first = lost.get_heads();
+    lost.put(ROOT, "y", 2)?;
+    chunk(&a, "page", lost.save_after(&first)).await;
+    assert_eq!(json(&page).await?, "none");
+    assert!(
+        a.status().warnings.iter().any(|warning| warning.contains("the author of the change restores it"))
+    );
+    put(&page, "z", 3).await?;
+    assert_eq!(json(&page).await?, r#"{"z":3}"#);
+    page.compact().await?;
+    assert_eq!(rows(&notes, "page")?.len(), 1);
+    page.merged(lost.save()).await?;
+    assert_eq!(json(&page).await?, r#"{"x":1,"y":2,"z":3}"#);
+    assert!(!a.status().warnings.iter().any(|warning| warning.contains("document page")));
+
+    let (mut one, mut other) = (AutoCommit::new(), AutoCommit::new());
+    one.put(ROOT, "x", 1)?;
+    other.put(ROOT, "y", 2)?;
+    let root = other.save_after(&[]);
+    one.merge(&mut other)?;
+    let both = one.get_heads();
+    one.put(ROOT, "z", 3)?;
+    chunk(&a, "half", root).await;
+    chunk(&a, "half", one.save_after(&both)).await;
+    let half = notes.document("half");
+    assert_eq!(json(&half).await?, "none");
+    assert!(matches!(put(&half, "w", 4).await, Err(DocumentError::Incomplete)));
+    assert!(notes.delete("half").await?);
+    put(&half, "w", 4).await?;
+    assert_eq!(json(&half).await?, r#"{"w":4}"#);
+    a.shutdown().await;
     Ok(())
 }
 

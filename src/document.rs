@@ -136,14 +136,14 @@ pub struct HistoryEntry {
 ///
 /// ```no_run
 /// # async fn example(notes: tidelock::Keyspace) -> Result<(), Box<dyn std::error::Error>> {
-/// use automerge::transaction::Transactable;
-/// use automerge::{ROOT, ReadDoc};
-/// use tidelock::automerge;
+/// use tidelock::automerge::transaction::Transactable;
+/// use tidelock::automerge::{ROOT, ReadDoc};
 ///
 /// let page = notes.document("page");
 /// page.transact(|edit| edit.put(ROOT, "title", "Hello")).await?;
-/// let title = page.get().await?.and_then(|document| document.get(ROOT, "title").ok()?);
-/// assert_eq!(title.map(|(value, _)| value.into_owned()), Some("Hello".into()));
+/// let document = page.get().await?.expect("it was just written");
+/// let (title, _) = document.get(ROOT, "title")?.expect("it was just written");
+/// assert_eq!(title.to_str(), Some("Hello"));
 /// # Ok(())
 /// # }
 /// ```

@@ -14,6 +14,7 @@ use tidelock_engine::read::{Answer, Entry, EntryRow, KeyPage, PAGE_KEYS_MAX, Pai
 use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Request, RequestError};
 use tidelock_engine::write::{Outcome, Write};
 
+use crate::document::Document;
 use crate::node::Node;
 use crate::watch::{Cursor, WatchRange};
 use crate::watch_hub::Watch;
@@ -74,6 +75,11 @@ impl Keyspace {
     /// A map of fields.
     pub fn map(&self, key: impl AsRef<[u8]>) -> Map<'_> {
         Map(self.handle(key))
+    }
+
+    /// A value of many parts that several people change at once.
+    pub fn document(&self, key: impl AsRef<[u8]>) -> Document<'_> {
+        Document::new(self, key.as_ref().to_vec())
     }
 
     /// Removes a key, whatever it holds; answers whether it existed.
@@ -138,6 +144,14 @@ impl Keyspace {
     /// A text that is equal on two peers exactly when their histories and rows of this keyspace are.
     pub fn fingerprint(&self) -> String {
         self.node.fingerprint(&self.name)
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
     }
 
     fn handle(&self, key: impl AsRef<[u8]>) -> Handle<'_> {
@@ -236,7 +250,7 @@ impl Handle<'_> {
         match self.write(write).await? {
             Outcome::Changed(count) => Ok(count),
             Outcome::Done => Ok(0),
-            Outcome::Number(_) => unreachable!("only an increment answers a number"),
+            Outcome::Number(_) | Outcome::At(_) => unreachable!("it counts neither rows nor numbers"),
         }
     }
 
@@ -277,7 +291,9 @@ impl Counter<'_> {
     pub async fn add(&self, by: i64) -> Result<i64, WriteError> {
         match self.0.write(|key| Write::Increment { key, by }).await? {
             Outcome::Number(number) => Ok(number),
-            Outcome::Done | Outcome::Changed(_) => unreachable!("an increment answers a number"),
+            Outcome::Done | Outcome::Changed(_) | Outcome::At(_) => {
+                unreachable!("an increment answers a number")
+            }
         }
     }
 }

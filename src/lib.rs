@@ -2,7 +2,7 @@
 //!
 //! A [`Node`] holds a durable copy of the keyspaces it replicates. It reads and writes them locally, offline if
 //! need be, and syncs with its peers whenever it can; peers that have met hold the same. Start with
-//! [`Node::open`], take a [`Keyspace`], and in it a register, counter, set or map.
+//! [`Node::open`], take a [`Keyspace`], and in it a register, counter, set, map or document.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -26,6 +26,7 @@
 //! |---|---|
 //! | [`node`] | a running node: opening, the event loop, shutting down, reports |
 //! | [`keyspace`] | the typed handles |
+//! | [`document`] | documents: their handle, and the worker that calls automerge |
 //! | [`watch`] | changes as they happen |
 //! | [`config`], [`identity`], [`status`] | how a node is set up, its key, what it says of itself |
 //! | [`redis`] | the Redis port |
@@ -36,6 +37,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod document;
 pub mod identity;
 pub mod keyspace;
 pub mod node;
@@ -44,7 +46,10 @@ pub mod status;
 pub mod watch;
 mod watch_hub;
 
+/// What documents are made of; a program that uses them needs this very version.
+pub use automerge;
 pub use config::NodeConfig;
+pub use document::Document;
 pub use keyspace::{Batch, Keyspace};
 pub use node::Node;
 pub use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};

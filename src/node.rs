@@ -32,6 +32,7 @@ pub use self::ending::LoopPanicked;
 use self::mailbox::{Job, Mailbox};
 pub use self::opening::OpenError;
 use crate::config::NodeConfig;
+use crate::document::Documents;
 use crate::keyspace::Keyspace;
 use crate::watch::{Change, Cursor, WatchRange};
 use crate::watch_hub::{ChangeObserver, Observers, Replays, Watch};
@@ -64,6 +65,7 @@ struct Inner {
     replays: Arc<Replays>,
     network: Libp2pTransport,
     mailbox: Arc<Mailbox>,
+    documents: Documents,
     report: Arc<Mutex<Arc<Report>>>,
     observers: Arc<Observers<ChangeObserver>>,
     read_observers: Observers<ReadObserver>,
@@ -224,6 +226,10 @@ impl Node {
     /// Ends the node: what clients have handed over is done, peers are told, the store is flushed. Later calls
     /// on any clone answer that the node is shut down, and the data directory can be opened again.
     pub async fn shutdown(&self) {
+        if let Some(worker) = self.inner.documents.close() {
+            // It waits for commits of the loop, so it ends first. A panic of it was logged by itself.
+            let _ = tokio::task::spawn_blocking(move || worker.join()).await;
+        }
         self.inner.mailbox.close();
         let parts = self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Parts { event_loop, materializer }) = parts {
@@ -263,7 +269,11 @@ impl Node {
         }
     }
 
-    fn id_of(&self, keyspace: &KeyspaceName) -> KeyspaceId {
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.inner.documents
+    }
+
+    pub(crate) fn id_of(&self, keyspace: &KeyspaceName) -> KeyspaceId {
         KeyspaceId::of(self.inner.cluster, keyspace)
     }
 

@@ -41,14 +41,15 @@ pub struct Change {
     pub keyspace: KeyspaceName,
     /// The key.
     pub key: Vec<u8>,
-    /// What changed: the text under the key (`Register` stands for register and counter), an element, a field.
+    /// What changed: the text under the key (`Register` stands for register and counter), an element, a field, a
+    /// document.
     pub kind: Kind,
     /// The element or field; empty for a text.
     pub subkey: Vec<u8>,
     /// What was visible before: the text, the field's value, the element itself; `None` when there was nothing,
     /// or when the change is replayed and the old value is no longer known.
     pub old: Option<Vec<u8>>,
-    /// What is visible now.
+    /// What is visible now. A document is told to be there, by no bytes: whoever wants to know more reads it.
     pub new: Option<Vec<u8>>,
     /// Whose operation it was.
     pub author: ReplicaId,

@@ -124,6 +124,9 @@ impl<'a, 'b> Apply<'a, 'b> {
                 apply.slots(key, slots)
             }),
             Op::Clear { prefix, vector, slots } => self.clear(prefix, vector, slots),
+            Op::Change { key, chunk, observed } => self.add_to_key(key, |apply| {
+                apply.replace((key, Kind::Document, &[]), Payload::Chunk(chunk.clone()), observed)
+            }),
         }
     }
 

@@ -13,6 +13,10 @@ pub const SUBKEY_BYTES_MAX: usize = 64 << 10;
 /// The longest value of a register or map field, in bytes.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
 
+/// The longest chunk of a document's changes, in bytes: as a value's, so that it fits a frame. A document that was
+/// written whole is one chunk, so this bounds documents too.
+pub const CHUNK_BYTES_MAX: usize = VALUE_BYTES_MAX;
+
 /// The operations of one frame, in encoded bytes, unless they are at most [`LARGE_FRAME_OPS_MAX`].
 pub const FRAME_OPS_BYTES_MAX: usize = 1 << 20;
 
@@ -61,6 +65,12 @@ pub enum BoundError {
     /// A value is longer than [`VALUE_BYTES_MAX`].
     #[error("value of {0} bytes; at most {VALUE_BYTES_MAX} are allowed")]
     Value(usize),
+    /// A chunk of a document is longer than [`CHUNK_BYTES_MAX`].
+    #[error("document change of {0} bytes; at most {CHUNK_BYTES_MAX} are allowed")]
+    Chunk(usize),
+    /// A change of a document replaces more rows than [`OBSERVED_LISTED_MAX`].
+    #[error("document change that replaces {0} rows; at most {OBSERVED_LISTED_MAX} are allowed")]
+    Replaced(usize),
     /// A write names more elements or fields than [`ELEMENTS_MAX`], or changes more slots than [`SLOTS_MAX`].
     #[error(
         "write of {0} elements, fields or counters; at most {ELEMENTS_MAX} elements or fields are allowed"
@@ -89,6 +99,11 @@ pub fn check_subkey(subkey: &[u8]) -> Result<(), BoundError> {
 /// Checks a value's length.
 pub fn check_value(value: &[u8]) -> Result<(), BoundError> {
     if value.len() > VALUE_BYTES_MAX { Err(BoundError::Value(value.len())) } else { Ok(()) }
+}
+
+/// Checks the length of a chunk of a document.
+pub fn check_chunk(chunk: &[u8]) -> Result<(), BoundError> {
+    if chunk.len() > CHUNK_BYTES_MAX { Err(BoundError::Chunk(chunk.len())) } else { Ok(()) }
 }
 
 /// Checks the number of elements, fields or rows of one write.

@@ -135,7 +135,7 @@ impl RowList {
             }
             let payload = payload.map(|bytes| Payload::decode(kind, &bytes)).transpose();
             let payload = payload.map_err(|_| Malformed("payload of a row"))?;
-            if let Some(Payload::Value { value, .. }) = &payload
+            if let Some(Payload::Value { value, .. } | Payload::Chunk(value)) = &payload
                 && check_value(value).is_err()
             {
                 return Err(Malformed("payload of a row"));

@@ -179,6 +179,18 @@ pub enum Op {
         #[serde(deserialize_with = "list::<{ SLOTS_MAX }, _, _>")]
         slots: Vec<KeySlot>,
     },
+    /// Adds changes to a document. One that observes rows has all of their changes in its chunk.
+    Change {
+        /// The document's key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The changes, in a form that the engine does not look into.
+        #[serde(with = "serde_bytes")]
+        chunk: Vec<u8>,
+        /// The rows whose changes are in the chunk; they go.
+        #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
+        observed: Vec<DotRef>,
+    },
 }
 
 impl Op {
@@ -208,6 +220,7 @@ impl Op {
                 let within: usize = slots.iter().map(|slot| slot.key.len()).sum();
                 prefix.held_bytes() + size_of_val(&vector[..]) + size_of_val(&slots[..]) + within
             }
+            Self::Change { key, chunk, observed } => key.len() + chunk.len() + size_of_val(&observed[..]),
         };
         size_of::<Self>() + held
     }
@@ -221,6 +234,7 @@ impl Op {
             Self::Put { fields, .. } => (fields.iter().map(|f| &f.observed[..]).collect(), &[], &[]),
             Self::Delete { slots, .. } => (Vec::new(), slots, &[]),
             Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
+            Self::Change { observed, .. } => (vec![observed], &[], &[]),
         };
         let rows = if let Self::Delete { rows, .. } = self { &rows[..] } else { &[] };
         let changes = slots.iter().chain(listed.iter().map(|slot| &slot.change));
@@ -269,7 +283,7 @@ mod tests {
         let field = |seq| FieldValue { field: key(), value: key(), observed: observed(seq) };
         let row = |seq| RowRef { kind: Kind::Set, subkey: key(), dot: dot(seq) };
         let listed = slots().into_iter().map(|change| KeySlot { key: key(), change }).collect();
-        let cases: [(Op, &[u64]); 6] = [
+        let cases: [(Op, &[u64]); 7] = [
             (
                 Op::Set { key: key(), value: key(), observed: vec![dot(1), dot(2)], slots: slots() },
                 &[1, 2, 9],
@@ -279,6 +293,7 @@ mod tests {
             (Op::Put { key: key(), fields: vec![field(1), field(2)] }, &[1, 2]),
             (Op::Delete { key: key(), rows: vec![row(1), row(2)], slots: slots() }, &[1, 2, 9]),
             (Op::Clear { prefix: Prefix::Keyspace, vector: vec![dot(1), dot(2)], slots: listed }, &[1, 2, 9]),
+            (Op::Change { key: key(), chunk: key(), observed: vec![dot(1), dot(2)] }, &[1, 2]),
         ];
         for (op, seqs) in cases {
             let expected: Vec<DotRef> = seqs.iter().map(|seq| dot(*seq)).collect();

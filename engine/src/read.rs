@@ -39,6 +39,8 @@ pub enum Query {
     Keys(KeyPage),
     /// The number of keys that exist.
     Size,
+    /// The changes that make a document.
+    Chunks(Vec<u8>),
     /// All that concurrent writes left under a key.
     Entry(Vec<u8>),
 }
@@ -55,6 +57,7 @@ impl Query {
             | Self::Field(key, _)
             | Self::Fields(key)
             | Self::FieldCount(key)
+            | Self::Chunks(key)
             | Self::Entry(key) => Some(key),
             Self::Keys(_) | Self::Size => None,
         }
@@ -90,6 +93,8 @@ pub enum Answer {
     List(Vec<Vec<u8>>),
     /// Fields and values, in byte order of the fields.
     Pairs(Vec<Pair>),
+    /// The rows of a document, in order of their dots.
+    Chunks(Vec<(Dot, Vec<u8>)>),
     /// All rows of a key.
     Entry(Entry),
 }
@@ -102,6 +107,7 @@ impl Answer {
             Self::Kind(_) | Self::Bool(_) | Self::Count(_) => 0,
             Self::List(list) => list.iter().map(Vec::len).sum(),
             Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
+            Self::Chunks(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
             Self::Entry(entry) => {
                 let bytes = |row: &EntryRow| row.subkey.len() + row.value.as_ref().map_or(0, Vec::len);
                 entry.rows.iter().map(bytes).sum()
@@ -133,7 +139,7 @@ pub enum QueryError {
 pub struct EntryRow {
     /// The data type.
     pub kind: Kind,
-    /// The element or field; empty for a register or counter.
+    /// The element or field; empty for the other kinds.
     pub subkey: Vec<u8>,
     /// The operation that added it; its replica is the author.
     pub dot: Dot,
@@ -187,6 +193,7 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
         Query::FieldCount(key) => Answer::Count(reader.expect(key, VisibleKind::Map)?.fields),
         Query::Keys(page) => Answer::List(reader.keys(page)?),
         Query::Size => Answer::Count(rows.keys(keyspace)?),
+        Query::Chunks(key) => Answer::Chunks(reader.chunks(key)?),
         Query::Entry(key) => Answer::Entry(reader.entry(key)?),
     })
 }
@@ -227,7 +234,9 @@ impl Reader<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
         let view = KeyView::read(self.rows, self.keyspace, key)?;
         match view.visible() {
-            Some(found @ (VisibleKind::Set | VisibleKind::Map)) => Err(QueryError::WrongKind { found }),
+            Some(found @ (VisibleKind::Set | VisibleKind::Map | VisibleKind::Document)) => {
+                Err(QueryError::WrongKind { found })
+            }
             _ => Ok(view.text()),
         }
     }
@@ -283,6 +292,20 @@ impl Reader<'_> {
         Ok(fields.into_iter().map(|(field, sibling)| (field, sibling.value)).collect())
     }
 
+    fn chunks(&self, key: &[u8]) -> Result<Vec<(Dot, Vec<u8>)>, QueryError> {
+        self.expect(key, VisibleKind::Document)?;
+        let mut chunks = Vec::new();
+        let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Document));
+        self.rows.scan(self.keyspace, &range, &mut |row, payload| {
+            if let Payload::Chunk(chunk) = payload {
+                chunks.push((row.dot, chunk));
+            }
+            ControlFlow::Continue(())
+        })?;
+        chunks.sort_unstable_by_key(|(dot, _)| *dot);
+        Ok(chunks)
+    }
+
     /// Skips from key to key, so that a page costs its keys and not their rows.
     fn keys(&self, page: &KeyPage) -> Result<Vec<Vec<u8>>, QueryError> {
         let count_max = page.count.min(PAGE_KEYS_MAX);
@@ -332,7 +355,7 @@ impl Reader<'_> {
             let (stamp, value, slot) = match payload {
                 Payload::Value { stamp, value } => (Some(stamp), Some(value), None),
                 Payload::Slot(slot) => (None, None, Some(slot)),
-                Payload::Member => (None, None, None),
+                Payload::Member | Payload::Chunk(_) => (None, None, None),
             };
             let (kind, subkey, dot) = (row.kind, row.subkey, row.dot);
             entry.rows.push(EntryRow { kind, subkey, dot, stamp, value, slot, is_visible: false });
@@ -365,7 +388,8 @@ fn is_shown(row: &EntryRow, view: &KeyView) -> bool {
         (Some(VisibleKind::Counter), Kind::Counter) => row.slot.is_some_and(|slot| slot.is_live()),
         (Some(VisibleKind::Register), Kind::Register)
         | (Some(VisibleKind::Set), Kind::Set)
-        | (Some(VisibleKind::Map), Kind::Map) => true,
+        | (Some(VisibleKind::Map), Kind::Map)
+        | (Some(VisibleKind::Document), Kind::Document) => true,
         _ => false,
     }
 }

@@ -11,7 +11,7 @@ use crate::causality::{Dot, Stamp};
 
 /// The data type that a row belongs to. The numbers are those of the file and the fingerprint.
 ///
-/// They sort so that the first rows of a key tell what a write must observe: siblings, slots, then members.
+/// They sort so that the first rows of a key tell what a write must observe: siblings, slots, then the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Kind {
@@ -23,11 +23,13 @@ pub enum Kind {
     Set = 3,
     /// One register per field; the subkey is the field.
     Map = 4,
+    /// One row per change of a document; what it says is not the engine's business. No subkey.
+    Document = 5,
 }
 
 impl Kind {
     /// All kinds, in the order of their rows.
-    pub const ALL: [Self; 4] = [Self::Register, Self::Counter, Self::Set, Self::Map];
+    pub const ALL: [Self; 5] = [Self::Register, Self::Counter, Self::Set, Self::Map, Self::Document];
 
     /// The kind that a stored number stands for.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -36,6 +38,7 @@ impl Kind {
             2 => Some(Self::Counter),
             3 => Some(Self::Set),
             4 => Some(Self::Map),
+            5 => Some(Self::Document),
             _ => None,
         }
     }
@@ -124,6 +127,8 @@ pub enum Payload {
     Slot(Slot),
     /// A set element: its row says it all.
     Member,
+    /// Some of the changes that make a document. Order, merging and meaning are its reader's.
+    Chunk(Vec<u8>),
 }
 
 /// Why stored bytes are not a row's payload.
@@ -139,6 +144,7 @@ impl Payload {
     /// | register, map | epoch (varint), HLC (8 bytes, big endian), then the value to the end |
     /// | counter | top (varint), sum (zigzag varint), base top (varint), base sum (zigzag varint) |
     /// | set | none |
+    /// | document | the chunk |
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
             Self::Value { stamp, value } => {
@@ -147,6 +153,7 @@ impl Payload {
             }
             Self::Slot(slot) => append(out, slot),
             Self::Member => {}
+            Self::Chunk(chunk) => out.extend_from_slice(chunk),
         }
     }
 
@@ -163,6 +170,7 @@ impl Payload {
             },
             Kind::Set if bytes.is_empty() => Self::Member,
             Kind::Set => return Err(PayloadError(kind)),
+            Kind::Document => Self::Chunk(bytes.to_vec()),
         };
         Ok(payload)
     }
@@ -171,7 +179,7 @@ impl Payload {
     pub fn is_live(&self) -> bool {
         match self {
             Self::Slot(slot) => slot.is_live(),
-            Self::Value { .. } | Self::Member => true,
+            Self::Value { .. } | Self::Member | Self::Chunk(_) => true,
         }
     }
 }
@@ -247,11 +255,11 @@ mod tests {
 
     #[test]
     fn kinds_are_stored_as_their_numbers() {
-        assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4]);
+        assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5]);
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
-        assert_eq!((Kind::from_number(0), Kind::from_number(5)), (None, None));
+        assert_eq!((Kind::from_number(0), Kind::from_number(6)), (None, None));
     }
 
     #[test]
@@ -261,11 +269,12 @@ mod tests {
             value: b"v".to_vec(),
         };
         let slot = Payload::Slot(Slot { top: 300, sum: -2, base_top: 1, base_sum: 5 });
-        let cases: [(Kind, Payload, &[u8]); 4] = [
+        let cases: [(Kind, Payload, &[u8]); 5] = [
             (Kind::Register, value.clone(), &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Map, value, &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Counter, slot, &[0xac, 0x02, 3, 1, 10]),
             (Kind::Set, Payload::Member, &[]),
+            (Kind::Document, Payload::Chunk(b"c".to_vec()), b"c"),
         ];
         for (kind, payload, golden) in cases {
             let mut bytes = Vec::new();

@@ -10,11 +10,11 @@ use thiserror::Error;
 
 use crate::apply::apply_known;
 use crate::bounds::{
-    BoundError, OBSERVED_BYTES_MAX, OBSERVED_LISTED_MAX, SLOTS_MAX, check_elements, check_key, check_subkey,
-    check_value,
+    BoundError, OBSERVED_BYTES_MAX, OBSERVED_LISTED_MAX, SLOTS_MAX, check_chunk, check_elements, check_key,
+    check_subkey, check_value,
 };
 use crate::causality::{Dot, Heads};
-use crate::crdt::{KeyView, VisibleKind};
+use crate::crdt::{KeyView, VisibleKind, is_document};
 use crate::draft::Draft;
 use crate::frame::FrameBuilder;
 use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
@@ -66,6 +66,17 @@ pub enum Write {
         /// The fields.
         fields: Vec<Vec<u8>>,
     },
+    /// Adds changes to a document, making it if need be.
+    Change {
+        /// The key.
+        key: Vec<u8>,
+        /// The changes.
+        chunk: Vec<u8>,
+        /// The rows that the changes build on. If one of them is gone, so is what they build on.
+        base: Vec<Dot>,
+        /// Those of them whose changes are all in the chunk too, which replaces them: at most 64.
+        replaced: Vec<Dot>,
+    },
     /// Removes a key, whatever it holds.
     Delete {
         /// The key.
@@ -84,6 +95,8 @@ pub enum Outcome {
     Changed(u64),
     /// The number under the key after an increment.
     Number(i64),
+    /// The row that a change of a document became.
+    At(Dot),
 }
 
 /// Why a write was not done. Nothing was changed.
@@ -102,6 +115,9 @@ pub enum WriteError {
     /// The number would leave the range of 64 bits.
     #[error("increment or decrement would overflow")]
     Overflow,
+    /// Rows that a change of a document builds on were removed or replaced meanwhile; build it again.
+    #[error("the document was changed meanwhile in a way that this change does not build on")]
+    Outdated,
     /// No element or field was named.
     #[error("no element or field was given")]
     Empty,
@@ -137,6 +153,7 @@ impl Author<'_, '_> {
             Write::Remove { key, elements } => self.remove(key, Kind::Set, elements),
             Write::Put { key, fields } => self.put(key, fields),
             Write::Unset { key, fields } => self.remove(key, Kind::Map, fields),
+            Write::Change { key, chunk, base, replaced } => self.change(key, chunk, base, replaced),
             Write::Delete { key } => self.delete(key).map(|existed| Outcome::Changed(u64::from(existed))),
             Write::Clear => self.clear(Prefix::Keyspace).map(|()| Outcome::Done),
         }
@@ -146,7 +163,7 @@ impl Author<'_, '_> {
         check_key(key)?;
         check_value(value)?;
         let mut view = self.view(key)?;
-        let has_others = view.elements > 0 || view.fields > 0;
+        let has_others = view.elements > 0 || view.fields > 0 || view.is_document;
         if has_others || view.siblings.len() > OBSERVED_LISTED_MAX {
             self.delete(key)?;
             view = KeyView::default();
@@ -162,7 +179,7 @@ impl Author<'_, '_> {
     fn increment(&mut self, key: &[u8], by: i64) -> Result<Outcome, WriteError> {
         check_key(key)?;
         let view = self.view(key)?;
-        if let Some(found @ (VisibleKind::Set | VisibleKind::Map)) = view.visible() {
+        if let Some(found @ (VisibleKind::Set | VisibleKind::Map | VisibleKind::Document)) = view.visible() {
             return Err(WriteError::WrongKind { found });
         }
         let number = view.number().ok_or(WriteError::NotAnInteger)?;
@@ -227,6 +244,32 @@ impl Author<'_, '_> {
             self.push_on(Op::Delete { key: key.to_vec(), rows, slots: Vec::new() }, Some(existed))?;
         }
         Ok(Outcome::Changed(removed))
+    }
+
+    fn change(
+        &mut self,
+        key: &[u8],
+        chunk: &[u8],
+        base: &[Dot],
+        replaced: &[Dot],
+    ) -> Result<Outcome, WriteError> {
+        check_key(key)?;
+        check_chunk(chunk)?;
+        if replaced.len() > OBSERVED_LISTED_MAX {
+            return Err(BoundError::Replaced(replaced.len()).into());
+        }
+        let existed = match self.view(key)?.visible() {
+            Some(found) if found != VisibleKind::Document => return Err(WriteError::WrongKind { found }),
+            visible => visible.is_some(),
+        };
+        let present: BTreeSet<Dot> = self.dots(key, Kind::Document, &[])?.into_iter().collect();
+        if !base.iter().chain(replaced).all(|dot| present.contains(dot)) {
+            return Err(WriteError::Outdated);
+        }
+        let observed = self.references(replaced);
+        let dot = self.frame.next_dot();
+        self.push_on(Op::Change { key: key.to_vec(), chunk: chunk.to_vec(), observed }, Some(existed))?;
+        Ok(Outcome::At(dot))
     }
 
     /// Removes all rows of a key; answers whether it existed. A key with few rows is removed row by row, one
@@ -321,8 +364,12 @@ impl Author<'_, '_> {
             return Err(WriteError::Empty);
         }
         check_elements(subkeys.len())?;
-        // A map is shown before a set, and a set before the rest: mostly the counts tell without a scan.
+        // A document is shown before a map, a map before a set, and a set before the rest: mostly the counts tell
+        // which without reading the key.
         let keyspace = self.frame.header().keyspace;
+        if is_document(self.draft, keyspace, key)? {
+            return Err(WriteError::WrongKind { found: VisibleKind::Document });
+        }
         let fields = self.draft.members(keyspace, key, Kind::Map)?;
         let is_shown = match wanted {
             VisibleKind::Map => fields > 0,

@@ -3,7 +3,8 @@
 mod world;
 
 use tidelock_engine::bounds::{
-    ELEMENTS_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, SUBKEY_BYTES_MAX, VALUE_BYTES_MAX,
+    CHUNK_BYTES_MAX, ELEMENTS_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, OBSERVED_LISTED_MAX, SUBKEY_BYTES_MAX,
+    VALUE_BYTES_MAX,
 };
 use tidelock_engine::ports::TransportEvent;
 use tidelock_engine::read::{Answer, Query};
@@ -12,7 +13,7 @@ use tidelock_engine::request::RequestError;
 use tidelock_engine::write::Write;
 use world::by_hand::{COURIER, Station, request};
 use world::refusal;
-use world::words::{add, delete, increment, put, set};
+use world::words::{add, change, delete, increment, put, set};
 
 /// The third action cannot be done: the first two are not done either, and no dot was used.
 #[test]
@@ -110,6 +111,7 @@ fn keys_elements_and_values_are_bounded() {
         set("k", &text(VALUE_BYTES_MAX)),
         add("s", &text(SUBKEY_BYTES_MAX)),
         put("m", &text(SUBKEY_BYTES_MAX), &text(VALUE_BYTES_MAX)),
+        change("d", text(CHUNK_BYTES_MAX), Vec::new()),
     ];
     let refused = [
         set(&text(KEY_BYTES_MAX + 1), "v"),
@@ -118,6 +120,8 @@ fn keys_elements_and_values_are_bounded() {
         put("m", &text(SUBKEY_BYTES_MAX + 1), "v"),
         put("m", "f", &text(VALUE_BYTES_MAX + 1)),
         delete(&text(KEY_BYTES_MAX + 1)),
+        change("d", text(CHUNK_BYTES_MAX + 1), Vec::new()),
+        change(text(KEY_BYTES_MAX + 1), "c", Vec::new()),
     ];
     for write in refused {
         let reply = a.try_write(vec![write]);
@@ -130,6 +134,26 @@ fn keys_elements_and_values_are_bounded() {
     let mut b = Station::new(1, 2);
     b.pull(&a, 10);
     assert_eq!(a.rows(), b.rows());
+}
+
+/// A change of a document replaces as many rows as one operation lists, and builds on rows that are there.
+#[test]
+fn change_replaces_bounded_rows_that_are_there() {
+    let mut a = Station::new(0, 1);
+    let mut dots = Vec::new();
+    for _ in 0..=OBSERVED_LISTED_MAX {
+        let frames = a.write(change("d", "c", Vec::new()));
+        dots.push(frames[0].header().last_dot());
+    }
+    assert!(refusal(a.try_write(vec![change("d", "all", dots.clone())])).contains("replaces 65 rows"));
+    a.write(change("d", "most", dots[1..].to_vec()));
+    assert_eq!(a.rows().rows().len(), 2);
+    // Two of one batch build on the same row, and only one finds it.
+    let twice = vec![change("d", "x", vec![dots[0]]), change("d", "y", vec![dots[0]])];
+    assert!(refusal(a.try_write(twice)).contains("changed meanwhile"));
+    a.write(delete("d"));
+    assert!(refusal(a.try_write(vec![change("d", "x", vec![dots[0]])])).contains("changed meanwhile"));
+    assert!(a.rows().rows().is_empty());
 }
 
 /// The elements of one write are bounded.

@@ -94,6 +94,11 @@ fn ops() -> Vec<(Op, &'static str)> {
             },
             "0502016b0201650000",
         ),
+        (Op::Change { key: k(), chunk: b"c".to_vec(), observed: vec![] }, "06016b016300"),
+        (
+            Op::Change { key: k(), chunk: b"c".to_vec(), observed: vec![dot(1, 300), dot(0, 1)] },
+            "06016b01630201ac020001",
+        ),
     ]
 }
 
@@ -241,13 +246,14 @@ fn frame() -> Frame {
 }
 
 const FRAME: &str = concat!(
-    "01811e3c74f1357ac34e4f1e8e081186400265a670c2148c4b3bb57a8409168cd44d07098413915b",
+    "01811e3c74f1357ac34e4f1e8e081186400265a670c2148c4b3bb57a8409168cd44d070b8413915b",
     "f1b1575dc4c7b3f125d4b97d1ee2d9099de50d8ac93e0dfe17ebdafc010909090909090909090909",
     "09090909090101ac02010203040506070800016b0176010107020003010102ac020901016b000201",
     "016b01ffffffffffffffffffffffffffffffffffff0302016b01016501000103016b010166017600",
     "04016b01030166010201010102ac0209050002000401ac0201016b00030501016b00000502016b02",
-    "01650000501ce581cf54404911efbd24394a8a0d55dedfdf919b1077b1443e73b03d82edb3400ed3",
-    "22a62b84ff6a26e0570a96e4aeab16632734007bb63cbc1d5802c70f"
+    "0165000006016b01630006016b01630201ac020001b3821d47155143bd76422aefc0f9d82d37a2e3",
+    "6aff87b1a39cfdd331d2efd0b1b0c097af5c2b07b768aef27363df615f357c1400c0b36a8314c2f4",
+    "8816646100"
 );
 
 #[test]
@@ -274,7 +280,7 @@ fn frames_have_golden_bytes() {
     assert_eq!(hex(frame.bytes()), FRAME);
     assert_eq!(Frame::decode(frame.bytes()), Ok(frame.clone()));
     assert_eq!(frame.verify(&key().card([2; 16])), Ok(()));
-    assert_eq!(Frame::peek(frame.bytes()), Some(Dot::new(author(), 15)));
+    assert_eq!(Frame::peek(frame.bytes()), Some(Dot::new(author(), 17)));
 }
 
 #[test]

@@ -83,9 +83,10 @@ impl Liars {
 
     fn op(&mut self, seq: u64, others: &[(ReplicaId, u64)]) -> Op {
         let key = vec![b"kl"[self.random.below(2)]];
-        let kind = [Kind::Register, Kind::Set, Kind::Map][self.random.below(3)];
-        let subkey = if kind == Kind::Register { Vec::new() } else { vec![b'x'] };
-        match self.random.below(9) {
+        let kind = [Kind::Register, Kind::Set, Kind::Map, Kind::Document][self.random.below(4)];
+        let has_subkey = matches!(kind, Kind::Set | Kind::Map);
+        let subkey = if has_subkey { vec![b'x'] } else { Vec::new() };
+        match self.random.below(10) {
             0 => {
                 let (observed, slots) = (self.dots(seq, others), self.slots(seq, others));
                 Op::Set { key, value: seq.to_string().into_bytes(), observed, slots }
@@ -102,7 +103,8 @@ impl Liars {
                 let (field, value, observed) = (b"x".to_vec(), b"1".to_vec(), self.dots(seq, others));
                 Op::Put { key, fields: vec![FieldValue { field, value, observed }] }
             }
-            6 | 7 => {
+            6 => Op::Change { key, chunk: b"c".to_vec(), observed: self.dots(seq, others) },
+            7 | 8 => {
                 let dots = self.dots(seq, others);
                 let rows = dots.into_iter().map(|dot| RowRef { kind, subkey: subkey.clone(), dot }).collect();
                 Op::Delete { key, rows, slots: self.slots(seq, others) }

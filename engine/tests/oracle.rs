@@ -18,14 +18,17 @@ use specification::campaign::{Flavour, Work, campaign};
 use specification::observed::{self, key_name, subkey_name};
 use specification::outcome::{check_reply, rank};
 use specification::{KEYS, Meant, OPS_MAX, Ops, Reads, SUBKEYS, Story, What};
+use tidelock_engine::causality::Dot;
 use tidelock_engine::crdt::DotStore;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::ReplicaId;
 use tidelock_engine::ports::TransportEvent;
 use tidelock_engine::replica::Input;
+use tidelock_engine::row::Kind;
 use tidelock_engine::write::Write;
 use world::by_hand::{COURIER, Station, card, request};
 use world::random::Random;
+use world::words::change;
 
 struct Replica {
     station: Station,
@@ -122,7 +125,8 @@ impl World {
         }
     }
 
-    fn invent(&mut self) -> (Write, Meant) {
+    /// A write of one replica; `is_alone` when nothing comes between this moment and the write.
+    fn invent(&mut self, index: usize, is_alone: bool) -> (Write, Meant) {
         let key = self.random.below(KEYS);
         let subkey = self.random.below(SUBKEYS);
         self.next_value += 1;
@@ -141,6 +145,9 @@ impl World {
             What::Put(value),
             What::Unset,
             What::Clear,
+            What::Change(value),
+            What::Change(value),
+            if is_alone { What::Compact(value) } else { What::Change(value) },
         ];
         let what =
             if self.flavour.is_counting { *self.random.pick(&counting) } else { *self.random.pick(&all) };
@@ -155,8 +162,19 @@ impl World {
             What::Put(value) => Write::Put { key: name, fields: vec![(sub, number(value))] },
             What::Unset => Write::Unset { key: name, fields: vec![sub] },
             What::Clear => Write::Clear,
+            What::Change(value) => change(name, number(value), Vec::new()),
+            What::Compact(value) => {
+                let replaced = self.changes_under(index, &name);
+                change(name, number(value), replaced)
+            }
         };
         (write, Meant { what, key, subkey, rank: None, past: 0 })
+    }
+
+    /// The rows of a document as a replica sees them.
+    fn changes_under(&self, index: usize, key: &[u8]) -> Vec<Dot> {
+        let rows = self.replicas[index].station.rows().rows().keys();
+        rows.filter(|row| row.kind == Kind::Document && row.key == key).map(|row| row.dot).collect()
     }
 
     /// A batch of `count` writes as one turn.
@@ -164,7 +182,8 @@ impl World {
         if self.story.len() + count > OPS_MAX {
             return Ok(());
         }
-        let (writes, meant): (Vec<Write>, Vec<Meant>) = (0..count).map(|_| self.invent()).unzip();
+        let (writes, meant): (Vec<Write>, Vec<Meant>) =
+            (0..count).map(|_| self.invent(index, count == 1)).unzip();
         let (before, past) = (self.reads(index), self.claimed(index));
         let reply = self.replicas[index].station.try_write(writes);
         if count == 1 {
@@ -189,8 +208,8 @@ impl World {
         let waiting = self.on_the_way.iter().position(|(_, to, _)| *to == index);
         let Some(waiting) = waiting.filter(|_| self.story.len() + 2 <= OPS_MAX) else { return Ok(()) };
         let (_, _, remote) = self.on_the_way.swap_remove(waiting);
-        let (first, meant_first) = self.invent();
-        let (second, meant_second) = self.invent();
+        let (first, meant_first) = self.invent(index, false);
+        let (second, meant_second) = self.invent(index, false);
         let before = self.claimed(index);
         let station = &mut self.replicas[index].station;
         let bytes = station.push(std::slice::from_ref(&remote)).encode();

@@ -190,6 +190,7 @@ fn every_operation() -> Frame {
         Op::Clear { prefix: Prefix::Key(key), vector: vec![own, other], slots: vec![listed.clone()] },
         Op::Clear { prefix: group, vector: vec![other], slots: Vec::new() },
         Op::Clear { prefix: Prefix::Keyspace, vector: vec![own], slots: vec![listed] },
+        Op::Change { key: b"k".to_vec(), chunk: b"chunk".to_vec(), observed: vec![own, other] },
     ];
     for op in ops {
         builder.push(op);
@@ -210,7 +211,7 @@ pub fn messages() -> Vec<Vec<u8>> {
 /// Payloads of every kind, each behind the byte that says which.
 pub fn payloads() -> Vec<Vec<u8>> {
     let payload = |(bytes, place): (Vec<u8>, usize)| {
-        let mut out = vec![u8::try_from(place).expect("there are four")];
+        let mut out = vec![u8::try_from(place).expect("there are five")];
         row::any_payload(&mut Input::new(&bytes), Kind::ALL[place]).encode_into(&mut out);
         out
     };

@@ -142,9 +142,7 @@ pub fn any_replica(input: &mut Input<'_>) -> ReplicaId {
 /// Any operation.
 pub fn op(input: &mut Input<'_>) -> Op {
     match input.below(7) {
-        0 | 6 => {
-            Op::Set { key: any_key(input), value: value(input), observed: dots(input), slots: slots(input) }
-        }
+        0 => Op::Set { key: any_key(input), value: value(input), observed: dots(input), slots: slots(input) },
         1 => Op::Increment { key: any_key(input), birth: input.number(), sum: input.signed() },
         2 => {
             let element = |input: &mut Input<'_>| Element { element: subkey(input), observed: dots(input) };
@@ -162,6 +160,12 @@ pub fn op(input: &mut Input<'_>) -> Op {
             let row =
                 |input: &mut Input<'_>| RowRef { kind: kind(input), subkey: subkey(input), dot: dot(input) };
             Op::Delete { key: any_key(input), rows: input.list(4, row), slots: slots(input) }
+        }
+        6 => {
+            let change = Op::Change { key: any_key(input), chunk: value(input), observed: dots(input) };
+            // It draws what a SET draws, so that a round is the same story but for the kind.
+            slots(input);
+            change
         }
         _ => {
             let slot = |input: &mut Input<'_>| KeySlot { key: any_key(input), change: slot_change(input) };

@@ -40,6 +40,7 @@ pub fn payload(data: &[u8]) -> Verdict {
         }
         Payload::Value { .. } => assert!(matches!(kind, Kind::Register | Kind::Map)),
         Payload::Member => refuse_more(kind, bytes),
+        Payload::Chunk(chunk) => assert!(kind == Kind::Document && chunk == bytes),
     }
     Verdict::Decoded
 }
@@ -190,6 +191,7 @@ pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
             base_sum: input.signed(),
         }),
         Kind::Set => Payload::Member,
+        Kind::Document => Payload::Chunk(forge::value(input)),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use tidelock_engine::bounds::{
-    ELEMENTS_MAX, FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, LARGE_FRAME_OPS_MAX,
+    CHUNK_BYTES_MAX, ELEMENTS_MAX, FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, LARGE_FRAME_OPS_MAX,
     OBSERVED_LISTED_MAX, OP_BYTES_MAX, REPLICAS_MAX, SLOTS_MAX, SUBKEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use tidelock_engine::frame::{FRAME_VERSION, FrameHeader};
@@ -95,6 +95,9 @@ impl Place<'_> {
                     && vector.iter().all(|dot| self.knows(*dot))
                     && slots.len() <= SLOTS_MAX
                     && slots.iter().all(|slot| is_key(&slot.key) && self.changes(&slot.change))
+            }
+            Op::Change { key, chunk, observed } => {
+                is_key(key) && chunk.len() <= CHUNK_BYTES_MAX && self.observes(observed)
             }
         }
     }

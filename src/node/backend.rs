@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 
+use crate::document::DocumentError;
+use crate::keyspace::Keyspace;
 use crate::node::Node;
-use crate::redis::{Backend, WatchStream};
+use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, WatchStream};
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 use crate::watch_hub::Watch;
@@ -44,6 +47,32 @@ impl Backend for Node {
 
     async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
         Self::submit(self, requests).await
+    }
+
+    async fn document(
+        &self,
+        place: DocumentPlace,
+        command: DocumentCommand,
+    ) -> Result<DocumentAnswer, DocumentError> {
+        let DocumentPlace { keyspace, key, durability } = place;
+        let keyspace = Keyspace::new(self.clone(), keyspace);
+        let keyspace = if durability == Durability::Buffered { keyspace.buffered() } else { keyspace };
+        let document = keyspace.document(key);
+        let done = |()| DocumentAnswer::Done;
+        match command {
+            DocumentCommand::Get(path) => {
+                let json = document.json(&path).await?;
+                Ok(DocumentAnswer::Bytes(json.map(|json| json.to_string().into_bytes())))
+            }
+            DocumentCommand::Set(path, value) => document.set_json(&path, value).await.map(done),
+            DocumentCommand::Patch(patch) => document.patch_json(patch).await.map(done),
+            DocumentCommand::Heads => {
+                let heads = document.heads().await?;
+                Ok(DocumentAnswer::List(heads.iter().map(ToString::to_string).collect()))
+            }
+            DocumentCommand::Save => document.save().await.map(DocumentAnswer::Bytes),
+            DocumentCommand::Load(saved) => document.merged(saved).await.map(|_| DocumentAnswer::Done),
+        }
     }
 
     async fn wait(&self, keyspace: &KeyspaceName, peers: usize, timeout: Option<Duration>) -> usize {

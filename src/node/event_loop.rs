@@ -17,6 +17,7 @@ use tidelock_store::RedbStore;
 use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
+use crate::document::Inbox;
 use crate::node::ending::{self, Ending};
 use crate::node::mailbox::{Job, Mailbox};
 use crate::watch_hub::WatchHub;
@@ -42,6 +43,7 @@ pub(super) struct EventLoop {
     pub(super) network: Libp2pTransport,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) hub: WatchHub,
+    pub(super) documents: Arc<Inbox>,
     pub(super) report: Arc<Mutex<Arc<Report>>>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
@@ -118,7 +120,7 @@ impl EventLoop {
         let mut bursts = Vec::new();
         for job in jobs {
             match job {
-                Job::Requests(requests, sender) => {
+                Job::Requests(requests, sender) | Job::Changes(requests, sender) => {
                     let mut ids = Vec::with_capacity(requests.len());
                     for request in requests {
                         let id = self.pending.next_id();
@@ -146,6 +148,7 @@ impl EventLoop {
     fn pass_on(&mut self, outcome: TurnOutcome, bursts: Vec<Burst>) {
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position);
+            self.documents.note_losses(&outcome.changes, self.driver.replica().id());
         }
         for (id, confirmed) in outcome.confirmations {
             if let Some(sender) = self.pending.confirms.get(&id) {

@@ -22,6 +22,8 @@ const JOBS_MAX: usize = 4_096;
 pub(super) enum Job {
     /// Execute requests in order, and answer them together.
     Requests(Vec<Request>, oneshot::Sender<Vec<RequestReply>>),
+    /// The same for the worker of documents, which hands in one such job at a time.
+    Changes(Vec<Request>, oneshot::Sender<Vec<RequestReply>>),
     /// Count the peers that have confirmed our writes, until nobody listens.
     Confirm(KeyspaceName, watch::Sender<usize>),
     /// Watch a range.
@@ -114,7 +116,7 @@ impl Mailbox {
         self.close();
         let jobs = std::mem::take(&mut self.lock().jobs);
         for job in jobs {
-            if let Job::Requests(requests, sender) = job {
+            if let Job::Requests(requests, sender) | Job::Changes(requests, sender) = job {
                 // A client that went away does not want its answer. The other jobs end by being dropped.
                 let _ = sender.send(requests.iter().map(|_| Err(RequestError::Closed)).collect());
             }

@@ -14,6 +14,7 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::ClusterId;
 use tidelock_engine::ports::Store;
 use tidelock_engine::replica::{Replica, ReplicaConfig, Replicate};
+use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_engine::turn::Driver;
 use tidelock_store::{FileDisk, OpenOptions, RedbStore};
 use tidelock_transport::{Libp2pTransport, SecretKey};
@@ -21,10 +22,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{ConfigError, NodeConfig};
+use crate::document::{Access, Documents, Inbox};
 use crate::identity::{self, IdentityError};
-use crate::node::ending::Ending;
+use crate::node::ending::{self, Ending};
 use crate::node::event_loop::{EventLoop, Pending};
-use crate::node::mailbox::Mailbox;
+use crate::node::mailbox::{Job, Mailbox};
 use crate::node::{Inner, Node, Parts};
 use crate::watch_hub::{Observers, Replays, WatchHub};
 
@@ -76,25 +78,36 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let ending = Ending { mailbox: Arc::clone(&mailbox), report: Arc::clone(&report), end: end_sender };
     let started = Instant::now();
     let reader = store.reader();
+    let replays = Arc::new(Replays::new(reader.clone(), Handle::current()));
+    let inbox = Arc::new(Inbox::new());
     let event_loop = EventLoop {
         driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
-        hub: WatchHub::new(reader.clone(), Arc::clone(&observers)),
+        hub: WatchHub::new(reader, Arc::clone(&observers)),
+        documents: Arc::clone(&inbox),
         report: Arc::clone(&report),
         started,
         pending: Pending::default(),
         discovered: BTreeSet::new(),
         _ending: ending,
     };
+    let replica = recovered.card.replica();
+    let submit = Box::new({
+        let mailbox = Arc::clone(&mailbox);
+        move |requests| submit_and_wait(&mailbox, requests)
+    });
+    let access = Access { replica, replays: Arc::clone(&replays), submit };
+    let documents = Documents::start(inbox, access).map_err(OpenError::Thread)?;
     let event_loop = spawn(event_loop, &mailbox)?;
     let inner = Inner {
         cluster,
-        replica: recovered.card.replica(),
+        replica,
         replicate,
-        replays: Arc::new(Replays::new(reader, Handle::current())),
+        replays,
         network,
         mailbox,
+        documents,
         report,
         observers,
         read_observers: Observers::default(),
@@ -104,6 +117,16 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         config,
     };
     Ok(Node { inner: Arc::new(inner) })
+}
+
+/// Hands in the changes of documents on the worker's own thread.
+fn submit_and_wait(mailbox: &Mailbox, requests: Vec<Request>) -> Vec<RequestReply> {
+    let count = requests.len();
+    let (sender, receiver) = oneshot::channel();
+    if mailbox.put(Job::Changes(requests, sender)).is_err() {
+        return (0..count).map(|_| Err(RequestError::Closed)).collect();
+    }
+    receiver.blocking_recv().unwrap_or_else(|_| (0..count).map(|_| ending::unknown()).collect())
 }
 
 /// Opens key and store on a thread of its own. When nobody waits for it any more, the thread closes what it

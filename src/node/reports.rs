@@ -29,7 +29,7 @@ impl Node {
             keys: stats.keys,
             frames: stats.frames,
             bytes_on_disk: stats.bytes_on_disk,
-            counters: report.counters.iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            counters: self.counters(&report),
             warnings: self.warnings(&report),
         }
     }
@@ -117,6 +117,11 @@ impl Node {
         Arc::clone(&self.inner.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn counters(&self, report: &Report) -> Vec<(String, u64)> {
+        let of_engine = report.counters.iter().map(|(name, value)| (name.to_owned(), value));
+        of_engine.chain(self.inner.documents.troubles.counters()).collect()
+    }
+
     fn warnings(&self, report: &Report) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(reason) = &report.failed {
@@ -156,6 +161,7 @@ impl Node {
                 warnings.push(format!("{count} {what}"));
             }
         }
+        warnings.extend(self.inner.documents.troubles.warnings());
         let ahead = report.counters.get("stamps_ahead");
         if ahead > 0 {
             warnings.push(format!("{ahead} frames came from clocks more than a second ahead"));

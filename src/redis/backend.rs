@@ -7,6 +7,8 @@ use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 
+use super::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
+use crate::document::DocumentError;
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
@@ -32,6 +34,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A read sees the writes before it. There is one reply per request, and in it one per action. A snapshot
     /// that is taken after the reply shows the writes.
     fn submit(&self, requests: Vec<Request>) -> impl Future<Output = Vec<RequestReply>> + Send;
+
+    /// Executes a command on a document.
+    ///
+    /// # Errors
+    /// [`DocumentError`] says what became of it.
+    fn document(
+        &self,
+        place: DocumentPlace,
+        command: DocumentCommand,
+    ) -> impl Future<Output = Result<DocumentAnswer, DocumentError>> + Send;
 
     /// Waits until at least `peers` peers have on disk all that this node wrote in the keyspace up to now, or
     /// the timeout is over; answers how many have. `None` waits for as long as it takes.

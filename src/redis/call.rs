@@ -133,6 +133,9 @@ impl Shape {
             ActionReply::Answer(Answer::Pairs(pairs)) => Reply::Map(
                 pairs.into_iter().map(|(field, value)| (Reply::Bulk(field), Reply::Bulk(value))).collect(),
             ),
+            ActionReply::Answer(Answer::Chunks(_)) | ActionReply::Outcome(Outcome::At(_)) => {
+                unreachable!("documents have commands of their own")
+            }
             ActionReply::Answer(Answer::Entry(entry)) if self == Self::Conflicts => entry::conflicts(&entry),
             ActionReply::Answer(Answer::Entry(entry)) => entry::entry(entry),
         }
@@ -145,6 +148,8 @@ pub(super) const fn type_name(kind: Option<VisibleKind>) -> &'static str {
         Some(VisibleKind::Register | VisibleKind::Counter) => "string",
         Some(VisibleKind::Set) => "set",
         Some(VisibleKind::Map) => "hash",
+        // A type of our own, as modules of Redis have.
+        Some(VisibleKind::Document) => "document",
         None => "none",
     }
 }

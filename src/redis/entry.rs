@@ -13,6 +13,7 @@ pub(super) fn entry(entry: Entry) -> Reply {
         VisibleKind::Counter => "counter",
         VisibleKind::Set => "set",
         VisibleKind::Map => "map",
+        VisibleKind::Document => "document",
     });
     Reply::Map(vec![
         (Reply::text("kind"), kind.map_or(Reply::Null, Reply::text)),
@@ -58,5 +59,6 @@ pub(super) const fn kind_name(kind: Kind) -> &'static str {
         Kind::Counter => "counter",
         Kind::Set => "set",
         Kind::Map => "map",
+        Kind::Document => "document",
     }
 }

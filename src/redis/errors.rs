@@ -15,7 +15,8 @@ use super::reply::Reply;
 /// As Redis says it.
 pub(super) const NOT_AN_INTEGER: Reply = constant("ERR value is not an integer or out of range");
 pub(super) const SYNTAX: Reply = constant("ERR syntax error");
-const WRONG_TYPE: Reply = constant("WRONGTYPE Operation against a key holding the wrong kind of value");
+pub(super) const WRONG_TYPE: Reply =
+    constant("WRONGTYPE Operation against a key holding the wrong kind of value");
 const OVERFLOW: Reply = constant("ERR increment or decrement would overflow");
 
 /// The unknown name and arguments are shown to this length, as in Redis.

@@ -3,7 +3,7 @@
 //! A burst of commands travels so: [`decoder`](Decoder) (bytes to commands), `table` (which command), the
 //! families `strings`, `sets`, `hashes`, `keys` (commands to actions), `burst` (actions to the node, answers
 //! back), [`reply`](Reply) (answers to bytes), `output` (bytes to the socket). `session` decides which commands
-//! go that way and which, such as those of `connection` and `tide`, are answered at once; `client` is the loop
+//! go that way and which, such as those of `connection`, `documents` and `tide`, are answered at once; `client` is the loop
 //! around it; `server` accepts. What the port needs from the node is [`Backend`].
 
 mod backend;
@@ -15,6 +15,7 @@ mod config;
 mod connection;
 mod cursors;
 mod decoder;
+mod documents;
 mod entry;
 mod errors;
 mod glob;
@@ -43,5 +44,6 @@ pub(crate) mod tests;
 pub use backend::{Backend, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
 pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};
+pub use documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 pub use reply::{Protocol, Reply};
 pub use server::{RedisServer, RedisStartError};

@@ -8,6 +8,7 @@ use super::burst::Burst;
 use super::call::Arguments;
 use super::connection;
 use super::decoder::Command;
+use super::documents;
 use super::errors;
 use super::info;
 use super::keys::Pages;
@@ -240,6 +241,10 @@ impl<B: Backend> Session<B> {
                 backend
                     .connect(&address)
                     .map_or_else(|error| Reply::error(format!("ERR {error}")), |()| Reply::OK)
+            }
+            Other::Document => {
+                let place = (&self.state.keyspace, self.state.durability);
+                documents::execute(backend, place, arguments).await?
             }
             Other::Network => {
                 backend.set_online(tide::is_online(&arguments.take())?);

@@ -50,6 +50,7 @@ pub(super) enum Other {
     Keyspaces,
     Fingerprint,
     Connect,
+    Document,
     Network,
     Watch,
     Unwatch,
@@ -139,6 +140,14 @@ pub(super) static COMMANDS: &[Spec] = &[
         "Lists what lost to concurrent writes",
     )),
     spec(("tide.connect", 2, ALONE, NONE, Run::Other(Other::Connect), "Connects to a peer")),
+    spec((
+        "tide.doc",
+        -3,
+        &["write", "no_multi"],
+        (2, 2, 1),
+        Run::Other(Other::Document),
+        "Reads, edits, saves and merges documents",
+    )),
     spec((
         "tide.durability",
         -1,

@@ -44,7 +44,7 @@ pub(super) fn visible_changes(
     let mut seen = Vec::new();
     for (group, author) in groups {
         let (old, new) = (read(&before, &group)?, read(rows, &group)?);
-        if old != new {
+        if old != new || group.2 == Kind::Document {
             let (keyspace, key, kind, subkey) = group;
             seen.push((keyspace, Seen { key, kind, subkey, old, new, author }));
         }
@@ -68,6 +68,16 @@ pub(super) fn read(
         Kind::Map => {
             let field = siblings(rows, *keyspace, (key, Kind::Map, subkey))?;
             Ok(field.into_iter().next().map(|sibling| sibling.value))
+        }
+        // A document is told to have changed, not what it holds: that takes its worker.
+        Kind::Document => {
+            let range = RowRange::all(Within::Kind(key.clone(), Kind::Document));
+            let mut document = None;
+            rows.scan(*keyspace, &range, &mut |_, _| {
+                document = Some(Vec::new());
+                std::ops::ControlFlow::Break(())
+            })?;
+            Ok(document)
         }
         Kind::Set => {
             let within = Within::Group(key.clone(), Kind::Set, subkey.clone());

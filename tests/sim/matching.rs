@@ -49,7 +49,8 @@ impl Asked {
             if fits(write, op) {
                 let hlc = frame.header().hlc;
                 meant.extend(Meant::of(write).into_iter().map(|mut one| {
-                    one.rank = matches!(one.what, What::Set(_) | What::Put(..)).then_some((hlc, dot));
+                    let is_ranked = matches!(one.what, What::Set(_) | What::Put(..) | What::Change(..));
+                    one.rank = is_ranked.then_some((hlc, dot));
                     one
                 }));
                 self.writes.pop_front();
@@ -105,6 +106,7 @@ fn fits(write: &Write, op: &Op) -> bool {
         (Write::Delete { key }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. }) => {
             key == of
         }
+        (Write::Change { key, chunk, .. }, Op::Change { key: of, chunk: is, .. }) => key == of && chunk == is,
         (Write::Clear, Op::Clear { prefix, .. }) => *prefix == Prefix::Keyspace,
         _ => false,
     }

@@ -49,6 +49,7 @@ pub fn from_rows(rows: &RowList) -> Reads {
             }
             Payload::Slot(slot) => key.counted = Some(key.counted.unwrap_or(0) + slot.contribution()),
             Payload::Member => drop(key.elements.insert(row.subkey.clone())),
+            Payload::Chunk(chunk) => drop(key.changes.insert(row.dot, chunk.clone())),
         }
     }
     reads
@@ -116,6 +117,10 @@ fn check_key(
             }
             equal(ask, &Query::FieldCount(key.to_vec()), &Answer::Count(fields.len() as u64))?;
             equal(ask, &Query::Fields(key.to_vec()), &Answer::Pairs(fields))
+        }
+        Some(VisibleKind::Document) => {
+            let chunks = reads.changes.iter().map(|(dot, chunk)| (*dot, chunk.clone())).collect();
+            equal(ask, &Query::Chunks(key.to_vec()), &Answer::Chunks(chunks))
         }
     }
 }

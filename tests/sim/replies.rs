@@ -15,6 +15,8 @@ pub fn check(before: &Reads, request: &Request, reply: &RequestReply) -> Result<
     let Some(Action::Write(write)) = request.actions.first() else { return Ok(()) };
     let got = match reply {
         Ok(replies) => match &replies[0] {
+            // Which row a change became, only its frame knows.
+            Ok(ActionReply::Outcome(Outcome::At(_))) => Some(Outcome::Done),
             Ok(ActionReply::Outcome(outcome)) => Some(*outcome),
             Ok(other) => return Err(format!("{write:?} was answered {other:?}")),
             Err(ActionError::Write(_)) => None,
@@ -34,6 +36,8 @@ pub fn expected(before: &Reads, write: &Write) -> Option<Outcome> {
     let changed = |count: usize| Outcome::Changed(count as u64);
     match write {
         Write::Set { .. } | Write::Clear => Some(Outcome::Done),
+        // Whether what it builds on is there, the rows say; a story that wants it refused looks for itself.
+        Write::Change { key, .. } => is_free(at(key), VisibleKind::Document).then_some(Outcome::Done),
         Write::Delete { key } => Some(changed(usize::from(at(key).visible().is_some()))),
         Write::Increment { key, by } => {
             let key = at(key);

@@ -30,6 +30,8 @@ pub enum What {
     Put(Vec<u8>, Vec<u8>),
     /// Removes a field.
     Unset(Vec<u8>),
+    /// Adds changes to a document, in place of those of these dots.
+    Change(Vec<u8>, Vec<Dot>),
     /// Removes everything.
     Clear,
 }
@@ -41,7 +43,7 @@ pub struct Meant {
     pub what: What,
     /// To which key; empty for [`What::Clear`].
     pub key: Vec<u8>,
-    /// The time and dot of a register or field write.
+    /// The time and dot of a register or field write, or of a document's change.
     pub rank: Option<(Hlc, Dot)>,
 }
 
@@ -67,6 +69,9 @@ impl Meant {
             Write::Unset { key, fields } => {
                 fields.iter().map(|field| one(key, What::Unset(field.clone()))).collect()
             }
+            Write::Change { key, chunk, replaced, .. } => {
+                vec![one(key, What::Change(chunk.clone(), replaced.clone()))]
+            }
             Write::Delete { key } => vec![one(key, What::Delete)],
             Write::Clear => vec![one(b"", What::Clear)],
         }
@@ -87,12 +92,16 @@ pub struct KeyReads {
     pub elements: BTreeSet<Vec<u8>>,
     /// The fields of the map.
     pub fields: BTreeMap<Vec<u8>, Values>,
+    /// The changes of the document.
+    pub changes: BTreeMap<Dot, Vec<u8>>,
 }
 
 impl KeyReads {
     /// The kind that is shown, if the key exists.
     pub fn visible(&self) -> Option<VisibleKind> {
-        if !self.fields.is_empty() {
+        if !self.changes.is_empty() {
+            Some(VisibleKind::Document)
+        } else if !self.fields.is_empty() {
             Some(VisibleKind::Map)
         } else if !self.elements.is_empty() {
             Some(VisibleKind::Set)
@@ -155,7 +164,7 @@ impl Story {
         let number = self.all.len();
         let undoes = past.intersection(&self.victims(&op, &past));
         match &op.what {
-            What::Set(_) | What::Increment(_) => {}
+            What::Set(_) | What::Increment(_) | What::Change(..) => {}
             What::Add(element) => {
                 self.adds.entry((op.key.clone(), element.clone())).or_default().insert(number);
             }
@@ -177,12 +186,26 @@ impl Story {
         let under = |subkey: &Vec<u8>| (op.key.clone(), subkey.clone());
         let found = match &op.what {
             What::Clear => Some(past),
+            What::Change(_, replaced) => return self.replaced(&op.key, replaced),
             What::Delete | What::Set(_) => self.on_key.get(&op.key),
             What::Remove(element) => self.adds.get(&under(element)),
             What::Put(field, _) | What::Unset(field) => self.puts.get(&under(field)),
             What::Add(_) | What::Increment(_) => None,
         };
         found.cloned().unwrap_or_default()
+    }
+
+    /// The changes of a document that have these dots.
+    fn replaced(&self, key: &[u8], dots: &[Dot]) -> Bits {
+        let mut found = Bits::default();
+        for number in self.on_key.get(key).into_iter().flat_map(Bits::iter) {
+            let op = self.op(number);
+            let is_change = matches!(op.what, What::Change(..));
+            if is_change && op.rank.is_some_and(|(_, dot)| dots.contains(&dot)) {
+                found.insert(number);
+            }
+        }
+        found
     }
 
     /// What the author of an operation had applied.
@@ -221,6 +244,10 @@ impl Story {
                 What::Add(element) => drop(key.elements.insert(element.clone())),
                 What::Put(field, value) => {
                     key.fields.entry(field.clone()).or_default().insert(ranked(value));
+                }
+                What::Change(chunk, _) => {
+                    let (_, dot) = op.rank.expect("a change has a dot");
+                    key.changes.insert(dot, chunk.clone());
                 }
                 What::Delete | What::Remove(_) | What::Unset(_) | What::Clear => {}
             }

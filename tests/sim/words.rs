@@ -1,5 +1,6 @@
 //! The words that stories are told in: short forms of writes.
 
+use tidelock_engine::causality::Dot;
 use tidelock_engine::write::Write;
 
 /// `SET key value`.
@@ -30,6 +31,11 @@ pub fn put(key: &str, field: &str, value: &str) -> Write {
 /// `HDEL key field`.
 pub fn unset(key: &str, field: &str) -> Write {
     Write::Unset { key: key.into(), fields: vec![field.into()] }
+}
+
+/// A change of a document, in place of the rows of these dots.
+pub fn change(key: &str, chunk: &str, replaced: Vec<Dot>) -> Write {
+    Write::Change { key: key.into(), chunk: chunk.into(), base: replaced.clone(), replaced }
 }
 
 /// `DEL key`.

@@ -38,6 +38,8 @@ pub enum VisibleKind {
     Set,
     /// A map of fields.
     Map,
+    /// A document that is changed by many.
+    Document,
 }
 
 /// The first rows of a key: all that a write of the key must observe but for elements and fields.
@@ -51,6 +53,8 @@ pub struct KeyView {
     pub elements: u64,
     /// The number of fields.
     pub fields: u64,
+    /// Whether there are changes of a document.
+    pub is_document: bool,
 }
 
 impl KeyView {
@@ -65,21 +69,25 @@ impl KeyView {
                 }
                 Payload::Slot(slot) => view.slots.push((row.dot, slot)),
                 Payload::Value { .. } | Payload::Member => has_more = true,
+                Payload::Chunk(_) => view.is_document = true,
             }
-            if has_more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if has_more || view.is_document { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         view.siblings.sort_by_key(|sibling| std::cmp::Reverse(sibling.rank()));
         view.slots.sort_by_key(|(birth, _)| *birth);
         if has_more {
             view.elements = rows.members(keyspace, key, Kind::Set)?;
             view.fields = rows.members(keyspace, key, Kind::Map)?;
+            view.is_document = is_document(rows, keyspace, key)?;
         }
         Ok(view)
     }
 
-    /// The kind that the key shows: the first of map, set, register, counter that has live rows.
+    /// The kind that the key shows: the first of document, map, set, register, counter that has live rows.
     pub fn visible(&self) -> Option<VisibleKind> {
-        if self.fields > 0 {
+        if self.is_document {
+            Some(VisibleKind::Document)
+        } else if self.fields > 0 {
             Some(VisibleKind::Map)
         } else if self.elements > 0 {
             Some(VisibleKind::Set)
@@ -112,6 +120,17 @@ impl KeyView {
             (winner, None) => winner.map(|winner| winner.value.clone()),
         }
     }
+}
+
+/// Whether a key has changes of a document.
+pub(crate) fn is_document(rows: &dyn Rows, keyspace: KeyspaceId, key: &[u8]) -> Result<bool, ReadError> {
+    let mut is_document = false;
+    let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Document));
+    rows.scan(keyspace, &range, &mut |_, _| {
+        is_document = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(is_document)
 }
 
 /// The integer that a text is, in its only form: no sign but a minus, no leading zeros, 64 bits.

@@ -6,4 +6,5 @@ mod dot_store;
 mod key_view;
 
 pub use dot_store::DotStore;
+pub(crate) use key_view::is_document;
 pub use key_view::{KeyView, Sibling, VisibleKind, integer};

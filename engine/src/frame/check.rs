@@ -2,7 +2,7 @@
 //!
 //! What depends on the receiver's history (chain, dependencies) is checked when the frame is applied.
 
-use crate::bounds::{check_key, check_subkey, check_value};
+use crate::bounds::{check_chunk, check_key, check_subkey, check_value};
 use crate::causality::Dot;
 use crate::frame::{FrameError, FrameHeader};
 use crate::op::{DotRef, KeySlot, Op, Prefix, RowRef, SlotChange};
@@ -66,6 +66,11 @@ impl OpCheck<'_> {
                 self.slots(slots)
             }
             Op::Clear { prefix, vector, slots } => self.clear(prefix, vector, slots),
+            Op::Change { key, chunk, observed } => {
+                key_is_bounded(key)?;
+                check_chunk(chunk).map_err(|_| FrameError::Malformed("chunk too long"))?;
+                self.observed(observed)
+            }
         }
     }
 

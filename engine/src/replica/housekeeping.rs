@@ -80,6 +80,7 @@ impl SpentSlots {
                     self.slots.insert((row.key.clone(), row.dot.seq));
                 }
                 Payload::Value { value, .. } => cost += value.len() / 256,
+                Payload::Chunk(chunk) => cost += chunk.len() / 256,
                 Payload::Slot(_) | Payload::Member => {}
             }
             last = Some(row.key);
@@ -110,7 +111,7 @@ impl Replica {
                     slots.iter().for_each(|change| note(key, change));
                 }
                 Op::Clear { slots, .. } => slots.iter().for_each(|slot| note(&slot.key, &slot.change)),
-                Op::Increment { .. } | Op::Add { .. } | Op::Put { .. } => {}
+                Op::Increment { .. } | Op::Add { .. } | Op::Put { .. } | Op::Change { .. } => {}
             }
         }
     }

@@ -33,6 +33,9 @@ pub(crate) enum What {
     Put(i64),
     Unset,
     Clear,
+    Change(i64),
+    /// Replaces all changes of the document that its author sees.
+    Compact(i64),
 }
 
 /// One operation as the user meant it.
@@ -58,11 +61,14 @@ pub(crate) struct KeyReads {
     pub(crate) counted: Option<i128>,
     pub(crate) elements: [bool; SUBKEYS],
     pub(crate) fields: [Values; SUBKEYS],
+    pub(crate) changes: BTreeSet<i64>,
 }
 
 impl KeyReads {
     pub(crate) fn visible(&self) -> Option<VisibleKind> {
-        if self.fields.iter().any(|field| !field.is_empty()) {
+        if !self.changes.is_empty() {
+            Some(VisibleKind::Document)
+        } else if self.fields.iter().any(|field| !field.is_empty()) {
             Some(VisibleKind::Map)
         } else if self.elements.contains(&true) {
             Some(VisibleKind::Set)
@@ -93,6 +99,7 @@ pub(crate) struct Story {
     on_key: [Ops; KEYS],
     adds: [[Ops; SUBKEYS]; KEYS],
     puts: [[Ops; SUBKEYS]; KEYS],
+    changes: [Ops; KEYS],
 }
 
 impl Story {
@@ -112,6 +119,10 @@ impl Story {
             What::Put(_) => {
                 self.on_key[op.key] |= bit;
                 self.puts[op.key][op.subkey] |= bit;
+            }
+            What::Change(_) | What::Compact(_) => {
+                self.on_key[op.key] |= bit;
+                self.changes[op.key] |= bit;
             }
             What::Delete | What::Remove | What::Unset | What::Clear => {}
         }
@@ -136,7 +147,8 @@ impl Story {
             What::Delete | What::Set(_) => self.on_key[op.key],
             What::Remove => self.adds[op.key][op.subkey],
             What::Put(_) | What::Unset => self.puts[op.key][op.subkey],
-            What::Add | What::Increment(_) => 0,
+            What::Compact(_) => self.changes[op.key],
+            What::Add | What::Increment(_) | What::Change(_) => 0,
         }
     }
 
@@ -155,6 +167,7 @@ impl Story {
                 What::Increment(by) => key.counted = Some(key.counted.unwrap_or(0) + i128::from(by)),
                 What::Add => key.elements[op.subkey] = true,
                 What::Put(value) => drop(key.fields[op.subkey].insert(ranked(value))),
+                What::Change(value) | What::Compact(value) => drop(key.changes.insert(value)),
                 What::Delete | What::Remove | What::Unset | What::Clear => {}
             }
         }

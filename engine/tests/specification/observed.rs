@@ -43,6 +43,7 @@ pub(crate) fn from_rows(rows: &DotStore) -> Reads {
             }
             Payload::Slot(_) => {}
             Payload::Member => key.elements[number(&row.subkey)] = true,
+            Payload::Chunk(chunk) => drop(key.changes.insert(value(chunk))),
         }
     }
     reads
@@ -99,6 +100,14 @@ fn check_key(station: &Station, key: &[u8], reads: &KeyReads) -> Result<(), Stri
             equal("field count", &ask(Query::FieldCount(key.to_vec())), &count)?;
             equal("fields", &ask(Query::Fields(key.to_vec())), &Answer::Pairs(fields))
         }
+        Some(VisibleKind::Document) => match ask(Query::Chunks(key.to_vec())) {
+            Answer::Chunks(chunks) => {
+                let got: BTreeSet<i64> = chunks.iter().map(|(_, chunk)| value(chunk)).collect();
+                let is_equal = got == reads.changes && got.len() == chunks.len();
+                if is_equal { Ok(()) } else { Err(format!("changes: got {got:?}, want {:?}", reads.changes)) }
+            }
+            other => Err(format!("chunks: got {other:?}")),
+        },
     }
 }
 

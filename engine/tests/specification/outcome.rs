@@ -28,6 +28,7 @@ pub(crate) fn check_reply(before: &Reads, meant: &Meant, reply: &RequestReply) -
     let is_free = |visible: VisibleKind| key.visible().is_none_or(|kind| kind == visible);
     let expected = match meant.what {
         What::Set(_) | What::Clear => Some(Outcome::Done),
+        What::Change(_) | What::Compact(_) => is_free(VisibleKind::Document).then_some(Outcome::Done),
         What::Delete => Some(Outcome::Changed(u64::from(key.visible().is_some()))),
         What::Increment(by) => (is_free(VisibleKind::Register) || is_free(VisibleKind::Counter)).then(|| {
             let number = key.number().unwrap_or(0) + i128::from(by);
@@ -50,6 +51,8 @@ pub(crate) fn check_reply(before: &Reads, meant: &Meant, reply: &RequestReply) -
     };
     let got = match reply {
         Ok(replies) => match &replies[..] {
+            // Which row a change became, only its frame knows.
+            [Ok(ActionReply::Outcome(Outcome::At(_)))] => Some(Outcome::Done),
             [Ok(ActionReply::Outcome(outcome))] => Some(*outcome),
             other => return Err(format!("one write was answered {other:?}")),
         },

@@ -1,5 +1,6 @@
 //! The words that stories are told in: short forms of writes.
 
+use tidelock_engine::causality::Dot;
 use tidelock_engine::write::Write;
 
 pub(crate) fn set(key: &str, value: &str) -> Write {
@@ -28,6 +29,10 @@ pub(crate) fn unset(key: &str, field: &str) -> Write {
 
 pub(crate) fn delete(key: &str) -> Write {
     Write::Delete { key: key.into() }
+}
+
+pub(crate) fn change(key: impl Into<Vec<u8>>, chunk: impl Into<Vec<u8>>, replaced: Vec<Dot>) -> Write {
+    Write::Change { key: key.into(), chunk: chunk.into(), base: replaced.clone(), replaced }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -19,7 +19,9 @@ use tidelock_engine::request::{
 use tidelock_engine::write::{Author, Outcome, Write, WriteError};
 use tokio::sync::mpsc;
 
+use crate::document::DocumentError;
 use crate::redis::backend::{Backend, WatchStream};
+use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
@@ -280,6 +282,23 @@ impl Backend for Double {
         self.0.turns.fetch_add(1, Ordering::Relaxed);
         self.0.requests.fetch_add(requests.len(), Ordering::Relaxed);
         self.world(|world| requests.into_iter().map(|request| world.execute(request)).collect())
+    }
+
+    /// Tells what it was asked: documents need a worker, which needs a node.
+    async fn document(
+        &self,
+        place: DocumentPlace,
+        command: DocumentCommand,
+    ) -> Result<DocumentAnswer, DocumentError> {
+        let key = String::from_utf8_lossy(&place.key).into_owned();
+        match (key.as_str(), command) {
+            ("refused", _) => Err(DocumentError::Refused("two\r\nlines".to_owned())),
+            ("outdated", _) => Err(DocumentError::Outdated),
+            (_, DocumentCommand::Heads) => Ok(DocumentAnswer::List(vec![key])),
+            (_, DocumentCommand::Set(..) | DocumentCommand::Patch(_)) => Ok(DocumentAnswer::Done),
+            ("nothing", _) => Ok(DocumentAnswer::Bytes(None)),
+            (_, command) => Ok(DocumentAnswer::Bytes(Some(format!("{command:?}").into_bytes()))),
+        }
     }
 
     async fn wait(&self, _: &KeyspaceName, peers: usize, timeout: Option<Duration>) -> usize {

@@ -1,6 +1,7 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
 mod conformance;
+mod conformance_documents;
 mod conformance_session;
 mod conformance_tide;
 mod decoding;

@@ -110,7 +110,7 @@ impl Sink {
 
     fn stage(&mut self, row: RowId, staged: Staged) -> Result<(), Failure> {
         let payload = match &staged {
-            Staged::Put(Payload::Value { value, .. }) => value.len(),
+            Staged::Put(Payload::Value { value, .. } | Payload::Chunk(value)) => value.len(),
             _ => 0,
         };
         self.staged_bytes += payload + row.key.len() + row.subkey.len() + 128;

@@ -1,0 +1,368 @@
+//! Documents on real nodes: two and more in one process, over libp2p on loopback and with their stores on disk.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tidelock::automerge::transaction::Transactable;
+use tidelock::automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc};
+use tidelock::document::{Document, DocumentError, ROWS_MAX};
+use tidelock::watch::WatchEvent;
+use tidelock::{Keyspace, Node, NodeConfig};
+use tidelock_engine::causality::Dot;
+use tidelock_engine::crdt::VisibleKind;
+use tidelock_engine::ports::Durability;
+use tidelock_engine::request::{Action, Atomicity, Request};
+use tidelock_engine::write::Write;
+
+type Checked = Result<(), Box<dyn std::error::Error>>;
+
+async fn open(folder: &Path, name: &str, peers: Vec<String>) -> Result<Node, Box<dyn std::error::Error>> {
+    let listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
+    Ok(Node::open(NodeConfig { listen, peers, ..NodeConfig::at(folder.join(name)) }).await?)
+}
+
+/// Two nodes that are connected.
+async fn pair(folder: &Path) -> Result<[Node; 2], Box<dyn std::error::Error>> {
+    let a = open(folder, "a", Vec::new()).await?;
+    let b = open(folder, "b", a.listen_addresses()).await?;
+    Ok([a, b])
+}
+
+async fn until(
+    what: &str,
+    mut is_so: impl AsyncFnMut() -> Result<bool, Box<dyn std::error::Error>>,
+) -> Checked {
+    let started = Instant::now();
+    while !is_so().await? {
+        if started.elapsed() > Duration::from_mins(1) {
+            return Err(format!("waited in vain: {what}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+async fn meet(keyspaces: &[&Keyspace]) -> Checked {
+    until("equal fingerprints", async || {
+        Ok(keyspaces.iter().all(|keyspace| keyspace.fingerprint() == keyspaces[0].fingerprint()))
+    })
+    .await
+}
+
+async fn put(document: &Document<'_>, field: &'static str, value: i64) -> Result<(), DocumentError> {
+    document.transact(move |edit| edit.put(ROOT, field, value)).await
+}
+
+async fn json(document: &Document<'_>) -> Result<String, DocumentError> {
+    Ok(document.json("").await?.map_or_else(|| "none".to_owned(), |json| json.to_string()))
+}
+
+/// Waits until documents show the same as JSON.
+async fn shows(documents: &[&Document<'_>], expected: &str) -> Checked {
+    until(expected, async || {
+        for document in documents {
+            if json(document).await? != expected {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await
+}
+
+fn rows(keyspace: &Keyspace, key: &str) -> Result<Vec<Dot>, Box<dyn std::error::Error>> {
+    Ok(keyspace.entry(key)?.rows.iter().map(|row| row.dot).collect())
+}
+
+async fn chunk(node: &Node, key: &str, chunk: Vec<u8>) {
+    let key = key.as_bytes().to_vec();
+    let write = Write::Change { key, chunk, base: Vec::new(), replaced: Vec::new() };
+    let request = Request {
+        keyspace: "notes".parse().expect("a name"),
+        actions: vec![Action::Write(write)],
+        atomicity: Atomicity::Each,
+        durability: Durability::Durable,
+    };
+    assert!(matches!(&node.submit(vec![request]).await[..], [Ok(replies)] if replies[0].is_ok()));
+}
+
+/// Two edit one document without a network, text at one place too; when they meet, both hold both edits.
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_that_were_made_apart_are_merged_on_both() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
+    assert_eq!(json(&at_a).await?, "none");
+    let text = at_a
+        .transact(|edit| {
+            let text = edit.put_object(ROOT, "text", ObjType::Text)?;
+            edit.splice_text(&text, 0, 0, "one two")?;
+            Ok(text)
+        })
+        .await?;
+    meet(&[&of_a, &of_b]).await?;
+    b.set_online(false);
+    let (text_a, text_b) = (text.clone(), text);
+    at_a.transact(move |edit| edit.splice_text(&text_a, 3, 0, " and")).await?;
+    at_b.transact(move |edit| edit.splice_text(&text_b, 7, 0, " three")).await?;
+    put(&at_b, "pages", 2).await?;
+    b.set_online(true);
+    shows(&[&at_a, &at_b], r#"{"pages":2,"text":"one and two three"}"#).await?;
+    assert_eq!(at_a.heads().await?, at_b.heads().await?);
+    let saved = at_b.save().await?.ok_or("it is there")?;
+    assert_eq!(Automerge::load(&saved)?.get_heads(), at_a.heads().await?);
+    assert_eq!(at_a.history().await?.len(), 4);
+    assert_eq!(of_a.kind("page")?, Some(VisibleKind::Document));
+    // What one node holds goes on after a restart.
+    b.shutdown().await;
+    let b = open(folder.path(), "b", a.listen_addresses()).await?;
+    let of_b = b.keyspace("notes")?;
+    assert_eq!(json(&of_b.document("page")).await?, json(&at_a).await?);
+    put(&of_b.document("page"), "pages", 3).await?;
+    shows(&[&at_a], r#"{"pages":3,"text":"one and two three"}"#).await?;
+    a.shutdown().await;
+    b.shutdown().await;
+    assert!(matches!(at_a.get().await, Err(DocumentError::Closed)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watcher_is_told_of_edits_of_others_and_of_the_end() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let at_a = of_a.document("page");
+    let mut watch = of_b.document("page").watch(None);
+    for value in 0..2 {
+        put(&at_a, "x", value).await?;
+        let event = tokio::time::timeout(Duration::from_mins(1), watch.next()).await?;
+        let Some(WatchEvent::Changed(change)) = event else { return Err(format!("{event:?}").into()) };
+        assert_eq!((change.key.as_slice(), change.new.is_some()), (&b"page"[..], true));
+        assert_eq!(json(&of_b.document("page")).await?, format!(r#"{{"x":{value}}}"#));
+    }
+    of_a.delete("page").await?;
+    let event = tokio::time::timeout(Duration::from_mins(1), watch.next()).await?;
+    assert!(matches!(event, Some(WatchEvent::Changed(change)) if change.new.is_none()));
+    assert_eq!(json(&of_b.document("page")).await?, "none");
+    a.shutdown().await;
+    b.shutdown().await;
+    Ok(())
+}
+
+/// Many edits: rows are bounded, and concurrent ones that each write the document whole lose nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_bounded_and_two_that_compact_at_once_lose_nothing() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?.buffered(), b.keyspace("notes")?.buffered());
+    let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
+    put(&at_a, "first", 1).await?;
+    for _ in 1..ROWS_MAX {
+        put(&at_a, "a", 0).await?;
+    }
+    assert_eq!(rows(&of_a, "page")?.len(), 1 + 1, "an edit that changes nothing is no row");
+    for value in 2..i64::try_from(ROWS_MAX)? {
+        put(&at_a, "a", value).await?;
+    }
+    assert_eq!(rows(&of_a, "page")?.len(), ROWS_MAX);
+    meet(&[&of_a, &of_b]).await?;
+    b.set_online(false);
+    put(&at_a, "a", 1_000).await?;
+    put(&at_b, "b", 2_000).await?;
+    assert_eq!((rows(&of_a, "page")?.len(), rows(&of_b, "page")?.len()), (1, 1));
+    put(&at_b, "c", 3_000).await?;
+    b.set_online(true);
+    let expected = r#"{"a":1000,"b":2000,"c":3000,"first":1}"#;
+    shows(&[&at_a, &at_b], expected).await?;
+    meet(&[&of_a, &of_b]).await?;
+    assert_eq!(rows(&of_a, "page")?.len(), 3);
+    at_a.compact().await?;
+    meet(&[&of_a, &of_b]).await?;
+    assert_eq!(rows(&of_b, "page")?.len(), 1);
+    assert_eq!(json(&at_b).await?, expected);
+    a.shutdown().await;
+    b.shutdown().await;
+    Ok(())
+}
+
+/// A deletes what B edits at the same time: the whole document comes back, with what B saw of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_beside_a_delete_brings_the_whole_document_back() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
+    put(&at_a, "x", 1).await?;
+    put(&at_a, "y", 2).await?;
+    meet(&[&of_a, &of_b]).await?;
+    b.set_online(false);
+    assert!(of_a.delete("page").await?);
+    put(&at_b, "z", 3).await?;
+    assert_eq!(json(&at_a).await?, "none");
+    b.set_online(true);
+    shows(&[&at_a, &at_b], r#"{"x":1,"y":2,"z":3}"#).await?;
+    meet(&[&of_a, &of_b]).await?;
+    assert_eq!(rows(&of_a, "page")?.len(), 1);
+    assert!(b.status().counters.contains(&("documents_restored".to_owned(), 1)));
+    // A DEL that saw it all ends it.
+    of_a.delete("page").await?;
+    meet(&[&of_a, &of_b]).await?;
+    assert_eq!((json(&at_a).await?, json(&at_b).await?), ("none".to_owned(), "none".to_owned()));
+    assert_eq!(of_b.kind("page")?, None);
+    a.shutdown().await;
+    b.shutdown().await;
+    Ok(())
+}
+
+/// The same, and the author forgets the document in between: it finds what is missing in its log.
+#[tokio::test(flavor = "multi_thread")]
+async fn author_that_was_restarted_restores_from_its_log() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    put(&of_a.document("page"), "x", 1).await?;
+    meet(&[&of_a, &of_b]).await?;
+    b.set_online(false);
+    of_a.delete("page").await?;
+    put(&of_b.document("page"), "z", 3).await?;
+    b.shutdown().await;
+    let b = open(folder.path(), "b", a.listen_addresses()).await?;
+    let of_b = b.keyspace("notes")?;
+    shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"z":3}"#).await?;
+    a.shutdown().await;
+    b.shutdown().await;
+    Ok(())
+}
+
+/// A change whose author never restores what it builds on: nobody sees it, an edit begins beside it, and both
+/// become one document when the rest comes. Half a document is not even edited.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_wait_are_named_and_join_when_the_rest_comes() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let a = open(folder.path(), "a", Vec::new()).await?;
+    let notes = a.keyspace("notes")?;
+    let page = notes.document("page");
+    let mut lost = AutoCommit::new();
+    lost.put(ROOT, "x", 1)?;
+    let first = lost.get_heads();
+    lost.put(ROOT, "y", 2)?;
+    chunk(&a, "page", lost.save_after(&first)).await;
+    assert_eq!(json(&page).await?, "none");
+    assert!(
+        a.status().warnings.iter().any(|warning| warning.contains("the author of the change restores it"))
+    );
+    put(&page, "z", 3).await?;
+    assert_eq!(json(&page).await?, r#"{"z":3}"#);
+    page.compact().await?;
+    assert_eq!(rows(&notes, "page")?.len(), 1);
+    page.merged(lost.save()).await?;
+    assert_eq!(json(&page).await?, r#"{"x":1,"y":2,"z":3}"#);
+    assert!(!a.status().warnings.iter().any(|warning| warning.contains("document page")));
+
+    let (mut one, mut other) = (AutoCommit::new(), AutoCommit::new());
+    one.put(ROOT, "x", 1)?;
+    other.put(ROOT, "y", 2)?;
+    let root = other.save_after(&[]);
+    one.merge(&mut other)?;
+    let both = one.get_heads();
+    one.put(ROOT, "z", 3)?;
+    chunk(&a, "half", root).await;
+    chunk(&a, "half", one.save_after(&both)).await;
+    let half = notes.document("half");
+    assert_eq!(json(&half).await?, "none");
+    assert!(matches!(put(&half, "w", 4).await, Err(DocumentError::Incomplete)));
+    assert!(notes.delete("half").await?);
+    put(&half, "w", 4).await?;
+    assert_eq!(json(&half).await?, r#"{"w":4}"#);
+    a.shutdown().await;
+    Ok(())
+}
+
+/// Bytes that are no document, from a peer: skipped, named, and in the way of nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_rows_are_skipped_and_named() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    put(&of_a.document("page"), "x", 1).await?;
+    meet(&[&of_a, &of_b]).await?;
+    chunk(&b, "page", b"no document".to_vec()).await;
+    chunk(&b, "page", vec![0x85, 0x6f, 0x4a, 0x83, 0, 0, 0, 0, 0, 1, 0xff]).await;
+    chunk(&b, "other", Vec::new()).await;
+    meet(&[&of_a, &of_b]).await?;
+    let at_a = of_a.document("page");
+    assert_eq!(json(&at_a).await?, r#"{"x":1}"#);
+    assert_eq!(json(&of_a.document("other")).await?, "none");
+    put(&at_a, "y", 2).await?;
+    put(&of_b.document("other"), "z", 3).await?;
+    shows(&[&at_a, &of_b.document("page")], r#"{"x":1,"y":2}"#).await?;
+    shows(&[&of_a.document("other")], r#"{"z":3}"#).await?;
+    let status = a.status();
+    assert!(status.warnings.iter().any(|warning| warning.contains("document page")), "{:?}", status.warnings);
+    assert!(status.counters.iter().any(|(name, count)| name == "documents_changes_skipped" && *count >= 3));
+    a.shutdown().await;
+    b.shutdown().await;
+    Ok(())
+}
+
+/// A closure that fails, panics, or writes too much costs its own edit only.
+#[tokio::test(flavor = "multi_thread")]
+async fn edit_that_fails_leaves_nothing_and_the_worker_goes_on() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let a = open(folder.path(), "a", Vec::new()).await?;
+    let notes = a.keyspace("notes")?;
+    let page = notes.document("page");
+    put(&page, "x", 1).await?;
+    let panicked = page.transact::<()>(|edit| {
+        edit.put(ROOT, "x", 2)?;
+        panic!("as the test wants it");
+    });
+    let refused = page.transact(|edit| {
+        edit.put(ROOT, "x", 3)?;
+        edit.delete(ROOT, 7)
+    });
+    let (panicked, refused) = tokio::join!(panicked, refused);
+    assert!(matches!(panicked, Err(DocumentError::Panicked(text)) if text == "as the test wants it"));
+    assert!(matches!(refused, Err(DocumentError::Refused(_))));
+    assert_eq!(json(&page).await?, r#"{"x":1}"#);
+    // Random letters, which do not compress to less than 16 MiB.
+    let too_much = page.transact(|edit| {
+        let mut state = 1_u64;
+        let text: Vec<u8> = (0..17 << 20)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56).to_le_bytes()[0]
+            })
+            .collect();
+        edit.put(ROOT, "bytes", text)
+    });
+    assert!(matches!(too_much.await, Err(DocumentError::TooLarge(bytes)) if bytes > 16 << 20));
+    put(&page, "y", 2).await?;
+    assert_eq!(json(&page).await?, r#"{"x":1,"y":2}"#);
+    notes.register("text").set("v").await?;
+    assert!(matches!(put(&notes.document("text"), "x", 1).await, Err(DocumentError::Read(_))));
+    assert!(matches!(page.merged(b"nothing".to_vec()).await, Err(DocumentError::Invalid(_))));
+    a.shutdown().await;
+    Ok(())
+}
+
+/// What one keyspace saved another takes in, more than once, and what both hold is one history.
+#[tokio::test(flavor = "multi_thread")]
+async fn saved_document_is_merged_elsewhere() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let a = open(folder.path(), "a", Vec::new()).await?;
+    let (here, there) = (a.keyspace("here")?, a.keyspace("there")?);
+    let (here, there) = (here.document("page"), there.document("page"));
+    put(&here, "x", 1).await?;
+    let saved = here.save().await?.ok_or("it is there")?;
+    let merged = there.merged(saved.clone()).await?;
+    assert!(merged.get(ROOT, "x")?.is_some());
+    there.merged(saved).await?;
+    put(&there, "y", 2).await?;
+    here.merged(there.save().await?.ok_or("it is there")?).await?;
+    assert_eq!(here.heads().await?, there.heads().await?);
+    assert_eq!(json(&here).await?, r#"{"x":1,"y":2}"#);
+    a.shutdown().await;
+    Ok(())
+}

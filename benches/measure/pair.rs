@@ -11,8 +11,8 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange, Rows,
-    SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
+    Batch, CommitError, Durability, Fork, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange,
+    Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
 };
 use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
@@ -147,6 +147,14 @@ impl<S: Store> Store for Metered<S> {
 
     fn sync(&mut self) -> Result<(), CommitError> {
         self.store.sync()
+    }
+
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError> {
+        self.store.keep_fork(fork)
+    }
+
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
+        self.store.rejoin(card)
     }
 }
 

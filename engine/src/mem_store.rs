@@ -10,7 +10,7 @@ use crate::crdt::DotStore;
 use crate::draft::Changes;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::ports::{
-    Batch, CommitError, Durability, KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, Recovered,
+    Batch, CommitError, Durability, Fork, KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, Recovered,
     RowRange, Rows, Store, Visit,
 };
 use crate::row::{Kind, Payload, RowId};
@@ -27,6 +27,7 @@ pub struct MemStore {
     log: Vec<Arc<[u8]>>,
     index: BTreeMap<(KeyspaceId, ReplicaId, u64), LogPosition>,
     clock: Hlc,
+    fork: Option<Fork>,
 }
 
 impl MemStore {
@@ -42,6 +43,7 @@ impl MemStore {
             log: Vec::new(),
             index: BTreeMap::new(),
             clock: Hlc::default(),
+            fork: None,
         }
     }
 
@@ -129,6 +131,7 @@ impl Store for MemStore {
             keyspaces: self.keyspaces.iter().map(|(name, id)| (name.clone(), state(id))).collect(),
             clock: self.clock,
             position: LogPosition(self.log.len() as u64),
+            fork: self.fork,
         }
     }
 
@@ -160,6 +163,16 @@ impl Store for MemStore {
     }
 
     fn sync(&mut self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError> {
+        self.fork = Some(*fork);
+        Ok(())
+    }
+
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
+        (self.card, self.fork) = (*card, None);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod backend;
 mod check;
 mod database;
 mod disk;
+mod identity;
 mod key;
 mod log;
 mod mark;
@@ -32,7 +33,7 @@ mod view;
 
 pub use check::{CheckError, Finding, Progress, Report, check};
 pub use database::is_guarded;
-pub use disk::{Disk, DiskFile, DiskLock, Faults, FileDisk, LockError, MemDisk};
+pub use disk::{Disk, DiskFile, DiskLock, Faults, FileDisk, FileIdentity, LockError, MemDisk};
 pub use materialize::Materializer;
 pub use open::{MaterializeOptions, OpenError, OpenOptions};
 pub use reader::{KeyspaceSummary, Reader, Snapshot, Stats};

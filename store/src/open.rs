@@ -10,12 +10,13 @@ use std::time::Duration;
 use thiserror::Error;
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::frame::FrameError;
-use tidelock_engine::id::{AuthorCard, ClusterId};
+use tidelock_engine::id::{AuthorCard, ClusterId, ReplicaId};
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError, Rows};
 
 use crate::backend::WriteGuard;
 use crate::database::Opening;
 use crate::disk::{Disk, DiskLock, LockError};
+use crate::identity;
 use crate::log::LogFile;
 use crate::mark::Mark;
 use crate::names::Names;
@@ -32,8 +33,8 @@ use crate::view::Generation;
 pub struct OpenOptions {
     /// The cluster that the store is of. A store of another one is refused.
     pub cluster: ClusterId,
-    /// Whose store it becomes if it is new. If it is not, its own card wins, and only the public key must be
-    /// the same.
+    /// Whose store it becomes if it is new, or turns out to be a copy of another; so its nonce must be fresh. In
+    /// all other cases the store's own card wins, and only the public key must be the same.
     pub card: AuthorCard,
     /// What redb may cache of both files, in bytes; a quarter of it is the log's. Default 256 MiB. Less makes
     /// reads of cold rows slower (a page per read), more takes memory from the user's programs.
@@ -95,6 +96,9 @@ pub enum OpenError {
     /// It was made with another identity, which alone may sign for it.
     #[error("the store was made with another key; open it with that one, or choose another directory")]
     OtherKey,
+    /// It is a copy, and the card it was to take is not new.
+    #[error("the store is a copy and needs a new replica, and the one that was offered has written already")]
+    UsedCard,
     /// It was written by a version of tidelock that we do not know.
     #[error("{file} has format {found}, this tidelock knows {known}; use the tidelock that wrote it")]
     Version {
@@ -156,6 +160,7 @@ struct OpenLog {
     log: LogFile,
     mark: Mark,
     card: AuthorCard,
+    former: Option<ReplicaId>,
     names: Names,
     /// Where it ends, and its highest clock.
     end: (LogPosition, Hlc),
@@ -187,8 +192,10 @@ fn open_locked(
     let open_log = open_log(&opening(LOG_FILE, log_cache_bytes), options)?;
     let rows_opening = opening(ROWS_FILE, options.cache_bytes - log_cache_bytes);
     let replica = open_log.card.replica();
-    let rows = RowsFile::open_or_make(&rows_opening, replica, open_log.end.0, options.verify_rows)?;
-    let published = load(&rows, open_log.names)?;
+    let replicas = (replica, open_log.former);
+    let rows = RowsFile::open_or_make(&rows_opening, replicas, open_log.end.0, options.verify_rows)?;
+    let fork = identity::fork(&open_log.log, replica)?;
+    let published = Published { fork, ..load(&rows, open_log.names, open_log.card)? };
     let shared = Arc::new(Shared {
         published: RwLock::new(published),
         writer: Mutex::default(),
@@ -200,7 +207,6 @@ fn open_locked(
         log: open_log.log,
         mark: open_log.mark,
         rows,
-        card: open_log.card,
         _lock: Arc::clone(lock),
     });
     replay(&shared, open_log.end)?;
@@ -227,20 +233,24 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
     if card.public_key != options.card.public_key {
         return Err(OpenError::OtherKey);
     }
-    let names = log.names(options.cluster, card)?;
+    let mut names = log.names(options.cluster, card)?;
     let end = log.end()?;
     let mark = Mark::open(opening.disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
     if let Some(acknowledged) = mark.read().filter(|acknowledged| *acknowledged > end.0) {
         return Err(OpenError::LogShort { acknowledged: acknowledged.0, found: end.0.0 });
     }
-    Ok(OpenLog { log, mark, card, names, end })
+    let card = identity::settle(opening, &log, &mut names, (card, &options.card))?;
+    let former = identity::former(&log)?;
+    Ok(OpenLog { log, mark, card, former, names, end })
 }
 
 /// The rows as they were last written.
-fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
+fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, ReadError> {
     let generation =
         Generation { active: Arc::new(Overlay::default()), frozen: None, rows: Arc::new(rows.table()?) };
     let mut published = Published {
+        card,
+        fork: None,
         generation: Arc::new(generation),
         moment: 0,
         position: rows.position()?,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tidelock_engine::causality::{Head, Heads, Hlc};
 use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::id::{KeyspaceId, ReplicaId};
-use tidelock_engine::ports::{KeyspaceState, LogPosition};
+use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
+use tidelock_engine::ports::{Fork, KeyspaceState, LogPosition};
 use tidelock_engine::row::Fingerprint;
 
 use crate::key;
@@ -31,6 +31,10 @@ pub(crate) struct Space {
 /// All that readers see.
 #[derive(Debug)]
 pub(crate) struct Published {
+    /// Whose operations the store writes.
+    pub(crate) card: AuthorCard,
+    /// That its replica has two histories, if it was found out.
+    pub(crate) fork: Option<Fork>,
     pub(crate) generation: Arc<Generation>,
     pub(crate) moment: Moment,
     pub(crate) position: LogPosition,

@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLock
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange, Rows,
-    Store, Visit,
+    Batch, CommitError, Durability, Fork, Log, LogPosition, LoggedFrame, ReadError, Recovered, RowRange,
+    Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 
@@ -57,7 +57,6 @@ pub(crate) struct Shared {
     pub(crate) log: LogFile,
     pub(crate) mark: Mark,
     pub(crate) rows: RowsFile,
-    pub(crate) card: AuthorCard,
     pub(crate) _lock: Arc<DiskLock>,
 }
 
@@ -128,6 +127,14 @@ impl Store for RedbStore {
     fn sync(&mut self) -> Result<(), CommitError> {
         self.reader.shared().sync()
     }
+
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError> {
+        self.reader.shared().keep_fork(fork)
+    }
+
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
+        self.reader.shared().rejoin(card)
+    }
 }
 
 impl Rows for RedbStore {
@@ -194,10 +201,11 @@ impl Shared {
             (name.clone(), published.state(*keyspace).expect("every named keyspace has a state"))
         });
         Recovered {
-            card: self.card,
+            card: published.card,
             keyspaces: keyspaces.collect(),
             clock: published.clock,
             position: published.position,
+            fork: published.fork,
         }
     }
 

@@ -6,7 +6,7 @@ mod transport;
 
 pub use range::{After, RowRange, Within};
 pub use store::{
-    Batch, CommitError, Durability, KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, Recovered, Rows,
-    Store, Visit,
+    Batch, CommitError, Durability, Fork, KeyspaceState, Log, LogPosition, LoggedFrame, ReadError, Recovered,
+    Rows, Store, Visit,
 };
 pub use transport::{Address, MESSAGE_BYTES_MAX, SendError, SessionId, Target, Transport, TransportEvent};

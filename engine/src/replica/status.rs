@@ -1,7 +1,7 @@
 //! What a replica reports of itself, for status and metrics.
 
 use crate::id::{KeyspaceId, KeyspaceName, PeerId};
-use crate::ports::SessionId;
+use crate::ports::{Fork, SessionId};
 use crate::replica::{Counters, Evidence, Replica};
 
 /// A replica's report.
@@ -21,6 +21,8 @@ pub struct Report {
     pub early: (usize, usize),
     /// Why the replica takes no more writes, if it does not.
     pub failed: Option<String>,
+    /// Proof that this replica itself has two histories; it is why it takes no writes, if `failed` is set with it.
+    pub fork: Option<Fork>,
 }
 
 /// A keyspace.
@@ -87,7 +89,8 @@ impl Replica {
             evidence: self.evidence.clone(),
             refusals: self.refusals.iter().map(|(peer, reason)| (*peer, reason.clone())).collect(),
             early: self.early.size(),
-            failed: self.failed.clone(),
+            failed: self.refusal(),
+            fork: self.fork,
         }
     }
 }

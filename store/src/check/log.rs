@@ -12,6 +12,7 @@ use tidelock_engine::ports::{Batch, Durability, KeyspaceState, LogPosition, Read
 
 use super::{Check, Progress};
 use crate::database::Entries;
+use crate::identity;
 use crate::log::{LogFile, LogRecord, indexed};
 use crate::names::Names;
 use crate::replay;
@@ -59,6 +60,12 @@ impl<'a> LogCheck<'a> {
 
     pub(super) fn end(&self) -> LogPosition {
         self.end
+    }
+
+    /// The replica that the store is, and the one that it was before: rows may still be of that.
+    pub(super) fn replicas(&self) -> Result<Vec<ReplicaId>, ReadError> {
+        let (_, card) = self.log.identity()?;
+        Ok(std::iter::once(card.replica()).chain(identity::former(self.log)?).collect())
     }
 
     pub(super) fn names(&self) -> &Names {

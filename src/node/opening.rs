@@ -67,7 +67,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     } else {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
-    let replica_config = ReplicaConfig { key, cluster, replicate: replicate.clone() };
+    let replica_config = ReplicaConfig { key: key.clone(), cluster, replicate: replicate.clone() };
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();
@@ -77,6 +77,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let reader = store.reader();
     let event_loop = EventLoop {
         driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
+        key,
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
         hub: WatchHub::new(reader.clone(), Arc::clone(&observers)),
@@ -89,7 +90,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let event_loop = spawn(event_loop, &mailbox)?;
     let inner = Inner {
         cluster,
-        replica: recovered.card.replica(),
+        replica: Mutex::new(recovered.card.replica()),
         replicate,
         replays: Arc::new(Replays::new(reader, Handle::current())),
         network,

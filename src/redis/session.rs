@@ -14,6 +14,7 @@ use super::keys::Pages;
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::state::{SessionState, Shared};
+use super::stream::Stream;
 use super::strings::needs_strong;
 use super::table::{Foreign, Other, Run, Spec};
 use super::tide;
@@ -45,16 +46,19 @@ pub(super) struct Session<B> {
     shared: Arc<Shared>,
     transaction: Option<Transaction>,
     burst: Burst,
+    /// What TIDE.NEXT reads.
+    pieces: Stream,
 }
 
 impl<B: Backend> Session<B> {
     pub(super) fn new(id: u64, backend: B, shared: Arc<Shared>) -> Self {
-        Self { backend, state: SessionState::new(id), shared, transaction: None, burst: Burst::default() }
+        let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
+        Self { backend, state: SessionState::new(id), shared, transaction, burst, pieces }
     }
 
     /// The bytes that the session holds for later.
     pub(super) fn held_bytes(&self) -> usize {
-        self.transaction.as_ref().map_or(0, Transaction::held_bytes)
+        self.transaction.as_ref().map_or(0, Transaction::held_bytes) + self.pieces.held_bytes()
     }
 
     /// Executes all that was taken and writes the replies.
@@ -256,6 +260,19 @@ impl<B: Backend> Session<B> {
                 self.burst.ready(Reply::OK);
                 return Ok(Flow::Watch(watch));
             }
+            Other::Backup => {
+                self.pieces = Stream::begin(backend.backup())?;
+                Reply::OK
+            }
+            Other::Export => {
+                self.pieces = Stream::begin(backend.export(&self.state.keyspace))?;
+                Reply::OK
+            }
+            Other::Next => self.pieces.next_piece()?,
+            Other::Rejoin => match backend.rejoin().await {
+                Ok(replica) => Reply::text(replica),
+                Err(error) => return Err(Reply::error(format!("ERR {error}"))),
+            },
             Other::Unwatch => {
                 self.state.is_watching = false;
                 self.burst.ready(Reply::OK);

@@ -8,6 +8,9 @@ use super::backend::Pieces;
 use super::errors;
 use super::reply::Reply;
 
+/// Small pieces are put together up to so many bytes: each takes a round trip.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// The longest piece that a client is given, in bytes.
 const PIECE_BYTES_MAX: usize = 1 << 20;
 
@@ -17,6 +20,8 @@ pub(super) struct Stream {
     pieces: Option<Pieces>,
     /// What was made and not read yet.
     rest: Vec<u8>,
+    /// Why there will be no more behind that.
+    failure: Option<String>,
 }
 
 impl fmt::Debug for Stream {
@@ -28,7 +33,7 @@ impl fmt::Debug for Stream {
 impl Stream {
     pub(super) fn begin(pieces: Result<Pieces, String>) -> Result<Self, Reply> {
         let pieces = pieces.map_err(|error| Reply::error(format!("ERR {error}")))?;
-        Ok(Self { pieces: Some(pieces), rest: Vec::new() })
+        Ok(Self { pieces: Some(pieces), ..Self::default() })
     }
 
     /// The bytes that wait to be read.
@@ -41,18 +46,22 @@ impl Stream {
         let Some(pieces) = &mut self.pieces else {
             return Err(errors::constant("ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first"));
         };
-        while self.rest.is_empty() {
+        while self.failure.is_none() && self.rest.len() < PIECE_BYTES {
             match pieces.next() {
-                Some(Ok(piece)) => self.rest = piece,
+                Some(Ok(piece)) => self.rest.extend(piece),
                 Some(Err(error)) => {
-                    self.pieces = None;
-                    return Err(Reply::error(format!("ERR {error}")));
+                    self.failure = Some(error);
+                    break;
                 }
-                None => {
-                    self.pieces = None;
-                    return Ok(Reply::Null);
-                }
+                None => break,
             }
+        }
+        if self.rest.is_empty() {
+            self.pieces = None;
+            return match self.failure.take() {
+                Some(error) => Err(Reply::error(format!("ERR {error}"))),
+                None => Ok(Reply::Null),
+            };
         }
         let behind = self.rest.split_off(self.rest.len().min(PIECE_BYTES_MAX));
         Ok(Reply::Bulk(std::mem::replace(&mut self.rest, behind)))

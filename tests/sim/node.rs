@@ -174,6 +174,12 @@ impl Node {
         self.checked.clear();
     }
 
+    /// Gives the node a disk with all that it had; answers the name of the replica that it is there.
+    pub(crate) fn move_to(&mut self, disk: MemDisk) -> AuthorCard {
+        self.backing = Backing::Disk(disk);
+        self.next_card()
+    }
+
     /// A replica that this node never was.
     pub(crate) fn next_card(&mut self) -> AuthorCard {
         self.identities += 1;

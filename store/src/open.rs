@@ -116,7 +116,8 @@ pub enum OpenError {
     /// place. To go on would be to use dots twice.
     #[error(
         "log.redb ends at frame {found}, and {acknowledged} were acknowledged: it was damaged or replaced by an \
-         older copy; put the right one back, or start anew in an empty folder and get the rest from peers"
+         older copy; put the right one back, restore a backup into a new folder with `tidelock restore`, or start \
+         anew in an empty one and get the rest from peers"
     )]
     LogShort {
         /// The position up to which writes were acknowledged.

@@ -223,3 +223,35 @@ fn rejoined_store_writes_as_another_replica_at_once_and_after_a_restart() {
     drop(store);
     assert_eq!(check(&disk, &mut |_| {}).expect("there is a store").findings, []);
 }
+
+/// One backup for as long as all rows are written sixty times: a view that was kept would keep every page.
+#[test]
+fn backup_does_not_make_the_rows_grow_that_are_written_meanwhile() {
+    let grown = |backs_up: bool| {
+        let mut peer = Peer::new(0);
+        let disk = MemDisk::new();
+        let mut store = RedbStore::open(&disk, &options(peer.card)).expect("an empty disk");
+        let mut bytes = Vec::new();
+        let mut backup = store.reader().backup(0).with_rows_per_piece(4);
+        for round in 0..60 {
+            let set = |key: u16| Write::Set { key: key.to_be_bytes().to_vec(), value: vec![b'x'; 500] };
+            let writes: Vec<Write> = (0..200).map(set).collect();
+            let (keyspaces, cards) = (vec![world::name("notes")], vec![peer.card]);
+            let frames = vec![peer.write("notes", &writes)];
+            let turn = world::Turn { keyspaces, cards, frames, ..world::Turn::default() };
+            turn.commit(&mut store, Durability::Buffered).expect("nothing fails");
+            store.materialize().expect("nothing fails");
+            if backs_up && round > 2 {
+                backup.next().into_iter().for_each(|piece| bytes.extend(piece.expect("it can be read")));
+            }
+        }
+        let size = store.reader().stats().expect("known").rows_bytes;
+        backup.for_each(|piece| bytes.extend(piece.expect("it can be read")));
+        let copy = RedbStore::open(&restored(&bytes, fresh(200)).expect("it is sound"), &options(fresh(200)));
+        assert_eq!(all_rows(&copy.expect("it opens"), "notes"), all_rows(&store, "notes"));
+        size
+    };
+    let (alone, with_backup) = (grown(false), grown(true));
+    println!("rows.redb: {alone} bytes without a backup, {with_backup} with");
+    assert!(with_backup * 2 <= alone * 3, "{with_backup} bytes with a backup, {alone} without");
+}

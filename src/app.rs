@@ -11,9 +11,13 @@ use clap::Parser;
 use tidelock_store::{FileDisk, Progress};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{CheckArgs, Cli, Command, DemoArgs, IdArgs, KeyspacesArg, RedisArg, RunArgs};
+use crate::backup::{BackupFileError, RestoreProgress};
+use crate::cli::progress::{ProgressLine, size};
+use crate::cli::{
+    CheckArgs, Cli, Command, DemoArgs, IdArgs, KeyspacesArg, RedisArg, RestoreArgs, RunArgs, SnapshotCommand,
+};
 use crate::config::NodeConfig;
-use crate::{cli, daemon, demo, identity};
+use crate::{backup, cli, daemon, demo, identity};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -51,6 +55,8 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Demo(DemoArgs { peers }) => run_demo(usize::from(peers)),
         Command::Check(CheckArgs { dir }) => check(&dir),
+        Command::Restore(args) => restore(&args),
+        Command::Snapshot(SnapshotCommand::Ls { dir }) => list_backups(&dir),
         Command::Client(command) => Ok(cli::execute(&command)?),
     }
 }
@@ -135,6 +141,59 @@ fn check(directory: &Path) -> Result<()> {
         println!("{}: {}\n  to do: {}", finding.file, finding.what, finding.run);
     }
     Err(format!("{} findings", report.findings.len()).into())
+}
+
+fn restore(args: &RestoreArgs) -> Result<()> {
+    log_to_stderr("warn");
+    let mut line = ProgressLine::default();
+    let restored = backup::restore_folder(&args.from, &args.data, args.key.as_deref(), &mut |progress| {
+        line.show(|| match progress {
+            RestoreProgress::Read(bytes) => format!("{} read", size(bytes)),
+            RestoreProgress::Frames { done, total } => format!("frame {done} of {total} applied"),
+            RestoreProgress::Rows(rows) => format!("{rows} rows counted"),
+            _ => "restoring".to_owned(),
+        });
+    });
+    drop(line);
+    let (summary, peer) = restored?;
+    let data = args.data.display();
+    println!("{data}: {}, of {}", cli::describe_backup(&summary), backup::date(summary.unix_ms));
+    println!(
+        "replica {} was backed up; this node is peer {peer} and writes as a new replica",
+        summary.replica
+    );
+    Ok(())
+}
+
+fn list_backups(folder: &Path) -> Result<()> {
+    let mut line = ProgressLine::default();
+    let found = backup::backups_in(folder, &mut |path, bytes| {
+        line.show(|| format!("{}: {} read", path.display(), size(bytes)));
+    });
+    drop(line);
+    let found = found?;
+    if found.is_empty() {
+        println!("no backups in {}", folder.display());
+    }
+    let mut damaged = 0;
+    for (path, summary) in found {
+        let name = path.file_name().unwrap_or_default().display().to_string();
+        match summary {
+            Ok(summary) => {
+                let (replica, date) = (summary.replica, backup::date(summary.unix_ms));
+                println!("{name}  sound  {date}  replica {replica}  {}", cli::describe_backup(&summary));
+            }
+            Err(BackupFileError::Backup { source, .. }) => {
+                damaged += 1;
+                println!("{name}  damaged  {source}");
+            }
+            Err(error) => {
+                damaged += 1;
+                println!("{name}  unreadable  {error}");
+            }
+        }
+    }
+    if damaged > 0 { Err(format!("{damaged} of these backups cannot be restored").into()) } else { Ok(()) }
 }
 
 fn describe(progress: Progress) -> String {

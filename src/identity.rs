@@ -12,7 +12,7 @@ use thiserror::Error;
 use tidelock_engine::frame::SigningKey;
 
 /// The name of the key file in a data directory.
-const KEY_FILE: &str = "key";
+pub(crate) const KEY_FILE: &str = "key";
 
 /// Why a node has no identity. Nothing was changed.
 #[derive(Debug, Error)]

@@ -29,15 +29,18 @@
 //! | [`document`] | documents: their handle, and the worker that calls automerge |
 //! | [`watch`] | changes as they happen |
 //! | [`config`], [`identity`], [`status`] | how a node is set up, its key, what it says of itself |
+//! | [`backup`], [`export`] | copies of a node, and of what a keyspace shows |
 //! | [`redis`] | the Redis port |
 //! | [`app`], [`cli`], [`daemon`], [`demo`] | the program `tidelock` |
 
 pub mod app;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod document;
+pub mod export;
 pub mod identity;
 pub mod keyspace;
 pub mod node;

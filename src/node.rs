@@ -6,8 +6,10 @@
 mod backend;
 mod ending;
 mod event_loop;
+mod forks;
 mod mailbox;
 mod opening;
+mod rejoining;
 mod reports;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use self::ending::End;
 pub use self::ending::LoopPanicked;
 use self::mailbox::{Job, Mailbox};
 pub use self::opening::OpenError;
+pub use self::rejoining::RejoinError;
 use crate::config::NodeConfig;
 use crate::document::Documents;
 use crate::keyspace::Keyspace;
@@ -60,7 +63,7 @@ pub struct Node {
 struct Inner {
     config: NodeConfig,
     cluster: ClusterId,
-    replica: ReplicaId,
+    replica: Mutex<ReplicaId>,
     replicate: Replicate,
     replays: Arc<Replays>,
     network: Libp2pTransport,
@@ -114,7 +117,7 @@ impl Node {
 
     /// Whose operations this node mints.
     pub fn replica(&self) -> ReplicaId {
-        self.inner.replica
+        *self.inner.replica.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where peers can connect, with the real ports.
@@ -246,7 +249,7 @@ impl Node {
         }
     }
 
-    fn reader(&self) -> Result<Reader, ReadError> {
+    pub(crate) fn reader(&self) -> Result<Reader, ReadError> {
         self.inner.replays.reader().ok_or_else(|| ReadError::Io {
             file: "the store",
             source: io::Error::new(io::ErrorKind::NotConnected, "the node was shut down"),

@@ -24,6 +24,11 @@ fn bad_disks() {
 }
 
 #[test]
+fn copies() {
+    campaign(&scenarios::COPIES);
+}
+
+#[test]
 fn bad_clocks() {
     campaign(&scenarios::BAD_CLOCKS);
 }

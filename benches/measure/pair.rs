@@ -11,8 +11,8 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered,
-    RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
+    Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
+    Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
 };
 use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
@@ -163,6 +163,14 @@ impl<S: Store> Store for Metered<S> {
 
     fn truncate(&mut self, until: LogPosition) {
         self.store.truncate(until);
+    }
+
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError> {
+        self.store.keep_fork(fork)
+    }
+
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
+        self.store.rejoin(card)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::frame::Frame;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
 use crate::ports::{
-    Batch, CommitError, Durability, KeyspaceState, Log, LogEnd, LogEntry, LogPosition, LogRecord,
+    Batch, CommitError, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry, LogPosition, LogRecord,
     LoggedFrame, ReadError, Recovered, RowRange, Rows, Store, Visit,
 };
 use crate::row::{Kind, Payload, RowId};
@@ -30,6 +30,7 @@ pub struct MemStore {
     floors: BTreeMap<KeyspaceId, VersionVector>,
     index: BTreeMap<(KeyspaceId, ReplicaId, u64), LogPosition>,
     clock: Hlc,
+    fork: Option<Fork>,
 }
 
 impl MemStore {
@@ -47,6 +48,7 @@ impl MemStore {
             floors: BTreeMap::new(),
             index: BTreeMap::new(),
             clock: Hlc::default(),
+            fork: None,
         }
     }
 
@@ -187,6 +189,7 @@ impl Store for MemStore {
             keyspaces: self.keyspaces.iter().map(|(name, id)| (name.clone(), state(id))).collect(),
             clock: self.clock,
             position: self.last(),
+            fork: self.fork,
         }
     }
 
@@ -236,5 +239,15 @@ impl Store for MemStore {
                 self.floors.entry(header.keyspace).or_default().raise(header.last_dot());
             }
         }
+    }
+
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError> {
+        self.fork = Some(*fork);
+        Ok(())
+    }
+
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
+        (self.card, self.fork) = (*card, None);
+        Ok(())
     }
 }

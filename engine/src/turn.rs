@@ -5,9 +5,10 @@
 //! the simulator only feed this file.
 
 use crate::draft::{Changes, Draft};
+use crate::id::AuthorCard;
 use crate::message::Message;
 use crate::ports::{
-    Batch, CommitError, Durability, LogPosition, SendError, SessionId, Store, Target, Transport,
+    Batch, CommitError, Durability, Fork, LogPosition, SendError, SessionId, Store, Target, Transport,
 };
 use crate::replica::{Input, Now, Replica, Step, View};
 use crate::request::{RequestError, RequestId, RequestReply};
@@ -30,6 +31,8 @@ pub struct Driver<S, T> {
     /// Messages that wait for a buffered commit to become durable.
     held: Outgoing,
     is_durable: bool,
+    /// What the store remembers of our replica's second history.
+    fork: Option<Fork>,
 }
 
 /// What a turn leaves for whoever drives it.
@@ -48,7 +51,8 @@ pub struct TurnOutcome {
 impl<S: Store, T: Transport> Driver<S, T> {
     /// A driver at rest.
     pub fn new(replica: Replica, store: S, transport: T) -> Self {
-        Self { replica, store, transport, held: Outgoing::default(), is_durable: true }
+        let fork = replica.fork();
+        Self { replica, store, transport, held: Outgoing::default(), is_durable: true, fork }
     }
 
     /// The replica.
@@ -94,7 +98,19 @@ impl<S: Store, T: Transport> Driver<S, T> {
             step.absorb(self.replica.finish(&mut view));
         }
         let changes = draft.into_changes();
-        self.commit(step, changes)
+        let outcome = self.commit(step, changes);
+        self.keep_fork();
+        outcome
+    }
+
+    /// That our replica has two histories must not be forgotten by a restart.
+    fn keep_fork(&mut self) {
+        let found = self.replica.fork().filter(|_| self.fork.is_none());
+        let Some(fork) = found else { return };
+        match self.store.keep_fork(&fork) {
+            Ok(()) => self.fork = Some(fork),
+            Err(error) => self.fail(&error.to_string()),
+        }
     }
 
     /// Makes all that was committed durable, and sends what waited for it.
@@ -110,6 +126,23 @@ impl<S: Store, T: Transport> Driver<S, T> {
             return Err(error);
         }
         self.is_durable = true;
+        self.flush();
+        Ok(())
+    }
+
+    /// Goes on as the replica that `card` proves, which never wrote anything: the way out for one that was proven
+    /// to have two histories. What it wrote before stays, under its old name.
+    ///
+    /// # Errors
+    /// As the store's; the replica takes no more writes.
+    pub fn rejoin(&mut self, now: Now, card: AuthorCard) -> Result<(), CommitError> {
+        self.sync()?;
+        if let Err(error) = self.store.rejoin(&card) {
+            self.fail(&error.to_string());
+            return Err(error);
+        }
+        self.fork = None;
+        self.held.closes.extend(self.replica.rejoin(now, card).closes);
         self.flush();
         Ok(())
     }

@@ -9,8 +9,9 @@ use tidelock_engine::message::{FrameBytes, HeadEntry, Message};
 use tidelock_engine::op::{Op, RowRef, SlotChange};
 use tidelock_engine::ports::TransportEvent;
 use tidelock_engine::replica::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX, Input};
+use tidelock_engine::request::RequestError;
 use tidelock_engine::row::Kind;
-use world::by_hand::{COURIER, Station, card, key};
+use world::by_hand::{COURIER, Station, card, courier_key, key};
 use world::forge::{Forger, dot, encode, sign};
 use world::words::{add, delete, increment, set};
 use world::{NOTES, keyspace_id};
@@ -146,18 +147,32 @@ fn fork_in_the_heads_is_fetched_once() {
     assert_eq!(a.counter("frames_applied"), 2);
 }
 
-/// Frames in our own name: somebody runs a copy of us, or lies.
+/// Frames in our own name, which we alone can sign: somebody runs a copy of us. We take no writes, until we go on
+/// under another name; then the old one is an author like others.
 #[test]
-fn frames_in_our_own_name_are_evidence() {
+fn frames_in_our_own_name_are_evidence_and_stop_writes_until_we_rejoin() {
     let mut a = Station::new(0, 2);
-    a.write(set("k", "mine"));
+    let own = a.write(set("k", "mine")).remove(0);
     let mut forger = Forger::new(0);
     let same_place = forger.frame(&[], &[set_op("k", "not mine")]);
     let beyond = forger.frame(&[], &[set_op("k", "not mine")]);
-    a.deliver(&[same_place, beyond.clone()]);
+    a.deliver(&[same_place.clone(), beyond.clone()]);
     assert_eq!(a.get("k").as_deref(), Some("mine"));
-    assert_eq!(a.report().evidence.len(), 2);
-    assert_eq!(a.write(set("k", "still mine"))[0].header().first, 2);
+    let evidence = a.report().evidence;
+    assert_eq!(evidence.len(), 2);
+    assert_eq!(evidence[0].applied.as_ref(), Some(own.bytes()), "both contents are kept");
+    assert_eq!(evidence[0].other, *same_place.bytes());
+    let refused = a.try_write(vec![set("k", "still mine")]);
+    assert!(matches!(refused, Err(RequestError::ReadOnly(_))), "{refused:?}");
+    assert_eq!(a.get("k").as_deref(), Some("mine"), "it reads on");
+    let other = key(0).card([9; 16]);
+    a.rejoin(other);
+    a.greet(COURIER, &courier_key());
+    a.deliver(std::slice::from_ref(&beyond));
+    assert_eq!(a.get("k").as_deref(), Some("not mine"), "what the old name wrote elsewhere is taken in");
+    let frame = &a.write(set("k", "mine again"))[0];
+    assert_eq!((frame.header().author, frame.header().first), (other.replica(), 1));
+    assert!(frame.requirements().any(|dot| dot == beyond.header().last_dot()), "it names all that it saw");
     let prefix = *beyond.id().as_bytes().first_chunk().expect("32 bytes");
     let mut fresh = Station::new(0, 2);
     let entries = vec![HeadEntry { author: forger.id, seq: 2, frame: prefix }];

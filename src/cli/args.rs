@@ -28,6 +28,11 @@ pub enum Command {
     Demo(DemoArgs),
     /// Check the files of a node that is not running
     Check(CheckArgs),
+    /// Make a data directory of a backup; the node in it writes as a new replica
+    Restore(RestoreArgs),
+    /// Look at backups
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// A command that acts on a running node
     #[command(flatten)]
     Client(ClientCommand),
@@ -123,6 +128,29 @@ pub struct DemoArgs {
 pub struct CheckArgs {
     /// The directory of the node's key and data
     pub dir: PathBuf,
+}
+
+/// The arguments of `tidelock restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArgs {
+    /// The backup
+    pub from: PathBuf,
+    /// The directory to make; it must not exist, or be empty
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The key of the node that is replaced, to keep its peer id; without it a new key is made
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+}
+
+/// What can be done with backups.
+#[derive(Clone, Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// List the backups of a directory: replica, position, date, size, and whether they are sound
+    Ls {
+        /// The directory
+        dir: PathBuf,
+    },
 }
 
 /// Which node a command acts on, and how it answers.
@@ -311,4 +339,34 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Write a backup of the node to a new file, while it goes on
+    Backup {
+        /// The file; in a directory, a file that is named by replica and date
+        dest: PathBuf,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Print what a keyspace shows, as JSON lines
+    Export {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Write what an export holds to a keyspace; doing it again changes nothing
+    Import {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// The export; stdin if it is not given
+        file: Option<PathBuf>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Go on as a new replica, after the status said that this one has two histories
+    Rejoin(NodeArgs),
 }

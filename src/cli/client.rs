@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::args::NodeArgs;
 use super::value::{self, Value};
+use crate::backup::BackupFileError;
 
 /// A node on this machine or network accepts within this time, or is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +37,12 @@ pub enum ClientError {
     /// What answers there does not speak the protocol.
     #[error("what answers there is not a tidelock node")]
     NotANode,
+    /// A backup could not be written.
+    #[error(transparent)]
+    Backup(#[from] BackupFileError),
+    /// An export could not be read, or not be written to the node; the text says what was done.
+    #[error("{0}")]
+    Import(String),
     /// The output could not be written.
     #[error("cannot print: {0}")]
     Print(io::Error),
@@ -63,14 +70,20 @@ impl Client {
 
     /// Gives a command and reads the answer.
     pub(super) fn call(&mut self, arguments: &[&[u8]]) -> Result<Value, ClientError> {
+        self.send(arguments)?;
+        self.next()
+    }
+
+    /// Gives a command. It is answered by one [`Client::next`], in its turn.
+    pub(super) fn send(&mut self, arguments: &[impl AsRef<[u8]>]) -> Result<(), ClientError> {
         let mut bytes = format!("*{}\r\n", arguments.len()).into_bytes();
         for argument in arguments {
+            let argument = argument.as_ref();
             write!(bytes, "${}\r\n", argument.len())?;
             bytes.extend_from_slice(argument);
             bytes.extend_from_slice(b"\r\n");
         }
-        self.stream.get_mut().write_all(&bytes)?;
-        self.next()
+        Ok(self.stream.get_mut().write_all(&bytes)?)
     }
 
     /// Reads the next answer.

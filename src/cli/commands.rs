@@ -3,8 +3,12 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
+use tidelock_engine::id::KeyspaceName;
+
 use super::args::{ClientCommand, NodeArgs};
 use super::client::{Client, ClientError};
+use super::files;
+use super::import;
 use super::json;
 use super::text::{self, Style, View};
 use super::value::Value;
@@ -40,6 +44,11 @@ pub(super) fn execute_on(
             let range = watching::Range { key: key.as_deref(), prefix: prefix.as_deref(), from: *from };
             watching::watch(&range, node, out)
         }
+        ClientCommand::Backup { dest, node } => files::backup(dest, node, out),
+        ClientCommand::Export { name, node } => files::export(&in_keyspace(node, name), out),
+        ClientCommand::Import { name, file, node } => {
+            import::import(&in_keyspace(node, name), file.as_deref(), out)
+        }
         _ => {
             let Asked { arguments, view, node } = asked(command);
             let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
@@ -49,6 +58,10 @@ pub(super) fn execute_on(
             print(out, &text)
         }
     }
+}
+
+fn in_keyspace(node: &NodeArgs, name: &KeyspaceName) -> NodeArgs {
+    NodeArgs { keyspace: Some(name.to_string()), ..node.clone() }
 }
 
 pub(super) fn print(out: &mut dyn Write, text: &str) -> Result<(), ClientError> {
@@ -88,7 +101,10 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Offline(node) => (one("TIDE.NETWORK", &[&"OFFLINE".into()]), View::Plain, node),
         C::Online(node) => (one("TIDE.NETWORK", &[&"ONLINE".into()]), View::Plain, node),
         C::Connect { address, node } => (one("TIDE.CONNECT", &[&address.into()]), View::Plain, node),
-        C::Keys { .. } | C::Watch { .. } => unreachable!("they are not one command of the port"),
+        C::Rejoin(node) => (one("TIDE.REJOIN", &[]), View::Plain, node),
+        C::Keys { .. } | C::Watch { .. } | C::Backup { .. } | C::Export { .. } | C::Import { .. } => {
+            unreachable!("they are not one command of the port")
+        }
     };
     Asked { arguments, view, node }
 }

@@ -1,7 +1,7 @@
 //! Bytes as text that is safe to show: what a peer wrote must not steer a terminal.
 
 /// Text stays as it is; bytes that are not UTF-8 become `\xff`, control characters `\n`, `\u{1b}` and the like.
-pub(super) fn line(bytes: &[u8]) -> String {
+pub(crate) fn line(bytes: &[u8]) -> String {
     escape(bytes, |_| false)
 }
 

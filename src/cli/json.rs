@@ -1,11 +1,10 @@
 //! Answers as JSON.
 
-use std::fmt::Write;
-
 use serde_json::{Map, Value as Json, json};
 
 use super::escape;
 use super::value::Value;
+use crate::export;
 
 /// Text is a string. Bytes that are not UTF-8 are `{"hex": "..."}`, so that nothing looks like what it is not.
 pub(super) fn of(value: &Value) -> Json {
@@ -15,10 +14,7 @@ pub(super) fn of(value: &Value) -> Json {
         Value::Boolean(is) => json!(is),
         Value::Double(number) => json!(number),
         Value::Word(word) => json!(word),
-        Value::Bytes(bytes) => match str::from_utf8(bytes) {
-            Ok(text) => json!(text),
-            Err(_) => json!({ "hex": hex(bytes) }),
-        },
+        Value::Bytes(bytes) => export::bytes(bytes),
         Value::List(items) => items.iter().map(of).collect(),
         Value::Map(pairs) => {
             Json::Object(pairs.iter().map(|(key, value)| (name(key), of(value))).collect::<Map<_, _>>())
@@ -32,13 +28,6 @@ fn name(key: &Value) -> String {
         Value::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap_or_else(|_| escape::line(bytes)),
         other => of(other).to_string(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to memory cannot fail");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ pub mod args;
 mod client;
 pub mod commands;
 mod escape;
+mod files;
+mod import;
 mod json;
+pub mod progress;
 pub mod table;
 mod text;
 mod value;
@@ -15,10 +18,13 @@ mod watching;
 mod tests;
 
 pub use args::{
-    CheckArgs, Cli, ClientCommand, Command, DemoArgs, IdArgs, KeyspacesArg, NodeArgs, RedisArg, RunArgs,
+    CheckArgs, Cli, ClientCommand, Command, DemoArgs, IdArgs, KeyspacesArg, NodeArgs, RedisArg, RestoreArgs,
+    RunArgs, SnapshotCommand,
 };
 pub use client::ClientError;
 pub use commands::execute;
+pub(crate) use escape::line as escape_line;
+pub(crate) use files::describe as describe_backup;
 
 /// Reads one answer off the front of `bytes`, as a client does; its length, unless it is an error or none. Only
 /// for the fuzz targets: a client needs a socket.

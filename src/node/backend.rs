@@ -7,10 +7,11 @@ use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 
+use crate::backup::unix_ms;
 use crate::document::DocumentError;
 use crate::keyspace::Keyspace;
 use crate::node::Node;
-use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, WatchStream};
+use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, WatchStream};
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 use crate::watch_hub::Watch;
@@ -116,6 +117,22 @@ impl Backend for Node {
 
     fn set_online(&self, online: bool) {
         Self::set_online(self, online);
+    }
+
+    fn backup(&self) -> Result<Pieces, String> {
+        let reader = self.reader().map_err(|error| error.to_string())?;
+        Ok(Box::new(reader.backup(unix_ms()).map(|piece| piece.map_err(|error| error.to_string()))))
+    }
+
+    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
+        self.may_use(keyspace).map_err(|error| error.to_string())?;
+        let export = Self::export(self, keyspace).map_err(|error| error.to_string())?;
+        Ok(Box::new(export.map(|line| line.map_err(|error| error.to_string()))))
+    }
+
+    async fn rejoin(&self) -> Result<String, String> {
+        let replica = Self::rejoin(self).await.map_err(|error| error.to_string())?;
+        Ok(replica.to_string())
     }
 }
 

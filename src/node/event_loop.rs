@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::Target;
 use tidelock_engine::replica::{Input, Now, Report};
@@ -20,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use crate::document::Inbox;
 use crate::node::ending::{self, Ending};
 use crate::node::mailbox::{Job, Mailbox};
+use crate::node::rejoining;
 use crate::watch_hub::WatchHub;
 
 /// The jobs of one turn at most.
@@ -40,6 +42,7 @@ const BUFFERED_MAX: Duration = Duration::from_millis(50);
 /// The loop's state.
 pub(super) struct EventLoop {
     pub(super) driver: Driver<RedbStore, Libp2pTransport>,
+    pub(super) key: SigningKey,
     pub(super) network: Libp2pTransport,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) hub: WatchHub,
@@ -135,6 +138,11 @@ impl EventLoop {
                     inputs.push(Input::Confirm(id, keyspace));
                 }
                 Job::Watch(request) => self.hub.add(request),
+                Job::Rejoin(sender) => {
+                    let now = self.moment();
+                    // Whoever asked may have gone; what was done shows in the status.
+                    let _ = sender.send(rejoining::rejoin(&mut self.driver, &self.key, now));
+                }
                 Job::Connect(target) => inputs.push(Input::Connect(target)),
                 Job::Listening(addresses) => inputs.push(Input::Listening(addresses)),
                 #[cfg(test)]

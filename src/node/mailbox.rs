@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Target;
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::node::rejoining::RejoinError;
 use crate::watch_hub::WatchRequest;
 
 /// The jobs that wait for the loop at most.
@@ -30,6 +31,8 @@ pub(super) enum Job {
     Watch(WatchRequest),
     /// Keep connected with a peer.
     Connect(Target),
+    /// Go on as another replica, and say which, or why not.
+    Rejoin(oneshot::Sender<Result<ReplicaId, RejoinError>>),
     /// Take in that the node listens on other addresses.
     Listening(Vec<String>),
     /// End as a defect of ours would.

@@ -70,7 +70,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
     let retention = config.retention.for_engine();
-    let replica_config = ReplicaConfig { key, cluster, replicate: replicate.clone(), retention };
+    let replica_config = ReplicaConfig { key: key.clone(), cluster, replicate: replicate.clone(), retention };
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();
@@ -82,6 +82,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let inbox = Arc::new(Inbox::new());
     let event_loop = EventLoop {
         driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
+        key,
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
         hub: WatchHub::new(reader, Arc::clone(&observers)),
@@ -102,7 +103,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let event_loop = spawn(event_loop, &mailbox)?;
     let inner = Inner {
         cluster,
-        replica,
+        replica: Mutex::new(replica),
         replicate,
         replays,
         network,

@@ -7,7 +7,7 @@ use tidelock_engine::replica::{Replicate, Report};
 use tidelock_engine::request::RequestError;
 use tidelock_transport::{TargetState, TargetStatus};
 
-use crate::node::Node;
+use crate::node::{Node, forks};
 use crate::status::{KeyspaceStatus, PeerState, Stats, Status};
 
 impl Node {
@@ -127,6 +127,7 @@ impl Node {
         if let Some(reason) = &report.failed {
             warnings.push(format!("writes are refused: {reason}"));
         }
+        warnings.extend(forks::describe(report));
         if !self.is_online() {
             warnings.push("the node is offline".to_owned());
         }

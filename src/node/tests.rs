@@ -13,7 +13,8 @@ use tokio::time::timeout;
 
 use super::ending::{self, Ending, LoopPanicked};
 use super::mailbox::{Job, Mailbox};
-use super::{Node, NodeConfig};
+use super::{Node, NodeConfig, RejoinError};
+use crate::backup;
 use crate::keyspace::WriteError;
 
 /// Nothing here takes as long; a test that waits for it has failed.
@@ -121,5 +122,37 @@ async fn last_handle_that_is_dropped_lets_the_node_end_and_its_folder_be_opened(
     let node = open(&folder).await;
     let value = node.keyspace("ks").expect("a name").register("k").get();
     assert_eq!(value.expect("it reads"), Some(b"v".to_vec()));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn backup_by_the_library_is_restored_as_another_node_or_with_its_key() {
+    let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let node = open(&folder).await;
+    node.keyspace("ks").expect("a name").register("k").set("v").await.expect("it is written");
+    let path = other.path().join("backup");
+    let (sender, progress) = mpsc::channel();
+    let report = move |at: backup::BackupProgress| sender.send(at).expect("the test listens");
+    let made = node.backup(&path, report).await.expect("it is written");
+    assert_eq!((made.replica, made.rows, made.frames, made.keyspaces), (node.replica(), 1, 1, 1));
+    let last = progress.try_iter().last().expect("it said something");
+    assert_eq!((last.rows, last.frames, last.frames_total), (1, 1, 1));
+    let again = node.backup(&path, |_| {}).await;
+    assert!(matches!(again, Err(backup::BackupFileError::Exists { .. })), "{again:?}");
+    assert!(matches!(node.rejoin().await, Err(RejoinError::NotForked)));
+
+    let key = folder.path().join("key");
+    for (name, key) in [("new", None), ("same", Some(key.as_path()))] {
+        let data = other.path().join(name);
+        let (restored, peer) = backup::restore_folder(&path, &data, key, &mut |_| {}).expect("it is sound");
+        assert_eq!((restored, peer == node.peer()), (made, key.is_some()));
+        let copy =
+            Node::open(NodeConfig { listen: Vec::new(), ..NodeConfig::at(&data) }).await.expect("it opens");
+        assert_eq!(copy.peer(), peer);
+        assert_ne!(copy.replica(), node.replica());
+        let value = copy.keyspace("ks").expect("a name").register("k").get();
+        assert_eq!(value.expect("it reads"), Some(b"v".to_vec()));
+        copy.shutdown().await;
+    }
     node.shutdown().await;
 }

@@ -86,7 +86,28 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Hangs up on all peers and refuses them, or goes back to them.
     fn set_online(&self, online: bool);
+
+    /// Begins a backup of the whole node. Nothing is held up while nobody asks for its next piece.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn backup(&self) -> Result<Pieces, String>;
+
+    /// Begins an export of a keyspace, as JSON lines.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String>;
+
+    /// Goes on as another replica after a fork; answers which.
+    ///
+    /// # Errors
+    /// A sentence that says why not, and what was changed.
+    fn rejoin(&self) -> impl Future<Output = Result<String, String>> + Send;
 }
+
+/// The pieces of something long, made as they are asked for, or why there are no more.
+pub type Pieces = Box<dyn Iterator<Item = Result<Vec<u8>, String>> + Send>;
 
 /// Changes as they happen.
 pub trait WatchStream: Send {

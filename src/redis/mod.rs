@@ -33,6 +33,7 @@ mod server;
 mod session;
 mod sets;
 mod state;
+mod stream;
 mod strings;
 mod table;
 mod tide;
@@ -41,7 +42,7 @@ mod transaction;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use backend::{Backend, WatchStream};
+pub use backend::{Backend, Pieces, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
 pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};
 pub use documents::{DocumentAnswer, DocumentCommand, DocumentPlace};

@@ -15,6 +15,7 @@ use super::keys::Pages;
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::state::{SessionState, Shared};
+use super::stream::Stream;
 use super::strings::needs_strong;
 use super::table::{Foreign, Other, Run, Spec};
 use super::tide;
@@ -46,16 +47,19 @@ pub(super) struct Session<B> {
     shared: Arc<Shared>,
     transaction: Option<Transaction>,
     burst: Burst,
+    /// What TIDE.NEXT reads.
+    pieces: Stream,
 }
 
 impl<B: Backend> Session<B> {
     pub(super) fn new(id: u64, backend: B, shared: Arc<Shared>) -> Self {
-        Self { backend, state: SessionState::new(id), shared, transaction: None, burst: Burst::default() }
+        let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
+        Self { backend, state: SessionState::new(id), shared, transaction, burst, pieces }
     }
 
     /// The bytes that the session holds for later.
     pub(super) fn held_bytes(&self) -> usize {
-        self.transaction.as_ref().map_or(0, Transaction::held_bytes)
+        self.transaction.as_ref().map_or(0, Transaction::held_bytes) + self.pieces.held_bytes()
     }
 
     /// Executes all that was taken and writes the replies.
@@ -236,12 +240,7 @@ impl<B: Backend> Session<B> {
             Other::Peers => tide::peers(backend.peers()),
             Other::Keyspaces => tide::keyspaces(backend.keyspaces()),
             Other::Fingerprint => self.fingerprint(arguments)?,
-            Other::Connect => {
-                let address = errors::text(&arguments.take(), ADDRESS_BYTES_MAX);
-                backend
-                    .connect(&address)
-                    .map_or_else(|error| Reply::error(format!("ERR {error}")), |()| Reply::OK)
-            }
+            Other::Connect => self.connect(&arguments.take()),
             Other::Document => {
                 let place = (&self.state.keyspace, self.state.durability);
                 documents::execute(backend, place, arguments).await?
@@ -261,6 +260,19 @@ impl<B: Backend> Session<B> {
                 self.burst.ready(Reply::OK);
                 return Ok(Flow::Watch(watch));
             }
+            Other::Backup => {
+                self.pieces = Stream::begin(backend.backup())?;
+                Reply::OK
+            }
+            Other::Export => {
+                self.pieces = Stream::begin(backend.export(&self.state.keyspace))?;
+                Reply::OK
+            }
+            Other::Next => self.pieces.next_piece()?,
+            Other::Rejoin => match backend.rejoin().await {
+                Ok(replica) => Reply::text(replica),
+                Err(error) => return Err(Reply::error(format!("ERR {error}"))),
+            },
             Other::Unwatch => {
                 self.state.is_watching = false;
                 self.burst.ready(Reply::OK);
@@ -272,6 +284,12 @@ impl<B: Backend> Session<B> {
         };
         self.burst.ready(reply);
         Ok(Flow::Continue)
+    }
+
+    fn connect(&self, address: &[u8]) -> Reply {
+        let address = errors::text(address, ADDRESS_BYTES_MAX);
+        let connected = self.backend.connect(&address);
+        connected.map_or_else(|error| Reply::error(format!("ERR {error}")), |()| Reply::OK)
     }
 
     fn fingerprint(&self, mut arguments: Arguments) -> Result<Reply, Reply> {

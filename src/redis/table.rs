@@ -54,6 +54,10 @@ pub(super) enum Other {
     Network,
     Watch,
     Unwatch,
+    Backup,
+    Export,
+    Next,
+    Rejoin,
 }
 
 const FAST: &[&str] = &["fast"];
@@ -131,6 +135,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     )),
     spec(("smembers", 2, READ, ONE, Run::Data(sets::smembers), "Reads all elements")),
     spec(("srem", -3, WRITE_FAST, ONE, Run::Data(sets::srem), "Removes elements")),
+    spec(("tide.backup", 1, ALONE, NONE, Run::Other(Other::Backup), "Begins a backup; TIDE.NEXT reads it")),
     spec((
         "tide.conflicts",
         2,
@@ -158,6 +163,14 @@ pub(super) static COMMANDS: &[Spec] = &[
     )),
     spec(("tide.entry", 2, READ, ONE, Run::Data(keys::entry), "Lists all rows of a key")),
     spec((
+        "tide.export",
+        1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Export),
+        "Begins an export of the keyspace; TIDE.NEXT reads it",
+    )),
+    spec((
         "tide.fingerprint",
         -1,
         ALONE,
@@ -167,7 +180,23 @@ pub(super) static COMMANDS: &[Spec] = &[
     )),
     spec(("tide.keyspaces", 1, ALONE, NONE, Run::Other(Other::Keyspaces), "Lists the keyspaces of the node")),
     spec(("tide.network", 2, ALONE, NONE, Run::Other(Other::Network), "Goes offline or online")),
+    spec((
+        "tide.next",
+        1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Next),
+        "Reads the next piece of a backup or export, nothing at its end",
+    )),
     spec(("tide.peers", 1, ALONE, NONE, Run::Other(Other::Peers), "Lists the peers")),
+    spec((
+        "tide.rejoin",
+        1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Rejoin),
+        "Goes on as another replica after a fork",
+    )),
     spec(("tide.status", 1, ALONE, NONE, Run::Other(Other::Status), "Describes the node")),
     spec(("tide.unwatch", 1, ALONE, NONE, Run::Other(Other::Unwatch), "Ends TIDE.WATCH")),
     spec(("tide.watch", -2, ALONE, NONE, Run::Other(Other::Watch), "Pushes changes as they happen")),

@@ -163,7 +163,7 @@ impl Check<'_> {
         self.report.frames = log_check.held();
         self.report.keyspaces = log_check.names().keyspaces().len() as u64;
         if let Some(rows) = rows {
-            match RowsCheck::position(rows, log_check.names(), log_check.end()) {
+            match RowsCheck::position(rows, &log_check) {
                 Ok(position) => {
                     log_check.frames(position, self);
                     RowsCheck::new(&log_check).run(rows, self);

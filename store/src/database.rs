@@ -38,9 +38,18 @@ pub(crate) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// Makes a file whose `meta` holds `meta`. It has its name only once it is complete, so that a crash
-    /// leaves a whole file or none.
+    /// Makes a file whose `meta` holds `meta`, and which has no entries.
     pub(crate) fn create(&self, meta: &[(&str, &[u8])]) -> Result<(), OpenError> {
+        self.create_filled(meta, |_| Ok(()))
+    }
+
+    /// Makes a file whose `meta` holds `meta`, with what `write` writes to it. It has its name only once it is
+    /// complete, so that a crash or an error leaves a whole file or none.
+    pub(crate) fn create_filled<T, E: From<OpenError>>(
+        &self,
+        meta: &[(&str, &[u8])],
+        write: impl FnOnce(File) -> Result<T, E>,
+    ) -> Result<T, E> {
         let new_name = format!("{}.new", self.name);
         self.disk.remove(&new_name).map_err(|source| self.io(source))?;
         let file = self.open_redb(&new_name)?;
@@ -53,8 +62,9 @@ impl Opening<'_> {
             Ok(())
         })
         .map_err(|source| self.io(source))?;
-        drop(file);
-        self.disk.rename(&new_name, self.name).map_err(|source| self.io(source))
+        let written = write(file)?;
+        self.disk.rename(&new_name, self.name).map_err(|source| self.io(source))?;
+        Ok(written)
     }
 
     /// Opens a file that was made by [`Opening::create`], if its version is the one that we know.

@@ -5,6 +5,7 @@
 
 mod crash;
 mod directory;
+mod identity;
 mod memory;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::io;
 use thiserror::Error;
 
 pub use self::directory::FileDisk;
+pub use self::identity::FileIdentity;
 pub use self::memory::{Faults, MemDisk};
 
 /// The place of one store's files.
@@ -34,6 +36,10 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
 
     /// Removes a file if it is there.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Which file has that name: the same after a rename, another one for a copy. `None` when the place cannot
+    /// tell; then copies are found out by peers only.
+    fn identity(&self, name: &str) -> io::Result<Option<FileIdentity>>;
 }
 
 /// One open file.

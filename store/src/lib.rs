@@ -4,14 +4,17 @@
 //! applying the log gives; they wait in a bounded overlay in memory and are written in large sorted batches.
 //! Readers see log, overlay and rows as one, at one moment.
 //!
-//! Where to look: [`RedbStore`] commits, [`Reader`] reads, [`check`](check()) verifies a store that nobody has
-//! open, [`schema`] says what is in the files, and [`Disk`] is where they are.
+//! Where to look: [`RedbStore`] commits, [`Reader`] reads, [`Backup`] and [`restore`](restore()) copy a store,
+//! [`check`](check()) verifies one that nobody has open, [`schema`] says what is in the files, and [`Disk`] is
+//! where they are.
 //! No type of redb leaves this crate, and nothing here knows a network or an operation's meaning.
 
 mod backend;
+mod backup;
 mod check;
 mod database;
 mod disk;
+mod identity;
 mod key;
 mod log;
 mod mark;
@@ -31,9 +34,12 @@ mod store;
 mod truncate;
 mod view;
 
+pub use backup::reading::{BackupReadError, BackupSummary, inspect};
+pub use backup::restoring::{RestoreError, RestoreOptions, RestoreProgress, restore};
+pub use backup::{Backup, BackupError, BackupProgress};
 pub use check::{CheckError, Finding, Progress, Report, check};
 pub use database::is_guarded;
-pub use disk::{Disk, DiskFile, DiskLock, Faults, FileDisk, LockError, MemDisk};
+pub use disk::{Disk, DiskFile, DiskLock, Faults, FileDisk, FileIdentity, LockError, MemDisk};
 pub use materialize::Materializer;
 pub use open::{MaterializeOptions, OpenError, OpenOptions};
 pub use reader::{KeyspaceSummary, Reader, Snapshot, Stats};

@@ -92,15 +92,20 @@ impl LogFile {
     }
 
     /// All names, in the order in which they were given their numbers. The store's own card is in `meta`,
-    /// written with the file itself, and is number 0.
+    /// written with the file itself, and is number 0 unless the store has become another replica since.
     pub(crate) fn names(&self, cluster: ClusterId, own: AuthorCard) -> Result<Names, ReadError> {
         let entries = self.file.entries()?;
         let mut names = Names::new(cluster);
-        names.add_author(own);
+        if get(&entries, &card_key(0))?.is_none() {
+            names.add_author(own);
+        }
         visit(&entries, &[log_tag::CARD], &[log_tag::CARD + 1], |key, value| {
             let number = read_card(value).and_then(|card| names.add_author(card));
             if number.map(card_key).as_deref() == Some(key) { Ok(()) } else { Err(damaged("an author")) }
         })?;
+        if names.author(own.replica()).is_none() {
+            return Err(damaged("it does not name itself among the authors"));
+        }
         visit(&entries, &[log_tag::KEYSPACE], &[log_tag::KEYSPACE + 1], |key, value| {
             let name = String::from_utf8(value.to_vec()).ok().and_then(|name| name.try_into().ok());
             let number = name.and_then(|name| names.add_keyspace(name));

@@ -23,6 +23,10 @@ impl Names {
         Self { cluster, authors, by_replica, keyspaces: Vec::new(), by_keyspace: BTreeMap::new() }
     }
 
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
     /// The number of an author, if there is a card of it.
     pub(crate) fn author(&self, replica: ReplicaId) -> Option<u32> {
         self.by_replica.get(&replica).copied()

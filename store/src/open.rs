@@ -11,12 +11,13 @@ use thiserror::Error;
 use tidelock_engine::causality::{Hlc, VersionVector};
 use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::FrameError;
-use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, KeyspaceState, LogEnd, LogPosition, ReadError, Rows};
 
 use crate::backend::WriteGuard;
 use crate::database::Opening;
 use crate::disk::{Disk, DiskLock, LockError};
+use crate::identity;
 use crate::log::LogFile;
 use crate::mark::Mark;
 use crate::names::Names;
@@ -33,8 +34,8 @@ use crate::view::Generation;
 pub struct OpenOptions {
     /// The cluster that the store is of. A store of another one is refused.
     pub cluster: ClusterId,
-    /// Whose store it becomes if it is new. If it is not, its own card wins, and only the public key must be
-    /// the same.
+    /// Whose store it becomes if it is new, or turns out to be a copy of another; so its nonce must be fresh. In
+    /// all other cases the store's own card wins, and only the public key must be the same.
     pub card: AuthorCard,
     /// What redb may cache of both files, in bytes; a quarter of it is the log's. Default 256 MiB. Less makes
     /// reads of cold rows slower (a page per read), more takes memory from the user's programs.
@@ -96,6 +97,9 @@ pub enum OpenError {
     /// It was made with another identity, which alone may sign for it.
     #[error("the store was made with another key; open it with that one, or choose another directory")]
     OtherKey,
+    /// It is a copy, and the card it was to take is not new.
+    #[error("the store is a copy and needs a new replica, and the one that was offered has written already")]
+    UsedCard,
     /// It was written by a version of tidelock that we do not know.
     #[error("{file} has format {found}, this tidelock knows {known}; use the tidelock that wrote it")]
     Version {
@@ -113,7 +117,8 @@ pub enum OpenError {
     /// place. To go on would be to use dots twice.
     #[error(
         "log.redb ends at frame {found}, and {acknowledged} were acknowledged: it was damaged or replaced by an \
-         older copy; put the right one back, or start anew in an empty folder and get the rest from peers"
+         older copy; put the right one back, restore a backup into a new folder with `tidelock restore`, or start \
+         anew in an empty one and get the rest from peers"
     )]
     LogShort {
         /// The position up to which writes were acknowledged.
@@ -157,6 +162,7 @@ struct OpenLog {
     log: LogFile,
     mark: Mark,
     card: AuthorCard,
+    former: Option<ReplicaId>,
     names: Names,
     /// Per keyspace and author the seq up to which frames may be missing.
     floors: BTreeMap<KeyspaceId, VersionVector>,
@@ -192,8 +198,11 @@ fn open_locked(
     let open_log = open_log(&opening(LOG_FILE, log_cache_bytes), options)?;
     let rows_opening = opening(ROWS_FILE, options.cache_bytes - log_cache_bytes);
     let replica = open_log.card.replica();
-    let rows = RowsFile::open_or_make(&rows_opening, replica, open_log.end.0.position, options.verify_rows)?;
-    let mut published = load(&rows, open_log.names)?;
+    let replicas = (replica, open_log.former);
+    let end = open_log.end.0.position;
+    let rows = RowsFile::open_or_make(&rows_opening, replicas, end, options.verify_rows)?;
+    let fork = identity::fork(&open_log.log, replica)?;
+    let mut published = Published { fork, ..load(&rows, open_log.names, open_log.card)? };
     published.first = open_log.first;
     for (keyspace, floor) in open_log.floors {
         published.spaces.entry(keyspace).or_default().floor = Arc::new(floor);
@@ -208,10 +217,10 @@ fn open_locked(
         thread_wakes: Condvar::new(),
         guard: Arc::clone(&guard),
         options: options.materialize,
+        pins: Mutex::default(),
         log: open_log.log,
         mark: open_log.mark,
         rows,
-        card: open_log.card,
         _lock: Arc::clone(lock),
     });
     skip_what_is_gone(&shared);
@@ -239,13 +248,15 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
     if card.public_key != options.card.public_key {
         return Err(OpenError::OtherKey);
     }
-    let names = log.names(options.cluster, card)?;
+    let mut names = log.names(options.cluster, card)?;
     let (floors, first, end) = (log.floors(&names)?, log.first()?, log.end()?);
     let mark = Mark::open(opening.disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
     if let Some(acknowledged) = mark.read().filter(|acknowledged| *acknowledged > end.0.position) {
         return Err(OpenError::LogShort { acknowledged: acknowledged.0, found: end.0.position.0 });
     }
-    Ok(OpenLog { log, mark, card, names, floors, first, end })
+    let card = identity::settle(opening, &log, &mut names, (card, &options.card))?;
+    let former = identity::former(&log)?;
+    Ok(OpenLog { log, mark, card, former, names, floors, first, end })
 }
 
 /// Rows that stand before the first record that is held cannot be made from the log. The keyspaces of which
@@ -273,10 +284,12 @@ fn skip_what_is_gone(shared: &Shared) {
 }
 
 /// The rows as they were last written.
-fn load(rows: &RowsFile, names: Names) -> Result<Published, ReadError> {
+fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, ReadError> {
     let generation =
         Generation { active: Arc::new(Overlay::default()), frozen: None, rows: Arc::new(rows.table()?) };
     let mut published = Published {
+        card,
+        fork: None,
         generation: Arc::new(generation),
         moment: 0,
         position: rows.position()?,

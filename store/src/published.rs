@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tidelock_engine::causality::{Dot, Head, Heads, Hlc, VersionVector};
 use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::id::{KeyspaceId, ReplicaId};
+use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{Batch, KeyspaceState, LogEnd, LogPosition};
+use tidelock_engine::ports::{Batch, Fork, KeyspaceState, LogEnd, LogPosition};
 use tidelock_engine::row::Fingerprint;
 
 use crate::key;
@@ -36,6 +36,10 @@ pub(crate) struct Space {
 /// All that readers see.
 #[derive(Debug)]
 pub(crate) struct Published {
+    /// Whose operations the store writes.
+    pub(crate) card: AuthorCard,
+    /// That its replica has two histories, if it was found out.
+    pub(crate) fork: Option<Fork>,
     pub(crate) generation: Arc<Generation>,
     pub(crate) moment: Moment,
     pub(crate) position: LogPosition,

@@ -12,6 +12,7 @@ use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
 use crate::backend::WriteGuard;
 use crate::database::{Entries, File, Opening, reading};
+use crate::identity;
 use crate::key;
 use crate::open::OpenError;
 use crate::overlay::Overlay;
@@ -39,7 +40,7 @@ impl RowsFile {
     /// On [`ReadError::Damaged`] the file is closed again and may be moved aside.
     pub(crate) fn open_or_make(
         opening: &Opening<'_>,
-        replica: ReplicaId,
+        (replica, former): (ReplicaId, Option<ReplicaId>),
         last: LogPosition,
         verify: bool,
     ) -> Result<Self, OpenError> {
@@ -53,7 +54,7 @@ impl RowsFile {
         if verify && exists && !rows.file.verify()? {
             tracing::warn!("redb went back to an earlier state of rows.redb; the log gives what is missing");
         }
-        if rows.file.meta(META_REPLICA)?.as_deref() != Some(replica.as_bytes()) {
+        if !identity::adopt_rows(&rows, replica, former).map_err(|source| opening.io(source))? {
             return Err(damaged("it belongs to another store").into());
         }
         if rows.position()? > last {

@@ -14,6 +14,9 @@
 //! | meta | `format` | version, u32 |
 //! | meta | `cluster` | 32 bytes |
 //! | meta | `card` | of the store itself: public key (32), nonce (16) |
+//! | meta | `former` | the replica that the store was before, 16 bytes; absent if it was always the same |
+//! | meta | `fork` | where the replica was found to have two histories: keyspace (16), seq u64; absent if it was not |
+//! | meta | `file` | which file this was when it was last opened, as [`FileIdentity`]; absent where none can tell |
 //! | entries | `0x00` | clock, u64: of the last batch that had no frames |
 //! | entries | `0x01`, author u32, from 1 | the author's card: public key (32), nonce (16) |
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
@@ -35,11 +38,13 @@
 //!
 //! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
 //!
-//! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the store
-//! itself. A keyspace's number also stands for its generation, of which there is one. In keys of `rows.redb`
+//! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the replica
+//! that the store was made as. Once it has become another one, that is an author like all others, and the card of
+//! author 0 stands among theirs. A keyspace's number also stands for its generation, of which there is one. In keys of `rows.redb`
 //! numbers, keys and subkeys are written as `key.rs` says, so that the order of the bytes is the order
 //! of rows. Interned numbers reach neither wire nor fingerprint.
 //!
+//! [`FileIdentity`]: crate::FileIdentity
 //! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into
 
 use redb::TableDefinition;
@@ -73,6 +78,9 @@ pub(crate) const META_FORMAT: &str = "format";
 pub(crate) const META_CLUSTER: &str = "cluster";
 pub(crate) const META_CARD: &str = "card";
 pub(crate) const META_REPLICA: &str = "replica";
+pub(crate) const META_FORMER: &str = "former";
+pub(crate) const META_FORK: &str = "fork";
+pub(crate) const META_FILE: &str = "file";
 
 /// First bytes of the keys of `log.redb`. Records come last, so that they are appended at the tree's edge.
 pub(crate) mod log_tag {

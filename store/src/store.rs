@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLock
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered,
-    RowRange, Rows, Store, Visit,
+    Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
+    Recovered, RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 
@@ -56,10 +56,11 @@ pub(crate) struct Shared {
     pub(crate) thread_wakes: Condvar,
     pub(crate) guard: Arc<WriteGuard>,
     pub(crate) options: MaterializeOptions,
+    /// Behind these positions a backup reads the log.
+    pub(crate) pins: Mutex<Vec<LogPosition>>,
     pub(crate) log: LogFile,
     pub(crate) mark: Mark,
     pub(crate) rows: RowsFile,
-    pub(crate) card: AuthorCard,
     pub(crate) _lock: Arc<DiskLock>,
 }
 
@@ -144,6 +145,14 @@ impl Store for RedbStore {
     fn truncate(&mut self, until: LogPosition) {
         self.reader.shared().truncate_until(until);
     }
+
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError> {
+        self.reader.shared().keep_fork(fork)
+    }
+
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
+        self.reader.shared().rejoin(card)
+    }
 }
 
 impl Rows for RedbStore {
@@ -222,10 +231,11 @@ impl Shared {
             (name.clone(), published.state(*keyspace).expect("every named keyspace has a state"))
         });
         Recovered {
-            card: self.card,
+            card: published.card,
             keyspaces: keyspaces.collect(),
             clock: published.clock,
             position: published.position,
+            fork: published.fork,
         }
     }
 

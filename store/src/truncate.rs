@@ -30,6 +30,22 @@ impl Shared {
         self.retention.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Keeps the records behind a position until [`Shared::unpin`].
+    pub(crate) fn pin(&self, position: LogPosition) {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).push(position);
+    }
+
+    pub(crate) fn unpin(&self, position: LogPosition) {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = pins.iter().position(|pin| *pin == position) {
+            pins.swap_remove(index);
+        }
+    }
+
+    fn oldest_pin(&self) -> Option<LogPosition> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).iter().min().copied()
+    }
+
     /// Whether records that are needed no more are kept only until the rows are synced.
     pub(crate) fn waits_for_rows(&self) -> bool {
         let Retention { wanted, rows_synced } = *self.retention();
@@ -56,7 +72,8 @@ impl Shared {
             (published.first, published.position, std::sync::Arc::clone(&published.names))
         };
         // The last record stays, for it says where the log ends.
-        let until = wanted.0.min(rows_synced.0).min(last.0.saturating_sub(1));
+        let pinned = self.oldest_pin().map_or(u64::MAX, |pin| pin.0);
+        let until = wanted.0.min(rows_synced.0).min(last.0.saturating_sub(1)).min(pinned);
         if until < first.0 {
             return Ok(false);
         }

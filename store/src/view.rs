@@ -44,10 +44,10 @@ pub(crate) struct View {
 }
 
 /// Some consecutive entries.
-struct Chunk {
-    entries: SealedEntries,
+pub(crate) struct Chunk {
+    pub(crate) entries: SealedEntries,
     /// Where the next chunk starts, exclusive; `None` at the end of the range.
-    last: Option<Vec<u8>>,
+    pub(crate) last: Option<Vec<u8>>,
 }
 
 impl View {
@@ -90,7 +90,7 @@ impl View {
 
     /// Every source is asked for `limit` entries; what lies behind the last entry of a source that has more is
     /// left to the next chunk, because that source may have entries before it.
-    fn chunk(&self, from: &Bound<Vec<u8>>, end: &[u8], limit: usize) -> Result<Chunk, ReadError> {
+    pub(crate) fn chunk(&self, from: &Bound<Vec<u8>>, end: &[u8], limit: usize) -> Result<Chunk, ReadError> {
         let from = from.as_ref().map(Vec::as_slice);
         let Generation { active, frozen, rows } = &*self.generation;
         let (on_disk, has_more) = rows.range(from, end, limit)?;

@@ -54,6 +54,10 @@ pub enum Fault {
     BitFlip,
     /// A disk is replaced by an empty one.
     WipedDisk,
+    /// A node goes on from a copy of its disk.
+    CopiedDisk,
+    /// A node goes on from a backup that was made a moment before.
+    RestoredBackup,
     /// A clock jumps by seconds to decades, either way.
     ClockJump,
     /// A clock stands still.
@@ -89,6 +93,8 @@ impl Fault {
             Self::ReadOnlyDisk => "read-only disks",
             Self::BitFlip => "flipped bits",
             Self::WipedDisk => "replaced disks",
+            Self::CopiedDisk => "copied disks",
+            Self::RestoredBackup => "restored backups",
             Self::ClockJump => "jumping clocks",
             Self::FrozenClock => "clocks that stand still",
             Self::Join => "joins",
@@ -118,6 +124,8 @@ impl Fault {
             Self::ReadOnlyDisk => disks::read_only(world),
             Self::BitFlip => disks::bit_flip(world),
             Self::WipedDisk => disks::wiped(world),
+            Self::CopiedDisk => disks::copied(world),
+            Self::RestoredBackup => disks::restored(world),
             Self::ClockJump => clocks::jump(world),
             Self::FrozenClock => clocks::freeze(world),
             Self::Join => members::join(world),

@@ -166,6 +166,28 @@ impl Node {
         self.checked.clear();
     }
 
+    /// Gives the node another disk, and the name of a replica that it may need to take.
+    pub(crate) fn put_back(&mut self, disk: MemDisk) {
+        self.next_card();
+        self.backing = Backing::Disk(disk);
+        (self.position, self.known, self.durable) = (LogPosition(0), Known::new(), Known::new());
+        self.limbo.clear();
+        self.checked.clear();
+    }
+
+    /// Gives the node a disk with all that it had; answers the name of the replica that it is there.
+    pub(crate) fn move_to(&mut self, disk: MemDisk) -> AuthorCard {
+        self.backing = Backing::Disk(disk);
+        self.next_card()
+    }
+
+    /// A replica that this node never was.
+    pub(crate) fn next_card(&mut self) -> AuthorCard {
+        self.identities += 1;
+        self.card = self.card_key.card([self.identities; 16]);
+        self.card
+    }
+
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.driver.is_some()

@@ -97,6 +97,21 @@ pub const BAD_DISKS: Scenario = Scenario {
     ..BASE
 };
 
+/// Nodes go on from copies of their disks and from backups, all the time and in the middle of other trouble.
+pub const COPIES: Scenario = Scenario {
+    name: "copies",
+    nodes: (2, 4),
+    workload: Workload { every_ms: 250, buffered: 200, ..Workload::ALL_KINDS },
+    faults: &[
+        (Fault::CopiedDisk, 3_000),
+        (Fault::RestoredBackup, 3_000),
+        (Fault::PowerCut, 4_000),
+        (Fault::PowerCutInWrite, 3_000),
+        (Fault::Partition, 5_000),
+    ],
+    ..BASE
+};
+
 /// Clocks that jump and stand still, and counters that are set and deleted all the time.
 pub const BAD_CLOCKS: Scenario = Scenario {
     name: "bad_clocks",
@@ -205,11 +220,12 @@ pub const HOSTILE: Scenario = Scenario {
 };
 
 /// All of them.
-pub const ALL: [&Scenario; 10] = [
+pub const ALL: [&Scenario; 11] = [
     &PARTITIONS,
     &BAD_LINKS,
     &CRASHES,
     &BAD_DISKS,
+    &COPIES,
     &BAD_CLOCKS,
     &CHURN,
     &LARGE_KEYS,

@@ -7,8 +7,8 @@ use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, Recovered,
-    RowRange, Rows, Store, Visit,
+    Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
+    Recovered, RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_store::{MaterializeOptions, MemDisk, OpenError, OpenOptions, RedbStore};
@@ -184,5 +184,17 @@ impl Store for SimStore {
 
     fn truncate(&mut self, until: LogPosition) {
         self.as_store_mut().truncate(until);
+    }
+
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError> {
+        let done = self.as_store_mut().keep_fork(fork);
+        self.note(&done);
+        done
+    }
+
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
+        let done = self.as_store_mut().rejoin(card);
+        self.note(&done);
+        done
     }
 }

@@ -213,7 +213,8 @@ impl Replica {
         }
     }
 
-    fn forget(&mut self, now: Now, session: SessionId) {
+    /// Takes in that a session is over.
+    pub(crate) fn forget(&mut self, now: Now, session: SessionId) {
         if let Some(link) = self.links.remove(&session) {
             self.membership.lost(now, link.peer);
         }

@@ -6,7 +6,7 @@ mod transport;
 
 pub use range::{After, RowRange, Within};
 pub use store::{
-    Batch, CommitError, Durability, KeyspaceState, Log, LogEnd, LogEntry, LogPosition, LogRecord,
+    Batch, CommitError, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry, LogPosition, LogRecord,
     LoggedFrame, ReadError, Recovered, Rows, Store, Visit,
 };
 pub use transport::{Address, MESSAGE_BYTES_MAX, SendError, SessionId, Target, Transport, TransportEvent};

@@ -216,6 +216,17 @@ pub struct KeyspaceState {
     pub is_partial: bool,
 }
 
+/// Proof that the store's own replica has two histories: it was copied, or put back from an older state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Where it was found out first.
+    pub keyspace: KeyspaceId,
+    /// The first operation that somebody else has and we do not, or have otherwise.
+    pub seq: u64,
+}
+
 /// All that the engine needs to go on after a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
@@ -227,6 +238,8 @@ pub struct Recovered {
     pub clock: Hlc,
     /// The position of the last frame in the log.
     pub position: LogPosition,
+    /// Why no writes are taken, if the replica was found to have two histories.
+    pub fork: Option<Fork>,
 }
 
 /// The durable store.
@@ -246,4 +259,17 @@ pub trait Store: Rows + Log {
     /// Lets go of the records up to a position, now or little by little, and never of the last one or of what
     /// the rows on disk do not have yet.
     fn truncate(&mut self, until: LogPosition);
+
+    /// Remembers, durably, that the store's replica has two histories, until [`Store::rejoin`].
+    ///
+    /// # Errors
+    /// [`CommitError`]: it may be forgotten at the next opening.
+    fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError>;
+
+    /// Makes the store another replica's, durably: frames are written as `card` from now on, which proves one that
+    /// never wrote anything. All that is there stays as it is.
+    ///
+    /// # Errors
+    /// [`CommitError`]: which of the two replicas it is shows at the next opening.
+    fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError>;
 }

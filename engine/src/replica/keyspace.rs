@@ -100,6 +100,12 @@ impl Keyspace {
         self.spent = SpentSlots::unknown();
     }
 
+    /// Begins to write as another replica, whose first frame must name all that was applied here.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.open, self.spent) = (None, SpentSlots::default());
+        self.heads.iter().for_each(|(author, head)| self.undeclared.raise(Dot::new(author, head.seq)));
+    }
+
     /// Remembers the state after a commit.
     pub(crate) fn remember(&mut self) {
         if self.is_partial {

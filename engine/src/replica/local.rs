@@ -71,8 +71,8 @@ impl Replica {
         let id = KeyspaceId::of(self.config.cluster, &request.keyspace);
         let writes = request.actions.iter().any(|action| matches!(action, Action::Write(_)));
         if writes {
-            if let Some(reason) = &self.failed {
-                return Err(RequestError::ReadOnly(reason.clone()));
+            if let Some(reason) = self.refusal() {
+                return Err(RequestError::ReadOnly(reason));
             }
             self.open_keyspace(&request.keyspace, step)?;
             step.durability = step.durability.max(Some(request.durability));

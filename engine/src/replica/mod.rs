@@ -7,6 +7,7 @@
 mod counters;
 mod early;
 mod evidence;
+mod fork;
 mod housekeeping;
 mod incoming;
 mod keyspace;
@@ -31,7 +32,9 @@ use crate::gossip::{Holdings, Link, Membership, Sources};
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::install::Install;
 use crate::message::Message;
-use crate::ports::{Address, Durability, Log, LogPosition, Recovered, SessionId, Target, TransportEvent};
+use crate::ports::{
+    Address, Durability, Fork, Log, LogPosition, Recovered, SessionId, Target, TransportEvent,
+};
 use crate::request::{Request, RequestId, RequestReply};
 
 /// The moment of a step, and randomness for its choices. The engine has no clock and no dice of its own.
@@ -185,6 +188,8 @@ pub struct Replica {
     pub(crate) mono_ms: u64,
     /// Set when a commit failed: nothing is written or sent any more.
     failed: Option<String>,
+    /// Set when our own replica has two histories: nothing is written any more.
+    fork: Option<Fork>,
 }
 
 impl Replica {
@@ -221,6 +226,7 @@ impl Replica {
             confirms: BTreeMap::new(),
             mono_ms: 0,
             failed: None,
+            fork: recovered.fork,
             config,
         }
     }
@@ -344,7 +350,9 @@ impl Replica {
     }
 
     fn tick(&mut self, now: Now, view: &mut View<'_, '_>, step: &mut Step) {
-        self.close_spent(now, view, step);
+        if self.fork.is_none() {
+            self.close_spent(now, view, step);
+        }
         self.tick_confirms(now, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);

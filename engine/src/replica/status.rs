@@ -1,7 +1,7 @@
 //! What a replica reports of itself, for status and metrics.
 
 use crate::id::{KeyspaceId, KeyspaceName, PeerId};
-use crate::ports::SessionId;
+use crate::ports::{Fork, SessionId};
 use crate::replica::{Counters, Evidence, LogReport, Replica};
 
 /// A replica's report.
@@ -23,6 +23,8 @@ pub struct Report {
     pub failed: Option<String>,
     /// The log, and what keeps it.
     pub log: LogReport,
+    /// Proof that this replica itself has two histories; it is why it takes no writes, if `failed` is set with it.
+    pub fork: Option<Fork>,
 }
 
 /// A keyspace.
@@ -92,8 +94,9 @@ impl Replica {
             evidence: self.evidence.clone(),
             refusals: self.refusals.iter().map(|(peer, reason)| (*peer, reason.clone())).collect(),
             early: self.early.size(),
-            failed: self.failed.clone(),
+            failed: self.refusal(),
             log: self.looks.report,
+            fork: self.fork,
         }
     }
 }

@@ -125,6 +125,12 @@ impl Station {
         self.driver.as_mut().expect("the station runs").turn(now, inputs)
     }
 
+    /// Goes on as the replica that a card proves.
+    pub(crate) fn rejoin(&mut self, card: AuthorCard) {
+        let now = Now { unix_ms: self.unix_ms, mono_ms: self.mono_ms, entropy: 0 };
+        self.driver.as_mut().expect("the station runs").rejoin(now, card).expect("memory takes everything");
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&mut self, ms: u64) {
         self.unix_ms += ms;

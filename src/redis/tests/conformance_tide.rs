@@ -78,6 +78,26 @@ async fn network_and_connect_reach_the_node() {
 }
 
 #[tokio::test]
+async fn what_is_long_is_read_piece_by_piece() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first").await;
+    link.check("TIDE.BACKUP", "+OK").await;
+    for _ in 0..3 {
+        link.check("TIDE.NEXT", &format!("${}\n{}", 1 << 20, "x".repeat(1 << 20))).await;
+    }
+    link.check("TIDE.NEXT", "$3\nend").await;
+    link.check("TIDE.NEXT", "$-1").await;
+    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first").await;
+    link.check("SELECT notes", "+OK").await;
+    link.check("TIDE.EXPORT", "+OK").await;
+    link.check("TIDE.NEXT", "$5\nnotes").await;
+    link.check("TIDE.NEXT", "-ERR the disk failed").await;
+    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first").await;
+    link.check("TIDE.REJOIN", "-ERR there is nothing to rejoin from").await;
+}
+
+#[tokio::test]
 async fn fingerprints_are_equal_once_two_nodes_have_the_same() {
     let (port, other) = (Port::open().await, Double::new(2));
     let mut link = port.link().await;

@@ -15,6 +15,7 @@ use tidelock_engine::ports::{
 
 use super::{Check, Progress};
 use crate::database::Entries;
+use crate::identity;
 use crate::log::{LogFile, indexed};
 use crate::names::Names;
 use crate::replay::{self, Record};
@@ -78,6 +79,12 @@ impl<'a> LogCheck<'a> {
     /// The number of records that are held.
     pub(super) fn held(&self) -> u64 {
         (self.end.0 + 1).saturating_sub(self.first.0)
+    }
+
+    /// The replica that the store is, and the one that it was before: rows may still be of that.
+    pub(super) fn replicas(&self) -> Result<Vec<ReplicaId>, ReadError> {
+        let (_, card) = self.log.identity()?;
+        Ok(std::iter::once(card.replica()).chain(identity::former(self.log)?).collect())
     }
 
     pub(super) fn names(&self) -> &Names {

@@ -11,7 +11,6 @@ use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 use super::log::LogCheck;
 use super::{Check, Progress};
 use crate::key::{self, InternedRow};
-use crate::names::Names;
 use crate::rows::{RowsFile, damaged};
 use crate::schema::{META_REPLICA, ROWS_FILE, SpaceState, read_head, read_state, read_u64, rows_tag, unseal};
 
@@ -39,15 +38,12 @@ pub(super) struct RowsCheck<'a, 'b> {
 
 impl<'a, 'b> RowsCheck<'a, 'b> {
     /// Where the rows stand, if they are of this log.
-    pub(super) fn position(
-        rows: &RowsFile,
-        names: &Names,
-        end: LogPosition,
-    ) -> Result<LogPosition, ReadError> {
-        let own = names.replica(0).expect("number 0 is the store itself");
-        if rows.file.meta(META_REPLICA)?.as_deref() != Some(own.as_bytes()) {
+    pub(super) fn position(rows: &RowsFile, log: &LogCheck<'_>) -> Result<LogPosition, ReadError> {
+        let of = rows.file.meta(META_REPLICA)?;
+        if !log.replicas()?.iter().any(|replica| of.as_deref() == Some(replica.as_bytes())) {
             return Err(damaged("it belongs to another store"));
         }
+        let end = log.end();
         let position = rows.position()?;
         if position > end { Err(damaged("it is ahead of the log")) } else { Ok(position) }
     }

@@ -48,6 +48,11 @@ impl Image {
         &self.current
     }
 
+    /// A file with the same bytes, all of them on disk.
+    pub(super) fn copied(&self) -> Self {
+        Self { current: self.current.clone(), synced: self.current.clone(), unsynced: Vec::new() }
+    }
+
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
         overwrite(&mut self.current, offset, bytes);
         self.unsynced.push(Change::Write { offset, bytes: bytes.to_vec() });

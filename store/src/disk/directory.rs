@@ -5,10 +5,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use super::{Disk, DiskFile, DiskLock, LockError};
+use super::{Disk, DiskFile, DiskLock, FileIdentity, LockError};
 
 /// Only the owner may enter the directory of a store: values are not encrypted.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -96,6 +97,13 @@ impl Disk for FileDisk {
             _ => self.sync_directory(),
         }
     }
+
+    fn identity(&self, name: &str) -> io::Result<Option<FileIdentity>> {
+        let file = fs::metadata(self.path(name))?;
+        let born = file.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let born_ns = born.and_then(|age| u64::try_from(age.as_nanos()).ok());
+        Ok(Some(FileIdentity { device: file.dev(), inode: file.ino(), born_ns }))
+    }
 }
 
 #[derive(Debug)]
@@ -138,6 +146,20 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).expect("the path is there").permissions().mode() & 0o777;
         assert_eq!(mode(disk.directory()), DIRECTORY_MODE);
         assert_eq!(mode(&disk.path("file")), FILE_MODE);
+    }
+
+    #[test]
+    fn file_keeps_its_identity_when_it_is_renamed_and_its_copy_has_another() {
+        let parent = tempfile::tempdir().expect("a temporary directory can be made");
+        let disk = FileDisk::at(parent.path());
+        disk.open("a").expect("the directory is there").write_at(0, b"bytes").expect("it is ours");
+        let identity = |name| disk.identity(name).expect("the file is there").expect("it has one");
+        let first = identity("a");
+        fs::copy(disk.path("a"), disk.path("copy")).expect("it is ours");
+        assert!(!first.is_same_file(&identity("copy")));
+        disk.rename("a", "b").expect("it is ours");
+        disk.open("b").expect("it is there").write_at(5, b"more").expect("it is ours");
+        assert!(first.is_same_file(&identity("b")));
     }
 
     #[test]

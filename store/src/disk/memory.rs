@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::crash::{Dice, Image};
-use super::{Disk, DiskFile, DiskLock, LockError};
+use super::{Disk, DiskFile, DiskLock, FileIdentity, LockError};
 
 /// What goes wrong on a [`MemDisk`]. By default nothing does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ struct State {
     files_made: u64,
     /// Counts restarts; a handle or lock of an earlier one is dead.
     life: u64,
+    /// Another one on every copy.
+    device: u64,
     is_locked: bool,
     faults: Faults,
     changes: u64,
@@ -65,6 +67,28 @@ impl MemDisk {
         let mut state = self.state();
         state.images.values_mut().for_each(Image::keep_all);
         state.restart();
+    }
+
+    /// What somebody has who copies the files as they are read now: the same bytes in other files.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let copy = self.imaged();
+        copy.state().device += 1;
+        copy
+    }
+
+    /// What somebody has who takes an image of the whole disk: nothing tells its files from these.
+    #[must_use]
+    pub fn imaged(&self) -> Self {
+        let state = self.state();
+        let image = Self::new();
+        {
+            let mut new = image.state();
+            (new.names, new.files_made) = (state.names.clone(), state.files_made);
+            (new.device, new.life) = (state.device, state.life);
+            new.images = state.images.iter().map(|(id, image)| (*id, image.copied())).collect();
+        }
+        image
     }
 
     /// Replaces what goes wrong from now on.
@@ -221,6 +245,13 @@ impl Disk for MemDisk {
             state.images.remove(&id);
         }
         Ok(())
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Option<FileIdentity>> {
+        let state = self.state();
+        state.has_power()?;
+        let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Some(FileIdentity { device: state.device, inode, born_ns: None }))
     }
 }
 

@@ -67,6 +67,12 @@ impl Peer {
         Self { key, card, store: MemStore::new(cluster(), card), clock: 0 }
     }
 
+    /// A replica of the first peer's key.
+    pub fn with_card(card: AuthorCard) -> Self {
+        let key = SigningKey::from_seed([0; 32]);
+        Self { key, card, store: MemStore::new(cluster(), card), clock: 1_000 }
+    }
+
     /// Makes one frame of writes and applies it here.
     pub fn write(&mut self, space: &str, writes: &[Write]) -> Frame {
         self.clock += 1;

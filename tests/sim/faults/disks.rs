@@ -1,6 +1,6 @@
-//! Faults of disks: power cuts anywhere, syncs that fail, full and read-only disks, turned bits, empty disks.
+//! Faults of disks: power cuts anywhere, syncs that fail, full and read-only disks, turned bits, empty disks, copies and backups.
 
-use tidelock_store::Faults;
+use tidelock_store::{Faults, MemDisk, RestoreOptions, restore};
 
 use super::members::start_later;
 use super::somebody;
@@ -93,6 +93,31 @@ pub(super) fn bit_flip(world: &mut World) -> Option<()> {
     disk.flip_bit(file, byte, u8::try_from(bit).expect("a byte has eight bits"));
     world.trace.note(world.now_us(), index, || format!("bit {bit} of byte {byte} of {file} turns"));
     world.nodes[index].is_damaged = true;
+    start_later(world, index);
+    Some(())
+}
+
+pub(super) fn copied(world: &mut World) -> Option<()> {
+    let index = somebody(world)?;
+    world.end(index, End::Killed);
+    let copy = world.nodes[index].disk().copied();
+    world.nodes[index].move_to(copy);
+    start_later(world, index);
+    Some(())
+}
+
+pub(super) fn restored(world: &mut World) -> Option<()> {
+    let index = somebody(world)?;
+    let store = world.nodes[index].driver().store();
+    // A store that takes no writes cannot promise that what it says is durable.
+    let backup = store.redb().filter(|_| store.failed().is_none())?.reader().backup(0);
+    let pieces: Result<Vec<Vec<u8>>, _> = backup.with_rows_per_piece(7).collect();
+    let bytes = pieces.ok()?.concat();
+    world.end(index, End::Killed);
+    let disk = MemDisk::new();
+    let card = world.nodes[index].move_to(disk.clone());
+    let options = RestoreOptions { cluster: None, card };
+    restore(&bytes[..], &disk, &options, &mut |_| {}).expect("a backup that was finished can be restored");
     start_later(world, index);
     Some(())
 }

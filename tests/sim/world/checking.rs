@@ -284,7 +284,9 @@ impl World {
         for keyspace in &partial {
             node.known.entry(*keyspace).or_default().is_partial = true;
         }
-        for keyspace in before.keys().filter(|keyspace| !partial.contains(keyspace)) {
+        // A store that was put back, and knows it, lost nothing by this start.
+        let is_whole = |keyspace: &&KeyspaceId| recovered.fork.is_none() && !partial.contains(keyspace);
+        for keyspace in before.keys().filter(is_whole) {
             let states = recovered.keyspaces.iter();
             let mut state = states.filter(|(name, _)| KeyspaceId::of(cluster, name) == *keyspace);
             let seq = state.next().map_or(0, |(_, state)| state.heads.seq(own));

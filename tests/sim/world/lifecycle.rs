@@ -1,7 +1,7 @@
 //! Nodes come, run, end and begin again: starts, kills, power cuts, failed disks, wiped disks, pauses.
 
 use tidelock_engine::replica::Input;
-use tidelock_store::OpenError;
+use tidelock_store::{MemDisk, OpenError};
 
 use super::{Happening, TICK_US, World, address, cluster};
 use crate::bits::Bits;
@@ -130,6 +130,30 @@ impl World {
         self.nodes[index].wipe();
         self.trace.note(self.now_us, index, || "wiped".to_owned());
         self.tally.count("wiped disks");
+    }
+
+    /// Gives a stopped node another disk: an earlier state of its own, or a copy of it. What only it had since is
+    /// lost.
+    pub fn put_back(&mut self, name: &str, disk: MemDisk) {
+        let index = self.index(name);
+        assert!(!self.nodes[index].is_running(), "{name} runs");
+        self.forgive(index);
+        self.nodes[index].put_back(disk);
+        self.trace.note(self.now_us, index, || "another disk".to_owned());
+        self.tally.count("disks put back");
+    }
+
+    /// Lets a running node go on as another replica, as its operator does who was told of a fork.
+    pub fn rejoin(&mut self, name: &str) {
+        let index = self.index(name);
+        let entropy = self.entropy.next();
+        let node = &mut self.nodes[index];
+        let now = node.moment(self.now_us, entropy);
+        let card = node.next_card();
+        let rejoined = node.driver.as_mut().expect("it runs").rejoin(now, card);
+        self.trace.note(self.now_us, index, || format!("rejoins as {}: {rejoined:?}", card.replica()));
+        self.after_store(index);
+        self.tally.count("rejoins");
     }
 
     /// What no other node has may be lost from now on.

@@ -4,6 +4,7 @@ use sim::World;
 use sim::hostile::Behaviour;
 use sim::words::{add, increment, set};
 use sim::world::{NOTES, keyspace_id};
+use tidelock_engine::replica::Retention;
 use tidelock_engine::request::{Action, Atomicity, RequestError};
 
 /// A write that must be refused; answers why.
@@ -39,6 +40,39 @@ fn copy_of_a_disk_writes_under_another_name() {
     world.restart("a");
     assert_eq!(world.node("a").driver().replica().id(), after);
     world.accuses_nobody(&["a", "b"]);
+}
+
+/// The same when the peers hold what it wrote since only as state, and no frame any more: that they say so is
+/// enough.
+#[test]
+fn old_state_put_back_is_found_out_below_the_floor() {
+    let mut world = World::new(6);
+    world.retention = Retention { age_ms: 1_000, bytes: 0, peers_ms: 1_000 };
+    ["a", "b"].iter().for_each(|name| world.add(name));
+    world.connect("a", "b");
+    world.write("a", add("s", "old"));
+    world.settle();
+    let image = world.node("a").disk().imaged();
+    (0..20).for_each(|n| world.write("a", add("s", &format!("{n:02}"))));
+    world.settle();
+    world.run(60_000);
+    assert!(world.report("b").log.records <= 1, "{:?}", world.report("b").log);
+    world.kill("a");
+    world.put_back("a", image);
+    world.start("a");
+    world.connect("a", "b");
+    world.run(10_000);
+    refused(&mut world, "a");
+    let fork = world.report("a").fork.expect("it is reported");
+    assert_eq!((fork.keyspace, fork.seq), (keyspace_id(NOTES), 2));
+    assert_eq!(world.members("a", "s"), ["old"], "it reads on");
+    world.accuses_nobody(&["a", "b"]);
+    world.restart("a");
+    refused(&mut world, "a");
+    world.rejoin("a");
+    world.write("a", add("s", "new"));
+    world.settle();
+    ["a", "b"].iter().for_each(|name| assert_eq!(world.members(name, "s").len(), 22, "{name}"));
 }
 
 /// An image of a disk is put back, and nothing on it tells. The peers remember what its replica wrote since; it

@@ -182,6 +182,35 @@ fn rows_that_are_lost_are_taken_over_from_peers() {
     assert_eq!(world.get("b", "k1").as_deref(), Some("7"));
 }
 
+/// The rows are lost, and with them operations of its own that nobody else has, for its log was let go of too. It
+/// knows that it wrote them, and gives none of their names again.
+#[test]
+fn own_operations_that_are_lost_for_ever_are_not_named_again() {
+    let retention = Retention { age_ms: 3_600_000, bytes: 2_000, peers_ms: 3_600_000 };
+    let mut world = world(8, &["a", "b"], retention);
+    world.write("a", add("s", "shared"));
+    world.settle();
+    world.partition("a", "b");
+    (0..200).for_each(|n| world.write("a", add("s", &format!("lost {n:03} {}", "x".repeat(100)))));
+    world.write("b", add("s", "of another"));
+    world.run(20_000);
+    // What was let go of is gone for certain with the next commit.
+    world.write("a", add("s", "lost at last"));
+    world.kill("a");
+    world.node("a").disk().remove("rows.redb").expect("the disk works");
+    world.start("a");
+    assert!(world.report("a").keyspaces[0].is_partial);
+    world.heal();
+    world.run(30_000);
+    let report = world.report("a");
+    assert!(report.fork.is_some_and(|fork| fork.seq == 2), "{report:?}");
+    assert_eq!(world.members("a", "s"), ["of another", "shared"]);
+    world.rejoin("a");
+    world.write("a", add("s", "new"));
+    world.run(3_000);
+    assert_eq!(world.members("b", "s"), ["new", "of another", "shared"]);
+}
+
 /// The same differences cost about the same, however much there is beside them.
 #[test]
 fn state_costs_what_differs_and_not_what_there_is() {

@@ -1,25 +1,25 @@
 //! What a replica does that turns out to have two histories itself, and how it goes on as another one.
 //!
-//! Somebody holds a frame that this replica signed and does not have. So its store was copied and the copy ran,
-//! or an older state of it was put back: every further operation would be given a name that another one may have
+//! Somebody holds operations of this replica that it does not have. So its store was copied and the copy ran, or
+//! an older state of it was put back: every further operation would be given a name that another one may have
 //! already. It takes no more writes, goes on reading and syncing, and waits for its operator, who lets it rejoin
-//! under a new name. Then the old one is an author like any other, and its frames come from the peers.
+//! under a new name. Then the old one is an author like any other, and its operations come from the peers.
 //!
-//! Only a frame with our own signature counts: what a peer merely claims to have stops nobody from writing.
+//! Where there are frames only one with our own signature counts: that a peer names a higher head stops nobody
+//! from writing. Below the floor there are none, and what the state says that it offers is taken for true, as
+//! all that it says.
 
-use crate::frame::Frame;
-use crate::id::AuthorCard;
+use crate::id::{AuthorCard, KeyspaceId};
 use crate::ports::{Fork, SessionId};
 use crate::replica::{Now, Replica, Step};
 
 impl Replica {
-    /// Takes in a frame that we signed and do not have.
-    pub(super) fn note_fork(&mut self, frame: &Frame) {
-        let header = frame.header();
-        let (replica, seq) = (header.author, header.first);
-        if replica == self.id && self.fork.is_none() {
+    /// Takes in that there are operations of ours that we do not have, from `seq` on.
+    pub(crate) fn note_fork(&mut self, keyspace: KeyspaceId, seq: u64) {
+        if self.fork.is_none() {
+            let replica = self.id;
             tracing::error!(%replica, seq, "this replica has two histories; it takes no more writes");
-            self.fork = Some(Fork { replica, keyspace: header.keyspace, seq });
+            self.fork = Some(Fork { replica, keyspace, seq });
         }
     }
 
@@ -29,8 +29,9 @@ impl Replica {
             let Fork { replica, keyspace, seq } = self.fork?;
             let keyspace = self.keyspaces.get(&keyspace).map_or("?", |keyspace| keyspace.name.as_str());
             Some(format!(
-                "a peer has other operations of this replica {replica}, in keyspace {keyspace} from {seq} on: its \
-                 data was copied, or put back from an older copy; run `tidelock rejoin` to write again"
+                "there are operations of this replica {replica} that it does not have, in keyspace {keyspace} from \
+                 {seq} on: its data was copied, put back from an older copy, or lost in part; run `tidelock \
+                 rejoin` to write again"
             ))
         };
         self.failed.clone().or_else(forked)

@@ -293,7 +293,9 @@ impl Replica {
     fn keep_evidence(&mut self, frame: &Frame, view: &View<'_, '_>) {
         let header = frame.header();
         self.counters.count("frames_forked");
-        self.note_fork(frame);
+        if header.author == self.id {
+            self.note_fork(header.keyspace, header.first);
+        }
         // The frame at the same place or, if that is beyond our head, our head, which it does not follow.
         let dot = Dot::new(header.author, header.first);
         let applied = [dot, Dot::new(header.author, header.first - 1)]

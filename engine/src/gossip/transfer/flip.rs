@@ -30,17 +30,11 @@ impl Replica {
         let newer = sink.heads.iter().filter(|(author, head)| keyspace.heads.seq(**author) < head.seq);
         let heads: Vec<(ReplicaId, Head)> =
             newer.map(|(author, head)| (*author, Head { seq: head.seq, frame: head.frame })).collect();
-        if !sink.is_mirror && heads.iter().any(|(author, _)| *author == self.id()) {
-            return Err(Failure::Lie("the state holds operations in this replica's name"));
-        }
         let rows = settled(id, &sink.staged, view)?;
         let install = Install { keyspace: id, rows, heads: Some(heads) };
-        let mut frames = sink.tail;
-        if sink.is_mirror && keyspace.is_partial {
-            frames.extend(own_frames(id, view)?);
-        }
+        let held = if sink.is_mirror && keyspace.is_partial { held_frames(id, view)? } else { Vec::new() };
         let mark = view.draft.mark();
-        let applied = self.draft_all(&install, frames, view);
+        let applied = self.draft_all(&install, sink.tail, held, view);
         let applied = match applied {
             Ok(applied) => {
                 view.draft.keep(mark);
@@ -55,15 +49,22 @@ impl Replica {
         let of_frames = applied.iter().map(|frame| frame.header().last_dot());
         let dots: Vec<Dot> = of_heads.chain(of_frames).collect();
         self.adopt(now, install, applied, &sink.cards, view, step);
+        let has = self.keyspaces[&id].heads.seq(self.id());
+        if has < view.log.floor(id, self.id()) {
+            // Our own rows were lost, and nobody has all that we wrote.
+            self.note_fork(id, has + 1);
+        }
         self.wake_all(now, id, &dots, view, step);
         Ok(())
     }
 
-    /// Applies everything to the draft; answers the frames that were new.
+    /// Applies everything to the draft: what the source has, and of the frames `held` here those that follow it.
+    /// Answers the frames that were new.
     fn draft_all(
         &self,
         install: &Install,
-        frames: Vec<Frame>,
+        tail: Vec<Frame>,
+        held: Vec<Frame>,
         view: &mut View<'_, '_>,
     ) -> Result<Vec<Frame>, Failure> {
         let mut at = self.keyspaces[&install.keyspace].heads.vector();
@@ -72,12 +73,17 @@ impl Replica {
         }
         apply_install(view.draft, install)?;
         let mut applied = Vec::new();
-        for frame in frames {
+        let of_source = tail.len();
+        for (number, frame) in tail.into_iter().chain(held).enumerate() {
             let (header, seq) = (frame.header(), at.get(frame.header().author));
             if header.last() <= seq {
                 continue;
             }
             let may_be_applied = header.first <= seq + 1 && frame.requirements().all(|dot| at.covers(dot));
+            if !may_be_applied && number >= of_source {
+                // What was between it and the state is gone, here and there.
+                continue;
+            }
             if !may_be_applied {
                 return Err(Failure::Lie("frames that do not follow the state"));
             }
@@ -168,7 +174,7 @@ impl Replica {
 }
 
 /// The frames of a keyspace that the own log holds.
-fn own_frames(id: KeyspaceId, view: &View<'_, '_>) -> Result<Vec<Frame>, Failure> {
+fn held_frames(id: KeyspaceId, view: &View<'_, '_>) -> Result<Vec<Frame>, Failure> {
     let mut frames = Vec::new();
     let mut from = view.log.first();
     loop {

@@ -62,6 +62,8 @@ pub(super) enum Staged {
 pub(super) enum Failure {
     /// The source breaks a rule.
     Lie(&'static str),
+    /// It has operations of our own replica that are not here, from this one on.
+    Forked(u64),
     /// It does not fit.
     TooMuch,
     /// The rows here cannot be read.
@@ -96,15 +98,6 @@ impl Sink {
     pub(super) fn end_session(&mut self, session: SessionId) {
         if self.session == Some(session) {
             self.session = None;
-        }
-    }
-
-    /// Takes in what the source says of authors, and that its rows may hold so much now.
-    fn hear(&mut self, heads: &[StateHead]) {
-        for head in heads {
-            let author = head.card.replica();
-            self.cards.insert(author, head.card);
-            self.vector.raise(Dot::new(author, head.seq));
         }
     }
 
@@ -164,6 +157,10 @@ impl Replica {
     fn source_for(&mut self, id: KeyspaceId) -> Option<SessionId> {
         let now_ms = self.mono_ms;
         let keyspace = &self.keyspaces[&id];
+        if self.fork().is_some_and(|fork| fork.keyspace == id) {
+            // What peers have of us would be taken over as ours.
+            return None;
+        }
         let mut found = None;
         for (session, link) in &mut self.links {
             let Some(shared) = link.shared.get_mut(&id).filter(|_| !link.is_congested) else { continue };
@@ -229,6 +226,7 @@ impl Replica {
                 self.counters.count("refused_state");
                 self.refuse(session, what, step);
             }
+            Failure::Forked(seq) => self.note_fork(id, seq),
             Failure::TooMuch => {
                 tracing::error!(
                     "the state of a keyspace differs by more than fits in memory; it is not taken over"
@@ -237,6 +235,22 @@ impl Replica {
             }
             Failure::Read(error) => self.cannot_read(&error),
         }
+    }
+
+    /// Takes in what the source says of authors, and that its rows may hold so much now. Of our own replica it can
+    /// have no more than we do, unless our own heads are lost.
+    fn hear(&self, id: KeyspaceId, sink: &mut Sink, heads: &[StateHead]) -> Result<(), Failure> {
+        let keyspace = &self.keyspaces[&id];
+        let written = keyspace.heads.seq(self.id());
+        for head in heads {
+            let author = head.card.replica();
+            if author == self.id() && head.seq > written && !keyspace.is_partial {
+                return Err(Failure::Forked(written + 1));
+            }
+            sink.cards.insert(author, head.card);
+            sink.vector.raise(Dot::new(author, head.seq));
+        }
+        Ok(())
     }
 
     pub(super) fn taken(
@@ -250,10 +264,10 @@ impl Replica {
     ) {
         let Some(mut sink) = self.sink(session, id) else { return };
         sink.position = LogPosition(position);
-        sink.hear(&heads);
+        let heard = self.hear(id, &mut sink, &heads);
         sink.heads = heads.into_iter().map(|head| (head.card.replica(), head)).collect();
         sink.open.push_back(Range::default());
-        let sink = self.ask_on(session, id, sink, view, step);
+        let sink = heard.and_then(|()| self.ask_on(session, id, sink, view, step));
         self.put_sink(session, id, sink.map(Some), step);
     }
 
@@ -293,8 +307,8 @@ impl Replica {
         step: &mut Step,
     ) {
         let Some(mut sink) = self.sink(session, id) else { return };
-        sink.hear(heads);
-        let sink = self.take_parts(id, &mut sink, parts, view, step).map(|()| sink);
+        let heard = self.hear(id, &mut sink, heads);
+        let sink = heard.and_then(|()| self.take_parts(id, &mut sink, parts, view, step)).map(|()| sink);
         let sink = sink.and_then(|sink| {
             // Rows that were taken into the draft are not what the fingerprints follow; they are compared later.
             self.ask_on(session, id, sink, view, step)
@@ -395,8 +409,8 @@ impl Replica {
         step: &mut Step,
     ) {
         let Some(mut sink) = self.sink(session, id) else { return };
-        sink.hear(&heads);
-        let result = self.take_tail(&mut sink, id, frames, until, view);
+        let heard = self.hear(id, &mut sink, &heads);
+        let result = heard.and_then(|()| self.take_tail(&mut sink, id, frames, until, view));
         let result = match result {
             Ok(()) if is_end => self.flip(now, id, sink, view, step).map(|()| None),
             Ok(()) => {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::{check_key, check_subkey};
 use crate::draft::RowChange;
 use crate::id::KeyspaceId;
-use crate::ports::{After, ReadError, RowRange, Rows, Within};
+use crate::ports::{After, ReadError, RowRange, Rows, Visit, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 
 /// The rows of a leaf, when it is made.
@@ -58,6 +58,8 @@ pub struct Print {
 #[derive(Debug)]
 pub(crate) struct RangeIndex {
     leaves: BTreeMap<Edge, Print>,
+    /// From where on the rows were not read yet, if they were not all.
+    unread: Option<Edge>,
 }
 
 impl Group {
@@ -89,12 +91,12 @@ impl Range {
         group >= self.from && (self.to.is_none() || group < self.to)
     }
 
-    /// Visits the rows of the range.
+    /// Visits the rows of the range until told to stop.
     pub(crate) fn visit(
         &self,
         rows: &dyn Rows,
         keyspace: KeyspaceId,
-        found: &mut dyn FnMut(RowId, Payload),
+        found: &mut Visit<'_>,
     ) -> Result<(), ReadError> {
         let from = self.from.clone();
         let after = from.map(|Group { key, kind, subkey }| After::From(key, kind, subkey));
@@ -107,6 +109,18 @@ impl Range {
             {
                 return ControlFlow::Break(());
             }
+            found(row, payload)
+        })
+    }
+
+    /// Visits all rows of the range.
+    pub(crate) fn visit_all(
+        &self,
+        rows: &dyn Rows,
+        keyspace: KeyspaceId,
+        found: &mut dyn FnMut(RowId, Payload),
+    ) -> Result<(), ReadError> {
+        self.visit(rows, keyspace, &mut |row, payload| {
             found(row, payload);
             ControlFlow::Continue(())
         })
@@ -125,17 +139,36 @@ impl Print {
 }
 
 impl RangeIndex {
-    /// Reads all rows of a keyspace.
-    pub(crate) fn build(rows: &dyn Rows, keyspace: KeyspaceId) -> Result<Self, ReadError> {
-        let mut index = Self { leaves: BTreeMap::new() };
-        index.cut(rows, keyspace, &Range::default())?;
-        Ok(index)
+    /// The index of a keyspace whose rows are read by and by.
+    pub(crate) fn unread() -> Self {
+        Self { leaves: BTreeMap::new(), unread: Some(None) }
+    }
+
+    /// Whether all rows were read.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unread.is_none()
+    }
+
+    /// Reads about `count` rows more, which must be as they are committed.
+    pub(crate) fn read_on(
+        &mut self,
+        rows: &dyn Rows,
+        keyspace: KeyspaceId,
+        count: u64,
+    ) -> Result<(), ReadError> {
+        let Some(from) = self.unread.take() else { return Ok(()) };
+        self.unread = Some(from.clone());
+        self.unread = self.cut(rows, keyspace, &Range { from, to: None }, count)?.map(Some);
+        Ok(())
     }
 
     /// Takes in what became of a row.
     pub(crate) fn change(&mut self, row: &RowId, change: &RowChange) {
-        let (_, leaf) =
-            self.leaves.range_mut(..=Some(Group::of(row))).next_back().expect("the first begins at none");
+        let group = Some(Group::of(row));
+        if self.unread.as_ref().is_some_and(|unread| group >= *unread) {
+            return;
+        }
+        let (_, leaf) = self.leaves.range_mut(..=group).next_back().expect("the first begins at none");
         if let Some(before) = &change.before {
             leaf.fingerprint.remove(row, before);
             leaf.rows = leaf.rows.saturating_sub(1);
@@ -183,7 +216,7 @@ impl RangeIndex {
             }
         } else {
             let mut last: Edge = None;
-            range.visit(rows, keyspace, &mut |row, _| {
+            range.visit_all(rows, keyspace, &mut |row, _| {
                 let group = Some(Group::of(&row));
                 if rows_before >= rows_each && group != last {
                     edges.push(group.clone());
@@ -223,29 +256,46 @@ impl RangeIndex {
     fn cut_large(&mut self, rows: &dyn Rows, keyspace: KeyspaceId, range: &Range) -> Result<(), ReadError> {
         let large = self.leaves_in(range).into_iter().filter(|(_, print)| print.rows > LEAF_ROWS_MAX);
         let large: Vec<Range> = large.map(|(leaf, _)| leaf).collect();
-        large.iter().try_for_each(|leaf| self.cut(rows, keyspace, leaf))
+        large.iter().try_for_each(|leaf| self.cut(rows, keyspace, leaf, u64::MAX).map(drop))
     }
 
-    /// Makes leaves of a range that begins and ends where leaves do.
-    fn cut(&mut self, rows: &dyn Rows, keyspace: KeyspaceId, range: &Range) -> Result<(), ReadError> {
+    /// Makes leaves of a range that begins and ends where leaves do, of `rows_max` rows or a leaf more. Answers
+    /// where the rest begins, if there is one.
+    fn cut(
+        &mut self,
+        rows: &dyn Rows,
+        keyspace: KeyspaceId,
+        range: &Range,
+        rows_max: u64,
+    ) -> Result<Option<Group>, ReadError> {
         let mut at = range.from.clone();
         let mut leaf = Print::default();
         let mut last: Edge = None;
+        let mut rows_read = 0;
+        let mut rest = None;
         let leaves = &mut self.leaves;
         range.visit(rows, keyspace, &mut |row, payload| {
             if leaf.rows >= LEAF_ROWS {
                 let group = Some(Group::of(&row));
                 if group != last {
                     leaves.insert(std::mem::replace(&mut at, group.clone()), std::mem::take(&mut leaf));
+                    if rows_read >= rows_max {
+                        rest = group;
+                        return ControlFlow::Break(());
+                    }
                 }
             }
             if leaf.rows + 1 >= LEAF_ROWS {
                 last = Some(Group::of(&row));
             }
             leaf.add(&row, &payload);
+            rows_read += 1;
+            ControlFlow::Continue(())
         })?;
-        self.leaves.insert(at, leaf);
-        Ok(())
+        if rest.is_none() {
+            self.leaves.insert(at, leaf);
+        }
+        Ok(rest)
     }
 }
 
@@ -257,7 +307,7 @@ fn read(rows: &dyn Rows, keyspace: KeyspaceId, a: &Range, b: &Range) -> Result<P
     };
     let both = Range { from: a.from.clone().max(b.from.clone()), to };
     let mut sum = Print::default();
-    both.visit(rows, keyspace, &mut |row, payload| sum.add(&row, &payload))?;
+    both.visit_all(rows, keyspace, &mut |row, payload| sum.add(&row, &payload))?;
     Ok(sum)
 }
 
@@ -289,7 +339,7 @@ mod tests {
 
     fn counted(rows: &dyn Rows, range: &Range) -> Print {
         let mut print = Print::default();
-        range.visit(rows, KEYSPACE, &mut |row, payload| print.add(&row, &payload)).expect("memory");
+        range.visit_all(rows, KEYSPACE, &mut |row, payload| print.add(&row, &payload)).expect("memory");
         print
     }
 
@@ -304,7 +354,7 @@ mod tests {
             let card = crate::frame::SigningKey::from_seed([1; 32]).card([1; 16]);
             let store = MemStore::new(crate::id::ClusterId::named("c"), card);
             let mut draft = Draft::over(&store);
-            let mut index = RangeIndex::build(&draft, KEYSPACE).expect("memory");
+            let mut index = RangeIndex::unread();
             let (built_at, author) = (changes.len() / 2, ReplicaId::from_bytes([1; 16]));
             for (number, (key, element, seq, is_added)) in changes.into_iter().enumerate() {
                 let row = row(key, element, seq);
@@ -314,9 +364,12 @@ mod tests {
                 if before != after {
                     index.change(&row, &RowChange { before, after, author });
                 }
-                if number == built_at {
-                    index = RangeIndex::build(&draft, KEYSPACE).expect("memory");
+                if number >= built_at {
+                    index.read_on(&draft, KEYSPACE, 200).expect("memory");
                 }
+            }
+            while !index.is_whole() {
+                index.read_on(&draft, KEYSPACE, 1).expect("memory");
             }
             for (a, b, c, d) in ranges {
                 let range = Range { from: Some(group(a, b)), to: Some(group(c, d)) };

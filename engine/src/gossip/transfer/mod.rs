@@ -32,6 +32,10 @@ const SILENT_MS: u64 = 20_000;
 /// The messages that wait for the next turn at most.
 const POSTPONED_MAX: usize = 64;
 
+/// The rows that are read in one turn to make the fingerprints of ranges. More delays writes, fewer delays the
+/// first transfer after a start: an idle node has ten turns a second.
+const ROWS_PER_TURN: u64 = 20_000;
+
 impl Replica {
     /// A message of a transfer. Ranges are compared with what is committed, so one that comes behind a change of
     /// the same turn waits for the next.
@@ -48,7 +52,7 @@ impl Replica {
         if !is_shared || !self.keyspaces.contains_key(&id) {
             return;
         }
-        if !self.is_as_committed(id) {
+        if !self.is_as_committed(id) || !self.has_ranges(id) {
             if self.postponed.len() < POSTPONED_MAX {
                 self.postponed.push((session, message));
             }
@@ -72,6 +76,7 @@ impl Replica {
 
     /// What came too late in the last turn comes first in this one.
     pub(crate) fn resume_transfers(&mut self, now: Now, view: &mut View<'_, '_>, step: &mut Step) {
+        self.read_ranges(view);
         for (session, message) in std::mem::take(&mut self.postponed) {
             self.transfer(now, session, message, view, step);
         }
@@ -112,13 +117,30 @@ impl Replica {
         }
     }
 
-    /// The fingerprints of ranges of a keyspace, which is as committed. They are made when they are needed first.
-    fn take_ranges(&mut self, id: KeyspaceId, view: &View<'_, '_>) -> Option<RangeIndex> {
-        let keyspace = self.keyspaces.get_mut(&id)?;
-        match keyspace.ranges.take() {
-            Some(index) => Some(index),
-            None => RangeIndex::build(view.draft, id).map_err(|error| self.cannot_read(&error)).ok(),
+    /// Whether there are fingerprints of ranges of a keyspace. They are made when they are needed first.
+    fn has_ranges(&mut self, id: KeyspaceId) -> bool {
+        let keyspace = self.keyspaces.get_mut(&id);
+        keyspace.is_some_and(|keyspace| keyspace.ranges.get_or_insert_with(RangeIndex::unread).is_whole())
+    }
+
+    /// Reads on where fingerprints of ranges are being made, at the beginning of a turn, so that all is as it was
+    /// committed.
+    fn read_ranges(&mut self, view: &View<'_, '_>) {
+        let making = self.keyspaces.iter_mut().find_map(|(id, keyspace)| {
+            let index = keyspace.ranges.as_mut().filter(|index| !index.is_whole())?;
+            Some((*id, index))
+        });
+        let Some((id, index)) = making else { return };
+        if let Err(error) = index.read_on(view.draft, id, ROWS_PER_TURN) {
+            self.keyspaces.get_mut(&id).expect("it was found").ranges = None;
+            self.cannot_read(&error);
         }
+    }
+
+    /// The fingerprints of ranges of a keyspace, which has them.
+    fn take_ranges(&mut self, id: KeyspaceId) -> RangeIndex {
+        let ranges = self.keyspaces.get_mut(&id).and_then(|keyspace| keyspace.ranges.take());
+        ranges.expect("looked up before the message was looked at")
     }
 
     fn cannot_read(&mut self, error: &crate::ports::ReadError) {

@@ -284,7 +284,7 @@ impl Replica {
             step.sends.push((session, Message::Tail { keyspace: id, after: sink.position.0 }));
             return Ok(sink);
         }
-        let mut index = self.take_ranges(id, view).ok_or(Failure::TooMuch)?;
+        let mut index = self.take_ranges(id);
         let count = sink.open.len().min(RANGES_MAX);
         sink.asked = sink.open.drain(..count).collect();
         let asks = sink.asked.iter().map(|range| {
@@ -324,7 +324,7 @@ impl Replica {
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) -> Result<(), Failure> {
-        let mut index = self.take_ranges(id, view).ok_or(Failure::TooMuch)?;
+        let mut index = self.take_ranges(id);
         let mut mirrored = Vec::new();
         let mut result = Ok(());
         for RangePart { range, rows } in parts {
@@ -375,7 +375,7 @@ impl Replica {
             theirs.insert(row, payload);
         }
         let mut mine = Vec::new();
-        range.visit(view.draft, id, &mut |row, payload| mine.push((row, payload)))?;
+        range.visit_all(view.draft, id, &mut |row, payload| mine.push((row, payload)))?;
         for (row, payload) in mine {
             match theirs.remove(&row) {
                 Some(other) if other == payload => {}

@@ -126,7 +126,7 @@ impl Replica {
         step: &mut Step,
     ) {
         let Some(told) = self.source(session, id, step).map(|source| source.told) else { return };
-        let Some(mut index) = self.take_ranges(id, view) else { return };
+        let mut index = self.take_ranges(id);
         let mut parts = Vec::new();
         let mut bytes = 0;
         let mut failed = None;
@@ -212,7 +212,7 @@ fn part(
         // One group cannot be split.
     }
     let mut rows: Vec<(RowId, Payload)> = Vec::new();
-    ask.range.visit(view.draft, id, &mut |row, payload| rows.push((row, payload)))?;
+    ask.range.visit_all(view.draft, id, &mut |row, payload| rows.push((row, payload)))?;
     let list = RowList::new(rows.iter().map(|(row, payload)| (row, Some(payload))));
     let bytes = list.bytes();
     Ok((PartRows::Rows(list), bytes))

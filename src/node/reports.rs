@@ -3,10 +3,12 @@
 use std::sync::{Arc, PoisonError};
 
 use tidelock_engine::id::{KeyspaceName, PeerId};
-use tidelock_engine::replica::{Replicate, Report};
+use tidelock_engine::replica::{Repair, Replicate, Report};
 use tidelock_engine::request::RequestError;
+use tidelock_engine::row::RowId;
 use tidelock_transport::{TargetState, TargetStatus};
 
+use crate::cli::escape_line;
 use crate::node::{Node, forks};
 use crate::status::{KeyspaceStatus, PeerState, Stats, Status};
 
@@ -136,6 +138,8 @@ impl Node {
                 let name = &keyspace.name;
                 warnings.push(format!("keyspace {name}: a peer with equal heads has other rows"));
             }
+            warnings
+                .extend(keyspace.repaired.iter().map(|repaired| describe_repair(&keyspace.name, repaired)));
             if keyspace.is_partial {
                 warnings.push(format!("keyspace {} is being fetched from a peer", keyspace.name));
             }
@@ -172,12 +176,24 @@ impl Node {
 }
 
 /// Counters that an operator should look at, and what they count.
-const TROUBLES: [(&str, &str); 4] = [
+const TROUBLES: [(&str, &str); 5] = [
+    ("rows_unlike_fingerprint", "times rows did not have their own fingerprint; restart the node"),
     ("answers_failed", "times the log could not be read for a peer; stop the node and run `tidelock check`"),
     ("frames_not_applied", "frames of peers could not be applied; stop the node and run `tidelock check`"),
     ("frames_early_dropped", "frames came too early and did not fit; they are pulled again"),
     ("refused_frames", "times a peer sent malformed frames or wrong signatures, and was cut off"),
 ];
+
+/// A row that differed from that of peers with equal heads, and what was done.
+fn describe_repair(keyspace: &KeyspaceName, (row, repair): &(RowId, Repair)) -> String {
+    let what = match repair {
+        Repair::Added => "was missing and was added",
+        Repair::Replaced => "held something else and was replaced",
+        Repair::Removed => "was only here and was removed",
+    };
+    let (key, subkey) = (escape_line(&row.key), escape_line(&row.subkey));
+    format!("keyspace {keyspace}: a row of {key} {subkey} by {} {what}", row.dot.replica)
+}
 
 fn refused(peer: PeerId, reason: &str) -> PeerState {
     PeerState { peer: Some(peer), state: format!("refused: {reason}"), ..PeerState::default() }

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) forked: BTreeMap<ReplicaId, u64>,
     /// The heads that the last summary to the peer named, and when it was sent.
     pub(crate) summary_sent: Option<(u128, u64)>,
+    /// The heads and the fingerprint that the peer's last summary named.
+    pub(crate) summary_heard: Option<(u128, u128)>,
     /// Whether the peer's last summary named heads that were ours then.
     pub(crate) is_in_sync: bool,
     /// Up to which change of heads the peer was told what is held here, and when.

@@ -15,4 +15,5 @@ mod transfer;
 pub(crate) use holdings::Holdings;
 pub(crate) use link::Link;
 pub(crate) use membership::Membership;
-pub(crate) use transfer::{Sink, Sources};
+pub use transfer::Repair;
+pub(crate) use transfer::{Divergence, Sink, Sources};

@@ -73,14 +73,18 @@ impl Replica {
         let at_heads = keyspace.fingerprint_at(heads);
         let is_diverged = at_heads.is_some_and(|ours| ours.to_bits() != fingerprint);
         if is_diverged {
-            keyspace.is_diverged = true;
             tracing::error!(keyspace = %keyspace.name, "a peer with equal heads has other rows");
         }
         let is_in_sync = keyspace.heads.hash() == heads;
         self.counters.count(if is_diverged { "checks_diverged" } else { "checks" });
         let link = self.links.get_mut(&session).expect("the message came in it");
+        if at_heads.is_some()
+            && let Some(keyspace) = self.keyspaces.get_mut(&id)
+        {
+            keyspace.divergence.compared(link.peer, is_diverged);
+        }
         let Some(shared) = link.shared.get_mut(&id) else { return };
-        shared.is_in_sync = is_in_sync;
+        (shared.is_in_sync, shared.summary_heard) = (is_in_sync, Some((heads, fingerprint)));
         shared.unexplained = if is_in_sync { 0 } else { shared.unexplained + 1 };
         if shared.unexplained > UNEXPLAINED_MAX {
             (shared.announced, shared.unexplained) = (0, 0);

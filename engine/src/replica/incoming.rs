@@ -313,6 +313,11 @@ impl Replica {
         }
     }
 
+    /// Whether an author in a keyspace is known to have two histories.
+    pub(crate) fn has_forks(&self, id: KeyspaceId) -> bool {
+        self.evidence.iter().any(|proof| proof.keyspace == id)
+    }
+
     /// The frames of other histories that somebody lacks who has the given authors up to the given seq, up to some
     /// bytes: who knows only one history learns here that there are two. None is beyond our heads.
     pub(crate) fn other_histories(

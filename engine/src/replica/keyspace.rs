@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::causality::{Dot, Head, Heads, VersionVector};
 use crate::frame::{Frame, FrameBuilder};
-use crate::gossip::Sink;
+use crate::gossip::{Divergence, Sink};
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::message::{HEADS_MAX, HeadEntry};
 use crate::ports::{KeyspaceState, SessionId};
@@ -34,8 +34,8 @@ pub(crate) struct Keyspace {
     pub(crate) awaited: BTreeMap<ReplicaId, (SessionId, u64)>,
     /// Own counter slots that others may have reset wholly.
     pub(crate) spent: SpentSlots,
-    /// Whether a peer with equal heads showed another fingerprint.
-    pub(crate) is_diverged: bool,
+    /// What is known of peers with equal heads and other rows.
+    pub(crate) divergence: Divergence,
     /// Whether the rows are those of no version vector, because state is being taken over.
     pub(crate) is_partial: bool,
     /// How often state was taken over since the start.
@@ -61,7 +61,7 @@ impl Keyspace {
             open: None,
             awaited: BTreeMap::new(),
             spent: if has_written { SpentSlots::unknown() } else { SpentSlots::default() },
-            is_diverged: false,
+            divergence: Divergence::default(),
             is_partial: state.is_partial,
             generation: 0,
             ranges: None,

@@ -22,6 +22,7 @@ pub use self::early::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
 pub use self::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence};
 pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, Report};
+pub use crate::gossip::Repair;
 
 use self::early::EarlyFrames;
 pub(crate) use self::keyspace::Keyspace;

@@ -1,8 +1,10 @@
 //! What a replica reports of itself, for status and metrics.
 
+use crate::gossip::Repair;
 use crate::id::{KeyspaceId, KeyspaceName, PeerId};
 use crate::ports::{Fork, SessionId};
 use crate::replica::{Counters, Evidence, LogReport, Replica};
+use crate::row::RowId;
 
 /// A replica's report.
 #[derive(Clone, Debug, Default)]
@@ -40,8 +42,10 @@ pub struct KeyspaceReport {
     pub links: usize,
     /// A text that is equal on two peers exactly when their heads and rows are.
     pub fingerprint: String,
-    /// Whether a peer with equal heads showed other rows.
+    /// Whether a peer with equal heads has other rows, and the divergence is not repaired yet.
     pub is_diverged: bool,
+    /// The rows that were repaired last because peers with equal heads had others, and how.
+    pub repaired: Vec<(RowId, Repair)>,
     /// Whether its state is being taken over from a peer, and is not to be read before it is complete.
     pub is_partial: bool,
 }
@@ -74,7 +78,8 @@ impl Replica {
                 authors: keyspace.heads.len(),
                 links: self.links.values().filter(|link| link.shares(id)).count(),
                 fingerprint: format!("{heads:032x}-{:032x}", fingerprint.to_bits()),
-                is_diverged: keyspace.is_diverged,
+                is_diverged: keyspace.divergence.is_found(),
+                repaired: keyspace.divergence.repaired.iter().cloned().collect(),
                 is_partial: keyspace.is_partial,
             }
         };

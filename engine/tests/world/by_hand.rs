@@ -5,17 +5,19 @@
 
 use tidelock_engine::causality::Dot;
 use tidelock_engine::crdt::DotStore;
+use tidelock_engine::draft::Draft;
 use tidelock_engine::frame::{Frame, SigningKey};
 use tidelock_engine::id::AuthorCard;
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::{FrameBytes, Hello, Message, PROTOCOL_VERSION};
 use tidelock_engine::ports::{
-    Durability, Log, LogPosition, LogRecord, MESSAGE_BYTES_MAX, SendError, SessionId, Store, Target,
-    Transport, TransportEvent,
+    Batch, Durability, Log, LogPosition, LogRecord, MESSAGE_BYTES_MAX, Rows, SendError, SessionId, Store,
+    Target, Transport, TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate, Report, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId, RequestReply};
+use tidelock_engine::row::{Payload, RowId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
 use tidelock_engine::write::Write;
 
@@ -103,6 +105,24 @@ impl Station {
         self.start(driver.into_parts().0);
     }
 
+    /// Rows change behind the replica's back, which has noted another fingerprint for them.
+    pub(crate) fn damage_rows(&mut self, rows: Vec<(RowId, Option<Payload>)>) {
+        let store = self.driver.as_mut().expect("the station runs").store_mut();
+        let mut draft = Draft::over(store);
+        for (row, payload) in rows {
+            let author = row.dot.replica;
+            draft.put(keyspace_id(NOTES), row, payload, author).expect("memory");
+        }
+        let changes = draft.into_changes();
+        let batch = Batch { changes, ..Batch::default() };
+        store.commit(&batch, Durability::Durable).expect("memory takes everything");
+    }
+
+    /// A row of the store.
+    pub(crate) fn row(&self, row: &RowId) -> Option<Payload> {
+        self.store().row(keyspace_id(NOTES), row).expect("memory")
+    }
+
     /// A session with another courier.
     pub(crate) fn greet(&mut self, session: SessionId, courier: &SigningKey) {
         let (peer, address) = (courier.peer(), "hand/courier".to_owned());
@@ -152,6 +172,11 @@ impl Station {
     pub(crate) fn said(&mut self) -> Vec<Message> {
         let driver = self.driver.as_mut().expect("the station runs");
         std::mem::take(&mut driver.transport().sent).into_iter().map(|(_, message)| message).collect()
+    }
+
+    /// The same, with the sessions in which it was said.
+    pub(crate) fn sent(&mut self) -> Vec<(SessionId, Message)> {
+        std::mem::take(&mut self.driver.as_mut().expect("the station runs").transport().sent)
     }
 
     /// Why the replica ended sessions since it was last asked.

@@ -262,7 +262,7 @@ impl World {
         let is_damaged = damaged.iter().any(|name| self.network.borrow().tally.get(name) > 0);
         for name in names.iter().filter(|_| !self.ledger.is_hostile()) {
             let report = self.report(name);
-            let is_diverged = report.keyspaces.iter().any(|keyspace| keyspace.is_diverged);
+            let is_diverged = report.counters.get("checks_diverged") > 0;
             if !report.evidence.is_empty() || is_diverged && !is_damaged {
                 let detail = format!("diverged: {is_diverged}, evidence: {:?}", report.evidence);
                 self.fail(self.index(name), &Violation::new("honest nodes are not accused", detail));

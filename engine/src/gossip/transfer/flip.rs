@@ -11,7 +11,7 @@ use crate::ports::{LogEntry, LogPosition, Rows};
 use crate::replica::{Now, Replica, Step, View};
 use crate::row::{Payload, RowId};
 
-use super::sink::{Failure, Sink, Staged};
+use super::sink::{Failure, Sink, Staged, Way};
 
 /// The records of the own log that are looked at in one piece.
 const OWN_RECORDS: usize = 1_024;
@@ -32,7 +32,8 @@ impl Replica {
             newer.map(|(author, head)| (*author, Head { seq: head.seq, frame: head.frame })).collect();
         let rows = settled(id, &sink.staged, view)?;
         let install = Install { keyspace: id, rows, heads: Some(heads) };
-        let held = if sink.is_mirror && keyspace.is_partial { held_frames(id, view)? } else { Vec::new() };
+        let held =
+            if sink.way == Way::Mirror && keyspace.is_partial { held_frames(id, view)? } else { Vec::new() };
         let mark = view.draft.mark();
         let applied = self.draft_all(&install, sink.tail, held, view);
         let applied = match applied {
@@ -131,8 +132,8 @@ impl Replica {
         self.touch(id);
     }
 
-    /// Takes over rows without heads: the keyspace is partial from now on.
-    pub(super) fn take_over(
+    /// Takes over rows alone.
+    pub(super) fn install(
         &mut self,
         install: Install,
         cards: &BTreeMap<ReplicaId, AuthorCard>,
@@ -148,7 +149,7 @@ impl Replica {
         let authors: Vec<ReplicaId> = install.rows.iter().map(|(row, _)| row.dot.replica).collect();
         self.note_cards(authors, cards, view, step);
         let id = install.keyspace;
-        self.keyspaces.get_mut(&id).expect("looked up before").is_partial = true;
+        self.keyspaces.get_mut(&id).expect("looked up before").is_partial = install.heads.is_none();
         step.installs.push((step.frames.len(), install));
         self.touch(id);
         Ok(())

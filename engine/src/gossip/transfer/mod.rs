@@ -12,10 +12,14 @@
 //! Sources: the state merge of Almeida, Shoker, Baquero, "Delta State Replicated Data Types" (2018), and the fuzzy
 //! snapshots of `ZooKeeper` (Hunt et al., 2010).
 
+mod compare;
 mod flip;
+mod repair;
 mod sink;
 mod source;
 
+pub(crate) use repair::Divergence;
+pub use repair::Repair;
 pub(crate) use sink::Sink;
 pub(crate) use source::Sources;
 
@@ -106,6 +110,7 @@ impl Replica {
     pub(crate) fn tick_transfers(&mut self, step: &mut Step) {
         self.sources.give_up_silent(self.mono_ms.saturating_sub(SILENT_MS));
         self.tick_sinks(step);
+        self.tick_repairs(step);
     }
 
     /// The fingerprints of ranges follow what was committed.

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::causality::{Dot, VersionVector};
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
-use crate::install::{Install, LISTED_ROWS_MAX, RowList};
-use crate::message::{FrameBytes, Message, PartRows, RANGES_MAX, RangeAsk, RangePart, StateHead};
+use crate::install::LISTED_ROWS_MAX;
+use crate::message::{FrameBytes, Message, StateHead};
 use crate::ports::{LogPosition, ReadError, SessionId};
-use crate::ranges::{Edge, Print, Range, RangeIndex};
+use crate::ranges::Range;
 use crate::replica::{Now, Replica, Step, View};
 use crate::row::{Payload, RowId, Slot};
 
@@ -28,24 +28,37 @@ const BELOW_MS: u64 = 1_000;
 pub(crate) struct Sink {
     /// With whom; none when the session ended.
     session: Option<SessionId>,
-    /// Whether the rows become those of the source, whatever they are.
-    pub(super) is_mirror: bool,
+    pub(super) way: Way,
     /// The source's heads when it began; empty before it did.
     pub(super) heads: BTreeMap<ReplicaId, StateHead>,
     /// The source's vector when it answered last.
-    vector: VersionVector,
+    pub(super) vector: VersionVector,
     pub(super) cards: BTreeMap<ReplicaId, AuthorCard>,
     /// Up to where the source's log was taken.
-    position: LogPosition,
+    pub(super) position: LogPosition,
     /// The ranges that are still to be compared.
-    open: VecDeque<Range>,
+    pub(super) open: VecDeque<Range>,
     /// Those that were asked for.
-    asked: Vec<Range>,
+    pub(super) asked: Vec<Range>,
     pub(super) staged: BTreeMap<RowId, Staged>,
     staged_bytes: usize,
     pub(super) tail: Vec<Frame>,
     tail_bytes: usize,
     heard_ms: u64,
+}
+
+/// What the rows of the source are to the own ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Both are states of the keyspace, and merge.
+    Merge,
+    /// They take their place, whatever these are.
+    Mirror,
+    /// They ought to be the same.
+    Repair {
+        /// Whether more have those of the source.
+        takes_theirs: bool,
+    },
 }
 
 /// What becomes of a row.
@@ -66,6 +79,8 @@ pub(super) enum Failure {
     Forked(u64),
     /// It does not fit.
     TooMuch,
+    /// The rows here do not have their own fingerprint.
+    Damaged,
     /// The rows here cannot be read.
     Read(ReadError),
 }
@@ -77,10 +92,10 @@ impl From<ReadError> for Failure {
 }
 
 impl Sink {
-    fn new(session: SessionId, now_ms: u64) -> Self {
+    pub(super) fn new(session: SessionId, way: Way, now_ms: u64) -> Self {
         Self {
             session: Some(session),
-            is_mirror: false,
+            way,
             heads: BTreeMap::new(),
             vector: VersionVector::default(),
             cards: BTreeMap::new(),
@@ -101,7 +116,7 @@ impl Sink {
         }
     }
 
-    fn stage(&mut self, row: RowId, staged: Staged) -> Result<(), Failure> {
+    pub(super) fn stage(&mut self, row: RowId, staged: Staged) -> Result<(), Failure> {
         let payload = match &staged {
             Staged::Put(Payload::Value { value, .. } | Payload::Chunk(value)) => value.len(),
             _ => 0,
@@ -125,7 +140,9 @@ impl Replica {
 
     /// Whether frames of others are not applied to a keyspace now.
     pub(crate) fn takes_over(&self, id: KeyspaceId) -> bool {
-        self.keyspaces.get(&id).is_some_and(|keyspace| keyspace.is_partial || keyspace.sink.is_some())
+        let takes = |sink: &Sink| !matches!(sink.way, Way::Repair { .. });
+        let keyspace = self.keyspaces.get(&id);
+        keyspace.is_some_and(|keyspace| keyspace.is_partial || keyspace.sink.as_ref().is_some_and(takes))
     }
 
     /// Begins the transfers that are due, and gives up those of which nothing is heard any more.
@@ -144,7 +161,7 @@ impl Replica {
         }
         for id in due {
             if let Some(session) = self.source_for(id) {
-                let sink = Sink::new(session, now_ms);
+                let sink = Sink::new(session, Way::Merge, now_ms);
                 self.keyspaces.get_mut(&id).expect("it was there").sink = Some(sink);
                 self.counters.count("transfers_begun");
                 step.sends.push((session, Message::Take { keyspace: id }));
@@ -194,18 +211,22 @@ impl Replica {
     }
 
     /// The sink of a keyspace, if it takes from this peer.
-    fn sink(&mut self, session: SessionId, id: KeyspaceId) -> Option<Sink> {
+    pub(super) fn sink(&mut self, session: SessionId, id: KeyspaceId) -> Option<Sink> {
         let now_ms = self.mono_ms;
         let keyspace = self.keyspaces.get_mut(&id)?;
         let mut sink = keyspace.sink.take_if(|sink| sink.session == Some(session))?;
         sink.heard_ms = now_ms;
-        // Who had nothing may have written since.
-        sink.is_mirror = keyspace.is_partial || keyspace.heads.is_empty();
+        sink.way = match sink.way {
+            Way::Repair { .. } if !keyspace.is_partial => sink.way,
+            // Who had nothing may have written since.
+            _ if keyspace.is_partial || keyspace.heads.is_empty() => Way::Mirror,
+            _ => Way::Merge,
+        };
         Some(sink)
     }
 
     /// Goes on with a transfer, or ends it.
-    fn put_sink(
+    pub(super) fn put_sink(
         &mut self,
         session: SessionId,
         id: KeyspaceId,
@@ -227,6 +248,10 @@ impl Replica {
                 self.refuse(session, what, step);
             }
             Failure::Forked(seq) => self.note_fork(id, seq),
+            Failure::Damaged => {
+                tracing::error!("rows do not have the fingerprint that was noted for them; restart the node");
+                self.counters.count("rows_unlike_fingerprint");
+            }
             Failure::TooMuch => {
                 tracing::error!(
                     "the state of a keyspace differs by more than fits in memory; it is not taken over"
@@ -239,7 +264,7 @@ impl Replica {
 
     /// Takes in what the source says of authors, and that its rows may hold so much now. Of our own replica it can
     /// have no more than we do, unless our own heads are lost.
-    fn hear(&self, id: KeyspaceId, sink: &mut Sink, heads: &[StateHead]) -> Result<(), Failure> {
+    pub(super) fn hear(&self, id: KeyspaceId, sink: &mut Sink, heads: &[StateHead]) -> Result<(), Failure> {
         let keyspace = &self.keyspaces[&id];
         let written = keyspace.heads.seq(self.id());
         for head in heads {
@@ -267,136 +292,12 @@ impl Replica {
         let heard = self.hear(id, &mut sink, &heads);
         sink.heads = heads.into_iter().map(|head| (head.card.replica(), head)).collect();
         sink.open.push_back(Range::default());
+        let heard = heard.and_then(|()| match sink.way {
+            Way::Repair { .. } => self.check_own_rows(id, view),
+            Way::Merge | Way::Mirror => Ok(()),
+        });
         let sink = heard.and_then(|()| self.ask_on(session, id, sink, view, step));
-        self.put_sink(session, id, sink.map(Some), step);
-    }
-
-    /// Asks for the next ranges, or, when there are no more, for the frames that came meanwhile.
-    fn ask_on(
-        &mut self,
-        session: SessionId,
-        id: KeyspaceId,
-        mut sink: Sink,
-        view: &View<'_, '_>,
-        step: &mut Step,
-    ) -> Result<Sink, Failure> {
-        if sink.open.is_empty() {
-            step.sends.push((session, Message::Tail { keyspace: id, after: sink.position.0 }));
-            return Ok(sink);
-        }
-        let mut index = self.take_ranges(id);
-        let count = sink.open.len().min(RANGES_MAX);
-        sink.asked = sink.open.drain(..count).collect();
-        let asks = sink.asked.iter().map(|range| {
-            let print = index.print(view.draft, id, range)?;
-            Ok(RangeAsk { range: range.clone(), print })
-        });
-        let asks: Result<Vec<RangeAsk>, ReadError> = asks.collect();
-        self.keyspaces.get_mut(&id).expect("looked up before").ranges = Some(index);
-        step.sends.push((session, Message::Compare { keyspace: id, asks: asks? }));
-        Ok(sink)
-    }
-
-    pub(super) fn compared(
-        &mut self,
-        session: SessionId,
-        id: KeyspaceId,
-        heads: &[StateHead],
-        parts: Vec<RangePart>,
-        view: &mut View<'_, '_>,
-        step: &mut Step,
-    ) {
-        let Some(mut sink) = self.sink(session, id) else { return };
-        let heard = self.hear(id, &mut sink, heads);
-        let sink = heard.and_then(|()| self.take_parts(id, &mut sink, parts, view, step)).map(|()| sink);
-        let sink = sink.and_then(|sink| {
-            // Rows that were taken into the draft are not what the fingerprints follow; they are compared later.
-            self.ask_on(session, id, sink, view, step)
-        });
-        self.put_sink(session, id, sink.map(Some), step);
-    }
-
-    fn take_parts(
-        &mut self,
-        id: KeyspaceId,
-        sink: &mut Sink,
-        parts: Vec<RangePart>,
-        view: &mut View<'_, '_>,
-        step: &mut Step,
-    ) -> Result<(), Failure> {
-        let mut index = self.take_ranges(id);
-        let mut mirrored = Vec::new();
-        let mut result = Ok(());
-        for RangePart { range, rows } in parts {
-            let asked = sink.asked.iter().position(|asked| *asked == range);
-            let Some(asked) = asked else {
-                result = Err(Failure::Lie("a range that was not asked for"));
-                break;
-            };
-            sink.asked.remove(asked);
-            result = match rows {
-                PartRows::Equal => Ok(()),
-                PartRows::Split(parts) => split(&mut index, id, sink, &range, parts, view),
-                PartRows::Rows(list) => self.take_rows(id, sink, &range, list, &mut mirrored, view),
-            };
-            if result.is_err() {
-                break;
-            }
-        }
-        self.keyspaces.get_mut(&id).expect("looked up before").ranges = Some(index);
-        result?;
-        for range in std::mem::take(&mut sink.asked).into_iter().rev() {
-            sink.open.push_front(range);
-        }
-        if !mirrored.is_empty() {
-            mirrored.sort_by(|(a, _), (b, _): &(RowId, _)| a.cmp(b));
-            self.take_over(Install { keyspace: id, rows: mirrored, heads: None }, &sink.cards, view, step)?;
-        }
-        Ok(())
-    }
-
-    /// Takes in the rows of a range: to be merged at the end, or at once where nothing here counts.
-    fn take_rows(
-        &self,
-        id: KeyspaceId,
-        sink: &mut Sink,
-        range: &Range,
-        list: RowList,
-        mirrored: &mut Vec<(RowId, Option<Payload>)>,
-        view: &View<'_, '_>,
-    ) -> Result<(), Failure> {
-        let rows = list.read().map_err(|_| Failure::Lie("rows that are none"))?;
-        let mut theirs = BTreeMap::new();
-        for (row, payload) in rows {
-            let payload = payload.ok_or(Failure::Lie("a row without a payload"))?;
-            if !range.contains(&row) || !sink.vector.covers(row.dot) {
-                return Err(Failure::Lie("a row that cannot be there"));
-            }
-            theirs.insert(row, payload);
-        }
-        let mut mine = Vec::new();
-        range.visit_all(view.draft, id, &mut |row, payload| mine.push((row, payload)))?;
-        for (row, payload) in mine {
-            match theirs.remove(&row) {
-                Some(other) if other == payload => {}
-                Some(other) if sink.is_mirror => mirrored.push((row, Some(other))),
-                Some(Payload::Slot(slot)) => sink.stage(row, Staged::Merge(slot))?,
-                // Of one row with two contents, which only a liar makes, all take the same.
-                Some(other) if bytes(&other) > bytes(&payload) => sink.stage(row, Staged::Put(other))?,
-                None if sink.is_mirror => mirrored.push((row, None)),
-                None if sink.vector.covers(row.dot) => sink.stage(row, Staged::Drop)?,
-                _ => {}
-            }
-        }
-        let heads = &self.keyspaces[&id].heads;
-        for (row, payload) in theirs {
-            if sink.is_mirror {
-                mirrored.push((row, Some(payload)));
-            } else if !heads.covers(row.dot) {
-                sink.stage(row, Staged::Put(payload))?;
-            }
-        }
-        Ok(())
+        self.put_sink(session, id, sink, step);
     }
 
     pub(super) fn tailed(
@@ -453,34 +354,7 @@ impl Replica {
     }
 }
 
-/// Takes in how the source splits a range: what differs in it is asked for.
-fn split(
-    index: &mut RangeIndex,
-    id: KeyspaceId,
-    sink: &mut Sink,
-    range: &Range,
-    parts: Vec<(Edge, Print)>,
-    view: &View<'_, '_>,
-) -> Result<(), Failure> {
-    let mut from = range.from.clone();
-    let is_whole = parts.len() > 1 && parts.last().is_some_and(|(to, _)| *to == range.to);
-    if !is_whole {
-        return Err(Failure::Lie("a range that is split into another"));
-    }
-    for (to, theirs) in parts {
-        let part = Range { from, to: to.clone() };
-        if !part.is_valid() || (to.is_none() && range.to.is_some()) {
-            return Err(Failure::Lie("a range that is split into another"));
-        }
-        if index.print(view.draft, id, &part)? != theirs {
-            sink.open.push_back(part);
-        }
-        from = to;
-    }
-    Ok(())
-}
-
-fn bytes(payload: &Payload) -> Vec<u8> {
+pub(super) fn bytes(payload: &Payload) -> Vec<u8> {
     let mut bytes = Vec::new();
     payload.encode_into(&mut bytes);
     bytes

@@ -74,7 +74,7 @@ impl Replica {
     ) {
         let keyspace = &self.keyspaces[&id];
         let is_full = self.sources.0.len() >= SOURCES_MAX && !self.sources.0.contains_key(&(session, id));
-        if keyspace.is_partial || keyspace.sink.is_some() || is_full {
+        if keyspace.is_partial || keyspace.divergence.is_damaged || self.takes_over(id) || is_full {
             step.sends.push((session, Message::EndTake { keyspace: id }));
             return;
         }

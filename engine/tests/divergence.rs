@@ -1,0 +1,282 @@
+//! Replicas that have applied the same and hold other rows all the same: found out, repaired, and reported.
+
+mod world;
+
+use tidelock_engine::causality::Dot;
+use tidelock_engine::id::ReplicaId;
+use tidelock_engine::message::{FrameBytes, Message};
+use tidelock_engine::op::{Element, Op};
+use tidelock_engine::ports::{SessionId, TransportEvent};
+use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::replica::{Input, KeyspaceReport, Repair};
+use tidelock_engine::row::{Kind, Payload, RowId};
+use world::by_hand::{COURIER, Station, card, key};
+use world::forge::Forger;
+use world::words::{add, increment, remove, set};
+
+/// How long a defect may go on, in seconds: summaries are sent every ten, and repairs begun no more often.
+const HEALED_S: u64 = 60;
+
+/// Stations that are all connected with each other.
+struct Mesh {
+    stations: Vec<Station>,
+}
+
+/// The session in which a station talks with the `other`-th.
+fn session_with(other: usize) -> SessionId {
+    SessionId(100 + other as u64)
+}
+
+impl Mesh {
+    fn new(count: u8) -> Self {
+        let stations = (0..count).map(|index| Station::new(index, count)).collect();
+        let mut mesh = Self { stations };
+        (0..count.into()).for_each(|index| mesh.connect(index));
+        mesh
+    }
+
+    fn connect(&mut self, index: usize) {
+        for other in (0..self.stations.len()).filter(|other| *other != index) {
+            let (peer, address) = (key(u8::try_from(other).expect("few")).peer(), format!("mesh/{other}"));
+            let up = TransportEvent::Up { peer, session: session_with(other), address, is_dialer: false };
+            self.stations[index].turn(vec![Input::Network(up)]);
+        }
+    }
+
+    /// A station whose rows are changed behind its back, and which begins again.
+    fn change_rows(&mut self, index: usize, rows: Vec<(RowId, Option<Payload>)>) {
+        self.stations[index].damage_rows(rows);
+        self.stations[index].restart();
+        for other in (0..self.stations.len()).filter(|other| *other != index) {
+            let ended = TransportEvent::Down { session: session_with(index), reason: "restart".to_owned() };
+            self.stations[other].turn(vec![Input::Network(ended)]);
+            let (peer, address) = (key(u8::try_from(index).expect("few")).peer(), format!("mesh/{index}"));
+            let up = TransportEvent::Up { peer, session: session_with(index), address, is_dialer: false };
+            self.stations[other].turn(vec![Input::Network(up)]);
+        }
+        self.connect(index);
+        self.carry();
+    }
+
+    /// Carries what was said until nobody says anything more.
+    fn carry(&mut self) {
+        for _ in 0..1_000 {
+            let mut is_quiet = true;
+            for from in 0..self.stations.len() {
+                for (session, message) in self.stations[from].sent() {
+                    let to = usize::try_from(session.0).expect("small").wrapping_sub(100);
+                    if let Some(station) = self.stations.get_mut(to) {
+                        is_quiet = false;
+                        station.say(session_with(from), &message);
+                    }
+                }
+            }
+            if is_quiet {
+                return;
+            }
+        }
+        panic!("they never stop talking");
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds * 10 {
+            self.stations.iter_mut().for_each(|station| station.pass(100));
+            self.carry();
+        }
+    }
+
+    fn notes(&self, index: usize) -> KeyspaceReport {
+        self.stations[index].report().keyspaces.remove(0)
+    }
+
+    fn are_equal(&self) -> bool {
+        (1..self.stations.len()).all(|index| self.notes(index).fingerprint == self.notes(0).fingerprint)
+    }
+
+    fn repairs(&self, index: usize) -> Vec<(RowId, Repair)> {
+        self.notes(index).repaired
+    }
+
+    fn members(&self, index: usize) -> Vec<Vec<u8>> {
+        match self.stations[index].query(&Query::Members("s".into())) {
+            Answer::List(members) => members,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn member(element: &str, author: u8, seq: u64) -> RowId {
+    let dot = Dot::new(card(author).replica(), seq);
+    RowId { key: b"s".to_vec(), kind: Kind::Set, subkey: element.into(), dot }
+}
+
+/// Everybody has the elements `a`, `b` and `c`, whose dots are the first three of the first station.
+fn mesh_with_a_set(count: u8) -> Mesh {
+    let mut mesh = Mesh::new(count);
+    ["a", "b", "c"].iter().for_each(|element| drop(mesh.stations[0].write(add("s", element))));
+    mesh.pass(15);
+    assert!(mesh.are_equal());
+    mesh
+}
+
+/// A row was lost at one of two. Neither has more on its side, so both keep everything.
+#[test]
+fn lost_row_comes_back_from_the_other_one() {
+    let mut mesh = mesh_with_a_set(2);
+    mesh.change_rows(1, vec![(member("b", 0, 2), None)]);
+    assert_eq!(mesh.members(1).len(), 2);
+    mesh.pass(HEALED_S);
+    assert!(mesh.are_equal());
+    assert_eq!(mesh.members(1).len(), 3);
+    assert_eq!(mesh.repairs(1), [(member("b", 0, 2), Repair::Added)]);
+    assert_eq!(mesh.repairs(0), []);
+    assert!(!mesh.notes(0).is_diverged && !mesh.notes(1).is_diverged, "it is over");
+    assert!(mesh.stations[1].counter("checks_diverged") >= 1, "and was counted");
+}
+
+/// The same with three: the one that lost it takes what the other two have.
+#[test]
+fn lost_row_comes_back_from_the_majority() {
+    let mut mesh = mesh_with_a_set(3);
+    mesh.change_rows(1, vec![(member("b", 0, 2), None)]);
+    mesh.pass(HEALED_S);
+    assert!(mesh.are_equal());
+    assert_eq!(mesh.repairs(1), [(member("b", 0, 2), Repair::Added)]);
+    assert_eq!([mesh.repairs(0), mesh.repairs(2)], [[], []]);
+}
+
+/// A row was removed everywhere but at one of three.
+#[test]
+fn row_that_should_be_gone_goes_if_the_majority_says_so() {
+    let mut mesh = mesh_with_a_set(3);
+    mesh.stations[2].write(remove("s", "b"));
+    mesh.pass(15);
+    mesh.change_rows(1, vec![(member("b", 0, 2), Some(Payload::Member))]);
+    mesh.pass(HEALED_S);
+    assert!(mesh.are_equal());
+    assert_eq!(mesh.members(1).len(), 2);
+    assert_eq!(mesh.repairs(1), [(member("b", 0, 2), Repair::Removed)]);
+}
+
+/// One of two says that a row is there, the other that it is not: what may be somebody's data is kept.
+#[test]
+fn row_is_kept_where_nobody_has_the_majority() {
+    let mut mesh = mesh_with_a_set(2);
+    mesh.stations[0].write(remove("s", "b"));
+    mesh.pass(15);
+    mesh.change_rows(1, vec![(member("b", 0, 2), Some(Payload::Member))]);
+    mesh.pass(HEALED_S);
+    assert!(mesh.are_equal());
+    assert_eq!(mesh.members(0).len(), 3);
+    assert_eq!(mesh.repairs(0), [(member("b", 0, 2), Repair::Added)]);
+}
+
+/// One row with two contents: everybody takes the same one.
+#[test]
+fn row_with_two_contents_gets_one() {
+    for count in [2, 3] {
+        let mut mesh = Mesh::new(count);
+        mesh.stations[0].write(set("k", "right"));
+        mesh.pass(15);
+        let dot = Dot::new(card(0).replica(), 1);
+        let row = RowId { key: b"k".to_vec(), kind: Kind::Register, subkey: Vec::new(), dot };
+        let Some(Payload::Value { stamp, .. }) = mesh.stations[1].row(&row) else { panic!("it is there") };
+        let wrong = Payload::Value { stamp, value: b"wrong".to_vec() };
+        mesh.change_rows(1, vec![(row.clone(), Some(wrong))]);
+        mesh.pass(HEALED_S);
+        assert!(mesh.are_equal());
+        if count == 3 {
+            assert_eq!(mesh.repairs(1), [(row, Repair::Replaced)]);
+            assert_eq!(mesh.stations[1].get("k").as_deref(), Some("right"));
+        }
+    }
+}
+
+/// It is repaired while everybody writes, and nothing that is written or removed meanwhile is undone.
+#[test]
+fn repair_goes_on_beside_writes() {
+    let mut mesh = mesh_with_a_set(2);
+    for n in 0..300 {
+        mesh.stations[n % 2].write(add("s", &format!("{n:03}")));
+    }
+    mesh.pass(15);
+    mesh.change_rows(1, vec![(member("b", 0, 2), None), (member("000", 0, 4), None)]);
+    for n in 0..300 {
+        mesh.stations[n % 2].write(remove("s", &format!("{n:03}")));
+        mesh.stations[n % 2].write(increment("count", 1));
+        mesh.stations.iter_mut().for_each(|station| station.pass(100));
+        // What one says reaches the other only now and then.
+        if n % 3 == 0 {
+            mesh.carry();
+        }
+    }
+    mesh.pass(HEALED_S);
+    assert!(mesh.are_equal());
+    for index in 0..2 {
+        let members = mesh.members(index);
+        // An element that the defect hid from who removed it was never removed.
+        assert_eq!(members.iter().filter(|element| element.len() == 1).count(), 3, "{members:?}");
+        assert!(members.len() <= 4, "{members:?}");
+        assert_eq!(mesh.stations[index].get("count").as_deref(), Some("300"));
+    }
+}
+
+/// Rows that do not have their own fingerprint: the file is damaged. Nobody takes from it and it takes nothing, since
+/// what it would note of that would be wrong again.
+#[test]
+fn rows_without_their_fingerprint_are_nobodys_source() {
+    let mut mesh = mesh_with_a_set(2);
+    mesh.stations[1].damage_rows(vec![(member("b", 0, 2), None)]);
+    // That does not show before the fingerprints are compared with the rows.
+    mesh.change_rows(0, vec![(member("a", 0, 1), None)]);
+    mesh.pass(HEALED_S);
+    assert!(mesh.notes(1).is_diverged);
+    assert_eq!(mesh.stations[1].counter("rows_unlike_fingerprint"), 1);
+    assert_eq!([mesh.repairs(0), mesh.repairs(1)], [[], []]);
+}
+
+/// A peer claims other rows under equal heads. That costs a comparison, and changes nothing.
+#[test]
+fn false_claim_of_other_rows_changes_nothing() {
+    let mut mesh = mesh_with_a_set(2);
+    let before = mesh.notes(0).fingerprint;
+    let (heads, _) = before.split_once('-').expect("it has two parts");
+    let heads = u128::from_str_radix(heads, 16).expect("hexadecimal").to_be_bytes();
+    let keyspace = mesh.notes(0).id;
+    let lie = Message::Summary { keyspace, heads, fingerprint: [7; 16] };
+    mesh.stations[0].say(session_with(1), &lie);
+    assert!(mesh.notes(0).is_diverged);
+    mesh.pass(HEALED_S);
+    assert!(!mesh.notes(0).is_diverged, "the next summary said otherwise");
+    assert_eq!(mesh.repairs(0), []);
+    assert_eq!(mesh.notes(0).fingerprint, before);
+}
+
+/// The author of a row that is nobody's.
+#[test]
+fn row_that_no_operation_explains_is_not_taken() {
+    let mut mesh = mesh_with_a_set(2);
+    let stranger = Dot::new(ReplicaId::from_bytes([77; 16]), 1);
+    let row = RowId { dot: stranger, ..member("x", 0, 1) };
+    mesh.change_rows(1, vec![(row, Some(Payload::Member))]);
+    mesh.pass(HEALED_S);
+    assert_eq!(mesh.repairs(0), []);
+    assert_eq!(mesh.members(0).len(), 3);
+}
+
+/// An author told one of three something else than the other two. That is no defect of any of them, and it may be
+/// what an operator wrote on a store that was put back: nothing of it goes, whoever has the majority.
+#[test]
+fn both_histories_of_an_author_are_kept() {
+    let mut mesh = mesh_with_a_set(3);
+    for (element, told) in [("one", vec![0]), ("other", vec![1, 2])] {
+        let elements = vec![Element { element: element.into(), observed: Vec::new() }];
+        let frame = Forger::new(9).frame(&[], &[Op::Add { key: b"s".to_vec(), elements }]);
+        let frames = vec![FrameBytes(frame.bytes().to_vec())];
+        let push = Message::Push { cards: vec![card(9)], frames };
+        told.into_iter().for_each(|index: usize| drop(mesh.stations[index].say(COURIER, &push)));
+    }
+    mesh.pass(HEALED_S);
+    assert!(mesh.are_equal());
+    (0..3).for_each(|index| assert_eq!(mesh.members(index).len(), 5, "{index}"));
+}

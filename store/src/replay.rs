@@ -3,7 +3,7 @@
 //! The log was checked when its records were committed, so one that does not decode is damage. Bytes from
 //! the disk never panic here, even if they were changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidelock_engine::apply::{apply_again, apply_install};
@@ -57,9 +57,7 @@ pub(crate) fn replay(shared: &Shared, end: (LogEnd, Hlc)) -> Result<(), OpenErro
         }
         let until = LogPosition(last.0.min(at.0 + RECORDS_PER_CHUNK));
         let mut records = records(&shared.log, (at.0 + 1, until.0), &shared.view().names)?;
-        // Of these the records before are gone, and with them what these changed.
-        let gone = shared.published().partial_spaces();
-        records.retain(|record| matches!(record, Record::Install(_)) || !gone.contains(&record.keyspace()));
+        skip_frames_of_partial_spaces(&mut records, shared.published().partial_spaces());
         let seq = |space, author| shared.published().seq(space, author);
         let changes = apply(&shared.view(), seq, &records)?;
         make_visible(shared, &records, &changes, LogEnd { position: until, ..end.0 });
@@ -73,6 +71,21 @@ pub(crate) fn replay(shared: &Shared, end: (LogEnd, Hlc)) -> Result<(), OpenErro
         tracing::info!(from = started_at.0, to = last.0, "records of the log were applied again");
     }
     Ok(())
+}
+
+/// Where rows are those of no version vector, the records before these are gone, and what a frame changed with them.
+fn skip_frames_of_partial_spaces(records: &mut Vec<Record>, mut partial: BTreeSet<KeyspaceId>) {
+    records.retain(|record| match record {
+        Record::Frame(frame) => !partial.contains(&frame.header().keyspace),
+        Record::Install(install) => {
+            if install.heads.is_some() {
+                partial.remove(&install.keyspace);
+            } else {
+                partial.insert(install.keyspace);
+            }
+            true
+        }
+    });
 }
 
 /// Applies records over `rows`, which stand at `seq` of each author.

@@ -168,6 +168,32 @@ fn state_that_is_taken_over_survives_crashes_and_is_made_again_from_the_log() {
     assert_eq!(report.findings, []);
 }
 
+/// A crash after state was taken over whole, while the rows on disk still stand in the middle of it: the frames that
+/// were committed behind it are applied again too.
+#[test]
+fn frames_behind_state_that_was_taken_over_survive_a_crash() {
+    let history = History::random(6, TURNS);
+    let disk = MemDisk::new();
+    let (mut store, mut model) = (world::open(&disk, history.card), history.model(0));
+    for (number, is_last) in [(0, false), (1, true)] {
+        let part = install(&history, number, is_last);
+        commit(&mut store, &part);
+        commit(&mut model, &part);
+        if !is_last {
+            store.flush().expect("nothing fails");
+        }
+    }
+    for turn in &history.turns[..5] {
+        turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+        turn.commit(&mut model, Durability::Durable).expect("nothing fails");
+    }
+    drop(store);
+    disk.kill();
+    let store = world::open(&disk, history.card);
+    assert_eq!(store.recovered(), model.recovered());
+    same(&store, &model);
+}
+
 /// The rows are lost after the log was truncated: what was below the floor has to come from peers, and nothing is
 /// shown in its place.
 #[test]

@@ -3,15 +3,20 @@
 use sim::World;
 use sim::words::{add, delete, increment, put, remove, set};
 use sim::world::NOTES;
-use tidelock_engine::replica::{Kept, Retention};
+use tidelock_engine::replica::{Kept, ReplicaConfig, Retention};
+use tidelock_engine::request::{Action, Atomicity};
 use tidelock_store::Disk;
 
 /// Nothing is kept longer than a second.
 const AT_ONCE: Retention = Retention { age_ms: 1_000, bytes: 0, peers_ms: 1_000 };
 
 fn world(seed: u64, names: &[&str], retention: Retention) -> World {
+    world_with(seed, names, retention, ReplicaConfig::STAGED_BYTES)
+}
+
+fn world_with(seed: u64, names: &[&str], retention: Retention, staged_bytes: usize) -> World {
     let mut world = World::new(seed);
-    world.retention = retention;
+    (world.retention, world.staged_bytes) = (retention, staged_bytes);
     names.iter().for_each(|name| world.add(name));
     for (index, name) in names.iter().enumerate() {
         names[index + 1..].iter().for_each(|other| world.connect(name, other));
@@ -209,6 +214,59 @@ fn own_operations_that_are_lost_for_ever_are_not_named_again() {
     world.write("a", add("s", "new"));
     world.run(3_000);
     assert_eq!(world.members("b", "s"), ["new", "of another", "shared"]);
+}
+
+/// Two halves that were apart for long, with more on both sides than fits memory: it waits in the log, the node is
+/// killed at any moment, and in the end everybody has everything.
+#[test]
+fn state_beyond_memory_waits_in_the_log_across_kills() {
+    for seed in 0..12 {
+        let mut world = world_with(9 + seed, &["a", "b"], AT_ONCE, 2_000);
+        (0..50).for_each(|n| world.write("a", add("gone", &format!("{n:03}"))));
+        world.write("b", increment("count", 5));
+        world.settle();
+        world.partition("a", "b");
+        for (name, other) in [("a", "b"), ("b", "a")] {
+            for batch in 0..6 {
+                let of = |n| add(&format!("set {name}"), &format!("{batch} {n:03} {}", "x".repeat(40)));
+                world.batch(name, (0..50).map(of).collect()).expect("it is executed");
+                world.write(name, increment("count", 1));
+                world.write(name, set(&format!("last of {name}"), &format!("{batch} beside {other}")));
+            }
+        }
+        (0..50).for_each(|n| world.write("b", remove("gone", &format!("{n:03}"))));
+        let_go(&mut world, "a");
+        let_go(&mut world, "b");
+        world.heal();
+        let (mut kills, mut written) = (0, 17_i64);
+        for moment in 0..300 {
+            world.run(20);
+            let staged = world.counter("a", "transfers_staged") + world.counter("b", "transfers_staged");
+            if staged > 0 && kills < 4 && (moment + seed) % 7 == 0 {
+                kills += 1;
+                let name = if (kills + seed) % 2 == 0 { "a" } else { "b" };
+                if kills % 2 == 0 {
+                    world.kill(name);
+                } else {
+                    world.lose_power(name);
+                }
+                world.start(name);
+                world.connect("a", "b");
+                // Refused while its state is taken over.
+                let write = vec![Action::Write(increment("count", 1))];
+                written += i64::from(world.request(name, NOTES, Atomicity::Each, write).is_ok());
+            }
+        }
+        assert!(kills >= 1, "nothing was staged");
+        world.settle();
+        for name in ["a", "b"] {
+            assert_eq!(world.members(name, "set a").len(), 300, "{name}");
+            assert_eq!(world.members(name, "set b").len(), 300, "{name}");
+            assert_eq!(world.members(name, "gone").len(), 0, "{name}");
+            assert_eq!(world.get(name, "last of b").as_deref(), Some("5 beside a"));
+            assert_eq!(world.get(name, "count"), Some(written.to_string()), "{name}");
+        }
+    }
 }
 
 /// The same differences cost about the same, however much there is beside them.

@@ -211,6 +211,7 @@ impl<S: Store> Node<S> {
             cluster: cluster(),
             replicate: Replicate::All,
             retention: Retention::default(),
+            staged_bytes: ReplicaConfig::STAGED_BYTES,
         };
         let replica = Replica::new(config, &store.recovered());
         let wire = Wire::default();

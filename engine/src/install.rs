@@ -64,10 +64,21 @@ struct ListedRow {
 
 /// The head of an author, as it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ListedHead {
+pub struct ListedHead {
     author: ReplicaId,
     seq: u64,
     frame: FrameId,
+}
+
+impl ListedHead {
+    pub(crate) fn new(author: ReplicaId, head: Head) -> Self {
+        Self { author, seq: head.seq, frame: head.frame }
+    }
+
+    /// The author and its head.
+    pub fn read(self) -> (ReplicaId, Head) {
+        (self.author, Head { seq: self.seq, frame: self.frame })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -158,8 +169,7 @@ impl Install {
     /// The record as bytes.
     pub fn encode(&self) -> Vec<u8> {
         let heads = self.heads.iter().flatten();
-        let heads =
-            heads.map(|(author, head)| ListedHead { author: *author, seq: head.seq, frame: head.frame });
+        let heads = heads.map(|(author, head)| ListedHead::new(*author, *head));
         let record = Record {
             version: INSTALL_VERSION,
             keyspace: self.keyspace,
@@ -183,7 +193,7 @@ impl Install {
             return Err(Malformed("version of a record of state"));
         }
         let heads = record.heads.into_iter();
-        let heads = heads.map(|ListedHead { author, seq, frame }| (author, Head { seq, frame })).collect();
+        let heads = heads.map(ListedHead::read).collect();
         Ok(Self {
             keyspace: record.keyspace,
             rows: record.rows.read()?,

@@ -27,5 +27,6 @@ pub mod read;
 pub mod replica;
 pub mod request;
 pub mod row;
+pub mod staged;
 pub mod turn;
 pub mod write;

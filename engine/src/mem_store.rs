@@ -66,7 +66,7 @@ impl MemStore {
         let index = usize::try_from(position.0 - self.first.0).expect("the log is in memory");
         match &self.log[index].entry {
             LogEntry::Frame(bytes) => LoggedFrame { position, bytes: bytes.clone() },
-            LogEntry::Install(_) => unreachable!("the index leads to frames"),
+            LogEntry::Install(_) | LogEntry::Staged(_) => unreachable!("the index leads to frames"),
         }
     }
 
@@ -75,8 +75,7 @@ impl MemStore {
     }
 
     fn log(&mut self, entry: LogEntry, clock: Hlc) -> LogPosition {
-        let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = &entry;
-        let total_bytes = self.log.back().map_or(0, |last| last.total_bytes) + bytes.len() as u64;
+        let total_bytes = self.log.back().map_or(0, |last| last.total_bytes) + entry.bytes().len() as u64;
         let position = LogPosition(self.last().0 + 1);
         self.log.push_back(LogRecord { position, clock, total_bytes, entry });
         position
@@ -200,6 +199,9 @@ impl Store for MemStore {
         self.cards.extend(batch.cards.iter().map(|card| (card.replica(), *card)));
         let mut applied: BTreeMap<KeyspaceId, Vec<Dot>> = BTreeMap::new();
         self.clock = self.clock.max(batch.clock);
+        for staged in &batch.staged {
+            self.log(LogEntry::Staged(staged.encode().into()), self.clock);
+        }
         let mut installs = batch.installs.iter().peekable();
         for (number, frame) in batch.frames.iter().enumerate() {
             while let Some((_, install)) = installs.next_if(|(before, _)| *before <= number) {

@@ -94,7 +94,8 @@ fn courier() -> SigningKey {
 
 fn config() -> ReplicaConfig {
     let (replicate, retention) = (Replicate::All, Retention::default());
-    ReplicaConfig { key: key(0), cluster: cluster(), replicate, retention }
+    let staged_bytes = ReplicaConfig::STAGED_BYTES;
+    ReplicaConfig { key: key(0), cluster: cluster(), replicate, retention, staged_bytes }
 }
 
 impl Stage {

@@ -3,8 +3,11 @@
 use tidelock_engine::bounds::{KEY_BYTES_MAX, SUBKEY_BYTES_MAX};
 use tidelock_engine::causality::{Dot, Head, Hlc, Stamp};
 use tidelock_engine::id::{Epoch, FrameId};
-use tidelock_engine::install::Install;
+use tidelock_engine::install::{Install, RowList};
+use tidelock_engine::message::FrameBytes;
+use tidelock_engine::ports::LogPosition;
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId, Slot};
+use tidelock_engine::staged::{Piece, Staged};
 use tidelock_store::probe;
 
 use crate::Verdict;
@@ -214,6 +217,10 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             let (keyspace, author) = (four(input), four(input));
             ([&[tag][..], &keyspace, &author].concat(), input.number().to_be_bytes().to_vec())
         }
+        _ if input.once_in(4) => {
+            let (position, head) = (input.number().to_be_bytes(), input.array::<16>());
+            ([&[tag][..], &position].concat(), [&head[..], &[2], &staged(input).encode()].concat())
+        }
         _ if input.once_in(3) => {
             let (position, head) = (input.number().to_be_bytes(), input.array::<16>());
             ([&[tag][..], &position].concat(), [&head[..], &[1], &install(input).encode()].concat())
@@ -230,6 +237,18 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             ([&[tag][..], &position].concat(), [&head[..], &[0], &forge::encode(&header, &ops)].concat())
         }
     }
+}
+
+/// State that waits, as a store writes it.
+fn staged(input: &mut Input<'_>) -> Staged {
+    let Install { keyspace, rows, heads } = install(input);
+    let rows = RowList::new(rows.iter().map(|(row, payload)| (row, payload.as_ref())));
+    let piece = match input.below(3) {
+        0 => Piece::Rows(rows),
+        1 => Piece::Frames(vec![FrameBytes(input.array::<16>().to_vec())]),
+        _ => Piece::end(&heads.unwrap_or_default()),
+    };
+    Staged { keyspace, since: LogPosition(input.number()), piece }
 }
 
 /// State that is taken over, as a store writes it.

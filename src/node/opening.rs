@@ -70,7 +70,13 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
     let retention = config.retention.for_engine();
-    let replica_config = ReplicaConfig { key: key.clone(), cluster, replicate: replicate.clone(), retention };
+    let replica_config = ReplicaConfig {
+        key: key.clone(),
+        cluster,
+        replicate: replicate.clone(),
+        retention,
+        staged_bytes: ReplicaConfig::STAGED_BYTES,
+    };
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();

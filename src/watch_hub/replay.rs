@@ -256,6 +256,7 @@ impl Place {
                 self.is_cleared |= install.keyspace == self.keyspace.1;
                 Ok(bytes.len())
             }
+            LogEntry::Staged(bytes) => Ok(bytes.len()),
         }
     }
 }

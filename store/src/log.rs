@@ -14,6 +14,7 @@ use tidelock_engine::frame::{Frame, FrameHeader};
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::install::Install;
 use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, ReadError};
+use tidelock_engine::staged::Staged;
 
 use crate::backend::WriteGuard;
 use crate::database::{Entries, File, Opening, reading};
@@ -55,6 +56,8 @@ pub(crate) enum NewRecord<'a> {
     Frame(u32, u32, &'a Frame),
     /// State that was taken over.
     Install(&'a Install),
+    /// State that waits.
+    Staged(&'a Staged),
 }
 
 /// The records that are let go at once.
@@ -283,9 +286,9 @@ impl LogWrite<'_> {
                     LogEntry::Frame(Arc::clone(frame.bytes()))
                 }
                 NewRecord::Install(install) => LogEntry::Install(install.encode().into()),
+                NewRecord::Staged(staged) => LogEntry::Staged(staged.encode().into()),
             };
-            let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = &entry;
-            end.total_bytes += bytes.len() as u64;
+            end.total_bytes += entry.bytes().len() as u64;
             entries.push((record_key(end.position.0), record_value(self.clock, end.total_bytes, &entry)));
         }
         entries.extend(self.floors.iter().map(floor_entry));

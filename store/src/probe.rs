@@ -9,6 +9,7 @@ use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::install::Install;
 use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord};
 use tidelock_engine::row::{Payload, RowId};
+use tidelock_engine::staged::{Piece, Staged};
 
 use crate::key;
 use crate::log::{decode_record, header};
@@ -96,6 +97,10 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
                 }
                 // As a replay applies it.
                 LogEntry::Install(bytes) => Install::decode(bytes).is_ok(),
+                LogEntry::Staged(bytes) => match Staged::decode(bytes).ok()?.piece {
+                    Piece::Rows(rows) => rows.read().is_ok(),
+                    Piece::Frames(_) | Piece::End(_) => true,
+                },
             };
             is_one.then(|| (record_key(position.0), record_value(clock, total_bytes, &entry)))
         }

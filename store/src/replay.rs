@@ -140,7 +140,9 @@ pub(crate) fn records(
     names: &Names,
 ) -> Result<Vec<Record>, OpenError> {
     let records = log.records(first..=last)?;
-    records.iter().map(|record| decode(record, names)).collect()
+    // What waits changes no rows.
+    let records = records.iter().filter(|record| !matches!(record.entry, LogEntry::Staged(_)));
+    records.map(|record| decode(record, names)).collect()
 }
 
 fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {
@@ -159,6 +161,7 @@ fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {
             let are_known = of_rows.chain(of_heads).all(is_known);
             (Record::Install(install), are_known)
         }
+        LogEntry::Staged(_) => unreachable!("left out before"),
     };
     if !are_known || names.keyspace(record.keyspace()).is_none() {
         return Err(damaged("a record of an unknown author or keyspace").into());

@@ -22,7 +22,7 @@
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
 //! | entries | `0x03`, keyspace u32, author u32, last seq u64 | position of the frame that ends there, u64 |
 //! | entries | `0x04`, keyspace u32, author u32 | floor, u64: up to there the author's frames may be missing |
-//! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over; then its bytes |
+//! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over, 2 for state that waits until all of it is there; then its bytes |
 //!
 //! `rows.redb`, which follows from the log:
 //!
@@ -154,6 +154,7 @@ pub(crate) fn record_value(clock: Hlc, total_bytes: u64, entry: &LogEntry) -> Ve
     let (kind, bytes) = match entry {
         LogEntry::Frame(bytes) => (0, bytes),
         LogEntry::Install(bytes) => (1, bytes),
+        LogEntry::Staged(bytes) => (2, bytes),
     };
     [&clock.to_bits().to_be_bytes()[..], &total_bytes.to_be_bytes(), &[kind], bytes].concat()
 }
@@ -166,6 +167,7 @@ pub(crate) fn read_record(position: LogPosition, value: &[u8]) -> Option<LogReco
     let entry = match kind {
         0 => LogEntry::Frame(bytes.into()),
         1 => LogEntry::Install(bytes.into()),
+        2 => LogEntry::Staged(bytes.into()),
         _ => return None,
     };
     let (clock, total_bytes) = (Hlc::from_bits(u64::from_be_bytes(*clock)), u64::from_be_bytes(*total));
@@ -228,6 +230,8 @@ pub(crate) fn read_u64(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -253,9 +257,11 @@ mod tests {
         assert_eq!(value, [&[0; 15][..], &[5], &[0, 0, 0, 0, 0, 0, 1, 2], &[1]].concat());
         assert_eq!(read_state(&value), Some(state));
         assert_eq!(read_state(&[&value[..24], &[2]].concat()), None);
-        for entry in [LogEntry::Frame([7, 8].into()), LogEntry::Install([7, 8].into())] {
+        let bytes: Arc<[u8]> = [7, 8].into();
+        let entries =
+            [LogEntry::Frame(bytes.clone()), LogEntry::Install(bytes.clone()), LogEntry::Staged(bytes)];
+        for (kind, entry) in (0..).zip(entries) {
             let value = record_value(Hlc::from_bits(258), 3, &entry);
-            let kind = u8::from(matches!(entry, LogEntry::Install(_)));
             assert_eq!(value, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, kind, 7, 8]);
             let (position, clock) = (LogPosition(9), Hlc::from_bits(258));
             let record = LogRecord { position, clock, total_bytes: 3, entry };

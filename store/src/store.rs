@@ -268,9 +268,10 @@ impl Shared {
             }
             Recorded::Install(install) => NewRecord::Install(install),
         });
+        let staged = batch.staged.iter().map(NewRecord::Staged);
         let write = LogWrite {
             names: names.added_since(old_names.counts()),
-            records: numbered.collect(),
+            records: staged.chain(numbered).collect(),
             floors: numbered_floors(names, &update.floors),
             end,
             clock,

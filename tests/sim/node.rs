@@ -114,7 +114,8 @@ impl Node {
         let key = SigningKey::from_seed(seed);
         let card = key.card([0; 16]);
         let (replicate, retention) = (Replicate::All, Retention::default());
-        let config = ReplicaConfig { key: key.clone(), cluster, replicate, retention };
+        let staged_bytes = ReplicaConfig::STAGED_BYTES;
+        let config = ReplicaConfig { key: key.clone(), cluster, replicate, retention, staged_bytes };
         let mut node = Self {
             name: name.to_owned(),
             index,

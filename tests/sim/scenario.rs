@@ -37,6 +37,8 @@ pub struct Scenario {
     pub storage: Storage,
     /// How long they keep their logs.
     pub retention: Retention,
+    /// How much state that is taken over waits in their memory, in bytes.
+    pub staged_bytes: usize,
 }
 
 /// What one history came to.
@@ -89,7 +91,7 @@ impl Scenario {
         world.replay = format!("SEED={seed} cargo test -p tidelock-tests --test random {}", self.name);
         world.has_operator = true;
         world.storage = self.storage;
-        world.retention = self.retention;
+        (world.retention, world.staged_bytes) = (self.retention, self.staged_bytes);
         let (least, most) = self.nodes;
         let count = least + world.random.below(most - least + 1);
         (0..count).for_each(|n| world.add(&format!("n{n}")));

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::TransportEvent;
-use tidelock_engine::replica::{Input, Retention};
+use tidelock_engine::replica::{Input, ReplicaConfig, Retention};
 use tidelock_engine::request::RequestId;
 use tidelock_engine::turn::TurnOutcome;
 
@@ -90,6 +90,8 @@ pub struct World {
     pub storage: Storage,
     /// How long nodes that are added keep their logs.
     pub retention: Retention,
+    /// How much state that is taken over waits in the memory of nodes that are added, in bytes.
+    pub staged_bytes: usize,
     /// After how many of a thousand turns a node writes its rows.
     pub materializing: u32,
     /// How long a buffered commit stays off the disk, in microseconds; with `None` until the story syncs it.
@@ -130,6 +132,7 @@ impl World {
             scrutiny: Scrutiny::Everything,
             storage: Storage::default(),
             retention: Retention::default(),
+            staged_bytes: ReplicaConfig::STAGED_BYTES,
             materializing: 100,
             syncs_after_us: Some(SYNC_US),
             has_operator: false,

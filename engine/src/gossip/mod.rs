@@ -16,4 +16,4 @@ pub(crate) use holdings::Holdings;
 pub(crate) use link::Link;
 pub(crate) use membership::Membership;
 pub use transfer::Repair;
-pub(crate) use transfer::{Divergence, Sink, Sources};
+pub(crate) use transfer::{Divergence, Sink, Sources, Staging};

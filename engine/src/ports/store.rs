@@ -16,6 +16,7 @@ use crate::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
 use crate::ports::RowRange;
 use crate::row::{Fingerprint, Kind, Payload, RowId};
+use crate::staged::Staged;
 
 /// A place in a node's log: the number of its records up to and including this one. Local to the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,16 @@ pub enum LogEntry {
     Frame(Arc<[u8]>),
     /// State that was taken over, as [`Install::encode`] writes it.
     Install(Arc<[u8]>),
+    /// State that waits until all of it is there, as [`Staged::encode`] writes it. It changes no rows.
+    Staged(Arc<[u8]>),
+}
+
+impl LogEntry {
+    /// The bytes of what it holds.
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        let (Self::Frame(bytes) | Self::Install(bytes) | Self::Staged(bytes)) = self;
+        bytes
+    }
 }
 
 /// A record of the log.
@@ -107,14 +118,13 @@ impl LogRecord {
     pub fn frame(&self) -> Option<&Arc<[u8]>> {
         match &self.entry {
             LogEntry::Frame(bytes) => Some(bytes),
-            LogEntry::Install(_) => None,
+            LogEntry::Install(_) | LogEntry::Staged(_) => None,
         }
     }
 
     /// The bytes of what it holds.
     pub fn bytes(&self) -> &[u8] {
-        let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = &self.entry;
-        bytes
+        self.entry.bytes()
     }
 }
 
@@ -173,6 +183,8 @@ pub struct Batch {
     pub frames: Vec<Frame>,
     /// State that was taken over, each with the number of frames that were applied before it.
     pub installs: Vec<(usize, Install)>,
+    /// State that waits in the log, before the frames.
+    pub staged: Vec<Staged>,
     /// What applying the frames changed.
     pub changes: Changes,
     /// The clock after the turn.
@@ -182,8 +194,9 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        let Self { keyspaces, cards, frames, installs, .. } = self;
-        keyspaces.is_empty() && cards.is_empty() && frames.is_empty() && installs.is_empty()
+        let Self { keyspaces, cards, frames, installs, staged, .. } = self;
+        let has_records = !frames.is_empty() || !installs.is_empty() || !staged.is_empty();
+        keyspaces.is_empty() && cards.is_empty() && !has_records
     }
 }
 

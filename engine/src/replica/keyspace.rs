@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::causality::{Dot, Head, Heads, VersionVector};
 use crate::frame::{Frame, FrameBuilder};
-use crate::gossip::{Divergence, Sink};
+use crate::gossip::{Divergence, Sink, Staging};
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::message::{HEADS_MAX, HeadEntry};
 use crate::ports::{KeyspaceState, SessionId};
@@ -44,6 +44,8 @@ pub(crate) struct Keyspace {
     pub(crate) ranges: Option<RangeIndex>,
     /// State that is being taken over.
     pub(crate) sink: Option<Sink>,
+    /// State that waits in the log, or may.
+    pub(crate) staging: Option<Staging>,
     ring: VecDeque<(u128, Fingerprint)>,
     changes: u64,
     changed: BTreeMap<u64, ReplicaId>,
@@ -66,6 +68,7 @@ impl Keyspace {
             generation: 0,
             ranges: None,
             sink: None,
+            staging: state.is_partial.then(Staging::unknown),
             ring: VecDeque::new(),
             changes: 0,
             changed: BTreeMap::new(),

@@ -37,6 +37,7 @@ use crate::ports::{
     Address, Durability, Fork, Log, LogPosition, Recovered, SessionId, Target, TransportEvent,
 };
 use crate::request::{Request, RequestId, RequestReply};
+use crate::staged::Staged;
 
 /// The moment of a step, and randomness for its choices. The engine has no clock and no dice of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +97,8 @@ pub struct Step {
     pub frames: Vec<Frame>,
     /// State that was taken over, each with the number of frames of this step before it.
     pub installs: Vec<(usize, Install)>,
+    /// State that is to wait in the log.
+    pub staged: Vec<Staged>,
     /// Up to where records of the log are needed no more.
     pub truncate: Option<LogPosition>,
     /// The highest durability that a request of this step asked for.
@@ -122,6 +125,7 @@ impl Step {
         let before = self.frames.len();
         self.installs.extend(later.installs.into_iter().map(|(number, install)| (before + number, install)));
         self.frames.extend(later.frames);
+        self.staged.extend(later.staged);
         self.truncate = self.truncate.max(later.truncate);
         self.durability = self.durability.max(later.durability);
         self.sends.extend(later.sends);
@@ -154,6 +158,14 @@ pub struct ReplicaConfig {
     pub replicate: Replicate,
     /// How long it keeps its log.
     pub retention: Retention,
+    /// State that is taken over waits in memory up to so many bytes, and becomes the state of a keyspace in one
+    /// commit. Beyond, it waits in the log, and the keyspace is not to be read while it is taken from there.
+    pub staged_bytes: usize,
+}
+
+impl ReplicaConfig {
+    /// What [`ReplicaConfig::staged_bytes`] should be.
+    pub const STAGED_BYTES: usize = 64 << 20;
 }
 
 /// All that a node knows.

@@ -44,7 +44,7 @@ pub enum Kept {
     For(PeerId),
     /// It is of this replica, and no peer is known to have it.
     Alone,
-    /// It is read by a peer that takes over state.
+    /// It is read by a peer that takes over state, or holds state that is being taken over here.
     Read,
 }
 
@@ -95,7 +95,8 @@ impl Replica {
         let mut kept = None;
         for record in &records {
             let held_bytes = end.total_bytes - (record.total_bytes - record.bytes().len() as u64);
-            kept = self.sources.need(record.position).then_some(Kept::Read);
+            let is_read = self.sources.need(record.position) || self.staging_needs(record.position);
+            kept = is_read.then_some(Kept::Read);
             if kept.is_none() && held_bytes <= self.config().retention.bytes {
                 kept = self.is_needed(now, record);
             }

@@ -93,7 +93,9 @@ impl Station {
 
     fn start(&mut self, store: MemStore) {
         let (replicate, retention) = (Replicate::All, Retention::default());
-        let config = ReplicaConfig { key: self.key.clone(), cluster: cluster(), replicate, retention };
+        let staged_bytes = ReplicaConfig::STAGED_BYTES;
+        let config =
+            ReplicaConfig { key: self.key.clone(), cluster: cluster(), replicate, retention, staged_bytes };
         let replica = Replica::new(config, &store.recovered());
         self.driver = Some(Driver::new(replica, store, Kept::default()));
         self.greet(COURIER, &courier_key());

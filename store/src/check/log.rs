@@ -13,6 +13,8 @@ use tidelock_engine::ports::{
     Batch, Durability, KeyspaceState, LogEntry, LogPosition, LogRecord, ReadError, Store,
 };
 
+use tidelock_engine::staged::Staged;
+
 use super::{Check, Progress};
 use crate::database::Entries;
 use crate::identity;
@@ -118,12 +120,17 @@ impl<'a> LogCheck<'a> {
             let place = position.0;
             check
                 .expect(*clock >= self.clock, LOG_FILE, || format!("the clock steps back at record {place}"));
-            let (LogEntry::Frame(bytes) | LogEntry::Install(bytes)) = entry;
-            let expected = self.total_bytes + bytes.len() as u64;
+            let expected = self.total_bytes + entry.bytes().len() as u64;
             check.expect(*total_bytes == expected || *position == self.first, LOG_FILE, || {
                 format!("record {place} counts {total_bytes} bytes, and there are {expected}")
             });
             (self.clock, self.total_bytes) = (*clock, *total_bytes);
+            if let LogEntry::Staged(bytes) = entry {
+                if let Err(error) = Staged::decode(bytes) {
+                    check.find(LOG_FILE, format!("record {place}: {error}"));
+                }
+                continue;
+            }
             match self.record(*position, entry, check) {
                 Some(record) => decoded.push(record),
                 None => self.is_whole = false,
@@ -167,6 +174,7 @@ impl<'a> LogCheck<'a> {
                     None
                 }
             },
+            LogEntry::Staged(_) => unreachable!("it changes no rows"),
         }
     }
 

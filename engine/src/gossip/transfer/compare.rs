@@ -12,7 +12,7 @@ use crate::replica::{Replica, Step, View};
 use crate::row::{Payload, RowId};
 
 use super::repair::Differing;
-use super::sink::{Failure, Sink, Staged, Way, bytes};
+use super::sink::{Failure, Sink, Way, bytes};
 
 impl Replica {
     /// Asks for the next ranges, or, when there are no more, for the frames that came meanwhile. A repair is done
@@ -98,6 +98,7 @@ impl Replica {
         for range in std::mem::take(&mut sink.asked).into_iter().rev() {
             sink.open.push_front(range);
         }
+        self.spill_if_large(id, sink, view, step);
         if changes.is_empty() {
             return Ok(());
         }
@@ -139,11 +140,11 @@ impl Replica {
             match theirs.remove(&row) {
                 Some(other) if other == payload => {}
                 Some(other) if is_mirror => changes.push((row, Some(other))),
-                Some(Payload::Slot(slot)) => sink.stage(row, Staged::Merge(slot))?,
+                Some(Payload::Slot(slot)) => sink.stage(row, Some(Payload::Slot(slot))),
                 // Of one row with two contents, which only a liar makes, all take the same.
-                Some(other) if bytes(&other) > bytes(&payload) => sink.stage(row, Staged::Put(other))?,
+                Some(other) if bytes(&other) > bytes(&payload) => sink.stage(row, Some(other)),
                 None if is_mirror => changes.push((row, None)),
-                None if sink.vector.covers(row.dot) => sink.stage(row, Staged::Drop)?,
+                None if sink.vector.covers(row.dot) => sink.stage(row, None),
                 _ => {}
             }
         }
@@ -152,7 +153,7 @@ impl Replica {
             if is_mirror {
                 changes.push((row, Some(payload)));
             } else if !heads.covers(row.dot) {
-                sink.stage(row, Staged::Put(payload))?;
+                sink.stage(row, Some(payload));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::apply::{apply_again, apply_install};
-use crate::causality::{Dot, Head};
+use crate::causality::{Dot, Head, VersionVector};
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
 use crate::install::Install;
@@ -11,10 +11,20 @@ use crate::ports::{LogEntry, LogPosition, Rows};
 use crate::replica::{Now, Replica, Step, View};
 use crate::row::{Payload, RowId};
 
-use super::sink::{Failure, Sink, Staged, Way};
+use super::sink::{Failure, Sink, Way};
 
 /// The records of the own log that are looked at in one piece.
-const OWN_RECORDS: usize = 1_024;
+const OWN_RECORDS: usize = 64;
+
+/// State that is ready to be the state of a keyspace.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) install: Install,
+    /// The frames that the source committed meanwhile.
+    pub(super) tail: Vec<Frame>,
+    /// Those that the own log holds, of a keyspace whose rows were lost.
+    pub(super) held: Vec<Frame>,
+}
 
 impl Replica {
     /// Takes everything over: rows, heads, and the frames that came meanwhile.
@@ -30,12 +40,53 @@ impl Replica {
         let newer = sink.heads.iter().filter(|(author, head)| keyspace.heads.seq(**author) < head.seq);
         let heads: Vec<(ReplicaId, Head)> =
             newer.map(|(author, head)| (*author, Head { seq: head.seq, frame: head.frame })).collect();
-        let rows = settled(id, &sink.staged, view)?;
-        let install = Install { keyspace: id, rows, heads: Some(heads) };
+        if sink.spill.is_some() {
+            return self.begin_to_apply(id, sink, &heads, view, step);
+        }
         let held =
             if sink.way == Way::Mirror && keyspace.is_partial { held_frames(id, view)? } else { Vec::new() };
+        let rows = self.settled(id, sink.staged, view)?;
+        let install = Install { keyspace: id, rows, heads: Some(heads) };
+        self.complete(now, Settled { install, tail: sink.tail, held }, &sink.cards, view, step)
+    }
+
+    /// What rows that were staged are to be, now that those here may have changed: a slot merges with the one that
+    /// is here, and if that was closed meanwhile it stays so.
+    pub(super) fn settled(
+        &self,
+        id: KeyspaceId,
+        staged: impl IntoIterator<Item = (RowId, Option<Payload>)>,
+        view: &View<'_, '_>,
+    ) -> Result<Vec<(RowId, Option<Payload>)>, Failure> {
+        let heads = &self.keyspaces[&id].heads;
+        let mut settled = Vec::new();
+        for (row, payload) in staged {
+            let payload = match payload {
+                Some(Payload::Slot(theirs)) => match view.draft.row(id, &row)? {
+                    Some(Payload::Slot(mine)) => Some(Payload::Slot(mine.merged(theirs))),
+                    _ if heads.covers(row.dot) => continue,
+                    _ => Some(Payload::Slot(theirs)),
+                },
+                other => other,
+            };
+            settled.push((row, payload));
+        }
+        Ok(settled)
+    }
+
+    /// Makes what was taken over the state of the keyspace.
+    pub(super) fn complete(
+        &mut self,
+        now: Now,
+        settled: Settled,
+        cards: &BTreeMap<ReplicaId, AuthorCard>,
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) -> Result<(), Failure> {
+        let Settled { install, tail, held } = settled;
+        let id = install.keyspace;
         let mark = view.draft.mark();
-        let applied = self.draft_all(&install, sink.tail, held, view);
+        let applied = self.draft_all(&install, tail, held, view);
         let applied = match applied {
             Ok(applied) => {
                 view.draft.keep(mark);
@@ -49,7 +100,7 @@ impl Replica {
         let of_heads = install.heads.iter().flatten().map(|(author, head)| Dot::new(*author, head.seq));
         let of_frames = applied.iter().map(|frame| frame.header().last_dot());
         let dots: Vec<Dot> = of_heads.chain(of_frames).collect();
-        self.adopt(now, install, applied, &sink.cards, view, step);
+        self.adopt(now, install, applied, cards, view, step);
         let has = self.keyspaces[&id].heads.seq(self.id());
         if has < view.log.floor(id, self.id()) {
             // Our own rows were lost, and nobody has all that we wrote.
@@ -76,21 +127,17 @@ impl Replica {
         let mut applied = Vec::new();
         let of_source = tail.len();
         for (number, frame) in tail.into_iter().chain(held).enumerate() {
-            let (header, seq) = (frame.header(), at.get(frame.header().author));
-            if header.last() <= seq {
-                continue;
-            }
-            let may_be_applied = header.first <= seq + 1 && frame.requirements().all(|dot| at.covers(dot));
-            if !may_be_applied && number >= of_source {
+            let seq = at.get(frame.header().author);
+            match follow(&mut at, &frame) {
+                Ok(true) => {
+                    apply_again(view.draft, &frame, seq)?;
+                    applied.push(frame);
+                }
+                Ok(false) => {}
                 // What was between it and the state is gone, here and there.
-                continue;
+                Err(_) if number >= of_source => {}
+                Err(failure) => return Err(failure),
             }
-            if !may_be_applied {
-                return Err(Failure::Lie("frames that do not follow the state"));
-            }
-            apply_again(view.draft, &frame, seq)?;
-            at.raise(header.last_dot());
-            applied.push(frame);
         }
         let is_outside = |(row, payload): &(RowId, Option<Payload>)| payload.is_some() && !at.covers(row.dot);
         if install.rows.iter().any(is_outside) {
@@ -156,7 +203,7 @@ impl Replica {
     }
 
     /// The cards of authors that are new here go with the commit.
-    fn note_cards(
+    pub(super) fn note_cards(
         &mut self,
         authors: Vec<ReplicaId>,
         cards: &BTreeMap<ReplicaId, AuthorCard>,
@@ -172,6 +219,19 @@ impl Replica {
             }
         }
     }
+}
+
+/// Takes in that a frame comes next; answers whether it holds anything new.
+pub(super) fn follow(at: &mut VersionVector, frame: &Frame) -> Result<bool, Failure> {
+    let (header, seq) = (frame.header(), at.get(frame.header().author));
+    if header.last() <= seq {
+        return Ok(false);
+    }
+    if header.first > seq + 1 || !frame.requirements().all(|dot| at.covers(dot)) {
+        return Err(Failure::Lie("frames that do not follow the state"));
+    }
+    at.raise(header.last_dot());
+    Ok(true)
 }
 
 /// The frames of a keyspace that the own log holds.
@@ -191,26 +251,4 @@ fn held_frames(id: KeyspaceId, view: &View<'_, '_>) -> Result<Vec<Frame>, Failur
             }
         }
     }
-}
-
-/// What the staged rows are to be, now that those here may have changed.
-fn settled(
-    id: KeyspaceId,
-    staged: &BTreeMap<RowId, Staged>,
-    view: &View<'_, '_>,
-) -> Result<Vec<(RowId, Option<Payload>)>, Failure> {
-    let mut rows = Vec::with_capacity(staged.len());
-    for (row, staged) in staged {
-        match staged {
-            Staged::Put(payload) => rows.push((row.clone(), Some(payload.clone()))),
-            Staged::Drop => rows.push((row.clone(), None)),
-            // A slot that is here no more was closed meanwhile, and stays so.
-            Staged::Merge(theirs) => {
-                if let Some(Payload::Slot(mine)) = view.draft.row(id, row)? {
-                    rows.push((row.clone(), Some(Payload::Slot(mine.merged(*theirs)))));
-                }
-            }
-        }
-    }
-    Ok(rows)
 }

@@ -17,11 +17,13 @@ mod flip;
 mod repair;
 mod sink;
 mod source;
+mod staging;
 
 pub(crate) use repair::Divergence;
 pub use repair::Repair;
 pub(crate) use sink::Sink;
 pub(crate) use source::Sources;
+pub(crate) use staging::Staging;
 
 use crate::draft::Changes;
 use crate::id::KeyspaceId;
@@ -80,6 +82,7 @@ impl Replica {
 
     /// What came too late in the last turn comes first in this one.
     pub(crate) fn resume_transfers(&mut self, now: Now, view: &mut View<'_, '_>, step: &mut Step) {
+        self.go_on_from_log(now, view, step);
         self.read_ranges(view);
         for (session, message) in std::mem::take(&mut self.postponed) {
             self.transfer(now, session, message, view, step);

@@ -5,19 +5,16 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::causality::{Dot, VersionVector};
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
-use crate::install::LISTED_ROWS_MAX;
 use crate::message::{FrameBytes, Message, StateHead};
 use crate::ports::{LogPosition, ReadError, SessionId};
 use crate::ranges::Range;
 use crate::replica::{Now, Replica, Step, View};
-use crate::row::{Payload, RowId, Slot};
+use crate::row::{Payload, RowId};
 
 use super::SILENT_MS;
+use super::staging::Spill;
 
-/// What differs is kept in memory up to so many bytes.
-const STAGED_BYTES_MAX: usize = 64 << 20;
-
-/// So are the frames that the source committed meanwhile.
+/// The frames that the source committed meanwhile are kept in memory up to so many bytes.
 const TAIL_BYTES_MAX: usize = 64 << 20;
 
 /// How long a peer that has some of what is lacking may still bring it, before state is taken over, in milliseconds.
@@ -40,8 +37,11 @@ pub(crate) struct Sink {
     pub(super) open: VecDeque<Range>,
     /// Those that were asked for.
     pub(super) asked: Vec<Range>,
-    pub(super) staged: BTreeMap<RowId, Staged>,
-    staged_bytes: usize,
+    /// What rows are to be, or that they go; see `Replica::settled`.
+    pub(super) staged: BTreeMap<RowId, Option<Payload>>,
+    pub(super) staged_bytes: usize,
+    /// What is in the log already of what differs.
+    pub(super) spill: Option<Spill>,
     pub(super) tail: Vec<Frame>,
     tail_bytes: usize,
     heard_ms: u64,
@@ -61,15 +61,6 @@ pub(crate) enum Way {
     },
 }
 
-/// What becomes of a row.
-#[derive(Clone, Debug)]
-pub(super) enum Staged {
-    Put(Payload),
-    Drop,
-    /// It merges with what is here.
-    Merge(Slot),
-}
-
 /// Why a transfer ends without a result.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -77,7 +68,7 @@ pub(super) enum Failure {
     Lie(&'static str),
     /// It has operations of our own replica that are not here, from this one on.
     Forked(u64),
-    /// It does not fit.
+    /// The source committed more meanwhile than fits memory.
     TooMuch,
     /// The rows here do not have their own fingerprint.
     Damaged,
@@ -104,6 +95,7 @@ impl Sink {
             asked: Vec::new(),
             staged: BTreeMap::new(),
             staged_bytes: 0,
+            spill: None,
             tail: Vec::new(),
             tail_bytes: 0,
             heard_ms: now_ms,
@@ -116,15 +108,15 @@ impl Sink {
         }
     }
 
-    pub(super) fn stage(&mut self, row: RowId, staged: Staged) -> Result<(), Failure> {
-        let payload = match &staged {
-            Staged::Put(Payload::Value { value, .. } | Payload::Chunk(value)) => value.len(),
-            _ => 0,
-        };
-        self.staged_bytes += payload + row.key.len() + row.subkey.len() + 128;
-        self.staged.insert(row, staged);
-        let is_within = self.staged_bytes <= STAGED_BYTES_MAX && self.staged.len() < LISTED_ROWS_MAX;
-        if is_within { Ok(()) } else { Err(Failure::TooMuch) }
+    pub(super) fn stage(&mut self, row: RowId, payload: Option<Payload>) {
+        self.staged_bytes += staged_bytes(&row, payload.as_ref());
+        self.staged.insert(row, payload);
+    }
+
+    /// Takes what was staged out of memory.
+    pub(super) fn take_staged(&mut self) -> Vec<(RowId, Option<Payload>)> {
+        self.staged_bytes = 0;
+        std::mem::take(&mut self.staged).into_iter().collect()
     }
 }
 
@@ -155,7 +147,7 @@ impl Replica {
                 keyspace.sink = None;
                 self.counters.count("transfers_given_up");
             }
-            if keyspace.sink.is_none() {
+            if keyspace.sink.is_none() && keyspace.staging.is_none() {
                 due.push(*id);
             }
         }
@@ -253,9 +245,7 @@ impl Replica {
                 self.counters.count("rows_unlike_fingerprint");
             }
             Failure::TooMuch => {
-                tracing::error!(
-                    "the state of a keyspace differs by more than fits in memory; it is not taken over"
-                );
+                tracing::warn!("a peer writes faster than its state can be taken over; it begins anew");
                 self.counters.count("transfers_too_large");
             }
             Failure::Read(error) => self.cannot_read(&error),
@@ -352,6 +342,15 @@ impl Replica {
         sink.position = LogPosition(until.max(sink.position.0));
         Ok(())
     }
+}
+
+/// About how much memory a row takes that is staged.
+pub(super) fn staged_bytes(row: &RowId, payload: Option<&Payload>) -> usize {
+    let payload = match payload {
+        Some(Payload::Value { value, .. } | Payload::Chunk(value)) => value.len(),
+        _ => 0,
+    };
+    payload + row.key.len() + row.subkey.len() + 128
 }
 
 pub(super) fn bytes(payload: &Payload) -> Vec<u8> {

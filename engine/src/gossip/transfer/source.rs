@@ -27,7 +27,7 @@ const LISTED_FRESH_ROWS: u64 = 2_048;
 const PARTS: u64 = 16;
 
 /// The records of the log that one answer looks at.
-const TAIL_RECORDS_MAX: usize = 4_096;
+const TAIL_RECORDS_MAX: usize = 256;
 
 /// The transfers that are served.
 #[derive(Debug, Default)]
@@ -72,9 +72,11 @@ impl Replica {
         view: &View<'_, '_>,
         step: &mut Step,
     ) {
+        // That state is being taken over here changes no rows before its end, which ends this transfer too. To refuse
+        // it until then would let two who need each other's state wait for ever.
         let keyspace = &self.keyspaces[&id];
         let is_full = self.sources.0.len() >= SOURCES_MAX && !self.sources.0.contains_key(&(session, id));
-        if keyspace.is_partial || keyspace.divergence.is_damaged || self.takes_over(id) || is_full {
+        if keyspace.is_partial || keyspace.divergence.is_damaged || is_full {
             step.sends.push((session, Message::EndTake { keyspace: id }));
             return;
         }

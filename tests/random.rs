@@ -44,6 +44,11 @@ fn large_keys() {
 }
 
 #[test]
+fn months_offline() {
+    campaign(&scenarios::MONTHS_OFFLINE);
+}
+
+#[test]
 fn short_logs() {
     campaign(&scenarios::SHORT_LOGS);
 }

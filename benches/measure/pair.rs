@@ -31,7 +31,7 @@ const START_MS: u64 = 1_800_000_000_000;
 const TICK_MS: u64 = 100;
 
 /// The messages by the first byte of their encoding.
-const MESSAGES: [&str; 13] = [
+const MESSAGES: [&str; 22] = [
     "Hello",
     "Goodbye",
     "Keyspaces",
@@ -45,6 +45,15 @@ const MESSAGES: [&str; 13] = [
     "Graft",
     "Confirm",
     "Confirmed",
+    "Held",
+    "Take",
+    "Taken",
+    "Compare",
+    "Compared",
+    "Tail",
+    "Tailed",
+    "EndTake",
+    "Below",
 ];
 
 /// Everybody's cluster.
@@ -361,6 +370,13 @@ impl<S: Store> Pair<S> {
                 self.nodes[1 - from].turn(self.now_ms, events.map(Input::Network).collect());
             }
         }
+    }
+
+    /// A node lets go of its log, but for the last record.
+    pub(crate) fn truncate(&mut self, node: usize) {
+        let store = self.nodes[node].driver.store_mut();
+        let end = store.end().position;
+        store.truncate(LogPosition(end.0 - 1));
     }
 
     /// Time passes.

@@ -203,6 +203,25 @@ pub const SHORT_LOGS: Scenario = Scenario {
     ..BASE
 };
 
+/// Nodes that are away for longer than anybody keeps a log, and write meanwhile; small and in memory, so that many
+/// seeds can be played.
+pub const MONTHS_OFFLINE: Scenario = Scenario {
+    name: "months_offline",
+    nodes: (2, 4),
+    lasts_ms: 12_000,
+    faults: &[
+        (Fault::Partition, 3_000),
+        (Fault::Absence, 4_000),
+        (Fault::Join, 12_000),
+        (Fault::Kill, 6_000),
+    ],
+    converges_ms: AFTER_DAMAGE_MS,
+    storage: Storage::Memory,
+    retention: Retention { age_ms: 100, bytes: 1_500, peers_ms: 500 },
+    staged_bytes: 1_000,
+    ..BASE
+};
+
 /// One or two members that mean harm, among honest ones that are cut off and killed now and then.
 pub const HOSTILE: Scenario = Scenario {
     name: "hostile",
@@ -222,7 +241,7 @@ pub const HOSTILE: Scenario = Scenario {
 };
 
 /// All of them.
-pub const ALL: [&Scenario; 11] = [
+pub const ALL: [&Scenario; 12] = [
     &PARTITIONS,
     &BAD_LINKS,
     &CRASHES,
@@ -232,6 +251,7 @@ pub const ALL: [&Scenario; 11] = [
     &CHURN,
     &LARGE_KEYS,
     &SHORT_LOGS,
+    &MONTHS_OFFLINE,
     &HOSTILE,
     &EVERYTHING,
 ];

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use redb::Durability;
@@ -196,7 +196,7 @@ impl LogFile {
         names: &Names,
     ) -> Result<Truncation, ReadError> {
         let mut plan = Truncation { until: LogPosition(*positions.end()), ..Truncation::default() };
-        for record in self.records(positions)? {
+        self.visit_records(positions, &mut |record| {
             plan.keys.push(record_key(record.position.0));
             if let LogEntry::Frame(bytes) = record.entry {
                 let header = header(&bytes)?;
@@ -206,7 +206,8 @@ impl LogFile {
                 let floor = plan.floors.entry((header.keyspace, header.author)).or_default();
                 *floor = header.last().max(*floor);
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(plan)
     }
 
@@ -235,24 +236,46 @@ impl LogFile {
         self.file.commit(guard, Durability::Immediate, |_| Ok(()))
     }
 
-    /// The records of a range of positions.
-    pub(crate) fn records(&self, positions: RangeInclusive<u64>) -> Result<Vec<LogRecord>, ReadError> {
+    /// The first records of a range of positions: at least one, and no more once they have so many bytes.
+    pub(crate) fn records(
+        &self,
+        positions: RangeInclusive<u64>,
+        bytes_max: usize,
+    ) -> Result<Vec<LogRecord>, ReadError> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        self.visit_records(positions, &mut |record| {
+            bytes += record.bytes().len();
+            records.push(record);
+            Ok(if bytes < bytes_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        Ok(records)
+    }
+
+    /// Visits the records of a range of positions, until told to stop.
+    fn visit_records(
+        &self,
+        positions: RangeInclusive<u64>,
+        visit: &mut dyn FnMut(LogRecord) -> Result<ControlFlow<()>, ReadError>,
+    ) -> Result<(), ReadError> {
         if positions.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let entries = self.file.entries()?;
         let (first, last) = (record_key(*positions.start()), record_key(*positions.end()));
-        let mut records = Vec::new();
-        reading(LOG_FILE, || {
-            for item in entries.range::<&[u8]>(&first[..]..=&last[..])? {
-                let (key, value) = item?;
-                records.push(decode_record(key.value(), value.value()));
+        let mut range = reading(LOG_FILE, || entries.range::<&[u8]>(&first[..]..=&last[..]))?;
+        for position in positions {
+            let record = reading(LOG_FILE, || {
+                let next = range.next().transpose()?;
+                Ok::<_, redb::StorageError>(
+                    next.map(|(key, value)| decode_record(key.value(), value.value())),
+                )
+            })?;
+            let record = record.transpose()?.filter(|record| record.position.0 == position);
+            if visit(record.ok_or_else(|| damaged("a record is missing"))?)?.is_break() {
+                break;
             }
-            Ok::<_, redb::Error>(())
-        })?;
-        let records: Vec<_> = records.into_iter().collect::<Result<_, _>>()?;
-        let found = records.iter().map(|record| record.position.0);
-        if found.eq(positions) { Ok(records) } else { Err(damaged("a record is missing")) }
+        }
+        Ok(())
     }
 
     /// The number of entries of the index.

@@ -214,7 +214,7 @@ impl Log for Reader {
             |(first, last)| {
                 let first = position.0.max(first.0);
                 let behind = first.saturating_add(count_max as u64);
-                self.shared.log.records(first..=last.0.min(behind - 1))
+                self.shared.log.records(first..=last.0.min(behind - 1), usize::MAX)
             },
         )
     }

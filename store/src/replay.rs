@@ -23,6 +23,9 @@ use crate::store::Shared;
 /// The records that are applied as one commit.
 const RECORDS_PER_CHUNK: u64 = 64;
 
+/// The bytes of them, unless one has more.
+const BYTES_PER_CHUNK: usize = 4 << 20;
+
 /// A record, decoded.
 #[derive(Clone, Debug)]
 pub(crate) enum Record {
@@ -55,8 +58,8 @@ pub(crate) fn replay(shared: &Shared, end: (LogEnd, Hlc)) -> Result<(), OpenErro
         if at == last {
             break;
         }
-        let until = LogPosition(last.0.min(at.0 + RECORDS_PER_CHUNK));
-        let mut records = records(&shared.log, (at.0 + 1, until.0), &shared.view().names)?;
+        let until = last.0.min(at.0 + RECORDS_PER_CHUNK);
+        let (mut records, until) = records(&shared.log, (at.0 + 1, until), &shared.view().names)?;
         skip_frames_of_partial_spaces(&mut records, shared.published().partial_spaces());
         let seq = |space, author| shared.published().seq(space, author);
         let changes = apply(&shared.view(), seq, &records)?;
@@ -133,16 +136,19 @@ fn make_visible(shared: &Shared, records: &[Record], changes: &Changes, end: Log
     });
 }
 
-/// The records at the positions from `first` to `last`, of authors and keyspaces that have names.
+/// The first records at the positions from `first` to `last`, of authors and keyspaces that have names, and up to
+/// where these are all.
 pub(crate) fn records(
     log: &LogFile,
     (first, last): (u64, u64),
     names: &Names,
-) -> Result<Vec<Record>, OpenError> {
-    let records = log.records(first..=last)?;
+) -> Result<(Vec<Record>, LogPosition), OpenError> {
+    let records = log.records(first..=last, BYTES_PER_CHUNK)?;
+    let until = records.last().map_or(LogPosition(last), |record| record.position);
     // What waits changes no rows.
     let records = records.iter().filter(|record| !matches!(record.entry, LogEntry::Staged(_)));
-    records.map(|record| decode(record, names)).collect()
+    let records: Result<_, OpenError> = records.map(|record| decode(record, names)).collect();
+    Ok((records?, until))
 }
 
 fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {

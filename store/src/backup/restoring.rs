@@ -266,7 +266,7 @@ impl Restore<'_> {
         let mut at = first;
         while at < last {
             let until = last.min(at + FRAMES_PER_CHUNK);
-            let records = replay::records(&self.log, (at + 1, until), &self.names)?;
+            let (records, until) = replay::records(&self.log, (at + 1, until), &self.names)?;
             let changes = {
                 let seq = |keyspace, author| seqs.get(&(keyspace, author)).copied().unwrap_or(0);
                 replay::apply(&self.view()?, seq, &records)?
@@ -300,7 +300,7 @@ impl Restore<'_> {
                     Ok(table.insert(&key[..], &sealed[..]).map(drop)?)
                 })
             })?;
-            at = until;
+            at = until.0;
             (self.progress)(RestoreProgress::Frames { done: at - first, total: last - first });
         }
         self.before = BTreeMap::new();

@@ -26,6 +26,9 @@ use crate::schema::LOG_FILE;
 /// The frames that are read at a time.
 const FRAMES_PER_CHUNK: u64 = 64;
 
+/// The bytes of them, unless one has more.
+const BYTES_PER_CHUNK: usize = 4 << 20;
+
 /// A log that is being read, and the rows that its frames give.
 pub(super) struct LogCheck<'a> {
     log: &'a LogFile,
@@ -102,15 +105,18 @@ impl<'a> LogCheck<'a> {
     pub(super) fn frames(&mut self, until: LogPosition, check: &mut Check<'_>) {
         while self.at < until {
             let last = until.0.min(self.at.0 + FRAMES_PER_CHUNK);
-            match self.log.records(self.at.0 + 1..=last) {
-                Ok(records) => self.records(&records, check),
+            self.at = match self.log.records(self.at.0 + 1..=last, BYTES_PER_CHUNK) {
+                Ok(records) => {
+                    self.records(&records, check);
+                    records.last().map_or(LogPosition(last), |record| record.position)
+                }
                 Err(error) => {
                     check.damage(LOG_FILE, &error);
                     self.is_whole = false;
+                    LogPosition(last)
                 }
-            }
-            self.at = LogPosition(last);
-            (check.progress)(Progress::Frames { done: last, total: self.end.0 });
+            };
+            (check.progress)(Progress::Frames { done: self.at.0, total: self.end.0 });
         }
     }
 

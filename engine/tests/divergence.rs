@@ -2,6 +2,8 @@
 
 mod world;
 
+use std::collections::BTreeSet;
+
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::ReplicaId;
 use tidelock_engine::message::{FrameBytes, Message};
@@ -10,7 +12,7 @@ use tidelock_engine::ports::{SessionId, TransportEvent};
 use tidelock_engine::read::{Answer, Query};
 use tidelock_engine::replica::{Input, KeyspaceReport, Repair};
 use tidelock_engine::row::{Kind, Payload, RowId};
-use world::by_hand::{COURIER, Station, card, key};
+use world::by_hand::{COURIER, Station, card, courier_key, key};
 use world::forge::Forger;
 use world::words::{add, increment, remove, set};
 
@@ -20,6 +22,7 @@ const HEALED_S: u64 = 60;
 /// Stations that are all connected with each other.
 struct Mesh {
     stations: Vec<Station>,
+    silent: BTreeSet<usize>,
 }
 
 /// The session in which a station talks with the `other`-th.
@@ -30,29 +33,41 @@ fn session_with(other: usize) -> SessionId {
 impl Mesh {
     fn new(count: u8) -> Self {
         let stations = (0..count).map(|index| Station::new(index, count)).collect();
-        let mut mesh = Self { stations };
+        let mut mesh = Self { stations, silent: BTreeSet::new() };
+        (0..count.into()).for_each(|index| mesh.end(index, COURIER));
         (0..count.into()).for_each(|index| mesh.connect(index));
         mesh
     }
 
+    fn end(&mut self, index: usize, session: SessionId) {
+        let ended = TransportEvent::Down { session, reason: "the test ends it".to_owned() };
+        self.stations[index].turn(vec![Input::Network(ended)]);
+    }
+
+    /// Nothing that a station says arrives, though nobody knows.
+    fn isolate(&mut self, index: usize) {
+        self.silent.insert(index);
+    }
+
     fn connect(&mut self, index: usize) {
-        for other in (0..self.stations.len()).filter(|other| *other != index) {
-            let (peer, address) = (key(u8::try_from(other).expect("few")).peer(), format!("mesh/{other}"));
-            let up = TransportEvent::Up { peer, session: session_with(other), address, is_dialer: false };
-            self.stations[index].turn(vec![Input::Network(up)]);
-        }
+        (0..self.stations.len()).filter(|other| *other != index).for_each(|other| self.begin(index, other));
+    }
+
+    /// A session begins at a station.
+    fn begin(&mut self, index: usize, other: usize) {
+        let (peer, address) = (key(u8::try_from(other).expect("few")).peer(), format!("mesh/{other}"));
+        let up = TransportEvent::Up { peer, session: session_with(other), address, is_dialer: false };
+        self.stations[index].turn(vec![Input::Network(up)]);
     }
 
     /// A station whose rows are changed behind its back, and which begins again.
     fn change_rows(&mut self, index: usize, rows: Vec<(RowId, Option<Payload>)>) {
         self.stations[index].damage_rows(rows);
         self.stations[index].restart();
+        self.end(index, COURIER);
         for other in (0..self.stations.len()).filter(|other| *other != index) {
-            let ended = TransportEvent::Down { session: session_with(index), reason: "restart".to_owned() };
-            self.stations[other].turn(vec![Input::Network(ended)]);
-            let (peer, address) = (key(u8::try_from(index).expect("few")).peer(), format!("mesh/{index}"));
-            let up = TransportEvent::Up { peer, session: session_with(index), address, is_dialer: false };
-            self.stations[other].turn(vec![Input::Network(up)]);
+            self.end(other, session_with(index));
+            self.begin(other, index);
         }
         self.connect(index);
         self.carry();
@@ -65,7 +80,8 @@ impl Mesh {
             for from in 0..self.stations.len() {
                 for (session, message) in self.stations[from].sent() {
                     let to = usize::try_from(session.0).expect("small").wrapping_sub(100);
-                    if let Some(station) = self.stations.get_mut(to) {
+                    let is_silent = self.silent.contains(&from);
+                    if let Some(station) = self.stations.get_mut(to).filter(|_| !is_silent) {
                         is_quiet = false;
                         station.say(session_with(from), &message);
                     }
@@ -269,14 +285,47 @@ fn row_that_no_operation_explains_is_not_taken() {
 #[test]
 fn both_histories_of_an_author_are_kept() {
     let mut mesh = mesh_with_a_set(3);
-    for (element, told) in [("one", vec![0]), ("other", vec![1, 2])] {
+    for (element, told) in [("one", vec![0_usize]), ("other", vec![1, 2])] {
         let elements = vec![Element { element: element.into(), observed: Vec::new() }];
         let frame = Forger::new(9).frame(&[], &[Op::Add { key: b"s".to_vec(), elements }]);
         let frames = vec![FrameBytes(frame.bytes().to_vec())];
         let push = Message::Push { cards: vec![card(9)], frames };
-        told.into_iter().for_each(|index: usize| drop(mesh.stations[index].say(COURIER, &push)));
+        for index in told {
+            mesh.stations[index].greet(COURIER, &courier_key());
+            mesh.stations[index].say(COURIER, &push);
+            mesh.end(index, COURIER);
+        }
     }
     mesh.pass(HEALED_S);
     assert!(mesh.are_equal());
     (0..3).for_each(|index| assert_eq!(mesh.members(index).len(), 5, "{index}"));
+}
+
+/// Two of five neighbours say the same other thing, and the rest has not said anything lately. They are not most, so
+/// nothing goes for their sake.
+#[test]
+fn two_of_five_remove_nothing() {
+    let mut mesh = mesh_with_a_set(6);
+    (3..6).for_each(|index| mesh.isolate(index));
+    for index in [1, 2] {
+        mesh.change_rows(index, vec![(member("b", 0, 2), None)]);
+    }
+    mesh.pass(HEALED_S);
+    assert_eq!(mesh.members(0).len(), 3);
+    assert!(mesh.notes(0).is_diverged, "it is still shown");
+    // Those who were silent say that they have it too.
+    mesh.silent.clear();
+    for (index, other) in [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (2, 5)] {
+        for (index, other) in [(index, other), (other, index)] {
+            mesh.end(index, session_with(other));
+        }
+    }
+    (0..6).for_each(|index| drop(mesh.stations[index].sent()));
+    for (index, other) in [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (2, 5)] {
+        mesh.begin(index, other);
+        mesh.begin(other, index);
+    }
+    mesh.pass(2 * HEALED_S);
+    assert!(mesh.are_equal());
+    assert!((0..6).all(|index| mesh.members(index).len() == 3));
 }

@@ -97,15 +97,17 @@ impl Replica {
         }
     }
 
-    /// A peer with our heads and other rows, unless more peers have ours; and whether more have those. What differs
-    /// because an author has two histories is no defect: nobody's share of it is to go, so all keep everything.
+    /// A peer with our heads and other rows, unless more peers have ours; and whether most of all neighbours have
+    /// those. What differs because an author has two histories is no defect: nobody's share of it is to go, so all
+    /// keep everything.
     fn whom_to_compare_with(&self, id: KeyspaceId) -> Option<(SessionId, bool)> {
         let (heads, ours) = self.keyspaces[&id].last_committed()?;
         let mut votes: BTreeMap<u128, BTreeMap<PeerId, SessionId>> = BTreeMap::new();
+        let mut everybody = BTreeSet::from([self.peer()]);
         for (session, link) in &self.links {
-            if let Some((at, fingerprint)) = link.shared.get(&id).and_then(|shared| shared.summary_heard)
-                && at == heads
-            {
+            let Some(shared) = link.shared.get(&id) else { continue };
+            everybody.insert(link.peer);
+            if let Some((_, fingerprint)) = shared.summary_heard.filter(|(at, _)| *at == heads) {
                 votes.entry(fingerprint).or_default().insert(link.peer, *session);
             }
         }
@@ -113,7 +115,8 @@ impl Replica {
         let most = votes.into_values().max_by_key(BTreeMap::len)?;
         let session = *most.values().next()?;
         let has_forks = self.has_forks(id);
-        (has_forks || most.len() >= agree).then_some((session, !has_forks && most.len() > agree))
+        let has_majority = 2 * most.len() > everybody.len();
+        (has_forks || most.len() >= agree).then_some((session, !has_forks && has_majority))
     }
 
     /// Whether the rows have the fingerprint that was noted as they were written.

@@ -14,6 +14,9 @@ use crate::row::{Payload, RowId};
 use super::repair::Differing;
 use super::sink::{Failure, Sink, Way, bytes};
 
+/// The ranges that are still to be compared, at most: an honest source leads to some thousands.
+const OPEN_MAX: usize = 1 << 16;
+
 impl Replica {
     /// Asks for the next ranges, or, when there are no more, for the frames that came meanwhile. A repair is done
     /// then.
@@ -174,15 +177,21 @@ fn split(
     if !is_whole {
         return Err(Failure::Lie("a range that is split into another"));
     }
+    let mut differing = Vec::new();
     for (to, theirs) in parts {
         let part = Range { from, to: to.clone() };
         if !part.is_valid() || (to.is_none() && range.to.is_some()) {
             return Err(Failure::Lie("a range that is split into another"));
         }
         if index.print(view.draft, id, &part)? != theirs {
-            sink.open.push_back(part);
+            differing.push(part);
         }
         from = to;
+    }
+    // Depth first, so that few ranges are open at once however many differ.
+    differing.into_iter().rev().for_each(|part| sink.open.push_front(part));
+    if sink.open.len() > OPEN_MAX {
+        return Err(Failure::Lie("more ranges than there can be"));
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! What a node says about itself, gathered from replica, store and network.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceName, PeerId};
-use tidelock_engine::replica::{Replicate, Report};
+use tidelock_engine::replica::{LogReport, Replicate, Report};
 use tidelock_engine::request::RequestError;
 use tidelock_transport::{TargetState, TargetStatus};
 
 use crate::node::{Node, forks};
-use crate::status::{KeyspaceStatus, PeerState, Stats, Status};
+use crate::status::{KeyspaceStatus, LogStatus, PeerState, Stats, Status};
 
 impl Node {
     /// The node as a whole, at most a tenth of a second old.
@@ -28,6 +29,7 @@ impl Node {
             keyspaces: report.keyspaces.len(),
             keys: stats.keys,
             frames: stats.frames,
+            log: log_status(&report),
             bytes_on_disk: stats.bytes_on_disk,
             counters: self.counters(&report),
             warnings: self.warnings(&report),
@@ -178,6 +180,11 @@ const TROUBLES: [(&str, &str); 4] = [
     ("frames_early_dropped", "frames came too early and did not fit; they are pulled again"),
     ("refused_frames", "times a peer sent malformed frames or wrong signatures, and was cut off"),
 ];
+
+fn log_status(report: &Report) -> LogStatus {
+    let LogReport { bytes, first, age_ms, kept, .. } = report.log;
+    LogStatus { bytes, first: first.0, age: Duration::from_millis(age_ms), kept }
+}
 
 fn refused(peer: PeerId, reason: &str) -> PeerState {
     PeerState { peer: Some(peer), state: format!("refused: {reason}"), ..PeerState::default() }

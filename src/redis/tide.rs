@@ -85,6 +85,7 @@ pub(super) fn event(event: &WatchEvent) -> Reply {
 }
 
 pub(super) fn status(status: Status) -> Reply {
+    let log = status.log;
     let counters = status.counters.into_iter().map(|(name, count)| (Reply::text(name), Reply::count(count)));
     fields([
         ("name", status.name.map_or(Reply::Null, Reply::text)),
@@ -99,6 +100,11 @@ pub(super) fn status(status: Status) -> Reply {
         ("keyspaces", Reply::count(status.keyspaces)),
         ("keys", Reply::count(status.keys)),
         ("frames", Reply::count(status.frames)),
+        ("log_bytes", Reply::count(log.bytes)),
+        ("log_first", Reply::count(log.first)),
+        ("log_age_ms", Reply::count(log.age.as_millis())),
+        ("log_kept", log.kept_word().map_or(Reply::Null, Reply::text)),
+        ("log_kept_for", log.kept_for().map_or(Reply::Null, |peer| Reply::text(peer.to_string()))),
         ("bytes_on_disk", Reply::count(status.bytes_on_disk)),
         ("counters", Reply::Map(counters.collect())),
         ("warnings", texts(status.warnings)),

@@ -39,7 +39,7 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
     link.send("TIDE.STATUS\r\nQUIT\r\n").await;
     let status = link.rest().await;
     let fields = [
-        "%15",
+        "%20",
         "name",
         "version",
         "peer",
@@ -52,6 +52,11 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
         "keyspaces",
         "keys",
         "frames",
+        "log_bytes",
+        "log_first",
+        "log_age_ms",
+        "log_kept",
+        "log_kept_for",
         "bytes_on_disk",
         "counters",
         "warnings",
@@ -61,6 +66,11 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
         let at = rest.find(&format!("{field}\\r\\n"));
         rest = &rest[at.unwrap_or_else(|| panic!("{field} is missing in {status}"))..];
     }
+    let peer = tidelock_engine::id::PeerId::from_public_key([8; 32]);
+    let kept = format!(
+        "log_age_ms\\r\\n:61000\\r\\n$8\\r\\nlog_kept\\r\\n$4\\r\\npeer\\r\\n$12\\r\\nlog_kept_for\\r\\n$52\\r\\n{peer}"
+    );
+    assert!(status.contains(&kept), "{status}");
     assert!(status.contains("frames_received\\r\\n:5\\r\\n") && status.contains("uptime_ms\\r\\n:90061001"));
 }
 

@@ -13,6 +13,7 @@ use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, P
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{Batch, Durability, KeyspaceState, Log, LogEntry, LogPosition, Store};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
+use tidelock_engine::replica::Kept;
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestReply,
 };
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::document::DocumentError;
 use crate::redis::backend::{Backend, Pieces, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
-use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::status::{KeyspaceStatus, LogStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
 /// A node's double. What it was asked is counted, and it can be told to fail.
@@ -342,6 +343,12 @@ impl Backend for Double {
             keyspaces: self.keyspaces().len(),
             keys: self.keyspaces().iter().map(|keyspace| keyspace.keys).sum(),
             frames: 3,
+            log: LogStatus {
+                bytes: 2048,
+                first: 7,
+                age: Duration::from_secs(61),
+                kept: Some(Kept::For(PeerId::from_public_key([8; 32]))),
+            },
             bytes_on_disk: 4096,
             counters: vec![("frames_received".to_owned(), 5)],
             warnings: vec!["the clock is wrong".to_owned()],

@@ -49,6 +49,11 @@ fn short_logs() {
 }
 
 #[test]
+fn keyspaces() {
+    campaign(&scenarios::KEYSPACES);
+}
+
+#[test]
 fn hostile() {
     campaign(&scenarios::HOSTILE);
 }

@@ -182,6 +182,16 @@ fn network_is_left_and_joined() {
 }
 
 #[test]
+fn keyspaces_are_joined_and_left() {
+    let world = World::new();
+    world.check("keyspace join notes", "OK\n");
+    world.check("keyspace leave notes --json", "\"OK\"\n");
+    let error = world.run("keyspace leave alone").expect_err("nobody has it");
+    assert!(error.to_string().contains("3 operations are not known to be anywhere else"), "{error}");
+    world.check("keyspace leave alone --force", "OK\n");
+}
+
+#[test]
 fn errors_say_what_to_do() {
     let world = World::new();
     world.check("add s x", "1\n");

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceName, PeerId};
+use tidelock_engine::ports::Choice;
 use tidelock_engine::replica::{LogReport, Replicate, Report};
 use tidelock_engine::request::RequestError;
 use tidelock_transport::{TargetState, TargetStatus};
@@ -107,12 +108,13 @@ impl Node {
 
     /// Whether a keyspace may be read and written here.
     pub(super) fn may_use(&self, keyspace: &KeyspaceName) -> Result<(), RequestError> {
-        match &self.inner.replicate {
-            Replicate::Only(names) if !names.contains(keyspace) => {
-                Err(RequestError::NotReplicated(keyspace.clone()))
-            }
-            _ => Ok(()),
-        }
+        let chosen = self.reader().ok().and_then(|reader| reader.settings(self.id_of(keyspace)).choice);
+        let may_use = match (chosen, &self.inner.replicate) {
+            (Some(Choice::Join), _) | (None, Replicate::All) => true,
+            (Some(Choice::Leave), _) => false,
+            (None, Replicate::Only(names)) => names.contains(keyspace),
+        };
+        if may_use { Ok(()) } else { Err(RequestError::NotReplicated(keyspace.clone())) }
     }
 
     fn report(&self) -> Arc<Report> {
@@ -140,6 +142,13 @@ impl Node {
             }
             if keyspace.is_partial {
                 warnings.push(format!("keyspace {} is being fetched from a peer", keyspace.name));
+            }
+            if keyspace.is_behind {
+                let name = &keyspace.name;
+                warnings.push(format!(
+                    "keyspace {name} waits for a peer that has what this node wrote in it before it left; if that is \
+                     lost for good, `tidelock keyspace leave {name} --force` and join it again"
+                ));
             }
             if keyspace.links == 0 && !report.links.is_empty() {
                 warnings.push(format!("keyspace {}: no connected peer replicates it", keyspace.name));

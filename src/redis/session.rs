@@ -269,6 +269,11 @@ impl<B: Backend> Session<B> {
                 Reply::OK
             }
             Other::Next => self.pieces.next_piece()?,
+            Other::Keyspace => {
+                let (keyspace, order) = tide::order(&arguments)?;
+                backend.order(keyspace, order).await.map_err(|error| errors::keyspace(&error))?;
+                Reply::OK
+            }
             Other::Rejoin => match backend.rejoin().await {
                 Ok(replica) => Reply::text(replica),
                 Err(error) => return Err(Reply::error(format!("ERR {error}"))),

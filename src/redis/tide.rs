@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use super::call::Arguments;
+use super::connection;
 use super::entry::kind_name;
 use super::errors;
 use super::reply::Reply;
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::replica::Order;
 
 /// `WAIT peers milliseconds`; 0 milliseconds are for as long as it takes.
 pub(super) fn wait(mut arguments: Arguments) -> Result<(usize, Option<Duration>), Reply> {
@@ -48,6 +51,19 @@ pub(super) fn watch(arguments: &Arguments) -> Result<(WatchRange, Option<Cursor>
         cursor.map(Cursor).ok_or(errors::constant("ERR invalid cursor"))
     });
     Ok((range, from.transpose()?))
+}
+
+/// `TIDE.KEYSPACE JOIN keyspace`, `TIDE.KEYSPACE LEAVE keyspace [FORCE]`.
+pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Reply> {
+    let (name, order) = match arguments.as_slice() {
+        [word, name] if is(word, "join") => (name, Order::Join),
+        [word, name] if is(word, "leave") => (name, Order::Leave { is_forced: false }),
+        [word, name, force] if is(word, "leave") && is(force, "force") => {
+            (name, Order::Leave { is_forced: true })
+        }
+        _ => return Err(errors::SYNTAX),
+    };
+    Ok((connection::keyspace(name.clone())?, order))
 }
 
 fn is(argument: &[u8], word: &str) -> bool {

@@ -57,9 +57,19 @@ pub(crate) fn replay(shared: &Shared, end: (LogEnd, Hlc)) -> Result<(), OpenErro
         }
         let until = LogPosition(last.0.min(at.0 + RECORDS_PER_CHUNK));
         let mut records = records(&shared.log, (at.0 + 1, until.0), &shared.view().names)?;
-        // Of these the records before are gone, and with them what these changed.
-        let gone = shared.published().partial_spaces();
-        records.retain(|record| matches!(record, Record::Install(_)) || !gone.contains(&record.keyspace()));
+        // What comes before all of the state was taken over changes rows that are not there.
+        let mut partial = shared.published().partial_spaces();
+        records.retain(|record| match record {
+            Record::Frame(frame) => !partial.contains(&frame.header().keyspace),
+            Record::Install(install) if install.heads.is_none() => {
+                partial.insert(install.keyspace);
+                true
+            }
+            Record::Install(install) => {
+                partial.remove(&install.keyspace);
+                true
+            }
+        });
         let seq = |space, author| shared.published().seq(space, author);
         let changes = apply(&shared.view(), seq, &records)?;
         make_visible(shared, &records, &changes, LogEnd { position: until, ..end.0 });
@@ -120,17 +130,20 @@ fn make_visible(shared: &Shared, records: &[Record], changes: &Changes, end: Log
     });
 }
 
-/// The records at the positions from `first` to `last`, of authors and keyspaces that have names.
+/// The records at the positions from `first` to `last`, of authors and keyspaces that have names. Those of keyspaces
+/// that were left are left out.
 pub(crate) fn records(
     log: &LogFile,
     (first, last): (u64, u64),
     names: &Names,
 ) -> Result<Vec<Record>, OpenError> {
     let records = log.records(first..=last)?;
-    records.iter().map(|record| decode(record, names)).collect()
+    let decoded = records.iter().map(|record| decode(record, names));
+    decoded.filter_map(Result::transpose).collect()
 }
 
-fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {
+/// The record; `None` if its keyspace was left.
+fn decode(record: &LogRecord, names: &Names) -> Result<Option<Record>, OpenError> {
     let is_known = |author: &ReplicaId| names.author(*author).is_some();
     let (record, are_known) = match &record.entry {
         LogEntry::Frame(bytes) => {
@@ -146,9 +159,13 @@ fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {
             let are_known = of_rows.chain(of_heads).all(is_known);
             (Record::Install(install), are_known)
         }
+        LogEntry::Dropped => return Ok(None),
     };
+    if names.is_dropping(record.keyspace()) {
+        return Ok(None);
+    }
     if !are_known || names.keyspace(record.keyspace()).is_none() {
         return Err(damaged("a record of an unknown author or keyspace").into());
     }
-    Ok(record)
+    Ok(Some(record))
 }

@@ -42,7 +42,7 @@ impl Shared {
         }
     }
 
-    fn oldest_pin(&self) -> Option<LogPosition> {
+    pub(crate) fn oldest_pin(&self) -> Option<LogPosition> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner).iter().min().copied()
     }
 

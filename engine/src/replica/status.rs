@@ -44,6 +44,8 @@ pub struct KeyspaceReport {
     pub is_diverged: bool,
     /// Whether its state is being taken over from a peer, and is not to be read before it is complete.
     pub is_partial: bool,
+    /// Whether that waits for a peer that has what this node wrote before it left the keyspace.
+    pub is_behind: bool,
 }
 
 /// A session.
@@ -76,6 +78,7 @@ impl Replica {
                 fingerprint: format!("{heads:032x}-{:032x}", fingerprint.to_bits()),
                 is_diverged: keyspace.is_diverged,
                 is_partial: keyspace.is_partial,
+                is_behind: self.orders.settings(id).is_behind(self.id(), keyspace.heads.seq(self.id())),
             }
         };
         let links =

@@ -88,6 +88,30 @@ async fn network_and_connect_reach_the_node() {
 }
 
 #[tokio::test]
+async fn keyspaces_are_joined_and_left() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("TIDE.KEYSPACE JOIN notes", "+OK").await;
+    link.check("tide.keyspace leave notes", "+OK").await;
+    link.check(
+        "TIDE.KEYSPACE LEAVE alone",
+        "-ERR no connected peer has confirmed to hold all of keyspace alone, so nothing was changed; of what this \
+         node wrote there 3 operations are not known to be anywhere else. Connect to a peer that replicates it, or \
+         force it and lose what nobody else has",
+    )
+    .await;
+    link.check("TIDE.KEYSPACE LEAVE alone FORCE", "+OK").await;
+    link.check(
+        "TIDE.KEYSPACE JOIN dropping",
+        "-TRYAGAIN keyspace dropping is still being dropped on this node; try again in a moment",
+    )
+    .await;
+    link.check("TIDE.KEYSPACE JOIN notes FORCE", "-ERR syntax error").await;
+    link.check("TIDE.KEYSPACE FORGET notes", "-ERR syntax error").await;
+    link.check("TIDE.KEYSPACE LEAVE", "-ERR wrong number of arguments for 'tide.keyspace' command").await;
+}
+
+#[tokio::test]
 async fn what_is_long_is_read_piece_by_piece() {
     let port = Port::open().await;
     let mut link = port.link().await;

@@ -6,7 +6,9 @@ use tidelock_engine::causality::Heads;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{Durability, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent};
+use tidelock_engine::ports::{
+    Choice, Durability, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent,
+};
 use tidelock_engine::replica::Input;
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Request, RequestError, RequestId, RequestReply,
@@ -104,6 +106,7 @@ impl World {
         {
             self.fail(index, &violation);
         }
+        self.settings_changed(index, outcome);
         let is_promised = is_promised(&requests, outcome);
         let mut asked = self.asked(index, requests, outcome);
         if outcome.position.is_some() {
@@ -122,6 +125,25 @@ impl World {
             self.kept(index);
             self.check(index);
             self.watchers_are_told(index, outcome);
+        }
+    }
+
+    /// What was left is there no more. Who joins again, and wrote there before, has nothing until it took over state.
+    fn settings_changed(&mut self, index: usize, outcome: &TurnOutcome) {
+        let node = &mut self.nodes[index];
+        for (name, settings) in &outcome.settings {
+            let keyspace = KeyspaceId::of(node.config.cluster, name);
+            if settings.choice == Some(Choice::Leave) {
+                node.leave(keyspace);
+                self.tally.count("keyspaces left");
+                continue;
+            }
+            node.left.remove(&keyspace);
+            if !node.known.contains_key(&keyspace) {
+                let is_partial = settings.is_behind(node.card.replica(), 0);
+                node.known.entry(keyspace).or_default().is_partial = is_partial;
+                self.tally.count("keyspaces joined");
+            }
         }
     }
 
@@ -209,6 +231,10 @@ impl World {
         };
         let own = node.card.replica();
         for record in records {
+            node.position = record.position;
+            if record.entry.keyspace().is_some_and(|keyspace| node.left.contains(&keyspace)) {
+                continue;
+            }
             let unread = |error: String| Violation::new("the log can be read", error);
             let read = match &record.entry {
                 LogEntry::Frame(bytes) => {
@@ -220,6 +246,8 @@ impl World {
                         self.ledger.take_in(&frame, own, &mut node.known, asked)
                     })
                 }
+                // It was of a keyspace that the node has left.
+                LogEntry::Dropped => Ok(()),
                 LogEntry::Install(bytes) => {
                     self.tally.count("states taken over");
                     Install::decode(bytes)
@@ -230,7 +258,6 @@ impl World {
             if let Err(violation) = read {
                 self.fail(index, &violation);
             }
-            node.position = record.position;
         }
     }
 
@@ -264,6 +291,13 @@ impl World {
         let node = &mut self.nodes[index];
         let (own, cluster) = (node.card.replica(), node.config.cluster);
         let recovered = node.driver.as_ref().expect("it runs").store().recovered();
+        // What was ordered and not acknowledged may be on disk all the same.
+        node.left.clear();
+        for (name, settings) in &recovered.settings {
+            if settings.choice == Some(Choice::Leave) {
+                node.leave(KeyspaceId::of(cluster, name));
+            }
+        }
         let before = std::mem::take(&mut node.known);
         let durable = match node.storage {
             Storage::Disk => std::mem::take(&mut node.durable),

@@ -170,7 +170,8 @@ impl Replica {
             if keyspace.is_partial {
                 // Each in its turn: some of them may be partial too.
                 let since_ms = shared.below_since_ms.unwrap_or(0);
-                if found.is_none_or(|(least, _)| since_ms < least) {
+                let is_rested = since_ms == 0 || now_ms >= since_ms + BELOW_MS;
+                if is_rested && found.is_none_or(|(least, _)| since_ms < least) {
                     found = Some((since_ms, *session));
                 }
             } else if let Some(since_ms) = shared.below_since_ms {
@@ -251,6 +252,12 @@ impl Replica {
         let Some(mut sink) = self.sink(session, id) else { return };
         sink.position = LogPosition(position);
         sink.hear(&heads);
+        // Who joined again goes on behind its own last operation, so it takes only state that holds that.
+        if self.orders.settings(id).is_behind(self.id(), sink.vector.get(self.id())) {
+            self.counters.count("transfers_given_up");
+            step.sends.push((session, Message::EndTake { keyspace: id }));
+            return;
+        }
         sink.heads = heads.into_iter().map(|head| (head.card.replica(), head)).collect();
         sink.open.push_back(Range::default());
         let sink = self.ask_on(session, id, sink, view, step);

@@ -4,6 +4,7 @@
 //! node is cheap to clone, and all clones are the same node.
 
 mod backend;
+mod choosing;
 mod ending;
 mod event_loop;
 mod forks;
@@ -29,6 +30,7 @@ use tidelock_store::{Materializer, Reader};
 use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
+pub use self::choosing::KeyspaceError;
 use self::ending::End;
 pub use self::ending::LoopPanicked;
 use self::mailbox::{Job, Mailbox};
@@ -173,6 +175,7 @@ impl Node {
     /// # Errors
     /// [`QueryError`]: the key shows another kind, or the store could not be read.
     pub fn query(&self, keyspace: &KeyspaceName, query: &Query) -> Result<Answer, QueryError> {
+        self.may_use(keyspace).map_err(|_| QueryError::NotReplicated)?;
         let snapshot = self.reader()?.snapshot();
         if snapshot.is_partial(self.id_of(keyspace)) {
             return Err(QueryError::Loading);

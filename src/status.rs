@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
+pub use tidelock_engine::replica::Kept;
 
 /// A node as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +32,44 @@ pub struct Status {
     pub keys: u64,
     /// The frames in its log.
     pub frames: u64,
+    /// The log, and who holds it back.
+    pub log: LogStatus,
     /// The bytes on disk.
     pub bytes_on_disk: u64,
     /// Named counters since the start, such as `frames_received` and `refused_wrong_signature`.
     pub counters: Vec<(String, u64)>,
     /// What an operator should look at, in sentences; empty when all is well.
     pub warnings: Vec<String>,
+}
+
+/// The log of a node, as it was when it was last looked for what may go of it: every two seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStatus {
+    /// The bytes of what its records hold; the file that they are in is larger.
+    pub bytes: u64,
+    /// The position of the oldest record; all before it were let go of.
+    pub first: u64,
+    /// The age of the oldest record.
+    pub age: Duration,
+    /// Why the oldest record is kept; nothing keeps it otherwise.
+    pub kept: Option<Kept>,
+}
+
+impl LogStatus {
+    /// Why the oldest record is kept, in a word: `young`, `peer`, `alone` or `read`.
+    pub fn kept_word(&self) -> Option<&'static str> {
+        self.kept.map(|kept| match kept {
+            Kept::Young => "young",
+            Kept::For(_) => "peer",
+            Kept::Alone => "alone",
+            Kept::Read => "read",
+        })
+    }
+
+    /// The peer that the oldest record is kept for, if it is kept for one.
+    pub fn kept_for(&self) -> Option<PeerId> {
+        if let Some(Kept::For(peer)) = self.kept { Some(peer) } else { None }
+    }
 }
 
 /// A peer that is connected, wanted or refused.

@@ -96,6 +96,12 @@ impl WatchHub {
         self.tell_all(&turn);
     }
 
+    /// A keyspace is here no more: who watches it is told that it has lost what there was.
+    pub(crate) fn lose(&self, keyspace: KeyspaceId) {
+        let of = self.watchers.iter().filter(|watcher| watcher.keyspace == keyspace);
+        of.for_each(|watcher| watcher.queue.lose(self.position));
+    }
+
     /// Forgets the watchers that went away, so that they do not gather while nothing is written.
     pub(crate) fn tick(&mut self) {
         self.forget_abandoned();

@@ -54,6 +54,11 @@ fn short_logs() {
 }
 
 #[test]
+fn keyspaces() {
+    campaign(&scenarios::KEYSPACES);
+}
+
+#[test]
 fn hostile() {
     campaign(&scenarios::HOSTILE);
 }

@@ -65,8 +65,10 @@ fn log_is_kept_for_a_peer_that_is_away_and_not_for_ever() {
     world.kill("b");
     (0..20).for_each(|n| world.write("a", set("k", &n.to_string())));
     world.run(60_000);
-    assert_eq!(world.report("a").log.kept, Some(Kept::For(peer)));
-    assert!(world.report("a").log.records >= 20);
+    let log = world.report("a").log;
+    assert_eq!(log.kept, Some(Kept::For(peer)));
+    assert!(log.records >= 20 && log.bytes >= 20 * 64, "{log:?}");
+    assert!((58_000..80_000).contains(&log.age_ms) && log.first.0 >= 1, "{log:?}");
     world.run(60_000);
     world.run(20_000);
     assert_eq!(world.report("a").log.kept, Some(Kept::Alone), "nobody else has it");

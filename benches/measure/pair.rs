@@ -149,6 +149,10 @@ impl<S: Log> Log for Metered<S> {
         self.store.floor(keyspace, author)
     }
 
+    fn is_dropping(&self, keyspace: KeyspaceId) -> bool {
+        self.store.is_dropping(keyspace)
+    }
+
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
         self.store.card(replica)
     }

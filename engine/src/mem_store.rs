@@ -11,8 +11,8 @@ use crate::frame::Frame;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
 use crate::ports::{
-    Batch, CommitError, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry, LogPosition, LogRecord,
-    LoggedFrame, ReadError, Recovered, RowRange, Rows, Store, Visit,
+    Batch, Choice, CommitError, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry, LogPosition,
+    LogRecord, LoggedFrame, ReadError, Recovered, RowRange, Rows, Settings, Store, Visit,
 };
 use crate::row::{Kind, Payload, RowId};
 
@@ -22,6 +22,7 @@ pub struct MemStore {
     cluster: ClusterId,
     card: AuthorCard,
     keyspaces: BTreeMap<KeyspaceName, KeyspaceId>,
+    settings: BTreeMap<KeyspaceName, Settings>,
     states: BTreeMap<KeyspaceId, KeyspaceState>,
     rows: BTreeMap<KeyspaceId, DotStore>,
     cards: BTreeMap<ReplicaId, AuthorCard>,
@@ -40,6 +41,7 @@ impl MemStore {
             cluster,
             card,
             keyspaces: BTreeMap::new(),
+            settings: BTreeMap::new(),
             states: BTreeMap::new(),
             rows: BTreeMap::new(),
             cards: BTreeMap::new(),
@@ -66,7 +68,9 @@ impl MemStore {
         let index = usize::try_from(position.0 - self.first.0).expect("the log is in memory");
         match &self.log[index].entry {
             LogEntry::Frame(bytes) => LoggedFrame { position, bytes: bytes.clone() },
-            LogEntry::Install(_) | LogEntry::Staged(_) => unreachable!("the index leads to frames"),
+            LogEntry::Install(_) | LogEntry::Staged(_) | LogEntry::Dropped => {
+                unreachable!("the index leads to frames")
+            }
         }
     }
 
@@ -99,6 +103,32 @@ impl MemStore {
         for (author, head) in install.heads.iter().flatten() {
             state.heads.advance(*author, *head);
             self.floors.entry(install.keyspace).or_default().raise(Dot::new(*author, head.seq));
+        }
+    }
+}
+
+impl MemStore {
+    /// Takes in that a keyspace is there from now on.
+    fn open_keyspace(&mut self, name: &KeyspaceName) {
+        let id = KeyspaceId::of(self.cluster, name);
+        let settings = self.settings.get(name).copied().unwrap_or_default();
+        let is_new = self.keyspaces.insert(name.clone(), id).is_none();
+        if is_new && settings.is_behind(self.card.replica(), 0) {
+            self.states.entry(id).or_default().is_partial = true;
+        }
+    }
+
+    /// Drops all of a keyspace.
+    fn drop_keyspace(&mut self, name: &KeyspaceName) {
+        let Some(id) = self.keyspaces.remove(name) else { return };
+        self.states.remove(&id);
+        self.rows.remove(&id);
+        self.floors.remove(&id);
+        self.index.retain(|(of, ..), _| *of != id);
+        for record in &mut self.log {
+            if record.entry.keyspace() == Some(id) {
+                record.entry = LogEntry::Dropped;
+            }
         }
     }
 }
@@ -178,6 +208,11 @@ impl Log for MemStore {
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
         Ok(self.cards.get(&replica).copied())
     }
+
+    /// It is all dropped at once.
+    fn is_dropping(&self, _: KeyspaceId) -> bool {
+        false
+    }
 }
 
 impl Store for MemStore {
@@ -186,6 +221,7 @@ impl Store for MemStore {
         Recovered {
             card: self.card,
             keyspaces: self.keyspaces.iter().map(|(name, id)| (name.clone(), state(id))).collect(),
+            settings: self.settings.clone(),
             clock: self.clock,
             position: self.last(),
             fork: self.fork,
@@ -193,9 +229,13 @@ impl Store for MemStore {
     }
 
     fn commit(&mut self, batch: &Batch, _: Durability) -> Result<LogPosition, CommitError> {
-        for name in &batch.keyspaces {
-            self.keyspaces.insert(name.clone(), KeyspaceId::of(self.cluster, name));
+        for (name, settings) in &batch.settings {
+            self.settings.insert(name.clone(), *settings);
+            if settings.choice == Some(Choice::Leave) {
+                self.drop_keyspace(name);
+            }
         }
+        batch.keyspaces.iter().for_each(|name| self.open_keyspace(name));
         self.cards.extend(batch.cards.iter().map(|card| (card.replica(), *card)));
         let mut applied: BTreeMap<KeyspaceId, Vec<Dot>> = BTreeMap::new();
         self.clock = self.clock.max(batch.clock);

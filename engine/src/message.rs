@@ -17,6 +17,8 @@
 //! | `Push` | who applied fresh frames | `Prune`, when they were no news |
 //! | `Prune`, `Graft` | who wants fewer, more pushes | none |
 //! | `Confirm` | who waits for its write | `Confirmed`, when it is on disk |
+//! | `Left` | who has left a keyspace, or is told of one that it does not replicate | none |
+//! | `Vouch` | who is to leave a keyspace | `Vouched`, unless the receiver is to leave it too |
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -315,6 +317,25 @@ pub enum Message {
         /// The keyspace.
         keyspace: KeyspaceId,
     },
+    /// The sender does not replicate these keyspaces, whatever it said before.
+    Left(#[serde(deserialize_with = "list::<KEYSPACES_MAX, _, _>")] Vec<KeyspaceId>),
+    /// Asks what the receiver has on its disk, because the sender is to leave.
+    Vouch {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The sender's own number of this attempt.
+        number: u64,
+    },
+    /// The sender has this on its disk, or more, and is not to leave.
+    Vouched {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The number that it was asked with.
+        number: u64,
+        /// Up to where, of each author; the rest is in other messages.
+        #[serde(deserialize_with = "list::<HEADS_MAX, _, _>")]
+        held: Vec<WantEntry>,
+    },
 }
 
 /// Why bytes are not a message. The session is ended with this as the reason.
@@ -380,7 +401,10 @@ impl Message {
             | Self::Tail { .. }
             | Self::Tailed { .. }
             | Self::EndTake { .. }
-            | Self::Below { .. } => Ok(()),
+            | Self::Below { .. }
+            | Self::Left(_)
+            | Self::Vouch { .. }
+            | Self::Vouched { .. } => Ok(()),
         }
     }
 }

@@ -126,6 +126,9 @@ pub enum QueryError {
         /// What it shows.
         found: VisibleKind,
     },
+    /// The keyspace is not among those that this node replicates.
+    #[error("the keyspace is not replicated on this node")]
+    NotReplicated,
     /// State of the keyspace is being taken over from a peer, and is not complete.
     #[error("the keyspace is being fetched from a peer")]
     Loading,

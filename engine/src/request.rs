@@ -93,6 +93,9 @@ pub enum RequestError {
     /// State of the keyspace is being taken over from a peer, and is not complete. Certainly not executed.
     #[error("keyspace {0} is being fetched from a peer")]
     Loading(KeyspaceName),
+    /// The node is about to leave the keyspace, and waits for a peer that has all of it. Certainly not executed.
+    #[error("keyspace {0} is about to be left by this node")]
+    Leaving(KeyspaceName),
     /// The node takes no writes since an earlier one failed; reads go on. Certainly not executed.
     #[error("{0}")]
     ReadOnly(String),

@@ -5,12 +5,13 @@
 //! the simulator only feed this file.
 
 use crate::draft::{Changes, Draft};
-use crate::id::AuthorCard;
+use crate::id::{AuthorCard, KeyspaceName};
 use crate::message::Message;
 use crate::ports::{
-    Batch, CommitError, Durability, Fork, LogPosition, SendError, SessionId, Store, Target, Transport,
+    Batch, CommitError, Durability, Fork, LogPosition, SendError, SessionId, Settings, Store, Target,
+    Transport,
 };
-use crate::replica::{Input, Now, Replica, Step, View};
+use crate::replica::{Input, Now, OrderError, OrderReply, Replica, Step, View};
 use crate::request::{RequestError, RequestId, RequestReply};
 
 /// What waits for the disk before it may leave the node.
@@ -42,6 +43,10 @@ pub struct TurnOutcome {
     pub replies: Vec<(RequestId, RequestReply)>,
     /// How many peers have confirmed so far.
     pub confirmations: Vec<(RequestId, usize)>,
+    /// How orders ended.
+    pub orders: Vec<(RequestId, OrderReply)>,
+    /// What is remembered of keyspaces from now on. Of one that was left nothing is to be read any more.
+    pub settings: Vec<(KeyspaceName, Settings)>,
     /// What was committed, for watchers; empty when nothing was.
     pub changes: Changes,
     /// The log position after the turn, when something was committed.
@@ -148,15 +153,16 @@ impl<S: Store, T: Transport> Driver<S, T> {
     }
 
     fn commit(&mut self, step: Step, changes: Changes) -> TurnOutcome {
-        let Step { keyspaces, cards, frames, installs, staged, durability, .. } = step;
+        let Step { keyspaces, settings, cards, frames, installs, staged, durability, .. } = step;
         let Step { sends, closes, connects, disconnects, truncate, .. } = step;
         let mut outcome = TurnOutcome {
             replies: step.replies,
             confirmations: step.confirmations,
+            orders: step.orders,
             ..TurnOutcome::default()
         };
         let clock = self.replica.clock().last();
-        let batch = Batch { keyspaces, cards, frames, installs, staged, changes, clock };
+        let batch = Batch { keyspaces, settings, cards, frames, installs, staged, changes, clock };
         if batch.is_empty() {
             // A head may be another all the same, if its author has two histories.
             self.replica.committed(&batch.changes);
@@ -169,12 +175,16 @@ impl<S: Store, T: Transport> Driver<S, T> {
                     self.replica.committed(&batch.changes);
                     outcome.position = Some(position);
                     outcome.changes = batch.changes;
+                    outcome.settings = batch.settings;
                 }
                 Err(error) => {
                     let reason = error.to_string();
                     tracing::error!(reason, "a commit failed");
                     for (_, reply) in &mut outcome.replies {
                         *reply = Err(RequestError::Commit(reason.clone()));
+                    }
+                    for (_, reply) in &mut outcome.orders {
+                        *reply = Err(OrderError::Commit(reason.clone()));
                     }
                     self.fail(&reason);
                     return outcome;

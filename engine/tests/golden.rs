@@ -224,6 +224,16 @@ fn transfer_messages() -> Vec<(Message, &'static str)> {
         ),
         (Message::EndTake { keyspace }, "14811e3c74f1357ac34e4f1e8e08118640"),
         (Message::Below { keyspace }, "15811e3c74f1357ac34e4f1e8e08118640"),
+        (Message::Left(vec![keyspace]), "1601811e3c74f1357ac34e4f1e8e08118640"),
+        (Message::Vouch { keyspace, number: 300 }, "17811e3c74f1357ac34e4f1e8e08118640ac02"),
+        (
+            Message::Vouched {
+                keyspace,
+                number: 300,
+                held: vec![WantEntry { author: author(), after: 300 }],
+            },
+            "18811e3c74f1357ac34e4f1e8e08118640ac020165a670c2148c4b3bb57a8409168cd44dac02",
+        ),
     ]
 }
 

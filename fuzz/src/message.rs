@@ -71,7 +71,7 @@ fn check(message: &Message, bytes: &[u8]) {
 /// A message of any kind.
 pub fn any(input: &mut Input<'_>) -> Message {
     let keyspace = keyspace_id(input.pick(&KEYSPACES));
-    match input.below(22) {
+    match input.below(25) {
         0 => Message::Hello(hello(input)),
         1 => Message::Goodbye { reason: text(input, REASON_BYTES_MAX) },
         2 => Message::Keyspaces(repeated(input, KEYSPACES_MAX, |input| named(input.pick(&KEYSPACES)))),
@@ -123,7 +123,15 @@ pub fn any(input: &mut Input<'_>) -> Message {
             Message::Tailed { keyspace, heads, frames, until: input.number(), is_end: input.once_in(2) }
         }
         20 => Message::EndTake { keyspace },
-        _ => Message::Below { keyspace },
+        21 => Message::Below { keyspace },
+        22 => Message::Left(repeated(input, KEYSPACES_MAX, |input| keyspace_id(input.pick(&KEYSPACES)))),
+        23 => Message::Vouch { keyspace, number: input.number() },
+        _ => {
+            let held =
+                |input: &mut Input<'_>| WantEntry { author: any_replica(input), after: input.number() };
+            let number = input.number();
+            Message::Vouched { keyspace, number, held: repeated(input, HEADS_MAX, held) }
+        }
     }
 }
 

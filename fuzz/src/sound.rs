@@ -150,7 +150,8 @@ pub fn message(message: &Message) -> bool {
         Message::Answer { cards, frames, .. } | Message::Push { cards, frames } => {
             cards.len() <= FRAMES_MAX && frames.len() <= FRAMES_MAX
         }
-        Message::Held { held, .. } => held.len() <= HEADS_MAX,
+        Message::Held { held, .. } | Message::Vouched { held, .. } => held.len() <= HEADS_MAX,
+        Message::Left(ids) => ids.len() <= KEYSPACES_MAX,
         Message::Taken { heads, .. } => heads.len() <= STATE_HEADS_MAX,
         Message::Compare { asks, .. } => {
             asks.len() <= RANGES_MAX && asks.iter().all(|ask| ask.range.is_valid())
@@ -168,6 +169,7 @@ pub fn message(message: &Message) -> bool {
         Message::Tailed { heads, frames, .. } => heads.len() <= STATE_HEADS_MAX && frames.len() <= FRAMES_MAX,
         Message::Summary { .. }
         | Message::Below { .. }
+        | Message::Vouch { .. }
         | Message::Take { .. }
         | Message::Tail { .. }
         | Message::EndTake { .. }

@@ -153,6 +153,32 @@ pub enum SnapshotCommand {
     },
 }
 
+/// What can be done with a keyspace of a running node. It outlasts restarts, and goes before --keyspaces.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeyspaceCommand {
+    /// Replicate it from now on
+    Join {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Replicate it no more, once a connected peer has all of it, and drop what is here
+    Leave {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// Leave at once, and lose what nobody else has
+        #[arg(long)]
+        force: bool,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
 /// Which node a command acts on, and how it answers.
 #[derive(Args, Clone, Debug)]
 pub struct NodeArgs {
@@ -367,6 +393,9 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Join or leave a keyspace
+    #[command(subcommand)]
+    Keyspace(KeyspaceCommand),
     /// Go on as a new replica, after the status said that this one has two histories
     Rejoin(NodeArgs),
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use tidelock_engine::id::KeyspaceName;
 
-use super::args::{ClientCommand, NodeArgs};
+use super::args::{ClientCommand, KeyspaceCommand, NodeArgs};
 use super::client::{Client, ClientError};
 use super::files;
 use super::import;
@@ -101,12 +101,24 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Offline(node) => (one("TIDE.NETWORK", &[&"OFFLINE".into()]), View::Plain, node),
         C::Online(node) => (one("TIDE.NETWORK", &[&"ONLINE".into()]), View::Plain, node),
         C::Connect { address, node } => (one("TIDE.CONNECT", &[&address.into()]), View::Plain, node),
+        C::Keyspace(command) => keyspace(command),
         C::Rejoin(node) => (one("TIDE.REJOIN", &[]), View::Plain, node),
         C::Keys { .. } | C::Watch { .. } | C::Backup { .. } | C::Export { .. } | C::Import { .. } => {
             unreachable!("they are not one command of the port")
         }
     };
     Asked { arguments, view, node }
+}
+
+fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
+    let (mut words, node) = match command {
+        KeyspaceCommand::Join { name, node } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
+        KeyspaceCommand::Leave { name, node, .. } => (vec!["TIDE.KEYSPACE", "LEAVE", name.as_str()], node),
+    };
+    if let KeyspaceCommand::Leave { force: true, .. } = command {
+        words.push("FORCE");
+    }
+    (words.into_iter().map(|word| word.as_bytes().to_vec()).collect(), View::Plain, node)
 }
 
 fn words<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsString>) -> Vec<Vec<u8>> {

@@ -18,8 +18,8 @@ mod watching;
 mod tests;
 
 pub use args::{
-    CheckArgs, Cli, ClientCommand, Command, DemoArgs, IdArgs, KeyspacesArg, NodeArgs, RedisArg, RestoreArgs,
-    RunArgs, SnapshotCommand,
+    CheckArgs, Cli, ClientCommand, Command, DemoArgs, IdArgs, KeyspaceCommand, KeyspacesArg, NodeArgs,
+    RedisArg, RestoreArgs, RunArgs, SnapshotCommand,
 };
 pub use client::ClientError;
 pub use commands::execute;

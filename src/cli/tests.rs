@@ -117,10 +117,15 @@ fn node_is_described_in_tables_and_in_json() {
     let world = World::new();
     world.check("set k v", "OK\n");
     let status = world.run("status").expect("the node answers");
+    let peer = tidelock_engine::id::PeerId::from_public_key([8; 32]);
     for line in [
         "name             double",
         "uptime           1d 1h",
         "on_disk          4.0 KiB",
+        "log              2.0 KiB",
+        "log_first        7",
+        "log_age          1m 1s",
+        &format!("log_kept         for peer {peer}, which does not have it"),
         "warning: the clock is wrong",
     ] {
         assert!(status.lines().any(|found| found == line), "{line} is missing in\n{status}");
@@ -128,6 +133,8 @@ fn node_is_described_in_tables_and_in_json() {
     let status: serde_json::Value =
         serde_json::from_str(&world.run("status --json").expect("the node answers")).expect("it is JSON");
     assert_eq!((&status["online"], &status["counters"]["frames_received"]), (&true.into(), &5.into()));
+    assert_eq!((&status["log_kept"], &status["log_first"]), (&"peer".into(), &7.into()));
+    assert_eq!(status["log_kept_for"], peer.to_string());
     world.check(
         "peers",
         "PEER  ADDRESS               STATE             ROUND TRIP  CONNECTED  QUEUED  IN SYNC\n\
@@ -172,6 +179,16 @@ fn network_is_left_and_joined() {
     world.check("online", "OK\n");
     assert!(world.double.is_online());
     world.check("connect /ip4/127.0.0.1/tcp/1", "OK\n");
+}
+
+#[test]
+fn keyspaces_are_joined_and_left() {
+    let world = World::new();
+    world.check("keyspace join notes", "OK\n");
+    world.check("keyspace leave notes --json", "\"OK\"\n");
+    let error = world.run("keyspace leave alone").expect_err("nobody has it");
+    assert!(error.to_string().contains("3 operations are not known to be anywhere else"), "{error}");
+    world.check("keyspace leave alone --force", "OK\n");
 }
 
 #[test]

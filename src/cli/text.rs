@@ -92,6 +92,10 @@ fn status(value: &Value, style: Style) -> String {
             ("warnings" | "counters", _) => {}
             ("uptime_ms", Value::Integer(ms)) => table.row(["uptime".to_owned(), duration(*ms)]),
             ("bytes_on_disk", Value::Integer(bytes)) => table.row(["on_disk".to_owned(), size(*bytes)]),
+            ("log_bytes", Value::Integer(bytes)) => table.row(["log".to_owned(), size(*bytes)]),
+            ("log_age_ms", Value::Integer(ms)) => table.row(["log_age".to_owned(), duration(*ms)]),
+            ("log_kept", _) => table.row([name, kept(value)]),
+            ("log_kept_for", _) => {}
             (_, field) => table.row([name, cell(field)]),
         }
     }
@@ -104,6 +108,18 @@ fn status(value: &Value, style: Style) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Why the oldest record of the log is kept.
+fn kept(status: &Value) -> String {
+    let Value::Bytes(word) = status.field("log_kept") else { return "by nothing".to_owned() };
+    match word.as_slice() {
+        b"young" => "it is not old enough to go".to_owned(),
+        b"peer" => format!("for peer {}, which does not have it", cell(status.field("log_kept_for"))),
+        b"alone" => "no peer is known to have it".to_owned(),
+        b"read" => "a peer that takes over state reads it".to_owned(),
+        other => escape::line(other),
+    }
 }
 
 fn peers(value: &Value, style: Style) -> String {

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::replica::Order;
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 
 use crate::backup::unix_ms;
 use crate::document::DocumentError;
 use crate::keyspace::Keyspace;
-use crate::node::Node;
+use crate::node::{KeyspaceError, Node};
 use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, WatchStream};
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
@@ -128,6 +129,13 @@ impl Backend for Node {
         self.may_use(keyspace).map_err(|error| error.to_string())?;
         let export = Self::export(self, keyspace).map_err(|error| error.to_string())?;
         Ok(Box::new(export.map(|line| line.map_err(|error| error.to_string()))))
+    }
+
+    async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
+        match order {
+            Order::Join => self.join(keyspace.as_str()).await,
+            order => Ok(Self::order(self, keyspace, order).await?),
+        }
     }
 
     async fn rejoin(&self) -> Result<String, String> {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::Target;
-use tidelock_engine::replica::{Input, Now, Report};
+use tidelock_engine::ports::{Choice, Target};
+use tidelock_engine::replica::{Input, Now, OrderReply, Report};
 use tidelock_engine::request::{RequestId, RequestReply};
 use tidelock_engine::turn::{Driver, TurnOutcome};
 use tidelock_store::RedbStore;
@@ -60,6 +60,7 @@ pub(super) struct EventLoop {
 pub(super) struct Pending {
     next: u64,
     confirms: BTreeMap<RequestId, watch::Sender<usize>>,
+    orders: BTreeMap<RequestId, oneshot::Sender<OrderReply>>,
 }
 
 /// Requests that were handed over together, and are answered together.
@@ -138,10 +139,15 @@ impl EventLoop {
                     inputs.push(Input::Confirm(id, keyspace));
                 }
                 Job::Watch(request) => self.hub.add(request),
-                Job::Rejoin(sender) => {
+                Job::Rejoin(is_forced, sender) => {
                     let now = self.moment();
                     // Whoever asked may have gone; what was done shows in the status.
-                    let _ = sender.send(rejoining::rejoin(&mut self.driver, &self.key, now));
+                    let _ = sender.send(rejoining::rejoin(&mut self.driver, &self.key, now, is_forced));
+                }
+                Job::Order(keyspace, order, sender) => {
+                    let id = self.pending.next_id();
+                    self.pending.orders.insert(id, sender);
+                    inputs.push(Input::Order(id, keyspace, order));
                 }
                 Job::Connect(target) => inputs.push(Input::Connect(target)),
                 Job::Listening(addresses) => inputs.push(Input::Listening(addresses)),
@@ -157,6 +163,17 @@ impl EventLoop {
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position);
             self.documents.note_losses(&outcome.changes, self.driver.replica().id());
+        }
+        for (name, settings) in &outcome.settings {
+            if settings.choice == Some(Choice::Leave) {
+                self.hub.lose(self.driver.replica().id_of(name));
+            }
+        }
+        for (id, reply) in outcome.orders {
+            if let Some(sender) = self.pending.orders.remove(&id) {
+                // Whoever ordered may have gone.
+                let _ = sender.send(reply);
+            }
         }
         for (id, confirmed) in outcome.confirmations {
             if let Some(sender) = self.pending.confirms.get(&id) {

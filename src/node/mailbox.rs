@@ -9,6 +9,7 @@ use std::thread::Thread;
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Target;
+use tidelock_engine::replica::{Order, OrderReply};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -31,8 +32,11 @@ pub(super) enum Job {
     Watch(WatchRequest),
     /// Keep connected with a peer.
     Connect(Target),
-    /// Go on as another replica, and say which, or why not.
-    Rejoin(oneshot::Sender<Result<ReplicaId, RejoinError>>),
+    /// Go on as another replica, and say which, or why not. Only one that has two histories needs to, unless it is
+    /// forced.
+    Rejoin(bool, oneshot::Sender<Result<ReplicaId, RejoinError>>),
+    /// Do what the operator orders of a keyspace, and say how that ended.
+    Order(KeyspaceName, Order, oneshot::Sender<OrderReply>),
     /// Take in that the node listens on other addresses.
     Listening(Vec<String>),
     /// End as a defect of ours would.

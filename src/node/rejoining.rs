@@ -42,8 +42,13 @@ impl Node {
     /// # Errors
     /// [`RejoinError`] says what was changed.
     pub async fn rejoin(&self) -> Result<ReplicaId, RejoinError> {
+        self.change_replica(false).await
+    }
+
+    /// The same, also of a replica that has one history if that `is_forced`.
+    pub(super) async fn change_replica(&self, is_forced: bool) -> Result<ReplicaId, RejoinError> {
         let (sender, receiver) = oneshot::channel();
-        if !self.put(Job::Rejoin(sender)) {
+        if !self.put(Job::Rejoin(is_forced, sender)) {
             return Err(RejoinError::Closed);
         }
         let replica = receiver.await.map_err(|_| RejoinError::Closed)??;
@@ -57,8 +62,9 @@ pub(super) fn rejoin<S: Store, T: Transport>(
     driver: &mut Driver<S, T>,
     key: &SigningKey,
     now: Now,
+    is_forced: bool,
 ) -> Result<ReplicaId, RejoinError> {
-    if driver.replica().fork().is_none() {
+    if driver.replica().fork().is_none() && !is_forced {
         return Err(RejoinError::NotForked);
     }
     let card = key.card(identity::random_bytes()?);

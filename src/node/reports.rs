@@ -1,16 +1,18 @@
 //! What a node says about itself, gathered from replica, store and network.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceName, PeerId};
-use tidelock_engine::replica::{Repair, Replicate, Report};
+use tidelock_engine::ports::Choice;
+use tidelock_engine::replica::{LogReport, Repair, Replicate, Report};
 use tidelock_engine::request::RequestError;
 use tidelock_engine::row::RowId;
 use tidelock_transport::{TargetState, TargetStatus};
 
 use crate::cli::escape_line;
 use crate::node::{Node, forks};
-use crate::status::{KeyspaceStatus, PeerState, Stats, Status};
+use crate::status::{KeyspaceStatus, LogStatus, PeerState, Stats, Status};
 
 impl Node {
     /// The node as a whole, at most a tenth of a second old.
@@ -30,6 +32,7 @@ impl Node {
             keyspaces: report.keyspaces.len(),
             keys: stats.keys,
             frames: stats.frames,
+            log: log_status(&report),
             bytes_on_disk: stats.bytes_on_disk,
             counters: self.counters(&report),
             warnings: self.warnings(&report),
@@ -107,12 +110,13 @@ impl Node {
 
     /// Whether a keyspace may be read and written here.
     pub(super) fn may_use(&self, keyspace: &KeyspaceName) -> Result<(), RequestError> {
-        match &self.inner.replicate {
-            Replicate::Only(names) if !names.contains(keyspace) => {
-                Err(RequestError::NotReplicated(keyspace.clone()))
-            }
-            _ => Ok(()),
-        }
+        let chosen = self.reader().ok().and_then(|reader| reader.settings(self.id_of(keyspace)).choice);
+        let may_use = match (chosen, &self.inner.replicate) {
+            (Some(Choice::Join), _) | (None, Replicate::All) => true,
+            (Some(Choice::Leave), _) => false,
+            (None, Replicate::Only(names)) => names.contains(keyspace),
+        };
+        if may_use { Ok(()) } else { Err(RequestError::NotReplicated(keyspace.clone())) }
     }
 
     fn report(&self) -> Arc<Report> {
@@ -142,6 +146,13 @@ impl Node {
                 .extend(keyspace.repaired.iter().map(|repaired| describe_repair(&keyspace.name, repaired)));
             if keyspace.is_partial {
                 warnings.push(format!("keyspace {} is being fetched from a peer", keyspace.name));
+            }
+            if keyspace.is_behind {
+                let name = &keyspace.name;
+                warnings.push(format!(
+                    "keyspace {name} waits for a peer that has what this node wrote in it before it left; if that is \
+                     lost for good, `tidelock keyspace leave {name} --force` and join it again"
+                ));
             }
             if keyspace.links == 0 && !report.links.is_empty() {
                 warnings.push(format!("keyspace {}: no connected peer replicates it", keyspace.name));
@@ -193,6 +204,11 @@ fn describe_repair(keyspace: &KeyspaceName, (row, repair): &(RowId, Repair)) -> 
     };
     let (key, subkey) = (escape_line(&row.key), escape_line(&row.subkey));
     format!("keyspace {keyspace}: a row of {key} {subkey} by {} {what}", row.dot.replica)
+}
+
+fn log_status(report: &Report) -> LogStatus {
+    let LogReport { bytes, first, age_ms, kept, .. } = report.log;
+    LogStatus { bytes, first: first.0, age: Duration::from_millis(age_ms), kept }
 }
 
 fn refused(peer: PeerId, reason: &str) -> PeerState {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::replica::Order;
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 
 use super::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::document::DocumentError;
+use crate::node::KeyspaceError;
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
@@ -98,6 +100,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// # Errors
     /// A sentence that says why not.
     fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String>;
+
+    /// Joins or leaves a keyspace.
+    ///
+    /// # Errors
+    /// [`KeyspaceError`] says what is in the way, and what was changed.
+    fn order(
+        &self,
+        keyspace: KeyspaceName,
+        order: Order,
+    ) -> impl Future<Output = Result<(), KeyspaceError>> + Send;
 
     /// Goes on as another replica after a fork; answers which.
     ///

@@ -7,10 +7,12 @@ use std::fmt::Write;
 
 use tidelock_engine::bounds::BoundError;
 use tidelock_engine::read::QueryError;
+use tidelock_engine::replica::OrderError;
 use tidelock_engine::request::{ActionError, RequestError};
 use tidelock_engine::write::WriteError;
 
 use super::reply::Reply;
+use crate::node::{KeyspaceError, RejoinError};
 
 /// As Redis says it.
 pub(super) const NOT_AN_INTEGER: Reply = constant("ERR value is not an integer or out of range");
@@ -41,10 +43,23 @@ pub(super) fn request(error: &RequestError) -> Reply {
         RequestError::Action { source, .. } => action(source),
         RequestError::Commit(text) => Reply::error(format!("UNKNOWN {text}")),
         RequestError::Loading(_) => Reply::error(format!("LOADING {error}")),
-        RequestError::Closed => Reply::error(format!("TRYAGAIN {error}")),
+        RequestError::Closed | RequestError::Leaving(_) => Reply::error(format!("TRYAGAIN {error}")),
         RequestError::ReadOnly(text) => Reply::error(format!("READONLY {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
+}
+
+pub(super) fn keyspace(error: &KeyspaceError) -> Reply {
+    let word = match error {
+        KeyspaceError::Order(OrderError::Dropping(_) | OrderError::Closed) => "TRYAGAIN",
+        KeyspaceError::Order(OrderError::Loading(_)) => "LOADING",
+        KeyspaceError::Order(OrderError::ReadOnly(_)) => "READONLY",
+        KeyspaceError::Order(OrderError::Commit(_)) | KeyspaceError::Rejoin(RejoinError::Commit(_)) => {
+            "UNKNOWN"
+        }
+        _ => "ERR",
+    };
+    Reply::error(format!("{word} {error}"))
 }
 
 pub(super) fn bound(error: &BoundError) -> Reply {

@@ -85,6 +85,11 @@ impl About<'_> {
             ("keyspaces", &self.status.keyspaces),
             ("keys", &self.status.keys),
             ("frames", &self.status.frames),
+            ("log_bytes", &self.status.log.bytes),
+            ("log_first", &self.status.log.first),
+            ("log_age_ms", &self.status.log.age.as_millis()),
+            ("log_kept", &self.status.log.kept_word().unwrap_or_default()),
+            ("log_kept_for", &self.status.log.kept_for().map(|peer| peer.to_string()).unwrap_or_default()),
             ("bytes_on_disk", &self.status.bytes_on_disk),
         ]);
         for (name, count) in &self.status.counters {

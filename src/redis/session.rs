@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelock_engine::request::RequestError;
+
 use super::backend::Backend;
 use super::burst::Burst;
 use super::call::Arguments;
@@ -212,7 +214,11 @@ impl<B: Backend> Session<B> {
     /// Refuses a keyspace that no command could use.
     fn select(&mut self, mut arguments: Arguments) -> Result<(), Reply> {
         let keyspace = connection::keyspace(arguments.take())?;
-        self.backend.read(&keyspace, &[], usize::MAX).map_err(|error| errors::request(&error))?;
+        match self.backend.read(&keyspace, &[], usize::MAX) {
+            // It may be chosen before it can be read.
+            Ok(_) | Err(RequestError::Loading(_)) => {}
+            Err(error) => return Err(errors::request(&error)),
+        }
         self.state.keyspace = keyspace;
         Ok(())
     }
@@ -269,6 +275,11 @@ impl<B: Backend> Session<B> {
                 Reply::OK
             }
             Other::Next => self.pieces.next_piece()?,
+            Other::Keyspace => {
+                let (keyspace, order) = tide::order(&arguments)?;
+                backend.order(keyspace, order).await.map_err(|error| errors::keyspace(&error))?;
+                Reply::OK
+            }
             Other::Rejoin => match backend.rejoin().await {
                 Ok(replica) => Reply::text(replica),
                 Err(error) => return Err(Reply::error(format!("ERR {error}"))),

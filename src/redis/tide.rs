@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use super::call::Arguments;
+use super::connection;
 use super::entry::kind_name;
 use super::errors;
 use super::reply::Reply;
 use crate::status::{KeyspaceStatus, PeerState, Status};
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::replica::Order;
 
 /// `WAIT peers milliseconds`; 0 milliseconds are for as long as it takes.
 pub(super) fn wait(mut arguments: Arguments) -> Result<(usize, Option<Duration>), Reply> {
@@ -50,6 +53,19 @@ pub(super) fn watch(arguments: &Arguments) -> Result<(WatchRange, Option<Cursor>
     Ok((range, from.transpose()?))
 }
 
+/// `TIDE.KEYSPACE JOIN keyspace`, `TIDE.KEYSPACE LEAVE keyspace [FORCE]`.
+pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Reply> {
+    let (name, order) = match arguments.as_slice() {
+        [word, name] if is(word, "join") => (name, Order::Join),
+        [word, name] if is(word, "leave") => (name, Order::Leave { is_forced: false }),
+        [word, name, force] if is(word, "leave") && is(force, "force") => {
+            (name, Order::Leave { is_forced: true })
+        }
+        _ => return Err(errors::SYNTAX),
+    };
+    Ok((connection::keyspace(name.clone())?, order))
+}
+
 fn is(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
@@ -85,6 +101,7 @@ pub(super) fn event(event: &WatchEvent) -> Reply {
 }
 
 pub(super) fn status(status: Status) -> Reply {
+    let log = status.log;
     let counters = status.counters.into_iter().map(|(name, count)| (Reply::text(name), Reply::count(count)));
     fields([
         ("name", status.name.map_or(Reply::Null, Reply::text)),
@@ -99,6 +116,11 @@ pub(super) fn status(status: Status) -> Reply {
         ("keyspaces", Reply::count(status.keyspaces)),
         ("keys", Reply::count(status.keys)),
         ("frames", Reply::count(status.frames)),
+        ("log_bytes", Reply::count(log.bytes)),
+        ("log_first", Reply::count(log.first)),
+        ("log_age_ms", Reply::count(log.age.as_millis())),
+        ("log_kept", log.kept_word().map_or(Reply::Null, Reply::text)),
+        ("log_kept_for", log.kept_for().map_or(Reply::Null, |peer| Reply::text(peer.to_string()))),
         ("bytes_on_disk", Reply::count(status.bytes_on_disk)),
         ("counters", Reply::Map(counters.collect())),
         ("warnings", texts(status.warnings)),

@@ -249,6 +249,11 @@ impl Place {
                 }
                 Ok(bytes.len())
             }
+            // What was dropped with a keyspace may have been of this one.
+            LogEntry::Dropped => {
+                self.is_cleared = true;
+                Ok(0)
+            }
             // State that was taken over says what is, and not what was done.
             LogEntry::Install(bytes) => {
                 let install = Install::decode(bytes)

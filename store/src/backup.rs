@@ -46,6 +46,9 @@ pub enum BackupError {
     /// State is being taken over from a peer, and until that is done the rows are those of no version vector.
     #[error("state is being taken over from a peer; try again in a while")]
     Partial,
+    /// A keyspace was left and is still being dropped, or was left while the backup was made.
+    #[error("a keyspace that was left is being dropped; try again in a moment")]
+    Dropping,
     /// What is to be backed up cannot be made durable.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -281,8 +284,10 @@ impl Drop for Backup {
 }
 
 fn is_whole(published: &crate::published::Published) -> Result<(), BackupError> {
-    let is_partial = published.spaces.values().any(|space| space.is_partial);
-    if is_partial { Err(BackupError::Partial) } else { Ok(()) }
+    if published.spaces.values().any(|space| space.is_partial) {
+        return Err(BackupError::Partial);
+    }
+    if published.names.dropping().is_empty() { Ok(()) } else { Err(BackupError::Dropping) }
 }
 
 /// Some entries of a log, read in a transaction of their own.

@@ -161,7 +161,7 @@ impl Check<'_> {
             Err(error) => return self.damage(LOG_FILE, &error),
         };
         self.report.frames = log_check.held();
-        self.report.keyspaces = log_check.names().keyspaces().len() as u64;
+        self.report.keyspaces = log_check.names().held().count() as u64;
         if let Some(rows) = rows {
             match RowsCheck::position(rows, &log_check) {
                 Ok(position) => {

@@ -35,6 +35,11 @@ pub(crate) fn state(keyspace: u32) -> Vec<u8> {
     tagged(rows_tag::STATE, keyspace)
 }
 
+/// What the keys of all entries of a keyspace begin with.
+pub(crate) fn all_of(keyspace: u32) -> [Vec<u8>; 4] {
+    [rows_tag::STATE, rows_tag::HEAD, rows_tag::MEMBERS, rows_tag::ROW].map(|tag| tagged(tag, keyspace))
+}
+
 /// The keyspace whose state has the key `key`.
 pub(crate) fn read_state_keyspace(key: &[u8]) -> Option<u32> {
     let (&rows_tag::STATE, rest) = key.split_first()? else { return None };

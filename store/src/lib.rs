@@ -14,6 +14,7 @@ mod backup;
 mod check;
 mod database;
 mod disk;
+mod dropping;
 mod identity;
 mod key;
 mod log;

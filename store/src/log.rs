@@ -11,19 +11,19 @@ use std::sync::Arc;
 use redb::Durability;
 use tidelock_engine::causality::{Dot, Heads, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, FrameHeader};
-use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
 use tidelock_engine::install::Install;
 use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, ReadError};
 use tidelock_engine::staged::Staged;
 
 use crate::backend::WriteGuard;
 use crate::database::{Entries, File, Opening, reading};
-use crate::names::{AddedNames, Names};
+use crate::names::{AddedNames, Names, Remembered};
 use crate::open::OpenError;
 use crate::schema::{
     ENTRIES, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_key, card_value, floor_key,
-    index_key, keyspace_key, log_tag, read_card, read_cluster, read_floor_key, read_record, read_u64,
-    record_key, record_value, seal, unseal,
+    index_key, keyspace_key, log_tag, read_card, read_cluster, read_floor_key, read_record, read_settings,
+    read_settings_key, read_u64, record_key, record_value, seal, settings_key, settings_value, unseal,
 };
 
 /// A key and its value, without the checksum.
@@ -39,6 +39,8 @@ pub(crate) struct LogFile {
 #[derive(Debug)]
 pub(crate) struct LogWrite<'a> {
     pub(crate) names: AddedNames<'a>,
+    /// What is remembered of keyspaces from now on.
+    pub(crate) settings: Vec<(u32, Remembered)>,
     /// In their order.
     pub(crate) records: Vec<NewRecord<'a>>,
     /// Floors that rise: keyspace, author, seq.
@@ -58,16 +60,6 @@ pub(crate) enum NewRecord<'a> {
     Install(&'a Install),
     /// State that waits.
     Staged(&'a Staged),
-}
-
-/// The records that are let go at once.
-#[derive(Debug, Default)]
-pub(crate) struct Truncation {
-    /// The last of them.
-    pub(crate) until: LogPosition,
-    /// How far the floors rise.
-    pub(crate) floors: BTreeMap<(KeyspaceId, ReplicaId), u64>,
-    keys: Vec<Vec<u8>>,
 }
 
 impl LogFile {
@@ -110,6 +102,12 @@ impl LogFile {
             return Err(damaged("it does not name itself among the authors"));
         }
         visit(&entries, &[log_tag::KEYSPACE], &[log_tag::KEYSPACE + 1], |key, value| {
+            if let Some(number) = read_settings_key(key) {
+                let is_named = names.keyspaces().len() > number as usize;
+                let remembered = read_settings(value).filter(|_| is_named);
+                names.remember(number, remembered.ok_or_else(|| damaged("the settings of a keyspace"))?);
+                return Ok(());
+            }
             let name = String::from_utf8(value.to_vec()).ok().and_then(|name| name.try_into().ok());
             let number = name.and_then(|name| names.add_keyspace(name));
             if number.map(keyspace_key).as_deref() == Some(key) {
@@ -121,17 +119,20 @@ impl LogFile {
         Ok(names)
     }
 
-    /// The floors of all authors that have one.
+    /// The floors of all authors that have one, in keyspaces that are held.
     pub(crate) fn floors(&self, names: &Names) -> Result<BTreeMap<KeyspaceId, VersionVector>, ReadError> {
         let mut floors: BTreeMap<KeyspaceId, VersionVector> = BTreeMap::new();
         visit(&self.file.entries()?, &[log_tag::FLOOR], &[log_tag::FLOOR + 1], |key, value| {
-            let place = read_floor_key(key).and_then(|(keyspace, author)| {
-                let (keyspace, _) = names.keyspaces().get(usize::try_from(keyspace).ok()?)?;
-                Some((*keyspace, names.replica(author)?))
+            let place = read_floor_key(key).and_then(|(number, author)| {
+                let (keyspace, _) = names.keyspaces().get(usize::try_from(number).ok()?)?;
+                Some((number, *keyspace, names.replica(author)?))
             });
-            let (keyspace, author) = place.ok_or_else(|| damaged("the floor of an unknown author"))?;
+            let (number, keyspace, author) =
+                place.ok_or_else(|| damaged("the floor of an unknown author"))?;
             let seq = read_u64(value).ok_or_else(|| damaged("a floor"))?;
-            floors.entry(keyspace).or_default().raise(Dot::new(author, seq));
+            if names.is_held(number) {
+                floors.entry(keyspace).or_default().raise(Dot::new(author, seq));
+            }
             Ok(())
         })?;
         Ok(floors)
@@ -189,48 +190,6 @@ impl LogFile {
         Ok(end)
     }
 
-    /// What letting go of some records would take away and raise.
-    pub(crate) fn plan_truncation(
-        &self,
-        positions: RangeInclusive<u64>,
-        names: &Names,
-    ) -> Result<Truncation, ReadError> {
-        let mut plan = Truncation { until: LogPosition(*positions.end()), ..Truncation::default() };
-        self.visit_records(positions, &mut |record| {
-            plan.keys.push(record_key(record.position.0));
-            if let LogEntry::Frame(bytes) = record.entry {
-                let header = header(&bytes)?;
-                let (keyspace, author) = (names.keyspace(header.keyspace), names.author(header.author));
-                let numbers = keyspace.zip(author).ok_or_else(|| damaged("a frame of an unknown author"))?;
-                plan.keys.push(index_key(numbers.0, numbers.1, header.last()));
-                let floor = plan.floors.entry((header.keyspace, header.author)).or_default();
-                *floor = header.last().max(*floor);
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(plan)
-    }
-
-    /// Lets go of records. It is on disk with what is committed next: until then a crash brings them back.
-    pub(crate) fn truncate(
-        &self,
-        guard: &WriteGuard,
-        plan: &Truncation,
-        floors: &[(u32, u32, u64)],
-    ) -> Result<(), CommitError> {
-        self.file.commit(guard, Durability::None, |transaction| {
-            let mut table = transaction.open_table(ENTRIES)?;
-            for key in &plan.keys {
-                table.remove(&key[..])?;
-            }
-            for (key, value) in floors.iter().map(floor_entry) {
-                let value = seal(&key, value);
-                table.insert(&key[..], &value[..])?;
-            }
-            Ok(())
-        })
-    }
-
     /// Makes everything durable that was appended.
     pub(crate) fn sync(&self, guard: &WriteGuard) -> Result<(), CommitError> {
         self.file.commit(guard, Durability::Immediate, |_| Ok(()))
@@ -252,7 +211,7 @@ impl LogFile {
     }
 
     /// Visits the records of a range of positions, until told to stop.
-    fn visit_records(
+    pub(crate) fn visit_records(
         &self,
         positions: RangeInclusive<u64>,
         visit: &mut dyn FnMut(LogRecord) -> Result<ControlFlow<()>, ReadError>,
@@ -278,11 +237,12 @@ impl LogFile {
         Ok(())
     }
 
-    /// The number of entries of the index.
-    pub(crate) fn index_len(&self) -> Result<u64, ReadError> {
+    /// The number of entries of the index, of keyspaces that are held.
+    pub(crate) fn index_len(&self, names: &Names) -> Result<u64, ReadError> {
         let mut count = 0;
-        visit(&self.file.entries()?, &[log_tag::INDEX], &[log_tag::INDEX + 1], |_, _| {
-            count += 1;
+        visit(&self.file.entries()?, &[log_tag::INDEX], &[log_tag::INDEX + 1], |key, _| {
+            let number = key.get(1..5).and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
+            count += u64::from(number.is_some_and(|number| names.is_held(number)));
             Ok(())
         })?;
         Ok(count)
@@ -295,6 +255,9 @@ impl LogWrite<'_> {
         entries.extend(self.names.cards.iter().map(|(number, card)| (card_key(*number), card_value(card))));
         for (number, name) in &self.names.keyspaces {
             entries.push((keyspace_key(*number), name.as_str().as_bytes().to_vec()));
+        }
+        for (number, remembered) in &self.settings {
+            entries.push((settings_key(*number), settings_value(remembered)));
         }
         if self.records.is_empty() {
             entries.push((vec![log_tag::CLOCK], self.clock.to_bits().to_be_bytes().to_vec()));
@@ -319,7 +282,7 @@ impl LogWrite<'_> {
     }
 }
 
-fn floor_entry((keyspace, author, seq): &(u32, u32, u64)) -> Entry {
+pub(crate) fn floor_entry((keyspace, author, seq): &(u32, u32, u64)) -> Entry {
     (floor_key(*keyspace, *author), seq.to_be_bytes().to_vec())
 }
 

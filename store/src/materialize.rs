@@ -64,8 +64,10 @@ impl Shared {
     pub(crate) fn materialize(&self, synced: bool) -> Result<(), CommitError> {
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
         self.guard.check()?;
+        // Of a keyspace that is left from now on, what is committed already is dropped in the next round.
+        let left = self.left_to_drop();
         let frozen = self.freeze();
-        let synced = synced || self.waits_for_rows();
+        let synced = synced || self.waits_for_rows() || !left.is_empty();
         if frozen.0.count() == 0 && !synced {
             return self.truncate();
         }
@@ -75,7 +77,7 @@ impl Shared {
             self.sync()?;
         }
         let durability = if synced { Durability::Immediate } else { Durability::None };
-        self.rows.write(&self.guard, durability, &frozen.0, frozen.1)?;
+        let had_entries = self.rows.write(&self.guard, durability, (&frozen.0, frozen.1), &left)?;
         self.thaw().map_err(|error| {
             let source = io::Error::other(error);
             self.guard.freeze(CommitError::Io { file: crate::schema::ROWS_FILE, source });
@@ -84,7 +86,8 @@ impl Shared {
         if synced {
             self.retention().rows_synced = frozen.1;
         }
-        self.truncate()
+        self.truncate()?;
+        self.drop_records(&left, had_entries)
     }
 
     /// The times that rows were written since the store was opened.
@@ -155,10 +158,11 @@ impl Shared {
     fn run(&self) {
         loop {
             let thread = self.thread();
-            let is_full = || self.is_over(1, &self.published().generation.active);
+            let has_work =
+                || self.is_over(1, &self.published().generation.active) || !self.left_to_drop().is_empty();
             let waited = self
                 .thread_wakes
-                .wait_timeout_while(thread, self.options.idle, |thread| !thread.stops && !is_full());
+                .wait_timeout_while(thread, self.options.idle, |thread| !thread.stops && !has_work());
             let (thread, _) = waited.expect("no holder of this lock panics");
             if thread.stops {
                 break;

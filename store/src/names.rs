@@ -2,10 +2,31 @@
 //!
 //! Numbers are given once, in the order of arrival, and never change their meaning: who reads an old snapshot
 //! may use newer names. A name appears here only after the commit that made it durable with its first frame.
+//! A keyspace that was left keeps its number, for what of it is still there, and for when it is joined again.
 
 use std::collections::BTreeMap;
 
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::ports::{Choice, Settings};
+
+/// What is there of a keyspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// All of it.
+    #[default]
+    Held,
+    /// Rows and records that nobody reads any more: it was left.
+    Dropping,
+    /// Nothing.
+    Dropped,
+}
+
+/// What is remembered of a keyspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    pub(crate) fate: Fate,
+    pub(crate) settings: Settings,
+}
 
 /// The authors and keyspaces that the log names.
 #[derive(Clone, Debug)]
@@ -15,12 +36,15 @@ pub(crate) struct Names {
     by_replica: BTreeMap<ReplicaId, u32>,
     keyspaces: Vec<(KeyspaceId, KeyspaceName)>,
     by_keyspace: BTreeMap<KeyspaceId, u32>,
+    /// By number, of the keyspaces of which there is something to remember.
+    remembered: BTreeMap<u32, Remembered>,
 }
 
 impl Names {
     pub(crate) fn new(cluster: ClusterId) -> Self {
         let (authors, by_replica) = (Vec::new(), BTreeMap::new());
-        Self { cluster, authors, by_replica, keyspaces: Vec::new(), by_keyspace: BTreeMap::new() }
+        let (keyspaces, by_keyspace, remembered) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { cluster, authors, by_replica, keyspaces, by_keyspace, remembered }
     }
 
     pub(crate) fn cluster(&self) -> ClusterId {
@@ -41,13 +65,83 @@ impl Names {
         Some(self.authors[author].1)
     }
 
+    /// The number of a keyspace that is held.
     pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<u32> {
-        self.by_keyspace.get(&id).copied()
+        self.by_keyspace.get(&id).copied().filter(|number| self.is_held(*number))
     }
 
-    /// The keyspaces in order of their numbers, from 0.
+    /// The keyspaces in order of their numbers, from 0, also those that were left.
     pub(crate) fn keyspaces(&self) -> &[(KeyspaceId, KeyspaceName)] {
         &self.keyspaces
+    }
+
+    /// The keyspaces that are held, with their numbers.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (u32, KeyspaceId, &KeyspaceName)> {
+        let numbered = (0..).zip(&self.keyspaces).map(|(number, (id, name))| (number, *id, name));
+        numbered.filter(|(number, ..)| self.is_held(*number))
+    }
+
+    pub(crate) fn is_held(&self, number: u32) -> bool {
+        self.remembered(number).fate == Fate::Held
+    }
+
+    /// The keyspaces that were left and of which something is still there.
+    pub(crate) fn dropping(&self) -> Vec<(u32, KeyspaceId)> {
+        let left = self.remembered.iter().filter(|(_, of)| of.fate == Fate::Dropping);
+        let numbers = left.map(|(number, _)| *number);
+        numbers.filter_map(|number| Some((number, self.keyspaces.get(number as usize)?.0))).collect()
+    }
+
+    pub(crate) fn is_dropping(&self, id: KeyspaceId) -> bool {
+        let number = self.by_keyspace.get(&id).copied();
+        number.is_some_and(|number| self.remembered(number).fate == Fate::Dropping)
+    }
+
+    /// What is remembered of a keyspace.
+    pub(crate) fn remembered(&self, number: u32) -> Remembered {
+        self.remembered.get(&number).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn settings(&self, id: KeyspaceId) -> Settings {
+        let number = self.by_keyspace.get(&id).copied();
+        number.map(|number| self.remembered(number).settings).unwrap_or_default()
+    }
+
+    /// What is remembered of all keyspaces of which there is something.
+    pub(crate) fn all_settings(&self) -> BTreeMap<KeyspaceName, Settings> {
+        let named = |(number, of): (&u32, &Remembered)| {
+            let (_, name) = self.keyspaces.get(*number as usize)?;
+            Some((name.clone(), of.settings))
+        };
+        self.remembered.iter().filter_map(named).collect()
+    }
+
+    /// Takes in what is remembered of a keyspace that has a number.
+    pub(crate) fn remember(&mut self, number: u32, remembered: Remembered) {
+        self.remembered.insert(number, remembered);
+    }
+
+    /// Takes in what the engine has settled for a keyspace: one that is left is held no more. Answers its number.
+    pub(crate) fn settle(&mut self, name: &KeyspaceName, settings: Settings) -> u32 {
+        self.add_keyspace(name.clone());
+        let number = self.by_keyspace[&KeyspaceId::of(self.cluster, name)];
+        let was = self.remembered(number).fate;
+        let is_left = settings.choice == Some(Choice::Leave) && was == Fate::Held;
+        self.remember(number, Remembered { fate: if is_left { Fate::Dropping } else { was }, settings });
+        number
+    }
+
+    /// Holds a keyspace from now on that is new, or was left before and dropped. Answers its number, if it was not
+    /// held before.
+    pub(crate) fn hold(&mut self, name: &KeyspaceName) -> Option<u32> {
+        if let Some(number) = self.add_keyspace(name.clone()) {
+            return Some(number);
+        }
+        let number = self.by_keyspace[&KeyspaceId::of(self.cluster, name)];
+        let Remembered { fate, settings } = self.remembered(number);
+        assert!(fate != Fate::Dropping, "a keyspace is joined again when all of it was dropped");
+        self.remember(number, Remembered { fate: Fate::Held, settings });
+        (fate == Fate::Dropped).then_some(number)
     }
 
     /// Gives the next number to an author; `None` if it has one.
@@ -72,16 +166,6 @@ impl Names {
         self.keyspaces.push((id, name));
         self.by_keyspace.insert(id, number);
         Some(number)
-    }
-
-    /// Gives numbers to all that have none.
-    pub(crate) fn extend(&mut self, cards: &[AuthorCard], keyspaces: &[KeyspaceName]) {
-        for card in cards {
-            self.add_author(*card);
-        }
-        for name in keyspaces {
-            self.add_keyspace(name.clone());
-        }
     }
 
     /// What was added since there were so many authors and keyspaces.

@@ -217,6 +217,7 @@ fn open_locked(
         thread_wakes: Condvar::new(),
         guard: Arc::clone(&guard),
         options: options.materialize,
+        drop_progress: Mutex::default(),
         pins: Mutex::default(),
         log: open_log.log,
         mark: open_log.mark,
@@ -301,12 +302,15 @@ fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, Re
         spaces: BTreeMap::new(),
     };
     let view = published.view();
-    for (keyspace, _) in view.names.keyspaces() {
-        let state = view.state(*keyspace)?.unwrap_or_default();
-        let keys = view.keys(*keyspace)?;
+    let own = card.replica();
+    for (_, keyspace, _) in view.names.held() {
+        let state = view.state(keyspace)?.unwrap_or_default();
+        let keys = view.keys(keyspace)?;
         let KeyspaceState { fingerprint, heads, is_partial } = state;
+        // Who joined again, and whose rows do not say so yet, has not taken over anything.
+        let is_partial = is_partial || view.names.settings(keyspace).is_behind(own, heads.seq(own));
         let space = Space { fingerprint, keys, is_partial, heads: Arc::new(heads), floor: Arc::default() };
-        published.spaces.insert(*keyspace, space);
+        published.spaces.insert(keyspace, space);
     }
     published.partial = Arc::new(published.partial_spaces());
     Ok(published)

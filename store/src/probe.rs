@@ -15,7 +15,8 @@ use crate::key;
 use crate::log::{decode_record, header};
 use crate::schema::{
     self, card_key, card_value, floor_key, head_value, index_key, keyspace_key, log_tag, read_card,
-    read_floor_key, read_head, read_state, read_u64, record_key, record_value, rows_tag, state_value, unseal,
+    read_floor_key, read_head, read_settings, read_settings_key, read_state, read_u64, record_key,
+    record_value, rows_tag, settings_key, settings_value, state_value, unseal,
 };
 
 /// Key and value without its checksum.
@@ -69,6 +70,10 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
             let author = u32::from_be_bytes(rest.try_into().ok()?);
             Some((card_key(author), card_value(&read_card(unseal(key, sealed)?)?)))
         }
+        log_tag::KEYSPACE if read_settings_key(key).is_some() => {
+            let remembered = read_settings(unseal(key, sealed)?)?;
+            Some((settings_key(read_settings_key(key)?), settings_value(&remembered)))
+        }
         log_tag::KEYSPACE => {
             let keyspace = u32::from_be_bytes(rest.try_into().ok()?);
             let name: KeyspaceName =
@@ -101,6 +106,7 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
                     Piece::Rows(rows) => rows.read().is_ok(),
                     Piece::Frames(_) | Piece::End(_) => true,
                 },
+                LogEntry::Dropped => true,
             };
             is_one.then(|| (record_key(position.0), record_value(clock, total_bytes, &entry)))
         }

@@ -52,7 +52,7 @@ pub(crate) struct Published {
     pub(crate) names: Arc<Names>,
     /// The keyspaces whose rows are those of no version vector.
     pub(crate) partial: Arc<BTreeSet<KeyspaceId>>,
-    /// One for each keyspace of `names`.
+    /// One for each keyspace of `names` that is held.
     pub(crate) spaces: BTreeMap<KeyspaceId, Space>,
 }
 
@@ -204,8 +204,12 @@ impl Published {
         (self.position, self.total_bytes) = (end.position, end.total_bytes);
         self.clock = self.clock.max(clock);
         if let Some(names) = names {
-            for (keyspace, _) in &names.keyspaces()[self.spaces.len()..] {
-                self.spaces.entry(*keyspace).or_default();
+            for (_, keyspace, _) in names.held() {
+                self.spaces.entry(keyspace).or_default();
+            }
+            self.spaces.retain(|keyspace, _| names.keyspace(*keyspace).is_some());
+            if self.partial.iter().any(|keyspace| !self.spaces.contains_key(keyspace)) {
+                self.partial = Arc::new(self.partial_spaces());
             }
             self.names = Arc::new(names);
         }

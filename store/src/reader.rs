@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{
-    KeyspaceState, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows, Visit,
+    KeyspaceState, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows, Settings,
+    Visit,
 };
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
@@ -90,9 +91,15 @@ impl Reader {
         self.shared.published().position
     }
 
-    /// The keyspaces that are known here.
+    /// The keyspaces that are held here.
     pub fn keyspaces(&self) -> Vec<(KeyspaceId, KeyspaceName)> {
-        self.shared.view().names.keyspaces().to_vec()
+        let names = Arc::clone(&self.shared.published().names);
+        names.held().map(|(_, keyspace, name)| (keyspace, name.clone())).collect()
+    }
+
+    /// What is remembered of a keyspace, held or not.
+    pub fn settings(&self, keyspace: KeyspaceId) -> Settings {
+        self.shared.published().names.settings(keyspace)
     }
 
     /// A keyspace in a few numbers, without looking at its rows; `None` when it is not known here.
@@ -233,6 +240,10 @@ impl Log for Reader {
 
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
         Ok(self.shared.published().names.card(replica))
+    }
+
+    fn is_dropping(&self, keyspace: KeyspaceId) -> bool {
+        self.shared.published().names.is_dropping(keyspace)
     }
 }
 

@@ -137,7 +137,7 @@ fn make_visible(shared: &Shared, records: &[Record], changes: &Changes, end: Log
 }
 
 /// The first records at the positions from `first` to `last`, of authors and keyspaces that have names, and up to
-/// where these are all.
+/// where these are all. What waits and those of keyspaces that were left are left out.
 pub(crate) fn records(
     log: &LogFile,
     (first, last): (u64, u64),
@@ -145,13 +145,13 @@ pub(crate) fn records(
 ) -> Result<(Vec<Record>, LogPosition), OpenError> {
     let records = log.records(first..=last, BYTES_PER_CHUNK)?;
     let until = records.last().map_or(LogPosition(last), |record| record.position);
-    // What waits changes no rows.
-    let records = records.iter().filter(|record| !matches!(record.entry, LogEntry::Staged(_)));
-    let records: Result<_, OpenError> = records.map(|record| decode(record, names)).collect();
+    let decoded = records.iter().map(|record| decode(record, names));
+    let records: Result<_, OpenError> = decoded.filter_map(Result::transpose).collect();
     Ok((records?, until))
 }
 
-fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {
+/// The record; `None` if its keyspace was left.
+fn decode(record: &LogRecord, names: &Names) -> Result<Option<Record>, OpenError> {
     let is_known = |author: &ReplicaId| names.author(*author).is_some();
     let (record, are_known) = match &record.entry {
         LogEntry::Frame(bytes) => {
@@ -167,10 +167,13 @@ fn decode(record: &LogRecord, names: &Names) -> Result<Record, OpenError> {
             let are_known = of_rows.chain(of_heads).all(is_known);
             (Record::Install(install), are_known)
         }
-        LogEntry::Staged(_) => unreachable!("left out before"),
+        LogEntry::Staged(_) | LogEntry::Dropped => return Ok(None),
     };
+    if names.is_dropping(record.keyspace()) {
+        return Ok(None);
+    }
     if !are_known || names.keyspace(record.keyspace()).is_none() {
         return Err(damaged("a record of an unknown author or keyspace").into());
     }
-    Ok(record)
+    Ok(Some(record))
 }

@@ -6,8 +6,8 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::Durability;
-use tidelock_engine::id::ReplicaId;
+use redb::{Durability, ReadableTable};
+use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
 use crate::backend::WriteGuard;
@@ -20,6 +20,9 @@ use crate::schema::{ENTRIES, META_FORMAT, META_REPLICA, ROWS_FILE, ROWS_FORMAT, 
 
 /// What one chunk of a scan reads at most, in bytes, unless a single row is larger.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// The entries of keyspaces that were left which go in one transaction.
+const DROPPED_ENTRIES_MAX: usize = 8_192;
 
 /// Entries as they are stored: key, and value with its checksum.
 pub(crate) type SealedEntries = Vec<(Vec<u8>, Arc<[u8]>)>;
@@ -82,14 +85,16 @@ impl RowsFile {
         Ok(RowsTable { entries: self.file.entries()? })
     }
 
-    /// Writes an overlay that takes no more commits, and where the rows stand then, in one transaction.
+    /// Writes an overlay that takes no more commits, and where the rows stand then, in one transaction. With it goes
+    /// some of what is there of keyspaces that were left; answers whether there was anything.
     pub(crate) fn write(
         &self,
         guard: &WriteGuard,
         durability: Durability,
-        overlay: &Overlay,
-        position: LogPosition,
-    ) -> Result<(), CommitError> {
+        (overlay, position): (&Overlay, LogPosition),
+        left: &[(u32, KeyspaceId)],
+    ) -> Result<bool, CommitError> {
+        let mut dropped = 0;
         self.file.commit(guard, durability, |transaction| {
             let mut table = transaction.open_table(ENTRIES)?;
             let key = key::position();
@@ -100,10 +105,34 @@ impl RowsFile {
                     Some(value) => table.insert(key, value)?,
                     None => table.remove(key)?,
                 };
-                Ok(())
-            })
-        })
+                Ok::<_, redb::Error>(())
+            })?;
+            for (number, _) in left {
+                dropped += remove_some(&mut table, *number, DROPPED_ENTRIES_MAX - dropped)?;
+            }
+            Ok(())
+        })?;
+        Ok(dropped > 0)
     }
+}
+
+/// Removes entries of a keyspace, up to a number; answers how many.
+fn remove_some(
+    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    keyspace: u32,
+    count_max: usize,
+) -> Result<usize, redb::Error> {
+    let mut keys: Vec<Vec<u8>> = Vec::new();
+    for first in key::all_of(keyspace) {
+        let end = key::behind_prefix(first.clone());
+        for item in table.range::<&[u8]>(&first[..]..&end[..])?.take(count_max - keys.len()) {
+            keys.push(item?.0.value().to_vec());
+        }
+    }
+    for key in &keys {
+        table.remove(&key[..])?;
+    }
+    Ok(keys.len())
 }
 
 /// The entries of `rows.redb` at one moment, sealed as they are stored.

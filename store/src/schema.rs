@@ -20,9 +20,10 @@
 //! | entries | `0x00` | clock, u64: of the last batch that had no frames |
 //! | entries | `0x01`, author u32, from 1 | the author's card: public key (32), nonce (16) |
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
+//! | entries | `0x02`, keyspace u32, `0x01` | what is remembered of it, if anything: what is there of it u8 (0 all, 1 what is being dropped, 2 nothing); joined (1) or left (2) by choice, u8; 1 and its quota u64, or zeros; 1, how far the node wrote in it before it was left (replica (16), seq u64) and whether a peer had that u8, or zeros |
 //! | entries | `0x03`, keyspace u32, author u32, last seq u64 | position of the frame that ends there, u64 |
 //! | entries | `0x04`, keyspace u32, author u32 | floor, u64: up to there the author's frames may be missing |
-//! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over, 2 for state that waits until all of it is there; then its bytes |
+//! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over, 2 for state that waits until all of it is there, 3 for what was dropped with its keyspace; then its bytes |
 //!
 //! `rows.redb`, which follows from the log:
 //!
@@ -49,9 +50,11 @@
 
 use redb::TableDefinition;
 use tidelock_engine::causality::{Head, Hlc};
-use tidelock_engine::id::{AuthorCard, ClusterId, FrameId};
-use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord};
+use tidelock_engine::id::{AuthorCard, ClusterId, FrameId, ReplicaId};
+use tidelock_engine::ports::{Choice, LogEntry, LogPosition, LogRecord, Settings, Written};
 use tidelock_engine::row::Fingerprint;
+
+use crate::names::{Fate, Remembered};
 
 /// The file that is the commit point.
 pub const LOG_FILE: &str = "log.redb";
@@ -131,6 +134,60 @@ pub(crate) fn keyspace_key(keyspace: u32) -> Vec<u8> {
     [&[log_tag::KEYSPACE][..], &keyspace.to_be_bytes()].concat()
 }
 
+pub(crate) fn settings_key(keyspace: u32) -> Vec<u8> {
+    [&keyspace_key(keyspace)[..], &[1]].concat()
+}
+
+/// The keyspace whose settings have this key.
+pub(crate) fn read_settings_key(key: &[u8]) -> Option<u32> {
+    let number = key.strip_prefix(&[log_tag::KEYSPACE])?.strip_suffix(&[1])?;
+    Some(u32::from_be_bytes(number.try_into().ok()?))
+}
+
+pub(crate) fn settings_value(remembered: &Remembered) -> Vec<u8> {
+    let Settings { choice, quota_bytes, written } = remembered.settings;
+    let choice = match choice {
+        None => 0,
+        Some(Choice::Join) => 1,
+        Some(Choice::Leave) => 2,
+    };
+    let mut value = vec![remembered.fate as u8, choice, u8::from(quota_bytes.is_some())];
+    value.extend(quota_bytes.unwrap_or(0).to_be_bytes());
+    value.push(u8::from(written.is_some()));
+    let nothing = Written { replica: ReplicaId::from_bytes([0; 16]), seq: 0, is_held: false };
+    let Written { replica, seq, is_held } = written.unwrap_or(nothing);
+    value.extend(replica.as_bytes());
+    value.extend(seq.to_be_bytes());
+    value.push(u8::from(is_held));
+    value
+}
+
+pub(crate) fn read_settings(value: &[u8]) -> Option<Remembered> {
+    let [fate, choice, has_quota, rest @ ..] = value else { return None };
+    let (quota, rest) = rest.split_first_chunk()?;
+    let (has_written, rest) = rest.split_first()?;
+    let (replica, rest) = rest.split_first_chunk::<16>()?;
+    let (seq, rest) = rest.split_first_chunk()?;
+    let [is_held] = rest else { return None };
+    let is = |byte: &u8| (*byte <= 1).then_some(*byte == 1);
+    let fate = [Fate::Held, Fate::Dropping, Fate::Dropped].into_iter().find(|of| *of as u8 == *fate)?;
+    let choice = match choice {
+        0 => None,
+        1 => Some(Choice::Join),
+        2 => Some(Choice::Leave),
+        _ => return None,
+    };
+    let written = Written {
+        replica: ReplicaId::from_bytes(*replica),
+        seq: u64::from_be_bytes(*seq),
+        is_held: is(is_held)?,
+    };
+    let quota_bytes = is(has_quota)?.then_some(u64::from_be_bytes(*quota));
+    let settings = Settings { choice, quota_bytes, written: is(has_written)?.then_some(written) };
+    let remembered = Remembered { fate, settings };
+    (settings_value(&remembered) == value).then_some(remembered)
+}
+
 pub(crate) fn index_key(keyspace: u32, author: u32, last: u64) -> Vec<u8> {
     [&[log_tag::INDEX][..], &keyspace.to_be_bytes(), &author.to_be_bytes(), &last.to_be_bytes()].concat()
 }
@@ -151,12 +208,13 @@ pub(crate) fn record_key(position: u64) -> Vec<u8> {
 }
 
 pub(crate) fn record_value(clock: Hlc, total_bytes: u64, entry: &LogEntry) -> Vec<u8> {
-    let (kind, bytes) = match entry {
-        LogEntry::Frame(bytes) => (0, bytes),
-        LogEntry::Install(bytes) => (1, bytes),
-        LogEntry::Staged(bytes) => (2, bytes),
+    let kind = match entry {
+        LogEntry::Frame(_) => 0,
+        LogEntry::Install(_) => 1,
+        LogEntry::Staged(_) => 2,
+        LogEntry::Dropped => 3,
     };
-    [&clock.to_bits().to_be_bytes()[..], &total_bytes.to_be_bytes(), &[kind], bytes].concat()
+    [&clock.to_bits().to_be_bytes()[..], &total_bytes.to_be_bytes(), &[kind], entry.bytes()].concat()
 }
 
 /// The record at a position.
@@ -168,6 +226,7 @@ pub(crate) fn read_record(position: LogPosition, value: &[u8]) -> Option<LogReco
         0 => LogEntry::Frame(bytes.into()),
         1 => LogEntry::Install(bytes.into()),
         2 => LogEntry::Staged(bytes.into()),
+        3 if bytes.is_empty() => LogEntry::Dropped,
         _ => return None,
     };
     let (clock, total_bytes) = (Hlc::from_bits(u64::from_be_bytes(*clock)), u64::from_be_bytes(*total));
@@ -238,6 +297,9 @@ mod tests {
     fn log_keys_have_golden_bytes() {
         assert_eq!(card_key(2), [1, 0, 0, 0, 2]);
         assert_eq!(keyspace_key(3), [2, 0, 0, 0, 3]);
+        assert_eq!(settings_key(3), [2, 0, 0, 0, 3, 1]);
+        assert_eq!(read_settings_key(&settings_key(3)), Some(3));
+        assert_eq!(read_settings_key(&keyspace_key(1)), None);
         assert_eq!(index_key(3, 2, 258), [3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(floor_key(3, 2), [4, 0, 0, 0, 3, 0, 0, 0, 2]);
         assert_eq!(read_floor_key(&floor_key(3, 2)), Some((3, 2)));
@@ -272,6 +334,30 @@ mod tests {
         assert_eq!(head_value(head), [&[0, 0, 0, 0, 0, 0, 1, 2][..], &[7; 32]].concat());
         assert_eq!(read_head(&head_value(head)), Some(head));
         assert_eq!(seal(b"key", b"value".to_vec()), *b"value\xc6\x55\xf3\xe6");
+    }
+
+    #[test]
+    fn settings_have_golden_bytes() {
+        let written = Written { replica: ReplicaId::from_bytes([9; 16]), seq: 258, is_held: true };
+        let settings =
+            Settings { choice: Some(Choice::Leave), quota_bytes: Some(258), written: Some(written) };
+        let remembered = Remembered { fate: Fate::Dropping, settings };
+        let golden =
+            [&[1, 2, 1, 0, 0, 0, 0, 0, 0, 1, 2, 1][..], &[9; 16], &[0, 0, 0, 0, 0, 0, 1, 2, 1]].concat();
+        assert_eq!(settings_value(&remembered), golden);
+        assert_eq!(read_settings(&golden), Some(remembered));
+        assert_eq!(read_settings(&settings_value(&Remembered::default())), Some(Remembered::default()));
+        for (place, byte) in [(0, 3), (1, 3), (2, 2), (11, 2), (36, 2)] {
+            let mut wrong = golden.clone();
+            wrong[place] = byte;
+            assert_eq!(read_settings(&wrong), None, "{place}");
+        }
+        assert_eq!(read_settings(&golden[..36]), None);
+        let dropped = record_value(Hlc::from_bits(258), 3, &LogEntry::Dropped);
+        assert_eq!(dropped, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 3]);
+        let record = read_record(LogPosition(9), &dropped).expect("it is one");
+        assert_eq!((record.entry, record.total_bytes), (LogEntry::Dropped, 3));
+        assert_eq!(read_record(LogPosition(9), &[&dropped[..], &[0]].concat()), None);
     }
 
     #[test]

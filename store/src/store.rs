@@ -3,6 +3,7 @@
 //! A commit is: append to the log (one sync if it is to be durable), add the entries to the overlay beside the
 //! readers, publish. The log is the commit point; the rows follow.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tidelock_engine::causality::Dot;
@@ -15,15 +16,17 @@ use tidelock_engine::row::{Kind, Payload, RowId};
 
 use crate::backend::WriteGuard;
 use crate::disk::{Disk, DiskLock};
+use crate::dropping::DropProgress;
 use crate::log::{LogFile, LogWrite, NewRecord};
 use crate::mark::Mark;
 use crate::materialize::{Materializer, ThreadState};
-use crate::names::Names;
+use crate::names::{Names, Remembered};
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
 use crate::overlay::{Moment, Overlay};
 use crate::published::{Published, Recorded, Update, author_number, number, numbered_floors, recorded};
 use crate::reader::Reader;
 use crate::rows::RowsFile;
+use crate::schema::SpaceState;
 use crate::view::View;
 
 /// A durable store on two redb files.
@@ -56,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) thread_wakes: Condvar,
     pub(crate) guard: Arc<WriteGuard>,
     pub(crate) options: MaterializeOptions,
+    /// How far the records were dropped of the keyspace that is being dropped.
+    pub(crate) drop_progress: Mutex<Option<DropProgress>>,
     /// Behind these positions a backup reads the log.
     pub(crate) pins: Mutex<Vec<LogPosition>>,
     pub(crate) log: LogFile,
@@ -206,6 +211,10 @@ impl Log for RedbStore {
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
         self.reader.card(replica)
     }
+
+    fn is_dropping(&self, keyspace: KeyspaceId) -> bool {
+        self.reader.is_dropping(keyspace)
+    }
 }
 
 impl Shared {
@@ -227,13 +236,14 @@ impl Shared {
 
     fn recovered(&self) -> Recovered {
         let published = self.published();
-        let keyspaces = published.names.keyspaces().iter().map(|(keyspace, name)| {
-            (name.clone(), published.state(*keyspace).expect("every named keyspace has a state"))
+        let keyspaces = published.names.held().map(|(_, keyspace, name)| {
+            (name.clone(), published.state(keyspace).expect("every held keyspace has a state"))
         });
         Recovered {
             card: published.card,
             keyspaces: keyspaces.collect(),
             clock: published.clock,
+            settings: published.names.all_settings(),
             position: published.position,
             fork: published.fork,
         }
@@ -247,15 +257,18 @@ impl Shared {
         self.wait_for_room()?;
         let mut writer = self.writer();
         let installs = || batch.installs.iter().map(|(_, install)| install);
-        let (old_names, end, clock, states) = {
+        let (old_names, end, clock, own, mut states) = {
             let published = self.published();
             let clock = published.clock.max(batch.clock);
             let states = published.states_after(&batch.changes, installs());
-            (Arc::clone(&published.names), published.end(), clock, states)
+            (Arc::clone(&published.names), published.end(), clock, published.card.replica(), states)
         };
-        let new_names = (!batch.keyspaces.is_empty() || !batch.cards.is_empty()).then(|| {
+        let names_something =
+            !batch.keyspaces.is_empty() || !batch.cards.is_empty() || !batch.settings.is_empty();
+        let mut settled = BTreeMap::new();
+        let new_names = names_something.then(|| {
             let mut names = Names::clone(&old_names);
-            names.extend(&batch.cards, &batch.keyspaces);
+            settled = settle(&mut names, batch, own, &mut states);
             names
         });
         let names = new_names.as_ref().unwrap_or(&old_names);
@@ -271,6 +284,7 @@ impl Shared {
         let staged = batch.staged.iter().map(NewRecord::Staged);
         let write = LogWrite {
             names: names.added_since(old_names.counts()),
+            settings: settled.into_iter().collect(),
             records: staged.chain(numbered).collect(),
             floors: numbered_floors(names, &update.floors),
             end,
@@ -322,4 +336,32 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Takes new authors and keyspaces into the names, and what is remembered of keyspaces; answers what of that is new.
+/// A keyspace that is joined again has a state from the beginning if its own operations are to come from a peer.
+fn settle(
+    names: &mut Names,
+    batch: &Batch,
+    own: ReplicaId,
+    states: &mut BTreeMap<KeyspaceId, SpaceState>,
+) -> BTreeMap<u32, Remembered> {
+    let mut touched = BTreeSet::new();
+    for card in &batch.cards {
+        names.add_author(*card);
+    }
+    for (name, settings) in &batch.settings {
+        touched.insert(names.settle(name, *settings));
+    }
+    for name in &batch.keyspaces {
+        let Some(number) = names.hold(name) else { continue };
+        let (keyspace, _) = names.keyspaces()[number as usize];
+        if names.remembered(number) != Remembered::default() {
+            touched.insert(number);
+        }
+        if names.settings(keyspace).is_behind(own, 0) {
+            states.entry(keyspace).or_default().is_partial = true;
+        }
+    }
+    touched.into_iter().map(|number| (number, names.remembered(number))).collect()
 }

@@ -5,12 +5,19 @@
 //!
 //! Invariant: the floor that readers see is never below what is missing from the log.
 
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::{MutexGuard, PoisonError};
 
-use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
+use redb::Durability;
+use tidelock_engine::id::{KeyspaceId, ReplicaId};
+use tidelock_engine::ports::{CommitError, LogEntry, LogPosition, ReadError};
 
+use crate::backend::WriteGuard;
+use crate::log::{LogFile, damaged, floor_entry, header};
+use crate::names::Names;
 use crate::published::numbered_floors;
-use crate::schema::LOG_FILE;
+use crate::schema::{ENTRIES, LOG_FILE, index_key, record_key, seal};
 use crate::store::{Retention, Shared};
 
 /// The records that are let go in one commit; writers wait for it.
@@ -18,6 +25,64 @@ const RECORDS_PER_COMMIT: u64 = 512;
 
 /// The commits of one call.
 const COMMITS_PER_CALL: usize = 16;
+
+/// The records that are let go at once.
+#[derive(Debug, Default)]
+pub(crate) struct Truncation {
+    /// The last of them.
+    pub(crate) until: LogPosition,
+    /// How far the floors rise.
+    pub(crate) floors: BTreeMap<(KeyspaceId, ReplicaId), u64>,
+    keys: Vec<Vec<u8>>,
+}
+
+impl LogFile {
+    /// What letting go of some records would take away and raise.
+    pub(crate) fn plan_truncation(
+        &self,
+        positions: RangeInclusive<u64>,
+        names: &Names,
+    ) -> Result<Truncation, ReadError> {
+        let mut plan = Truncation { until: LogPosition(*positions.end()), ..Truncation::default() };
+        self.visit_records(positions, &mut |record| {
+            plan.keys.push(record_key(record.position.0));
+            if let LogEntry::Frame(bytes) = record.entry {
+                let header = header(&bytes)?;
+                if names.is_dropping(header.keyspace) {
+                    // Its entries of the index go with it.
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let (keyspace, author) = (names.keyspace(header.keyspace), names.author(header.author));
+                let numbers = keyspace.zip(author).ok_or_else(|| damaged("a frame of an unknown author"))?;
+                plan.keys.push(index_key(numbers.0, numbers.1, header.last()));
+                let floor = plan.floors.entry((header.keyspace, header.author)).or_default();
+                *floor = header.last().max(*floor);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(plan)
+    }
+
+    /// Lets go of records. It is on disk with what is committed next: until then a crash brings them back.
+    pub(crate) fn truncate(
+        &self,
+        guard: &WriteGuard,
+        plan: &Truncation,
+        floors: &[(u32, u32, u64)],
+    ) -> Result<(), CommitError> {
+        self.file.commit(guard, Durability::None, |transaction| {
+            let mut table = transaction.open_table(ENTRIES)?;
+            for key in &plan.keys {
+                table.remove(&key[..])?;
+            }
+            for (key, value) in floors.iter().map(floor_entry) {
+                let value = seal(&key, value);
+                table.insert(&key[..], &value[..])?;
+            }
+            Ok(())
+        })
+    }
+}
 
 impl Shared {
     /// Records up to here are needed no more.
@@ -42,7 +107,7 @@ impl Shared {
         }
     }
 
-    fn oldest_pin(&self) -> Option<LogPosition> {
+    pub(crate) fn oldest_pin(&self) -> Option<LogPosition> {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner).iter().min().copied()
     }
 

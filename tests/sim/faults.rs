@@ -6,6 +6,7 @@
 mod clocks;
 mod disks;
 mod hostility;
+mod keyspaces;
 mod links;
 mod members;
 
@@ -68,6 +69,10 @@ pub enum Fault {
     Leave,
     /// A node is away for long.
     Absence,
+    /// A node leaves a keyspace, and joins it again after a while.
+    LeftKeyspace,
+    /// The same, by force: what nobody else has is lost.
+    ForsakenKeyspace,
     /// A member turns out to mean harm, until the end. Counted each time it does some.
     Hostility(Behaviour),
 }
@@ -100,6 +105,8 @@ impl Fault {
             Self::Join => "joins",
             Self::Leave => "leaves",
             Self::Absence => "absences",
+            Self::LeftKeyspace => "keyspaces to be left",
+            Self::ForsakenKeyspace => "keyspaces left by force",
             Self::Hostility(behaviour) => behaviour.name(),
         }
     }
@@ -131,6 +138,8 @@ impl Fault {
             Self::Join => members::join(world),
             Self::Leave => members::leave(world),
             Self::Absence => members::absence(world),
+            Self::LeftKeyspace => keyspaces::leave(world, false),
+            Self::ForsakenKeyspace => keyspaces::leave(world, true),
             Self::Hostility(behaviour) => return hostility::turn(world, behaviour),
         };
         if struck.is_some() {
@@ -167,6 +176,7 @@ pub fn stop(world: &mut World) {
         world.nodes[index].is_woken = false;
         world.wake(index);
     }
+    keyspaces::join_all(world);
 }
 
 /// A running node, if there is one.

@@ -1,7 +1,7 @@
 //! One node: its identity, its disk, its clock, and, while it runs, the engine's driver over both.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tidelock_engine::frame::SigningKey;
@@ -97,6 +97,8 @@ pub struct Node {
     pub(crate) known: Known,
     /// What it had applied when all of it was last on disk.
     pub(crate) durable: Known,
+    /// The keyspaces that it left; their records are not dropped yet, or are empty.
+    pub(crate) left: BTreeSet<KeyspaceId>,
     /// The heads under which each keyspace was last checked.
     pub(crate) checked: BTreeMap<KeyspaceId, u128>,
     /// The keyspaces that it reported when its bounds were last checked.
@@ -139,6 +141,7 @@ impl Node {
             position: LogPosition(0),
             known: Known::new(),
             durable: Known::new(),
+            left: BTreeSet::new(),
             checked: BTreeMap::new(),
             told: BTreeMap::new(),
             reported_keyspaces: 0,
@@ -187,6 +190,16 @@ impl Node {
         self.identities += 1;
         self.card = self.card_key.card([self.identities; 16]);
         self.card
+    }
+
+    /// It has left a keyspace and shows nothing of it any more.
+    pub(crate) fn leave(&mut self, keyspace: KeyspaceId) {
+        self.left.insert(keyspace);
+        self.known.remove(&keyspace);
+        self.durable.remove(&keyspace);
+        self.checked.remove(&keyspace);
+        self.told.remove(&keyspace);
+        self.limbo.remove(&keyspace);
     }
 
     /// Whether it runs.

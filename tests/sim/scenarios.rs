@@ -222,6 +222,26 @@ pub const MONTHS_OFFLINE: Scenario = Scenario {
     ..BASE
 };
 
+/// Two keyspaces that nodes leave and join again all the time.
+pub const KEYSPACES: Scenario = Scenario {
+    name: "keyspaces",
+    nodes: (2, 5),
+    workload: Workload { keyspaces: &["notes", "other"], every_ms: 300, ..Workload::ALL_KINDS },
+    faults: &[
+        (Fault::LeftKeyspace, 900),
+        (Fault::ForsakenKeyspace, 8_000),
+        (Fault::Partition, 6_000),
+        (Fault::BrokenSession, 2_000),
+        (Fault::Kill, 5_000),
+        (Fault::PowerCut, 5_000),
+        (Fault::PowerCutInWrite, 3_000),
+        (Fault::Join, 10_000),
+        (Fault::Absence, 12_000),
+    ],
+    converges_ms: AFTER_DAMAGE_MS,
+    ..BASE
+};
+
 /// One or two members that mean harm, among honest ones that are cut off and killed now and then.
 pub const HOSTILE: Scenario = Scenario {
     name: "hostile",
@@ -241,7 +261,7 @@ pub const HOSTILE: Scenario = Scenario {
 };
 
 /// All of them.
-pub const ALL: [&Scenario; 12] = [
+pub const ALL: [&Scenario; 13] = [
     &PARTITIONS,
     &BAD_LINKS,
     &CRASHES,
@@ -252,6 +272,7 @@ pub const ALL: [&Scenario; 12] = [
     &LARGE_KEYS,
     &SHORT_LOGS,
     &MONTHS_OFFLINE,
+    &KEYSPACES,
     &HOSTILE,
     &EVERYTHING,
 ];

@@ -163,6 +163,10 @@ impl Log for SimStore {
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError> {
         self.as_store().card(replica)
     }
+
+    fn is_dropping(&self, keyspace: KeyspaceId) -> bool {
+        self.as_store().is_dropping(keyspace)
+    }
 }
 
 impl Store for SimStore {

@@ -7,6 +7,7 @@
 mod checking;
 mod lifecycle;
 mod story;
+mod telling;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::rc::Rc;
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::TransportEvent;
-use tidelock_engine::replica::{Input, ReplicaConfig, Retention};
+use tidelock_engine::replica::{Input, OrderReply, ReplicaConfig, Retention};
 use tidelock_engine::request::RequestId;
 use tidelock_engine::turn::TurnOutcome;
 
@@ -103,6 +104,10 @@ pub struct World {
     /// The command that replays this.
     pub replay: String,
     pub(crate) confirmations: BTreeMap<RequestId, usize>,
+    /// The orders to leave that have not ended: who goes does not keep anything for others.
+    pub(crate) leaving: BTreeMap<RequestId, (usize, KeyspaceId)>,
+    /// How orders ended that were not asked after yet.
+    pub orders: BTreeMap<RequestId, OrderReply>,
 }
 
 impl std::fmt::Debug for World {
@@ -139,6 +144,8 @@ impl World {
             workload: None,
             replay: String::new(),
             confirmations: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            orders: BTreeMap::new(),
         }
     }
 
@@ -316,7 +323,11 @@ impl World {
         let node = &mut self.nodes[index];
         let now = node.moment(self.now_us, entropy);
         let driver = node.driver.as_mut().expect("it runs");
-        let outcome = driver.turn(now, inputs);
+        let mut outcome = driver.turn(now, inputs);
+        for (id, reply) in std::mem::take(&mut outcome.orders) {
+            self.leaving.remove(&id);
+            self.orders.insert(id, reply);
+        }
         self.confirmations.extend(outcome.confirmations.iter().copied());
         self.turned(index, asked, reads_before, &outcome);
         if self.materializing > 0 && self.entropy.chance(self.materializing) {

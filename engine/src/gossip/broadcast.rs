@@ -173,6 +173,7 @@ impl Replica {
         let shared: Vec<KeyspaceId> = link.shared.keys().copied().collect();
         let names = self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect();
         step.sends.push((session, Message::Keyspaces(names)));
+        self.tell_of_left(session, step);
         for keyspace in shared {
             let link = self.links.get_mut(&session).expect("it was there");
             if link.shared.get_mut(&keyspace).is_some_and(|shared| std::mem::take(&mut shared.has_asked)) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::causality::{Dot, VersionVector};
-use crate::id::{KeyspaceId, PeerId};
+use crate::id::{KeyspaceId, PeerId, ReplicaId};
 use crate::message::{Message, WantEntry};
 use crate::ports::SessionId;
 use crate::replica::{Keyspace, Replica, Step};
@@ -43,6 +43,24 @@ impl Holdings {
         let vector = self.0.get_mut(&peer).and_then(|holding| holding.keyspaces.get_mut(&keyspace));
         if let Some(vector) = vector {
             held.iter().for_each(|entry| vector.raise(Dot::new(entry.author, entry.after)));
+        }
+    }
+
+    /// Up to which seq any peer is known to hold an author's operations.
+    pub(crate) fn held_of(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        let vectors = self.0.values().filter_map(|holding| holding.keyspaces.get(&keyspace));
+        vectors.map(|vector| vector.get(author)).max().unwrap_or(0)
+    }
+
+    /// A keyspace is not replicated here any more.
+    pub(crate) fn forget_keyspace(&mut self, keyspace: KeyspaceId) {
+        self.0.values_mut().for_each(|holding| drop(holding.keyspaces.remove(&keyspace)));
+    }
+
+    /// A peer does not replicate a keyspace any more: nothing is kept for it.
+    pub(crate) fn forget(&mut self, peer: PeerId, keyspace: KeyspaceId) {
+        if let Some(holding) = self.0.get_mut(&peer) {
+            holding.keyspaces.remove(&keyspace);
         }
     }
 

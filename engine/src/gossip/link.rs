@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::causality::Dot;
 use crate::id::{AuthorCard, KeyspaceId, PeerId, ReplicaId};
+use crate::message::KEYSPACES_MAX;
 use crate::ports::Address;
 
 /// The authors of which one link has news at most; more are announced again later.
@@ -31,6 +32,10 @@ pub(crate) struct Link {
     pub(crate) card: Option<AuthorCard>,
     /// Whether the peer takes in keyspaces that it does not know.
     pub(crate) takes_any_keyspace: bool,
+    /// The keyspaces that the peer said it replicates; at most [`KEYSPACES_MAX`].
+    pub(crate) offered: BTreeSet<KeyspaceId>,
+    /// Those that it does not, although it may take in others; at most [`KEYSPACES_MAX`].
+    pub(crate) declined: BTreeSet<KeyspaceId>,
     /// The keyspaces that both replicate.
     pub(crate) shared: BTreeMap<KeyspaceId, Shared>,
     /// The authors whose cards were sent in this session.
@@ -101,12 +106,41 @@ impl Link {
             is_dialer,
             card: None,
             takes_any_keyspace: false,
+            offered: BTreeSet::new(),
+            declined: BTreeSet::new(),
             shared: BTreeMap::new(),
             cards_sent: BTreeSet::new(),
             is_congested: false,
             answered_bytes: 0,
             to_confirm: BTreeMap::new(),
         }
+    }
+
+    /// The peer says that it replicates a keyspace.
+    pub(crate) fn offer(&mut self, id: KeyspaceId) {
+        self.declined.remove(&id);
+        if self.offered.len() < KEYSPACES_MAX {
+            self.offered.insert(id);
+        }
+    }
+
+    /// The peer says that it does not.
+    pub(crate) fn decline(&mut self, id: KeyspaceId) {
+        self.offered.remove(&id);
+        if self.declined.len() < KEYSPACES_MAX {
+            self.declined.insert(id);
+        }
+    }
+
+    /// Whether the peer replicates a keyspace, or would if it heard of it.
+    pub(crate) fn takes(&self, id: KeyspaceId) -> bool {
+        self.offered.contains(&id) || self.takes_any_keyspace && !self.declined.contains(&id)
+    }
+
+    /// One of both does not replicate a keyspace any more.
+    pub(crate) fn unshare(&mut self, id: KeyspaceId) {
+        self.shared.remove(&id);
+        self.to_confirm.remove(&id);
     }
 
     /// Whether both replicate a keyspace.

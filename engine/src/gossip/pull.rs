@@ -69,6 +69,7 @@ impl Replica {
         (heads, fingerprint): (u128, u128),
         step: &mut Step,
     ) {
+        self.mend_share(session, id, step);
         let Some(keyspace) = self.keyspace_mut(id) else { return };
         let at_heads = keyspace.fingerprint_at(heads);
         let is_diverged = at_heads.is_some_and(|ours| ours.to_bits() != fingerprint);

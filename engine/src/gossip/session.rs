@@ -2,11 +2,13 @@
 //!
 //! Nothing but a hello is looked at before the hello. A peer that breaks a rule is told why and let go.
 
+use std::collections::BTreeSet;
+
 use crate::gossip::Link;
 use crate::gossip::link::Shared;
 use crate::id::{KeyspaceId, KeyspaceName, PeerId};
 use crate::message::{Hello, KEYSPACES_MAX, Message, PROTOCOL_VERSION, REASON_BYTES_MAX};
-use crate::ports::{SessionId, TransportEvent};
+use crate::ports::{Choice, SessionId, TransportEvent};
 use crate::replica::{Now, Replica, Replicate, Step, View};
 
 /// The peers that are remembered with the reason why they and we did not get past the hello.
@@ -25,6 +27,7 @@ impl Replica {
                 self.links.insert(session, Link::new(peer, address, is_dialer));
                 let hello = Message::Hello(self.hello());
                 step.sends.push((session, hello));
+                self.tell_of_left(session, step);
             }
             TransportEvent::Message { session, bytes } => {
                 if !self.links.contains_key(&session) {
@@ -71,6 +74,9 @@ impl Replica {
             Message::Push { cards, frames } => self.pushed(now, session, (cards, frames), view, step),
             Message::Held { keyspace, held } => self.held(session, keyspace, &held),
             Message::Below { keyspace } => self.below(session, keyspace),
+            Message::Left(ids) => ids.into_iter().for_each(|id| self.peer_left(session, id)),
+            Message::Vouch { keyspace, number } => self.vouch(session, keyspace, number, step),
+            Message::Vouched { keyspace, number, held } => self.vouched(session, keyspace, number, &held),
             message @ (Message::Take { .. }
             | Message::Taken { .. }
             | Message::Compare { .. }
@@ -94,10 +100,13 @@ impl Replica {
     }
 
     fn hello(&self) -> Hello {
-        let keyspaces = match &self.config().replicate {
-            Replicate::All => self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect(),
-            Replicate::Only(names) => names.iter().take(KEYSPACES_MAX).cloned().collect(),
-        };
+        // What is replicated is told of before anything is written in it.
+        let mut keyspaces: BTreeSet<KeyspaceName> =
+            self.keyspaces().map(|(_, keyspace)| keyspace.name.clone()).collect();
+        if let Replicate::Only(names) = &self.config().replicate {
+            keyspaces.extend(names.iter().filter(|name| self.may_replicate(name)).cloned());
+        }
+        let keyspaces = keyspaces.into_iter().take(KEYSPACES_MAX).collect();
         Hello {
             protocol: PROTOCOL_VERSION,
             cluster: self.config().cluster,
@@ -148,17 +157,57 @@ impl Replica {
 
     fn keyspaces_heard(&mut self, session: SessionId, names: Vec<KeyspaceName>, step: &mut Step) {
         for name in names {
+            let keyspace = self.id_of(&name);
+            self.links.get_mut(&session).expect("the session is up").offer(keyspace);
             if self.may_replicate(&name) && self.open_keyspace(&name, step).is_ok() {
-                let keyspace = KeyspaceId::of(self.config().cluster, &name);
                 self.share(session, keyspace, step);
             }
+        }
+    }
+
+    /// The peer does not replicate a keyspace any more: nothing of it is told, awaited or kept for it.
+    fn peer_left(&mut self, session: SessionId, id: KeyspaceId) {
+        if self.keyspaces.contains_key(&id) {
+            self.end_transfer(session, id);
+        }
+        let Some(link) = self.links.get_mut(&session) else { return };
+        link.decline(id);
+        link.unshare(id);
+        let peer = link.peer;
+        self.holdings.forget(peer, id);
+        self.orders.forget_voucher(session, Some(id));
+        if let Some(keyspace) = self.keyspaces.get_mut(&id) {
+            keyspace.awaited.retain(|_, (from, _)| *from != session);
+        }
+    }
+
+    /// Tells a peer of the keyspaces that were left here, if it would take us for somebody who takes in all.
+    pub(crate) fn tell_of_left(&self, session: SessionId, step: &mut Step) {
+        if self.config().replicate != Replicate::All {
+            return;
+        }
+        let left: Vec<KeyspaceId> = self.orders.chosen(Choice::Leave).map(|(id, _)| id).collect();
+        if !left.is_empty() {
+            step.sends.push((session, Message::Left(left)));
+        }
+    }
+
+    /// A peer syncs a keyspace with us that it does not share, as far as we know: a message was lost. Either we
+    /// replicate it, and so does the peer, or the peer must be told that we do not.
+    pub(crate) fn mend_share(&mut self, session: SessionId, id: KeyspaceId, step: &mut Step) {
+        let Some(link) = self.links.get_mut(&session).filter(|link| !link.shares(id)) else { return };
+        if self.keyspaces.contains_key(&id) {
+            link.offer(id);
+            self.share(session, id, step);
+        } else {
+            step.sends.push((session, Message::Left(vec![id])));
         }
     }
 
     /// Starts to sync a keyspace on a link, if that was not done before.
     fn share(&mut self, session: SessionId, keyspace: KeyspaceId, step: &mut Step) {
         let link = self.links.get_mut(&session).expect("the session is up");
-        if link.card.is_some() && !link.shares(keyspace) {
+        if link.card.is_some() && !link.shares(keyspace) && !link.declined.contains(&keyspace) {
             link.shared.insert(keyspace, Shared { is_eager: true, ..Shared::default() });
             self.summarize(session, keyspace, step);
         }
@@ -169,10 +218,10 @@ impl Replica {
         // A peer that has not greeted us yet may have our hello already, which did not name this keyspace.
         let others = self.links.iter().filter(|(_, link)| !link.shares(keyspace));
         let sessions: Vec<(SessionId, bool)> =
-            others.map(|(session, link)| (*session, link.takes_any_keyspace)).collect();
-        for (session, takes_any) in sessions {
+            others.map(|(session, link)| (*session, link.takes(keyspace))).collect();
+        for (session, takes_it) in sessions {
             step.sends.push((session, Message::Keyspaces(vec![name.clone()])));
-            if takes_any {
+            if takes_it {
                 self.share(session, keyspace, step);
             }
         }
@@ -188,6 +237,7 @@ impl Replica {
         self.membership.turned_away(self.mono_ms, link.peer, &link.address, step);
         self.forget_transfers(session);
         self.forget_frames_of(session);
+        self.orders.forget_voucher(session, None);
         let told = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
         step.sends.push((session, Message::Goodbye { reason: told }));
         step.closes.push((session, reason.to_owned()));
@@ -220,5 +270,6 @@ impl Replica {
         }
         self.forget_transfers(session);
         self.forget_frames_of(session);
+        self.orders.forget_voucher(session, None);
     }
 }

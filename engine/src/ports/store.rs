@@ -90,13 +90,27 @@ pub enum LogEntry {
     Install(Arc<[u8]>),
     /// State that waits until all of it is there, as [`Staged::encode`] writes it. It changes no rows.
     Staged(Arc<[u8]>),
+    /// Nothing any more: it was of a keyspace that the node has left.
+    Dropped,
 }
 
 impl LogEntry {
+    /// The keyspace that it is of, if it decodes.
+    pub fn keyspace(&self) -> Option<KeyspaceId> {
+        match self {
+            Self::Frame(bytes) => Frame::place(bytes).map(|(keyspace, _)| keyspace),
+            Self::Install(bytes) => Install::decode(bytes).ok().map(|install| install.keyspace),
+            Self::Staged(bytes) => Staged::decode(bytes).ok().map(|staged| staged.keyspace),
+            Self::Dropped => None,
+        }
+    }
+
     /// The bytes of what it holds.
-    pub fn bytes(&self) -> &Arc<[u8]> {
-        let (Self::Frame(bytes) | Self::Install(bytes) | Self::Staged(bytes)) = self;
-        bytes
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Frame(bytes) | Self::Install(bytes) | Self::Staged(bytes) => bytes,
+            Self::Dropped => &[],
+        }
     }
 }
 
@@ -118,7 +132,7 @@ impl LogRecord {
     pub fn frame(&self) -> Option<&Arc<[u8]>> {
         match &self.entry {
             LogEntry::Frame(bytes) => Some(bytes),
-            LogEntry::Install(_) | LogEntry::Staged(_) => None,
+            LogEntry::Install(_) | LogEntry::Staged(_) | LogEntry::Dropped => None,
         }
     }
 
@@ -160,6 +174,9 @@ pub trait Log {
 
     /// The card of a replica whose frames are here.
     fn card(&self, replica: ReplicaId) -> Result<Option<AuthorCard>, ReadError>;
+
+    /// Whether a keyspace was left, and some of its rows and records are still there, which go little by little.
+    fn is_dropping(&self, keyspace: KeyspaceId) -> bool;
 }
 
 /// When a commit is acknowledged.
@@ -172,11 +189,48 @@ pub enum Durability {
     Durable,
 }
 
+/// What the operator chose for a keyspace while the node ran. It goes before what the node was started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The node replicates it.
+    Join,
+    /// The node does not, and takes it in from nobody.
+    Leave,
+}
+
+/// How far a store's replica had written when it left a keyspace. Its next operation there follows these, whenever
+/// that is: a dot is never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The seq of its last operation.
+    pub seq: u64,
+    /// Whether a peer had all of them on disk. If none had, they may be lost, and the replica cannot go on behind
+    /// them.
+    pub is_held: bool,
+}
+
+/// What a node remembers of a keyspace beside what is in it, also when nothing of it is there any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether it is replicated, if the operator has said so.
+    pub choice: Option<Choice>,
+    /// What its rows may take, in bytes, if the operator has said so; [`u64::MAX`] is without a limit.
+    pub quota_bytes: Option<u64>,
+    /// How far this node had written in it when it was left last.
+    pub written: Option<Written>,
+}
+
 /// All that one turn writes. It is committed whole or not at all.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Keyspaces that are new here.
+    /// Keyspaces that are new here, or that are joined again. In one of them in which the store's replica has written
+    /// before it was left, state is being taken over from then on.
     pub keyspaces: Vec<KeyspaceName>,
+    /// What is remembered of keyspaces from now on. One that is left with it is there no more, and what it held is
+    /// dropped, now or little by little.
+    pub settings: Vec<(KeyspaceName, Settings)>,
     /// Cards of authors whose first frame here is in this batch.
     pub cards: Vec<AuthorCard>,
     /// The frames, in the order in which they were applied.
@@ -194,9 +248,9 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        let Self { keyspaces, cards, frames, installs, staged, .. } = self;
-        let has_records = !frames.is_empty() || !installs.is_empty() || !staged.is_empty();
-        keyspaces.is_empty() && cards.is_empty() && !has_records
+        let Self { keyspaces, settings, cards, frames, installs, staged, .. } = self;
+        let names_nothing = keyspaces.is_empty() && settings.is_empty() && cards.is_empty();
+        names_nothing && frames.is_empty() && installs.is_empty() && staged.is_empty()
     }
 }
 
@@ -216,6 +270,13 @@ pub enum CommitError {
     /// An earlier commit failed.
     #[error("the store takes no more writes since an earlier one failed; restart the node")]
     Poisoned,
+}
+
+impl Settings {
+    /// Whether `replica`, which stands at `seq`, has written more than that before the keyspace was left.
+    pub fn is_behind(&self, replica: ReplicaId, seq: u64) -> bool {
+        self.written.is_some_and(|written| written.replica == replica && written.seq > seq)
+    }
 }
 
 /// A keyspace as the store holds it.
@@ -247,6 +308,8 @@ pub struct Recovered {
     pub card: AuthorCard,
     /// The keyspaces by name.
     pub keyspaces: BTreeMap<KeyspaceName, KeyspaceState>,
+    /// What is remembered of keyspaces, also of those that were left.
+    pub settings: BTreeMap<KeyspaceName, Settings>,
     /// The highest clock value that was persisted.
     pub clock: Hlc,
     /// The position of the last frame in the log.

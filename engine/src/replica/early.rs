@@ -93,6 +93,13 @@ impl EarlyFrames {
         self.bytes = self.frames.values().map(|early| early.frame.held_bytes()).sum();
     }
 
+    /// Drops what waits in a keyspace.
+    pub(super) fn forget_keyspace(&mut self, keyspace: KeyspaceId) {
+        self.frames.retain(|(of, ..), _| *of != keyspace);
+        self.waiting.retain(|(of, ..)| *of != keyspace);
+        self.bytes = self.frames.values().map(|early| early.frame.held_bytes()).sum();
+    }
+
     /// The number of frames, and what they hold in memory, in bytes.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.frames.len(), self.bytes)

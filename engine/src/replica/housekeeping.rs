@@ -121,7 +121,7 @@ impl Replica {
         let due: Vec<KeyspaceId> = self
             .keyspaces
             .iter()
-            .filter(|(_, keyspace)| keyspace.spent.is_due(now))
+            .filter(|(id, keyspace)| keyspace.spent.is_due(now) && !self.orders.is_leaving(**id))
             .map(|(id, _)| *id)
             .collect();
         for id in due {

@@ -72,7 +72,7 @@ impl Replica {
                 continue;
             }
             self.counters.count("frames_received");
-            if self.takes_over(keyspace) {
+            if self.takes_over(keyspace) || self.orders.is_leaving(keyspace) {
                 // It is fetched again, if the state that is taken over does not hold it.
                 self.counters.count("frames_deferred");
                 continue;

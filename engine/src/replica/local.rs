@@ -8,7 +8,7 @@ use crate::draft::Draft;
 use crate::frame::{FrameBuilder, FrameStart};
 use crate::id::{Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId};
 use crate::message::{KEYSPACES_MAX, Message};
-use crate::ports::KeyspaceState;
+use crate::ports::{Choice, KeyspaceState};
 use crate::read::answer;
 use crate::replica::keyspace::Keyspace;
 use crate::replica::{Now, Replica, Replicate, Step, View};
@@ -73,6 +73,9 @@ impl Replica {
         if writes {
             if let Some(reason) = self.refusal() {
                 return Err(RequestError::ReadOnly(reason));
+            }
+            if self.orders.is_leaving(id) {
+                return Err(RequestError::Leaving(request.keyspace.clone()));
             }
             self.open_keyspace(&request.keyspace, step)?;
             step.durability = step.durability.max(Some(request.durability));
@@ -149,7 +152,9 @@ impl Replica {
         if self.keyspaces.len() >= KEYSPACES_MAX {
             return Err(RequestError::TooManyKeyspaces(KEYSPACES_MAX));
         }
-        self.keyspaces.insert(id, Keyspace::new(name.clone(), &KeyspaceState::default(), self.id));
+        let is_partial = self.orders.settings(id).is_behind(self.id, 0);
+        let state = KeyspaceState { is_partial, ..KeyspaceState::default() };
+        self.keyspaces.insert(id, Keyspace::new(name.clone(), &state, self.id));
         step.keyspaces.push(name.clone());
         self.tell_of_keyspace(id, name, step);
         Ok(())
@@ -157,9 +162,10 @@ impl Replica {
 
     /// Whether this node replicates a keyspace of this name.
     pub(crate) fn may_replicate(&self, name: &KeyspaceName) -> bool {
-        match &self.config.replicate {
-            Replicate::All => true,
-            Replicate::Only(names) => names.contains(name),
+        match (self.orders.choice(self.id_of(name)), &self.config.replicate) {
+            (Some(Choice::Join), _) | (None, Replicate::All) => true,
+            (Some(Choice::Leave), _) => false,
+            (None, Replicate::Only(names)) => names.contains(name),
         }
     }
 

@@ -12,6 +12,7 @@ mod housekeeping;
 mod incoming;
 mod keyspace;
 mod local;
+mod orders;
 mod retention;
 mod status;
 
@@ -20,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::counters::Counters;
 pub use self::early::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
 pub use self::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence};
+pub(crate) use self::orders::Orders;
+pub use self::orders::{Order, OrderError, OrderReply};
 pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, Report};
 pub use crate::gossip::Repair;
@@ -34,7 +37,7 @@ use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, Replica
 use crate::install::Install;
 use crate::message::Message;
 use crate::ports::{
-    Address, Durability, Fork, Log, LogPosition, Recovered, SessionId, Target, TransportEvent,
+    Address, Durability, Fork, Log, LogPosition, Recovered, SessionId, Settings, Target, TransportEvent,
 };
 use crate::request::{Request, RequestId, RequestReply};
 use crate::staged::Staged;
@@ -58,6 +61,8 @@ pub enum Input {
     /// A client wants to know how many peers have this replica's writes in a keyspace on disk. Answered by
     /// [`Step::confirmations`] as they come in, until [`Input::Forget`].
     Confirm(RequestId, KeyspaceName),
+    /// The operator orders something of a keyspace. Answered by [`Step::orders`], now or in a later turn.
+    Order(RequestId, KeyspaceName, Order),
     /// Nobody waits for these confirmations any more.
     Forget(RequestId),
     /// The network has news.
@@ -91,6 +96,8 @@ impl std::fmt::Debug for View<'_, '_> {
 pub struct Step {
     /// Keyspaces that are new here.
     pub keyspaces: Vec<KeyspaceName>,
+    /// What is remembered of keyspaces from now on.
+    pub settings: Vec<(KeyspaceName, Settings)>,
     /// Cards of authors that are new here.
     pub cards: Vec<AuthorCard>,
     /// Frames that were made or applied.
@@ -115,12 +122,15 @@ pub struct Step {
     pub replies: Vec<(RequestId, RequestReply)>,
     /// How many peers have confirmed so far.
     pub confirmations: Vec<(RequestId, usize)>,
+    /// How orders ended.
+    pub orders: Vec<(RequestId, OrderReply)>,
 }
 
 impl Step {
     /// Adds what a later step wants done.
     pub fn absorb(&mut self, later: Self) {
         self.keyspaces.extend(later.keyspaces);
+        self.settings.extend(later.settings);
         self.cards.extend(later.cards);
         let before = self.frames.len();
         self.installs.extend(later.installs.into_iter().map(|(number, install)| (before + number, install)));
@@ -134,6 +144,7 @@ impl Step {
         self.disconnects.extend(later.disconnects);
         self.replies.extend(later.replies);
         self.confirmations.extend(later.confirmations);
+        self.orders.extend(later.orders);
     }
 }
 
@@ -189,6 +200,7 @@ pub struct Replica {
     pub(crate) membership: Membership,
     pub(crate) holdings: Holdings,
     pub(crate) sources: Sources,
+    pub(crate) orders: Orders,
     /// Messages of transfers that came behind a change of the same turn.
     pub(crate) postponed: Vec<(SessionId, Message)>,
     looks: retention::Looks,
@@ -216,8 +228,11 @@ impl Replica {
                 (id, Keyspace::new(name.clone(), state, recovered.card.replica()))
             })
             .collect();
+        let settings = recovered.settings.iter();
+        let settings = settings.map(|(name, of)| (KeyspaceId::of(config.cluster, name), name.clone(), *of));
         Self {
             peer: config.key.peer(),
+            orders: Orders::new(settings),
             card: recovered.card,
             id: recovered.card.replica(),
             clock: Clock::starting_at(recovered.clock),
@@ -254,6 +269,11 @@ impl Replica {
         self.id
     }
 
+    /// The id of a keyspace in this cluster.
+    pub fn id_of(&self, name: &KeyspaceName) -> KeyspaceId {
+        KeyspaceId::of(self.config.cluster, name)
+    }
+
     /// The clock, as of the last step.
     pub fn clock(&self) -> Clock {
         self.clock
@@ -263,7 +283,10 @@ impl Replica {
     pub fn begin(&mut self, now: Now, view: &mut View<'_, '_>) -> Step {
         let mut step = Step::default();
         self.mono_ms = now.mono_ms;
-        if self.failed.is_none() {
+        if self.failed.is_some() {
+            self.refuse_leaving(&mut step);
+        } else {
+            self.tick_leaving(&mut step);
             self.resume_transfers(now, view, &mut step);
         }
         step
@@ -283,6 +306,7 @@ impl Replica {
                 let reply = self.request(now, &request, view, &mut step);
                 step.replies.push((id, reply));
             }
+            Input::Order(id, keyspace, order) => self.order(id, &keyspace, order, view, &mut step),
             Input::Confirm(id, keyspace) => self.confirm(id, &keyspace, &mut step),
             Input::Forget(id) => drop(self.confirms.remove(&id)),
             Input::Network(event) if self.failed.is_none() => self.network(now, event, view, &mut step),
@@ -317,6 +341,7 @@ impl Replica {
     /// Takes in that a turn was committed, with what it changed.
     pub fn committed(&mut self, changes: &Changes) {
         self.index_changes(changes);
+        self.orders.committed();
         for (id, delta) in &changes.deltas {
             if let Some(keyspace) = self.keyspaces.get_mut(id) {
                 keyspace.fingerprint = keyspace.fingerprint.plus(delta.fingerprint);

@@ -55,6 +55,10 @@ pub struct LogReport {
     pub records: u64,
     /// The bytes of what they hold.
     pub bytes: u64,
+    /// Where the oldest of them is: all before it were let go of.
+    pub first: LogPosition,
+    /// How old the oldest was when it was last looked at, in milliseconds; 0 if it seems to come from the future.
+    pub age_ms: u64,
     /// Why the oldest of them is kept, when it was last looked at; nothing keeps it otherwise.
     pub kept: Option<Kept>,
 }
@@ -106,7 +110,9 @@ impl Replica {
             until = Some(record.position);
         }
         let records = end.position.0 + 1 - first.position.0;
-        self.looks.report = LogReport { records, bytes: end.total_bytes - before, kept };
+        let age_ms = now.unix_ms.saturating_sub(first.clock.unix_ms());
+        let bytes = end.total_bytes - before;
+        self.looks.report = LogReport { records, bytes, first: first.position, age_ms, kept };
         Ok(until)
     }
 

@@ -48,6 +48,8 @@ pub struct KeyspaceReport {
     pub repaired: Vec<(RowId, Repair)>,
     /// Whether its state is being taken over from a peer, and is not to be read before it is complete.
     pub is_partial: bool,
+    /// Whether that waits for a peer that has what this node wrote before it left the keyspace.
+    pub is_behind: bool,
 }
 
 /// A session.
@@ -81,6 +83,7 @@ impl Replica {
                 is_diverged: keyspace.divergence.is_found(),
                 repaired: keyspace.divergence.repaired.iter().cloned().collect(),
                 is_partial: keyspace.is_partial,
+                is_behind: self.orders.settings(id).is_behind(self.id(), keyspace.heads.seq(self.id())),
             }
         };
         let links =

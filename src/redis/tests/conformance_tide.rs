@@ -39,7 +39,7 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
     link.send("TIDE.STATUS\r\nQUIT\r\n").await;
     let status = link.rest().await;
     let fields = [
-        "%15",
+        "%20",
         "name",
         "version",
         "peer",
@@ -52,6 +52,11 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
         "keyspaces",
         "keys",
         "frames",
+        "log_bytes",
+        "log_first",
+        "log_age_ms",
+        "log_kept",
+        "log_kept_for",
         "bytes_on_disk",
         "counters",
         "warnings",
@@ -61,6 +66,11 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
         let at = rest.find(&format!("{field}\\r\\n"));
         rest = &rest[at.unwrap_or_else(|| panic!("{field} is missing in {status}"))..];
     }
+    let peer = tidelock_engine::id::PeerId::from_public_key([8; 32]);
+    let kept = format!(
+        "log_age_ms\\r\\n:61000\\r\\n$8\\r\\nlog_kept\\r\\n$4\\r\\npeer\\r\\n$12\\r\\nlog_kept_for\\r\\n$52\\r\\n{peer}"
+    );
+    assert!(status.contains(&kept), "{status}");
     assert!(status.contains("frames_received\\r\\n:5\\r\\n") && status.contains("uptime_ms\\r\\n:90061001"));
 }
 
@@ -75,6 +85,30 @@ async fn network_and_connect_reach_the_node() {
     link.check("TIDE.NETWORK maybe", "-ERR the network is ONLINE or OFFLINE").await;
     link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1", "+OK").await;
     link.check("TIDE.CONNECT nowhere", "-ERR 'nowhere' is not a multiaddress").await;
+}
+
+#[tokio::test]
+async fn keyspaces_are_joined_and_left() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("TIDE.KEYSPACE JOIN notes", "+OK").await;
+    link.check("tide.keyspace leave notes", "+OK").await;
+    link.check(
+        "TIDE.KEYSPACE LEAVE alone",
+        "-ERR no connected peer has confirmed to hold all of keyspace alone, so nothing was changed; of what this \
+         node wrote there 3 operations are not known to be anywhere else. Connect to a peer that replicates it, or \
+         force it and lose what nobody else has",
+    )
+    .await;
+    link.check("TIDE.KEYSPACE LEAVE alone FORCE", "+OK").await;
+    link.check(
+        "TIDE.KEYSPACE JOIN dropping",
+        "-TRYAGAIN keyspace dropping is still being dropped on this node; try again in a moment",
+    )
+    .await;
+    link.check("TIDE.KEYSPACE JOIN notes FORCE", "-ERR syntax error").await;
+    link.check("TIDE.KEYSPACE FORGET notes", "-ERR syntax error").await;
+    link.check("TIDE.KEYSPACE LEAVE", "-ERR wrong number of arguments for 'tide.keyspace' command").await;
 }
 
 #[tokio::test]

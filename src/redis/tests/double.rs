@@ -13,6 +13,7 @@ use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, P
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{Batch, Durability, KeyspaceState, Log, LogEntry, LogPosition, Store};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
+use tidelock_engine::replica::{Kept, Order, OrderError};
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestReply,
 };
@@ -20,9 +21,10 @@ use tidelock_engine::write::{Author, Outcome, Write, WriteError};
 use tokio::sync::mpsc;
 
 use crate::document::DocumentError;
+use crate::node::KeyspaceError;
 use crate::redis::backend::{Backend, Pieces, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
-use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::status::{KeyspaceStatus, LogStatus, PeerState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
 /// A node's double. What it was asked is counted, and it can be told to fail.
@@ -342,6 +344,12 @@ impl Backend for Double {
             keyspaces: self.keyspaces().len(),
             keys: self.keyspaces().iter().map(|keyspace| keyspace.keys).sum(),
             frames: 3,
+            log: LogStatus {
+                bytes: 2048,
+                first: 7,
+                age: Duration::from_secs(61),
+                kept: Some(Kept::For(PeerId::from_public_key([8; 32]))),
+            },
             bytes_on_disk: 4096,
             counters: vec![("frames_received".to_owned(), 5)],
             warnings: vec!["the clock is wrong".to_owned()],
@@ -398,6 +406,17 @@ impl Backend for Double {
     fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
         let pieces = [Ok(keyspace.as_str().as_bytes().to_vec()), Err("the disk failed".to_owned())];
         Ok(Box::new(pieces.into_iter()))
+    }
+
+    /// How it ends is in the names.
+    async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
+        match (keyspace.as_str(), order) {
+            ("alone", Order::Leave { is_forced: false }) => {
+                Err(OrderError::Unconfirmed { keyspace, operations: 3 }.into())
+            }
+            ("dropping", Order::Join) => Err(OrderError::Dropping(keyspace).into()),
+            _ => Ok(()),
+        }
     }
 
     async fn rejoin(&self) -> Result<String, String> {

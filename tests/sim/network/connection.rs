@@ -108,7 +108,7 @@ impl Traffic {
 }
 
 /// The names of the variants, in the order in which [`Message`](tidelock_engine::message::Message) has them.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 25] = [
     "hello",
     "goodbye",
     "keyspaces",
@@ -131,6 +131,9 @@ const NAMES: [&str; 22] = [
     "tailed",
     "end take",
     "below",
+    "left",
+    "vouch",
+    "vouched",
 ];
 
 /// The variant of an encoded message, which is its first byte. What follows may be malformed.
@@ -157,6 +160,7 @@ mod tests {
             (Message::Push { cards, frames }, "push"),
             (Message::Confirmed { keyspace, seq: 1 }, "confirmed"),
             (Message::Below { keyspace }, "below"),
+            (Message::Vouched { keyspace, number: 1, held: Vec::new() }, "vouched"),
         ];
         for (message, name) in messages {
             assert_eq!(message_name(&message.encode()), name);

@@ -6,7 +6,9 @@ use tidelock_engine::causality::Heads;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{Durability, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent};
+use tidelock_engine::ports::{
+    Choice, Durability, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent,
+};
 use tidelock_engine::replica::Input;
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Request, RequestError, RequestId, RequestReply,
@@ -14,7 +16,7 @@ use tidelock_engine::request::{
 use tidelock_engine::turn::TurnOutcome;
 use tidelock_engine::write::{Outcome, Write};
 
-use super::{Scrutiny, World, keyspace_id};
+use super::{Scrutiny, World};
 use crate::bounds::check_buffers;
 use crate::checks::{PROPERTIES, Subject, nothing_kept_is_lost, rows_are_a_function_of_the_vector};
 use crate::ledger::{Known, Violation};
@@ -109,6 +111,7 @@ impl World {
         {
             self.fail(index, &violation);
         }
+        self.settings_changed(index, outcome);
         let is_promised = is_promised(&requests, outcome);
         let mut asked = self.asked(index, requests, outcome);
         if outcome.position.is_some() {
@@ -127,6 +130,25 @@ impl World {
             self.kept(index);
             self.check(index);
             self.watchers_are_told(index, outcome);
+        }
+    }
+
+    /// What was left is there no more. Who joins again, and wrote there before, has nothing until it took over state.
+    fn settings_changed(&mut self, index: usize, outcome: &TurnOutcome) {
+        let node = &mut self.nodes[index];
+        for (name, settings) in &outcome.settings {
+            let keyspace = KeyspaceId::of(node.config.cluster, name);
+            if settings.choice == Some(Choice::Leave) {
+                node.leave(keyspace);
+                self.tally.count("keyspaces left");
+                continue;
+            }
+            node.left.remove(&keyspace);
+            if !node.known.contains_key(&keyspace) {
+                let is_partial = settings.is_behind(node.card.replica(), 0);
+                node.known.entry(keyspace).or_default().is_partial = is_partial;
+                self.tally.count("keyspaces joined");
+            }
         }
     }
 
@@ -214,6 +236,10 @@ impl World {
         };
         let own = node.card.replica();
         for record in records {
+            node.position = record.position;
+            if record.entry.keyspace().is_some_and(|keyspace| node.left.contains(&keyspace)) {
+                continue;
+            }
             let unread = |error: String| Violation::new("the log can be read", error);
             let read = match &record.entry {
                 LogEntry::Frame(bytes) => {
@@ -225,6 +251,8 @@ impl World {
                         self.ledger.take_in(&frame, own, &mut node.known, asked)
                     })
                 }
+                // It was of a keyspace that the node has left.
+                LogEntry::Dropped => Ok(()),
                 LogEntry::Install(bytes) => {
                     self.tally.count("states taken over");
                     Install::decode(bytes)
@@ -239,7 +267,6 @@ impl World {
             if let Err(violation) = read {
                 self.fail(index, &violation);
             }
-            node.position = record.position;
         }
     }
 
@@ -273,6 +300,13 @@ impl World {
         let node = &mut self.nodes[index];
         let (own, cluster) = (node.card.replica(), node.config.cluster);
         let recovered = node.driver.as_ref().expect("it runs").store().recovered();
+        // What was ordered and not acknowledged may be on disk all the same.
+        node.left.clear();
+        for (name, settings) in &recovered.settings {
+            if settings.choice == Some(Choice::Leave) {
+                node.leave(KeyspaceId::of(cluster, name));
+            }
+        }
         let before = std::mem::take(&mut node.known);
         let durable = match node.storage {
             Storage::Disk => std::mem::take(&mut node.durable),
@@ -408,65 +442,4 @@ impl World {
         self.nodes[index].checked.insert(keyspace, heads);
         Ok(())
     }
-
-    /// Ends the run: tells what broke, what happened before, and how to see it again.
-    ///
-    /// # Panics
-    /// Always.
-    pub fn fail(&self, index: usize, violation: &Violation) -> ! {
-        let node = &self.nodes[index];
-        panic!(
-            "{} does not hold at {} (step {}, {:.3} s)\n  {}\n{}\n  replay: {}",
-            violation.property,
-            node.name,
-            self.trace.steps(),
-            seconds(self.now_us),
-            violation.detail,
-            self.tell(),
-            self.replay,
-        )
-    }
-
-    /// The last events of every node.
-    pub fn tell(&self) -> String {
-        let one = |node: &crate::node::Node| format!("  {}:\n{}", node.name, self.trace.tell(node.index));
-        self.nodes.iter().map(one).collect()
-    }
-
-    /// The state of a keyspace at a node that stories compare: heads and fingerprint.
-    pub fn state_of(&self, index: usize) -> Vec<String> {
-        let Some(driver) = &self.nodes[index].driver else { return Vec::new() };
-        if self.ledger.is_hostile() {
-            return self.honest_state_of(index);
-        }
-        let keyspaces = driver.replica().report().keyspaces.into_iter();
-        keyspaces.map(|keyspace| format!("{}={}", keyspace.name, keyspace.fingerprint)).collect()
-    }
-
-    /// What stories compare when somebody does not keep the rules: the heads and rows of honest authors. What
-    /// a liar has told to each may differ for ever.
-    fn honest_state_of(&self, index: usize) -> Vec<String> {
-        let node = &self.nodes[index];
-        let is_honest = |author| !self.ledger.is_distrusted(author);
-        let state = |(keyspace, applied): (&KeyspaceId, &crate::ledger::Applied)| {
-            let heads: Vec<_> = applied.heads.iter().filter(|(author, _)| is_honest(*author)).collect();
-            let mut rows = all_rows(node.driver().store(), *keyspace).expect("rows can be read");
-            rows.retain(|(row, _)| is_honest(row.dot.replica));
-            (!heads.is_empty()).then(|| format!("{keyspace}={heads:?}-{:?}", fingerprint(&rows)))
-        };
-        node.known.iter().filter_map(state).collect()
-    }
-
-    /// The fingerprint of the rows that a node shows now.
-    ///
-    /// # Panics
-    /// If they cannot be read.
-    pub fn rows_of(&self, name: &str, keyspace: &str) -> crate::observed::RowList {
-        all_rows(self.node(name).driver().store(), keyspace_id(keyspace)).expect("rows can be read")
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "for people to read")]
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1_000_000.0
 }

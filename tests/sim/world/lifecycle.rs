@@ -1,5 +1,6 @@
 //! Nodes come, run, end and begin again: starts, kills, power cuts, failed disks, wiped disks, pauses.
 
+use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::replica::Input;
 use tidelock_store::{MemDisk, OpenError};
 
@@ -96,6 +97,7 @@ impl World {
             End::PowerCut(seed) => seed,
         });
         self.network.borrow_mut().set_up(index, false);
+        self.leaving.retain(|_, (of, _)| *of != index);
         self.nodes[index].end(end);
         if let (Backing::Disk(disk), End::PowerCut(_)) = (&self.nodes[index].backing, end) {
             for name in disk.names() {
@@ -158,16 +160,22 @@ impl World {
 
     /// What no other node has may be lost from now on.
     fn forgive(&mut self, index: usize) {
-        let had: Vec<_> = self.nodes[index].known.iter().map(|(id, of)| (*id, of.ops.clone())).collect();
-        for (keyspace, ops) in had {
-            let mut elsewhere = Bits::default();
-            for other in self.nodes.iter().filter(|other| other.index != index && !other.is_gone) {
-                if let Some(applied) = other.known.get(&keyspace) {
-                    elsewhere.join(&applied.ops);
-                }
+        let had: Vec<KeyspaceId> = self.nodes[index].known.keys().copied().collect();
+        had.into_iter().for_each(|keyspace| self.forgive_in(index, keyspace));
+    }
+
+    /// The same, in one keyspace.
+    pub(super) fn forgive_in(&mut self, index: usize, keyspace: KeyspaceId) {
+        let Some(applied) = self.nodes[index].known.get(&keyspace) else { return };
+        let ops = applied.ops.clone();
+        let mut elsewhere = Bits::default();
+        let stays = |other: &&Node| !other.is_gone && !self.is_leaving(other.index, keyspace);
+        for other in self.nodes.iter().filter(|other| other.index != index).filter(stays) {
+            if let Some(applied) = other.known.get(&keyspace) {
+                elsewhere.join(&applied.ops);
             }
-            self.ledger.space(keyspace).forgiven.join(&ops.without(&elsewhere));
         }
+        self.ledger.space(keyspace).forgiven.join(&ops.without(&elsewhere));
     }
 
     /// Does nothing for a while, as after SIGSTOP.

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use tidelock_engine::id::PeerId;
+use tidelock_engine::id::{KeyspaceId, PeerId};
 use tidelock_engine::ports::{Durability, Target};
 use tidelock_engine::read::{Answer, Query};
-use tidelock_engine::replica::{Input, Report};
+use tidelock_engine::replica::{Input, Order, OrderError, OrderReply, Report};
 use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestId, RequestReply};
 use tidelock_engine::row::RowId;
 use tidelock_engine::write::Write;
 
-use super::{NOTES, World, address, named};
+use super::{NOTES, World, address, keyspace_id, named};
 use crate::bounds::files_are_bounded;
 use crate::checks::nothing_kept_is_lost;
 use crate::ledger::Violation;
@@ -193,6 +193,71 @@ impl World {
             Answer::Value(value) => value.map(|value| text(&value)),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Orders something of a keyspace; [`World::orders`] tells how it ended. What is left by force may be lost.
+    pub fn order(&mut self, name: &str, keyspace: &str, order: Order) -> RequestId {
+        let index = self.index(name);
+        if order == (Order::Leave { is_forced: true }) {
+            self.forgive_in(index, keyspace_id(keyspace));
+        }
+        let id = self.next_request();
+        if order != Order::Join {
+            self.leaving.insert(id, (index, keyspace_id(keyspace)));
+        }
+        self.input(name, Input::Order(id, named(keyspace), order));
+        id
+    }
+
+    /// Orders something and lets time pass until it has ended.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub fn order_and_wait(&mut self, name: &str, keyspace: &str, order: Order) -> OrderReply {
+        let id = self.order(name, keyspace, order);
+        for _ in 0..150 {
+            if let Some(reply) = self.orders.remove(&id) {
+                return reply;
+            }
+            self.run(100);
+        }
+        panic!("an order of {name} does not end");
+    }
+
+    /// Has a node join a keyspace, as soon as what it had there before is gone, and as another replica if need be.
+    ///
+    /// # Panics
+    /// If it cannot.
+    pub fn join(&mut self, name: &str, keyspace: &str) {
+        for _ in 0..100 {
+            match self.order_and_wait(name, keyspace, Order::Join) {
+                Ok(()) => return,
+                Err(OrderError::Dropping(_)) => self.write_rows(name),
+                Err(OrderError::NeedsReplica(_)) => self.rejoin(name),
+                Err(error) => panic!("{name} cannot join {keyspace}: {error}"),
+            }
+            self.run(100);
+        }
+        panic!("{name} cannot join {keyspace}");
+    }
+
+    /// Has a node write its rows now, and drop what was left.
+    pub fn write_rows(&mut self, name: &str) {
+        let index = self.index(name);
+        self.materialize(index);
+    }
+
+    /// Whether a running node beside this one has all of a keyspace that it replicates.
+    pub(crate) fn is_elsewhere(&self, index: usize, keyspace: &str) -> bool {
+        let id = keyspace_id(keyspace);
+        let has = |node: &crate::node::Node| node.known.get(&id).is_some_and(|applied| !applied.is_partial);
+        let mut others = self.nodes.iter().filter(|node| node.index != index && node.is_running());
+        others.any(|node| has(node) && !self.is_leaving(node.index, id))
+    }
+
+    /// Whether a node has been told to leave a keyspace and is still there.
+    pub(crate) fn is_leaving(&self, index: usize, keyspace: KeyspaceId) -> bool {
+        self.leaving.values().any(|of| *of == (index, keyspace))
     }
 
     /// Begins to wait for peers to have the node's writes on disk.

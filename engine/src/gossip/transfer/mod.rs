@@ -96,7 +96,7 @@ impl Replica {
     }
 
     /// The other side gives up, or is done.
-    fn end_transfer(&mut self, session: SessionId, id: KeyspaceId) {
+    pub(crate) fn end_transfer(&mut self, session: SessionId, id: KeyspaceId) {
         self.sources.close(session, id);
         self.give_up(session, id);
     }

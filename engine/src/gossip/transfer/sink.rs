@@ -176,7 +176,8 @@ impl Replica {
             if keyspace.is_partial {
                 // Each in its turn: some of them may be partial too.
                 let since_ms = shared.below_since_ms.unwrap_or(0);
-                if found.is_none_or(|(least, _)| since_ms < least) {
+                let is_rested = since_ms == 0 || now_ms >= since_ms + BELOW_MS;
+                if is_rested && found.is_none_or(|(least, _)| since_ms < least) {
                     found = Some((since_ms, *session));
                 }
             } else if let Some(since_ms) = shared.below_since_ms {
@@ -256,7 +257,8 @@ impl Replica {
     /// have no more than we do, unless our own heads are lost.
     pub(super) fn hear(&self, id: KeyspaceId, sink: &mut Sink, heads: &[StateHead]) -> Result<(), Failure> {
         let keyspace = &self.keyspaces[&id];
-        let written = keyspace.heads.seq(self.id());
+        let before = self.orders.settings(id).written.filter(|written| written.replica == self.id());
+        let written = keyspace.heads.seq(self.id()).max(before.map_or(0, |written| written.seq));
         for head in heads {
             let author = head.card.replica();
             if author == self.id() && head.seq > written && !keyspace.is_partial {
@@ -280,6 +282,12 @@ impl Replica {
         let Some(mut sink) = self.sink(session, id) else { return };
         sink.position = LogPosition(position);
         let heard = self.hear(id, &mut sink, &heads);
+        // Who joined again goes on behind its own last operation, so it takes only state that holds that.
+        if self.orders.settings(id).is_behind(self.id(), sink.vector.get(self.id())) {
+            self.counters.count("transfers_given_up");
+            step.sends.push((session, Message::EndTake { keyspace: id }));
+            return;
+        }
         sink.heads = heads.into_iter().map(|head| (head.card.replica(), head)).collect();
         sink.open.push_back(Range::default());
         let heard = heard.and_then(|()| match sink.way {

@@ -54,6 +54,11 @@ impl Sources {
         self.0.retain(|(of, _), _| *of != session);
     }
 
+    /// The keyspace is here no more.
+    pub(crate) fn forget_keyspace(&mut self, id: KeyspaceId) {
+        self.0.retain(|(_, of), _| *of != id);
+    }
+
     pub(super) fn give_up_silent(&mut self, before_ms: u64) {
         self.0.retain(|_, source| source.heard_ms >= before_ms);
     }

@@ -250,7 +250,7 @@ fn look(
                         .is_ok_and(|install| install.keyspace == id && install.heads.is_some());
                     found = found.filter(|_| !is_whole);
                 }
-                LogEntry::Frame(_) => {}
+                LogEntry::Frame(_) | LogEntry::Dropped => {}
             }
         }
     }

@@ -168,6 +168,32 @@ fn state_that_is_taken_over_survives_crashes_and_is_made_again_from_the_log() {
     assert_eq!(report.findings, []);
 }
 
+/// Rows were written while state was being taken over. What was committed behind the last part, and is not in the
+/// rows, is applied again.
+#[test]
+fn frames_behind_state_that_is_replayed_are_applied() {
+    let history = History::random(6, TURNS);
+    let disk = MemDisk::new();
+    let (mut store, mut model) = (world::open(&disk, history.card), history.model(0));
+    for (number, is_last) in [(0, false), (1, false), (2, true)] {
+        let part = install(&history, number, is_last);
+        commit(&mut store, &part);
+        commit(&mut model, &part);
+        if !is_last {
+            store.flush().expect("nothing fails");
+        }
+    }
+    for turn in &history.turns[..10] {
+        turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+        turn.commit(&mut model, Durability::Durable).expect("nothing fails");
+    }
+    drop(store);
+    disk.crash(1);
+    let store = world::open(&disk, history.card);
+    assert_eq!(store.recovered(), model.recovered());
+    same(&store, &model);
+}
+
 /// The rows are lost after the log was truncated: what was below the floor has to come from peers, and nothing is
 /// shown in its place.
 #[test]

@@ -110,6 +110,8 @@ pub struct KeyspaceStatus {
     pub fingerprint: String,
     /// The connected peers that replicate it.
     pub peers: usize,
+    /// For how long no connected peer has replicated it, if none does.
+    pub alone: Option<Duration>,
     /// Whether a peer with an equal vector showed other rows.
     pub is_diverged: bool,
 }

@@ -10,7 +10,7 @@ use sim::world::{NOTES, keyspace_id, named};
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{AuthorCard, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::message::{
-    FrameBytes, HEADS_MAX, HeadEntry, KEYSPACES_MAX, Message, PeerRecord, WantEntry,
+    FrameBytes, HEADS_MAX, HeadEntry, KEYSPACES_MAX, KeyspaceHint, Message, PeerRecord, WantEntry,
 };
 use tidelock_engine::replica::{EARLY_FRAMES_MAX, EVIDENCE_MAX};
 use tidelock_engine::request::{Action, Atomicity, RequestError};
@@ -279,7 +279,8 @@ fn records_of_nobody_do_not_displace_friends() {
     for n in 0..20_u8 {
         let record = |m: u8| {
             let (peer, age_s) = (PeerId::from_public_key([n.wrapping_mul(32) ^ m; 32]), 0);
-            PeerRecord { peer, addresses: vec![format!("nowhere/{n}/{m}")], age_s }
+            let keyspaces = vec![KeyspaceHint::of(keyspace_id(NOTES))];
+            PeerRecord { peer, addresses: vec![format!("nowhere/{n}/{m}")], age_s, keyspaces }
         };
         world.say("mallory", "a", &Message::Peers((0..32).map(record).collect()));
         world.run(200);

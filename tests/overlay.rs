@@ -136,6 +136,66 @@ fn nodes_of_a_rare_keyspace_find_each_other() {
     assert_eq!(reachable(&world, "n00", &NAMES[..20]), 20);
 }
 
+/// The two keyspaces of twenty that a node has: each is at three of thirty nodes.
+fn keyspaces_of(index: usize) -> [String; 2] {
+    [2 * index, 2 * index + 1].map(|slot| format!("rare-{}", slot * 7 % 20))
+}
+
+/// Every node counts in its keyspaces, and all holders of each must know of all within a minute.
+fn count_everywhere(world: &mut World) {
+    for (index, name) in NAMES.iter().enumerate() {
+        keyspaces_of(index).iter().for_each(|keyspace| world.write_in(name, keyspace, increment("n", 1)));
+    }
+}
+
+fn counts(world: &mut World) -> BTreeSet<String> {
+    let mut counts = BTreeSet::new();
+    for (index, name) in NAMES.iter().enumerate() {
+        for keyspace in keyspaces_of(index) {
+            match world.query_in(name, &keyspace, Query::Get("n".into())) {
+                Answer::Value(Some(value)) => counts.insert(String::from_utf8_lossy(&value).into_owned()),
+                other => panic!("{name} in {keyspace}: {other:?}"),
+            };
+        }
+    }
+    counts
+}
+
+/// Thirty nodes that all begin at the same one have two of twenty keyspaces each. The three of each keyspace find
+/// each other, and again after a partition in which some were alone.
+#[test]
+fn holders_of_twenty_rare_keyspaces_find_each_other() {
+    let mut world = World::new(41);
+    for (index, name) in NAMES.iter().enumerate() {
+        let names = keyspaces_of(index).iter().map(|name| named(name)).collect();
+        world.add_with(name, |node| node.config.replicate = Replicate::Only(names));
+        if index > 0 {
+            world.connect(name, "n00");
+        }
+        world.run(100);
+    }
+    count_everywhere(&mut world);
+    world.run(60_000);
+    assert_eq!(counts(&mut world), BTreeSet::from(["3".to_owned()]), "all three know of each");
+    let (side, other) = NAMES.split_at(15);
+    world.split(side, other);
+    world.run(5_000);
+    let is_alone =
+        |name: &&&str| world.report(name).keyspaces.iter().any(|keyspace| keyspace.alone_ms.is_some());
+    let alone = NAMES.iter().filter(is_alone).count();
+    assert!((1..30).contains(&alone), "{alone} were cut off from all of a keyspace");
+    count_everywhere(&mut world);
+    world.run(60_000);
+    world.heal();
+    world.run(60_000);
+    assert_eq!(counts(&mut world), BTreeSet::from(["6".to_owned()]));
+    for name in NAMES {
+        let report = world.report(name);
+        assert!(report.keyspaces.iter().all(|keyspace| keyspace.alone_ms.is_none()), "{name}");
+        assert!(report.links.len() <= 9, "{name} has {} links", report.links.len());
+    }
+}
+
 /// Two nodes that name each other lose their connection for longer than a dial is given. When the network is
 /// whole again they find each other at once: what they dialled by themselves and gave up was not the dial that
 /// the operator asked for.

@@ -38,6 +38,9 @@ pub const KEYSPACES_MAX: usize = 4_096;
 /// The peer records that one message carries at most.
 pub const PEER_RECORDS_MAX: usize = 32;
 
+/// The keyspaces that one peer record names at most; of a peer that replicates more nothing is said.
+pub const HINTS_MAX: usize = 16;
+
 /// The addresses of one peer record at most.
 pub const ADDRESSES_MAX: usize = 8;
 
@@ -91,6 +94,20 @@ pub struct PeerRecord {
     pub addresses: Vec<Address>,
     /// The seconds since somebody was connected with it.
     pub age_s: u64,
+    /// The keyspaces that it replicates, if these are few; none where it takes in all, or where that is not known.
+    #[serde(deserialize_with = "list::<HINTS_MAX, _, _>")]
+    pub keyspaces: Vec<KeyspaceHint>,
+}
+
+/// The first bytes of a keyspace's id: enough to find who replicates it, and no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeyspaceHint(pub [u8; 8]);
+
+impl KeyspaceHint {
+    /// The hint at a keyspace.
+    pub fn of(id: KeyspaceId) -> Self {
+        Self(*id.as_bytes().first_chunk().expect("an id has 16 bytes"))
+    }
 }
 
 /// The head of one author, short.

@@ -14,7 +14,8 @@ use tidelock_engine::frame::{FRAME_BYTES_MAX, Frame, FrameError, FrameHeader};
 use tidelock_engine::id::{AuthorCard, Epoch, FrameId, ReplicaId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
-    FrameBytes, HeadEntry, Message, PartRows, PeerRecord, RangeAsk, RangePart, StateHead, WantEntry,
+    FrameBytes, HeadEntry, KeyspaceHint, Message, PartRows, PeerRecord, RangeAsk, RangePart, StateHead,
+    WantEntry,
 };
 use tidelock_engine::op::{DotRef, Element, KeySlot, Op, Prefix, RowRef, SlotChange};
 use tidelock_engine::ports::{SessionId, TransportEvent};
@@ -295,7 +296,8 @@ fn sample_messages() -> Vec<Message> {
     let bytes = |frames: &[Frame]| frames.iter().map(|frame| FrameBytes(frame.bytes().to_vec())).collect();
     let cards: Vec<AuthorCard> = vec![card(1), card(2)];
     let author = card(1).replica();
-    let record = PeerRecord { peer: key(5).peer(), addresses: vec!["mem/x".into()], age_s: 9 };
+    let keyspaces = vec![KeyspaceHint([7; 8])];
+    let record = PeerRecord { peer: key(5).peer(), addresses: vec!["mem/x".into()], age_s: 9, keyspaces };
     let head = StateHead { card: card(1), seq: 4, frame: FrameId::of(b"head") };
     let print = Print { rows: 3, ..Print::default() };
     let row = RowId { key: b"s".to_vec(), kind: Kind::Set, subkey: b"e".to_vec(), dot: Dot::new(author, 2) };

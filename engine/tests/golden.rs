@@ -7,8 +7,8 @@ use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
 use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
-    FrameBytes, HeadEntry, Hello, Message, PROTOCOL_VERSION, PartRows, PeerRecord, RangeAsk, RangePart,
-    StateHead, WantEntry,
+    FrameBytes, HeadEntry, Hello, KeyspaceHint, Message, PROTOCOL_VERSION, PartRows, PeerRecord, RangeAsk,
+    RangePart, StateHead, WantEntry,
 };
 use tidelock_engine::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
 use tidelock_engine::ranges::{Group, Print, Range};
@@ -106,8 +106,9 @@ fn messages() -> Vec<(Message, &'static str)> {
     let card = key().card([2; 16]);
     let frame = || FrameBytes(b"frame".to_vec());
     let keyspace = keyspace();
-    let record =
-        PeerRecord { peer: PeerId::from_public_key([5; 32]), addresses: vec!["/a".into()], age_s: 300 };
+    let keyspaces = vec![KeyspaceHint([7; 8])];
+    let peer = PeerId::from_public_key([5; 32]);
+    let record = PeerRecord { peer, addresses: vec!["/a".into()], age_s: 300, keyspaces };
     let hello = Hello {
         protocol: PROTOCOL_VERSION,
         cluster: ClusterId::named("golden"),
@@ -129,7 +130,7 @@ fn messages() -> Vec<(Message, &'static str)> {
         (Message::Keyspaces(vec![name()]), "0201056e6f746573"),
         (
             Message::Peers(vec![record]),
-            "0301050505050505050505050505050505050505050505050505050505050505050501022f61ac02",
+            "0301050505050505050505050505050505050505050505050505050505050505050501022f61ac02010707070707070707",
         ),
         (
             Message::Summary { keyspace, heads: [1; 16], fingerprint: [2; 16] },

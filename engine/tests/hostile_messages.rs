@@ -31,7 +31,7 @@ fn head(author: ReplicaId, seq: u64) -> HeadEntry {
 
 fn record(addresses: usize, bytes: usize) -> PeerRecord {
     let peer = PeerId::from_public_key([3; 32]);
-    PeerRecord { peer, addresses: vec!["x".repeat(bytes); addresses], age_s: 1 }
+    PeerRecord { peer, addresses: vec!["x".repeat(bytes); addresses], age_s: 1, keyspaces: Vec::new() }
 }
 
 fn hello(keyspaces: usize, addresses: usize, bytes: usize) -> Message {

@@ -4,9 +4,9 @@ use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{FrameId, PeerId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HeadEntry, Hello, KEYSPACES_MAX,
-    Message, PARTS_MAX, PEER_RECORDS_MAX, PROTOCOL_VERSION, PartRows, PeerRecord, RANGES_MAX,
-    REASON_BYTES_MAX, RangeAsk, RangePart, STATE_HEADS_MAX, StateHead, WantEntry,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HINTS_MAX, HeadEntry, Hello,
+    KEYSPACES_MAX, KeyspaceHint, Message, PARTS_MAX, PEER_RECORDS_MAX, PROTOCOL_VERSION, PartRows,
+    PeerRecord, RANGES_MAX, REASON_BYTES_MAX, RangeAsk, RangePart, STATE_HEADS_MAX, StateHead, WantEntry,
 };
 use tidelock_engine::ports::MESSAGE_BYTES_MAX;
 use tidelock_engine::ranges::{Edge, Group, Print, Range};
@@ -208,7 +208,9 @@ fn hello(input: &mut Input<'_>) -> Hello {
 
 fn record(input: &mut Input<'_>) -> PeerRecord {
     let peer = PeerId::from_public_key(input.array());
-    PeerRecord { peer, addresses: addresses(input), age_s: input.number() }
+    let (addresses, age_s) = (addresses(input), input.number());
+    let keyspaces = repeated(input, HINTS_MAX, |input| KeyspaceHint(input.array()));
+    PeerRecord { peer, addresses, age_s, keyspaces }
 }
 
 fn a_card(input: &mut Input<'_>) -> tidelock_engine::id::AuthorCard {

@@ -143,7 +143,8 @@ fn node_is_described_in_tables_and_in_json() {
     let fingerprint = world.run("fingerprint").expect("the node answers");
     let expected = format!(
         "NAME     MODE      KEYS  AUTHORS  PEERS  FINGERPRINT\n\
-         default  eventual     1        1      0  {}\n",
+         default  eventual     1        1      0  {}\n\
+         warning: no connected peer replicates default, for 1m 1s\n",
         &fingerprint[..16]
     );
     let keyspaces = world.run("keyspaces").expect("the node answers");

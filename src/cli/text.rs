@@ -146,19 +146,24 @@ fn peers(value: &Value, style: Style) -> String {
 fn keyspaces(value: &Value, style: Style) -> String {
     let header = ["NAME", "MODE", "KEYS", "AUTHORS", "PEERS", "FINGERPRINT"];
     let mut table = Table::new(header).with_header_style(style.header);
-    let mut diverged = String::new();
+    let mut warnings = String::new();
     for keyspace in value.items() {
         let cells = ["name", "mode", "keys", "authors", "peers"].map(|name| cell(keyspace.field(name)));
         let fingerprint: String =
             cell(keyspace.field("fingerprint")).chars().take(SHOWN_FINGERPRINT).collect();
         if *keyspace.field("diverged") == Value::Boolean(true) {
             let text = format!("warning: {} differs from a peer that has applied the same writes", cells[0]);
-            diverged += &style.warning(&text);
-            diverged.push('\n');
+            warnings += &style.warning(&text);
+            warnings.push('\n');
+        }
+        if let Some(ms) = keyspace.field("alone_ms").integer() {
+            let text = format!("warning: no connected peer replicates {}, for {}", cells[0], duration(ms));
+            warnings += &style.warning(&text);
+            warnings.push('\n');
         }
         table.row(cells.into_iter().chain([fingerprint]));
     }
-    table.to_string() + &diverged
+    table.to_string() + &warnings
 }
 
 /// As much of a fingerprint as tells keyspaces apart at a glance, in characters.

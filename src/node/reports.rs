@@ -93,6 +93,7 @@ impl Node {
                 keys: summary.keys,
                 authors: summary.authors,
                 peers: reported.map_or(0, |keyspace| keyspace.links),
+                alone: reported.and_then(|keyspace| keyspace.alone_ms).map(Duration::from_millis),
                 is_diverged: reported.is_some_and(|keyspace| keyspace.is_diverged),
             }
         };
@@ -155,7 +156,9 @@ impl Node {
                 ));
             }
             if keyspace.links == 0 && !report.links.is_empty() {
-                warnings.push(format!("keyspace {}: no connected peer replicates it", keyspace.name));
+                let seconds = keyspace.alone_ms.unwrap_or(0) / 1_000;
+                let name = &keyspace.name;
+                warnings.push(format!("keyspace {name}: no connected peer replicates it, for {seconds} s"));
             }
         }
         for proof in &report.evidence {

@@ -92,6 +92,8 @@ impl About<'_> {
             ("log_kept_for", &self.status.log.kept_for().map(|peer| peer.to_string()).unwrap_or_default()),
             ("bytes_on_disk", &self.status.bytes_on_disk),
         ]);
+        let alone = self.keyspaces.iter().filter(|keyspace| keyspace.alone.is_some()).count();
+        text.push_str(&line("keyspaces_alone", &alone));
         for (name, count) in &self.status.counters {
             text.push_str(&line(name, count));
         }

@@ -153,6 +153,7 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
             ("authors", Reply::count(keyspace.authors)),
             ("fingerprint", Reply::text(keyspace.fingerprint)),
             ("peers", Reply::count(keyspace.peers)),
+            ("alone_ms", keyspace.alone.map_or(Reply::Null, |time| Reply::count(time.as_millis()))),
             ("diverged", Reply::Boolean(keyspace.is_diverged)),
         ])
     };

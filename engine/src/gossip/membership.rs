@@ -1,13 +1,16 @@
 //! Who talks to whom: a few active links, and more known peers to replace them.
 //!
 //! A small cluster is fully connected. In a larger one every node keeps 5 to 8 links at random and passes on
-//! what peers it knows, so that the graph stays connected whoever leaves.
+//! what peers it knows, so that the graph stays connected whoever leaves. Records say which keyspaces a peer
+//! replicates if these are few, so that those who share one find each other among many who do not.
 //! Source: Leitao, Pereira, Rodrigues, "HyParView" (DSN 2007); we exchange records in place of random walks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{KeyspaceId, PeerId};
-use crate::message::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, Message, PEER_RECORDS_MAX, PeerRecord};
+use crate::message::{
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, HINTS_MAX, KeyspaceHint, Message, PEER_RECORDS_MAX, PeerRecord,
+};
 use crate::ports::{Address, SessionId, Target};
 use crate::replica::{Now, Replica, Step};
 
@@ -38,12 +41,24 @@ const SHUFFLE_MS: u64 = 10_000;
 /// A keyspace with fewer neighbours than this looks for more.
 const NEIGHBOURS_MIN: usize = 3;
 
-/// How often one more peer is tried for the sake of such a keyspace, in milliseconds.
+/// How often one more peer is tried for the sake of such a keyspace, in milliseconds, if none is known to have it.
 const EXPLORE_MS: u64 = 20_000;
+
+/// How often a peer is dialled that is known to have such a keyspace, in milliseconds.
+const SEEK_MS: u64 = 1_000;
+
+/// How often it is looked which keyspaces have few neighbours, in milliseconds.
+const LOOK_MS: u64 = 1_000;
+
+/// Known peers that are kept for having a keyspace with few neighbours, at most: those who only say so must not
+/// displace all others.
+const SOUGHT_MAX: usize = KNOWN_MAX / 2;
 
 #[derive(Clone, Debug, Default)]
 struct Known {
     addresses: Vec<Address>,
+    /// The keyspaces that it replicates, as far as is known.
+    keyspaces: BTreeSet<KeyspaceHint>,
     /// When somebody was last connected with it, on our monotonic clock; may be before its start.
     seen_ms: i64,
     /// Not to be dialled before this.
@@ -61,12 +76,18 @@ pub(crate) struct Membership {
     seeds: Vec<(Target, u64)>,
     shuffled_ms: u64,
     explored_ms: u64,
+    sought_ms: u64,
+    looked_ms: Option<u64>,
+    /// The keyspaces here with few neighbours.
+    lacking: BTreeSet<KeyspaceHint>,
 }
 
 impl Membership {
     pub(crate) fn new(local: PeerId) -> Self {
         let (listening, known, seeds) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { local, listening, known, seeds, shuffled_ms: 0, explored_ms: 0 }
+        let lacking = BTreeSet::new();
+        let (shuffled_ms, explored_ms, sought_ms, looked_ms) = (0, 0, 0, None);
+        Self { local, listening, known, seeds, shuffled_ms, explored_ms, sought_ms, looked_ms, lacking }
     }
 
     pub(crate) fn listen(&mut self, addresses: Vec<Address>) {
@@ -103,12 +124,16 @@ impl Membership {
 
     /// Takes in what another peer knows.
     pub(crate) fn heard(&mut self, now: Now, records: Vec<PeerRecord>) {
-        for PeerRecord { peer, addresses, age_s } in records {
+        for PeerRecord { peer, addresses, age_s, keyspaces } in records {
             if peer == self.local {
                 continue;
             }
             let seen_ms = signed(now.mono_ms).saturating_sub(signed(age_s.saturating_mul(1_000)));
             let known = self.known.entry(peer).or_insert_with(|| Known { seen_ms, ..Known::default() });
+            // Who met it later knows better.
+            if !keyspaces.is_empty() && (known.keyspaces.is_empty() || seen_ms > known.seen_ms) {
+                known.keyspaces = keyspaces.into_iter().collect();
+            }
             known.seen_ms = known.seen_ms.max(seen_ms);
             for address in addresses {
                 // What others say comes behind what the peer said.
@@ -118,6 +143,15 @@ impl Membership {
             }
         }
         self.forget_surplus();
+    }
+
+    /// A peer that we are connected with replicates these keyspaces, or more than are remembered.
+    fn offers(&mut self, peer: PeerId, keyspaces: impl ExactSizeIterator<Item = KeyspaceId>) {
+        if let Some(known) = self.known.get_mut(&peer) {
+            let are_few = keyspaces.len() <= HINTS_MAX;
+            let hints = keyspaces.filter(|_| are_few).map(KeyspaceHint::of);
+            known.keyspaces = hints.collect();
+        }
     }
 
     /// A session with a peer ended.
@@ -149,8 +183,11 @@ impl Membership {
 
     fn forget_surplus(&mut self) {
         while self.known.len() > KNOWN_MAX {
+            let is_sought = |known: &Known| !known.keyspaces.is_disjoint(&self.lacking);
+            let are_kept = self.known.values().filter(|known| is_sought(known)).count() <= SOUGHT_MAX;
             let idle = self.known.iter().filter(|(_, known)| known.dialling.is_none());
-            let Some(oldest) = idle.min_by_key(|(_, known)| known.seen_ms).map(|(peer, _)| *peer) else {
+            let oldest = idle.min_by_key(|(_, known)| (are_kept && is_sought(known), known.seen_ms));
+            let Some(oldest) = oldest.map(|(peer, _)| *peer) else {
                 return;
             };
             self.known.remove(&oldest);
@@ -164,13 +201,14 @@ impl Membership {
         let record = |(peer, known): (&PeerId, &Known)| PeerRecord {
             peer: *peer,
             addresses: known.addresses.clone(),
+            keyspaces: known.keyspaces.iter().copied().collect(),
             age_s: u64::try_from(signed(now.mono_ms).saturating_sub(known.seen_ms)).unwrap_or(0) / 1_000,
         };
         known.into_iter().take(PEER_RECORDS_MAX).map(record).collect()
     }
 
-    /// Keeps the number of links up; one more is looked for if a keyspace `lacks` neighbours.
-    fn tick(&mut self, now: Now, linked: &[PeerId], lacks: bool, step: &mut Step) {
+    /// Keeps the number of links up; one more is looked for if a keyspace lacks neighbours.
+    fn tick(&mut self, now: Now, linked: &[PeerId], step: &mut Step) {
         for peer in linked {
             if let Some(known) = self.known.get_mut(peer) {
                 known.seen_ms = signed(now.mono_ms);
@@ -194,24 +232,33 @@ impl Membership {
                 known.rest_until_ms = now.mono_ms + TURNED_AWAY_MS;
             }
         }
+        self.dial(now, linked, step);
+    }
+
+    /// Dials as many as are wanted. Who has a keyspace with few neighbours comes first.
+    fn dial(&mut self, now: Now, linked: &[PeerId], step: &mut Step) {
         let under_way =
             self.known.iter().filter(|(peer, known)| known.dialling.is_some() && !linked.contains(peer));
-        let mut wanted = ACTIVE_MIN.saturating_sub(linked.len() + under_way.clone().count());
-        if wanted == 0 && lacks && now.mono_ms >= self.explored_ms + EXPLORE_MS {
+        let under_way = under_way.count();
+        let free = self.known.iter().filter(|(peer, known)| {
+            let is_free = known.dialling.is_none() && now.mono_ms >= known.rest_until_ms;
+            is_free && !known.addresses.is_empty() && !linked.contains(peer)
+        });
+        let (mut sought, mut others): (Vec<PeerId>, Vec<PeerId>) = (Vec::new(), Vec::new());
+        for (peer, known) in free {
+            let is_sought = !known.keyspaces.is_disjoint(&self.lacking);
+            if is_sought { sought.push(*peer) } else { others.push(*peer) }
+        }
+        let mut wanted = ACTIVE_MIN.saturating_sub(linked.len() + under_way);
+        if wanted == 0 && !sought.is_empty() && now.mono_ms >= self.sought_ms + SEEK_MS {
+            self.sought_ms = now.mono_ms;
+            wanted = 1;
+        } else if wanted == 0 && !self.lacking.is_empty() && now.mono_ms >= self.explored_ms + EXPLORE_MS {
             self.explored_ms = now.mono_ms;
             wanted = 1;
         }
-        let slots = DIALS_MAX.saturating_sub(under_way.count()).min(wanted);
-        let mut candidates: Vec<PeerId> = self
-            .known
-            .iter()
-            .filter(|(peer, known)| {
-                let is_free = known.dialling.is_none() && now.mono_ms >= known.rest_until_ms;
-                is_free && !known.addresses.is_empty() && !linked.contains(peer)
-            })
-            .map(|(peer, _)| *peer)
-            .collect();
-        for n in 0..slots {
+        for n in 0..DIALS_MAX.saturating_sub(under_way).min(wanted) {
+            let candidates = if sought.is_empty() { &mut others } else { &mut sought };
             let Some(index) = pick(now.entropy, n, candidates.len()) else { break };
             let peer = candidates.swap_remove(index);
             let known = self.known.get_mut(&peer).expect("it is a candidate");
@@ -249,6 +296,26 @@ impl Replica {
         self.links.values().filter(|link| link.shares(id)).count()
     }
 
+    /// Remembers which keyspaces the peers have that we are connected with, and how long a keyspace has had no
+    /// neighbour, and which have few.
+    fn look_at_neighbours(&mut self, now: Now) {
+        for link in self.links.values().filter(|link| link.card.is_some() && !link.takes_any_keyspace) {
+            self.membership.offers(link.peer, link.offered.iter().copied());
+        }
+        let mut counts: BTreeMap<KeyspaceId, usize> = BTreeMap::new();
+        for id in self.links.values().flat_map(|link| link.shared.keys()) {
+            *counts.entry(*id).or_default() += 1;
+        }
+        self.membership.lacking.clear();
+        for (id, keyspace) in &mut self.keyspaces {
+            let count = counts.get(id).copied().unwrap_or(0);
+            keyspace.alone_since_ms = (count == 0).then(|| keyspace.alone_since_ms.unwrap_or(now.mono_ms));
+            if count < NEIGHBOURS_MIN {
+                self.membership.lacking.insert(KeyspaceHint::of(*id));
+            }
+        }
+    }
+
     fn pass_on_records(&mut self, now: Now, session: SessionId, step: &mut Step) {
         let records = self.membership.records(now);
         if !records.is_empty() {
@@ -259,8 +326,11 @@ impl Replica {
     /// What is due: dials to known peers, and passing on whom we know.
     pub(crate) fn tick_membership(&mut self, now: Now, step: &mut Step) {
         let linked: Vec<PeerId> = self.links.values().map(|link| link.peer).collect();
-        let lacks = self.keyspaces().any(|(id, _)| self.neighbours(id) < NEIGHBOURS_MIN);
-        self.membership.tick(now, &linked, lacks, step);
+        if self.membership.looked_ms.is_none_or(|looked| now.mono_ms >= looked + LOOK_MS) {
+            self.membership.looked_ms = Some(now.mono_ms);
+            self.look_at_neighbours(now);
+        }
+        self.membership.tick(now, &linked, step);
         if now.mono_ms < self.membership.shuffled_ms + SHUFFLE_MS {
             return;
         }

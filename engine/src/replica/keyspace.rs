@@ -38,6 +38,8 @@ pub(crate) struct Keyspace {
     pub(crate) divergence: Divergence,
     /// Whether the rows are those of no version vector, because state is being taken over.
     pub(crate) is_partial: bool,
+    /// Since when no connected peer replicates it.
+    pub(crate) alone_since_ms: Option<u64>,
     /// How often state was taken over since the start.
     pub(crate) generation: u64,
     /// The fingerprints of ranges of the committed rows, once they are needed.
@@ -65,6 +67,7 @@ impl Keyspace {
             spent: if has_written { SpentSlots::unknown() } else { SpentSlots::default() },
             divergence: Divergence::default(),
             is_partial: state.is_partial,
+            alone_since_ms: None,
             generation: 0,
             ranges: None,
             sink: None,

@@ -117,6 +117,9 @@ impl Replica {
     }
 
     fn is_needed(&self, now: Now, record: &LogRecord) -> Option<Kept> {
+        if record.entry == LogEntry::Dropped {
+            return None;
+        }
         let made_ms = record.clock.unix_ms();
         let is_young = now.unix_ms < made_ms.saturating_add(self.config().retention.age_ms);
         if is_young && made_ms < now.unix_ms.saturating_add(AHEAD_MS) {

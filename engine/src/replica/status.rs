@@ -40,6 +40,8 @@ pub struct KeyspaceReport {
     pub authors: usize,
     /// The sessions that share it.
     pub links: usize,
+    /// For how long no connected peer has replicated it, in milliseconds, if none does.
+    pub alone_ms: Option<u64>,
     /// A text that is equal on two peers exactly when their heads and rows are.
     pub fingerprint: String,
     /// Whether a peer with equal heads has other rows, and the divergence is not repaired yet.
@@ -79,6 +81,7 @@ impl Replica {
                 name: keyspace.name.clone(),
                 authors: keyspace.heads.len(),
                 links: self.links.values().filter(|link| link.shares(id)).count(),
+                alone_ms: keyspace.alone_since_ms.map(|since| self.mono_ms.saturating_sub(since)),
                 fingerprint: format!("{heads:032x}-{:032x}", fingerprint.to_bits()),
                 is_diverged: keyspace.divergence.is_found(),
                 repaired: keyspace.divergence.repaired.iter().cloned().collect(),

@@ -31,8 +31,8 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
     link.check(
         "TIDE.KEYSPACES",
         &format!(
-            "*1\n%7\n$4\nname\n$7\ndefault\n$4\nmode\n$8\neventual\n$4\nkeys\n:1\n$7\nauthors\n:1\n\
-             $11\nfingerprint\n$64\n{fingerprint}\n$5\npeers\n:0\n$8\ndiverged\n#f"
+            "*1\n%8\n$4\nname\n$7\ndefault\n$4\nmode\n$8\neventual\n$4\nkeys\n:1\n$7\nauthors\n:1\n\
+             $11\nfingerprint\n$64\n{fingerprint}\n$5\npeers\n:0\n$8\nalone_ms\n:61000\n$8\ndiverged\n#f"
         ),
     )
     .await;

@@ -379,6 +379,7 @@ impl Backend for Double {
                 authors: state.heads.len(),
                 fingerprint: world.fingerprint(&name),
                 peers: 0,
+                alone: Some(Duration::from_secs(61)),
                 is_diverged: false,
                 name,
             };

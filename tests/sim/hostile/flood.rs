@@ -69,5 +69,5 @@ pub(super) fn nowhere(number: u64) -> PeerRecord {
     let mut key = [0xbd; 32];
     key[..8].copy_from_slice(&number.to_be_bytes());
     let addresses = vec![format!("nowhere/{number:x}")];
-    PeerRecord { peer: PeerId::from_public_key(key), addresses, age_s: 0 }
+    PeerRecord { peer: PeerId::from_public_key(key), addresses, age_s: 0, keyspaces: Vec::new() }
 }

@@ -49,6 +49,11 @@ fn short_logs() {
 }
 
 #[test]
+fn retirements() {
+    campaign(&scenarios::RETIREMENTS);
+}
+
+#[test]
 fn hostile() {
     campaign(&scenarios::HOSTILE);
 }

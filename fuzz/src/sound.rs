@@ -15,7 +15,6 @@ use tidelock_engine::message::{
     PEER_RECORDS_MAX, PartRows, RANGES_MAX, REASON_BYTES_MAX, RangePart, STATE_HEADS_MAX,
 };
 use tidelock_engine::op::{DotRef, Op, Prefix, SlotChange};
-use tidelock_engine::row::Kind;
 
 /// Whether a frame of this header and these operations may be taken for one.
 pub fn frame(header: &FrameHeader, ops: &[Op]) -> bool {
@@ -80,7 +79,7 @@ impl Place<'_> {
                     && rows.len() <= ELEMENTS_MAX
                     && rows
                         .iter()
-                        .all(|row| row.kind != Kind::Counter && is_subkey(&row.subkey) && self.knows(row.dot))
+                        .all(|row| row.kind.is_removable() && is_subkey(&row.subkey) && self.knows(row.dot))
                     && slots.len() <= SLOTS_MAX
                     && slots.iter().all(|slot| self.changes(slot))
             }
@@ -99,6 +98,7 @@ impl Place<'_> {
             Op::Change { key, chunk, observed } => {
                 is_key(key) && chunk.len() <= CHUNK_BYTES_MAX && self.observes(observed)
             }
+            Op::Retire { last } => self.knows(*last),
         }
     }
 
@@ -116,6 +116,7 @@ impl Place<'_> {
         match slot {
             SlotChange::Close { birth } => (1..self.seq).contains(birth),
             SlotChange::Reset { birth, top, .. } => is_foreign(self.header, *birth) && *top >= birth.seq,
+            SlotChange::Fold { birth } => is_foreign(self.header, *birth),
         }
     }
 }

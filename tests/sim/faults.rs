@@ -68,6 +68,8 @@ pub enum Fault {
     Leave,
     /// A node is away for long.
     Absence,
+    /// An operator retires a replica that has written, whether it is there or not.
+    Retirement,
     /// A member turns out to mean harm, until the end. Counted each time it does some.
     Hostility(Behaviour),
 }
@@ -100,6 +102,7 @@ impl Fault {
             Self::Join => "joins",
             Self::Leave => "leaves",
             Self::Absence => "absences",
+            Self::Retirement => "retirements",
             Self::Hostility(behaviour) => behaviour.name(),
         }
     }
@@ -131,6 +134,7 @@ impl Fault {
             Self::Join => members::join(world),
             Self::Leave => members::leave(world),
             Self::Absence => members::absence(world),
+            Self::Retirement => members::retirement(world),
             Self::Hostility(behaviour) => return hostility::turn(world, behaviour),
         };
         if struck.is_some() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
@@ -12,7 +12,7 @@ use crate::document::DocumentError;
 use crate::keyspace::Keyspace;
 use crate::node::Node;
 use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, WatchStream};
-use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 use crate::watch_hub::Watch;
 
@@ -128,6 +128,19 @@ impl Backend for Node {
         self.may_use(keyspace).map_err(|error| error.to_string())?;
         let export = Self::export(self, keyspace).map_err(|error| error.to_string())?;
         Ok(Box::new(export.map(|line| line.map_err(|error| error.to_string()))))
+    }
+
+    fn replicas(&self) -> Result<Vec<ReplicaState>, String> {
+        Self::replicas(self).map_err(|error| error.to_string())
+    }
+
+    async fn retire(
+        &self,
+        replica: ReplicaId,
+        keyspace: Option<KeyspaceName>,
+        is_forced: bool,
+    ) -> Result<usize, String> {
+        Self::retire(self, replica, keyspace.as_ref(), is_forced).await.map_err(|error| error.to_string())
     }
 
     async fn rejoin(&self) -> Result<String, String> {

@@ -113,7 +113,7 @@ impl Node {
         }
     }
 
-    fn report(&self) -> Arc<Report> {
+    pub(super) fn report(&self) -> Arc<Report> {
         Arc::clone(&self.inner.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -254,8 +254,7 @@ impl<B: Backend> Session<B> {
             }
             Other::Watch => {
                 let (range, from) = tide::watch(&arguments)?;
-                let watch = backend.watch(&self.state.keyspace, range, from);
-                let watch = watch.map_err(|error| Reply::error(format!("ERR {error}")))?;
+                let watch = backend.watch(&self.state.keyspace, range, from).map_err(refused)?;
                 self.state.is_watching = true;
                 self.burst.ready(Reply::OK);
                 return Ok(Flow::Watch(watch));
@@ -269,10 +268,12 @@ impl<B: Backend> Session<B> {
                 Reply::OK
             }
             Other::Next => self.pieces.next_piece()?,
-            Other::Rejoin => match backend.rejoin().await {
-                Ok(replica) => Reply::text(replica),
-                Err(error) => return Err(Reply::error(format!("ERR {error}"))),
-            },
+            Other::Rejoin => Reply::text(backend.rejoin().await.map_err(refused)?),
+            Other::Replicas => tide::replicas(backend.replicas().map_err(refused)?),
+            Other::Retire => {
+                let (replica, keyspace, is_forced) = tide::retire(arguments)?;
+                Reply::count(backend.retire(replica, keyspace, is_forced).await.map_err(refused)?)
+            }
             Other::Unwatch => {
                 self.state.is_watching = false;
                 self.burst.ready(Reply::OK);
@@ -289,7 +290,7 @@ impl<B: Backend> Session<B> {
     fn connect(&self, address: &[u8]) -> Reply {
         let address = errors::text(address, ADDRESS_BYTES_MAX);
         let connected = self.backend.connect(&address);
-        connected.map_or_else(|error| Reply::error(format!("ERR {error}")), |()| Reply::OK)
+        connected.map_or_else(refused, |()| Reply::OK)
     }
 
     fn fingerprint(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
@@ -301,6 +302,12 @@ impl<B: Backend> Session<B> {
         self.backend.read(&keyspace, &[], usize::MAX).map_err(|error| errors::request(&error))?;
         Ok(Reply::text(self.backend.fingerprint(&keyspace)))
     }
+}
+
+/// A sentence of the backend that says why not.
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
+fn refused(reason: String) -> Reply {
+    Reply::error(format!("ERR {reason}"))
 }
 
 /// The longest address of a peer, in bytes. A longer one is cut and so no address.

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::document::DocumentError;
 use crate::redis::backend::{Backend, Pieces, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
-use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::status::{KeyspaceStatus, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
 /// A node's double. What it was asked is counted, and it can be told to fail.
@@ -398,6 +398,23 @@ impl Backend for Double {
     fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
         let pieces = [Ok(keyspace.as_str().as_bytes().to_vec()), Err("the disk failed".to_owned())];
         Ok(Box::new(pieces.into_iter()))
+    }
+
+    fn replicas(&self) -> Result<Vec<ReplicaState>, String> {
+        let replica = ReplicaId::from_bytes([0xab; 16]);
+        let retired = Retirement { by: ReplicaId::from_bytes([2; 16]), unix_ms: 1_800_000_000_000, last: 3 };
+        let keyspace = ReplicaKeyspace { name: name("default"), seq: 4, retired: Some(retired) };
+        let (peer, is_own, seen) = (None, false, Some(Duration::from_secs(5)));
+        Ok(vec![ReplicaState { replica, peer, is_own, is_connected: true, seen, keyspaces: vec![keyspace] }])
+    }
+
+    async fn retire(
+        &self,
+        replica: ReplicaId,
+        keyspace: Option<KeyspaceName>,
+        is_forced: bool,
+    ) -> Result<usize, String> {
+        if is_forced { Ok(2) } else { Err(format!("replica {replica} is connected in {keyspace:?}")) }
     }
 
     async fn rejoin(&self) -> Result<String, String> {

@@ -11,6 +11,7 @@ mod forks;
 mod mailbox;
 mod opening;
 mod rejoining;
+mod replicas;
 mod reports;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use self::ending::LoopPanicked;
 use self::mailbox::{Job, Mailbox};
 pub use self::opening::OpenError;
 pub use self::rejoining::RejoinError;
+pub use self::replicas::RetireError;
 use crate::config::NodeConfig;
 use crate::document::Documents;
 use crate::keyspace::Keyspace;

@@ -95,6 +95,45 @@ pub struct PeerState {
     pub keyspaces_in_sync: usize,
 }
 
+/// A replica that has written, or this node's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaState {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// The node that it is, or was, if its card is here.
+    pub peer: Option<PeerId>,
+    /// Whether it is this node's.
+    pub is_own: bool,
+    /// Whether it is connected now.
+    pub is_connected: bool,
+    /// How long ago its node was last connected, if it was since the start.
+    pub seen: Option<Duration>,
+    /// Where it has written, by name.
+    pub keyspaces: Vec<ReplicaKeyspace>,
+}
+
+/// What a replica wrote in a keyspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaKeyspace {
+    /// The keyspace.
+    pub name: KeyspaceName,
+    /// The number of its operations that were applied here.
+    pub seq: u64,
+    /// That it was retired.
+    pub retired: Option<Retirement>,
+}
+
+/// That a replica was retired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retirement {
+    /// By which replica.
+    pub by: ReplicaId,
+    /// When, by the clock of that one, in Unix milliseconds.
+    pub unix_ms: u64,
+    /// Its last operation that was known then. If it has more, it lives.
+    pub last: u64,
+}
+
 /// A keyspace that this node holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyspaceStatus {

@@ -59,6 +59,11 @@ fn keyspaces() {
 }
 
 #[test]
+fn retirements() {
+    campaign(&scenarios::RETIREMENTS);
+}
+
+#[test]
 fn hostile() {
     campaign(&scenarios::HOSTILE);
 }

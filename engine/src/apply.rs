@@ -9,11 +9,11 @@ use std::ops::ControlFlow;
 use crate::causality::{Dot, VersionVector};
 use crate::draft::Draft;
 use crate::frame::{Frame, FrameHeader};
-use crate::id::KeyspaceId;
+use crate::id::{KeyspaceId, ReplicaId};
 use crate::install::Install;
 use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
 use crate::ports::{ReadError, RowRange, Rows, Within};
-use crate::row::{Kind, Payload, RowId, Slot};
+use crate::row::{Kind, Payload, RETIRED_KEY, RowId, Slot};
 
 /// Applies the operations of a frame that come after the seq `applied` of its author. That is all of them, unless
 /// the author has two histories whose frames begin elsewhere: whatever the history, an operation is applied
@@ -127,6 +127,11 @@ impl<'a, 'b> Apply<'a, 'b> {
             Op::Change { key, chunk, observed } => self.add_to_key(key, |apply| {
                 apply.replace((key, Kind::Document, &[]), Payload::Chunk(chunk.clone()), observed)
             }),
+            Op::Retire { last } => {
+                let Dot { replica, seq } = resolve(self.header, *last);
+                let row = retired_row(replica, self.dot);
+                self.put(row, Some(Payload::Retired { stamp: self.header.stamp(), last: seq }))
+            }
         }
     }
 
@@ -205,8 +210,8 @@ impl<'a, 'b> Apply<'a, 'b> {
     }
 
     /// A new slot with nothing reset, or the one that is there, raised. One that is not there was closed by its
-    /// owner, who lies if it goes on with it: had it been opened again, a reset that is under way would find
-    /// it or not, depending on when it arrives.
+    /// owner, who lies if it goes on with it, or folded because its owner was retired, who did not know: had it been
+    /// opened again, a reset that is under way would find it or not, depending on when it arrives.
     fn incremented(&self, key: &[u8], birth: u64, sum: i128) -> Result<Option<(RowId, Slot)>, ReadError> {
         let dot = if birth == 0 { self.dot } else { Dot::new(self.dot.replica, birth) };
         let (row, slot) = self.slot(key, dot)?;
@@ -215,11 +220,15 @@ impl<'a, 'b> Apply<'a, 'b> {
     }
 
     /// Cases of a reset: (1) the slot is there, and its base rises; (2) it is not, because its owner closed it
-    /// having seen another reset, so there is nothing left to reset.
+    /// having seen another reset, or somebody folded it, so there is nothing left to reset.
     fn slots(&mut self, key: &[u8], changes: &[SlotChange]) -> Result<(), ReadError> {
         changes.iter().try_for_each(|change| match change {
             SlotChange::Close { birth } => {
                 let (row, _) = self.slot(key, Dot::new(self.dot.replica, *birth))?;
+                self.put(row, None)
+            }
+            SlotChange::Fold { birth } => {
+                let (row, _) = self.slot(key, resolve(self.header, *birth))?;
                 self.put(row, None)
             }
             SlotChange::Reset { birth, top, sum } => {
@@ -232,7 +241,7 @@ impl<'a, 'b> Apply<'a, 'b> {
         })
     }
 
-    /// Removes what the author's vector covers. Slots are exempt: they change as listed.
+    /// Removes what the author's vector covers. Slots are exempt, for they change as listed, and so are retirements.
     fn clear(&mut self, prefix: &Prefix, vector: &[DotRef], slots: &[KeySlot]) -> Result<(), ReadError> {
         let vector: VersionVector = vector.iter().map(|reference| resolve(self.header, *reference)).collect();
         let within = match prefix {
@@ -242,7 +251,7 @@ impl<'a, 'b> Apply<'a, 'b> {
         };
         let mut groups: Vec<Group> = Vec::new();
         self.draft.scan(self.keyspace(), &RowRange::all(within), &mut |row, payload| {
-            if row.kind != Kind::Counter {
+            if row.kind.is_removable() {
                 let is_covered = vector.covers(row.dot);
                 match groups.last_mut() {
                     Some(group) if group.holds(&row) => group.take(row, payload, is_covered),
@@ -297,6 +306,12 @@ impl Group {
             self.survives = true;
         }
     }
+}
+
+/// The row of a retirement.
+pub(crate) fn retired_row(replica: ReplicaId, dot: Dot) -> RowId {
+    let subkey = replica.as_bytes().to_vec();
+    RowId { key: RETIRED_KEY.to_vec(), kind: Kind::Retired, subkey, dot }
 }
 
 fn resolve(header: &FrameHeader, reference: DotRef) -> Dot {

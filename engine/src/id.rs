@@ -111,6 +111,21 @@ impl ReplicaId {
     }
 }
 
+/// Why a text is not a replica id.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("a replica is named by 32 hexadecimal digits")]
+pub struct ParseReplicaIdError;
+
+impl FromStr for ReplicaId {
+    type Err = ParseReplicaIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        number.map(|number| Self(number.to_be_bytes())).ok_or(ParseReplicaIdError)
+    }
+}
+
 /// What proves a [`ReplicaId`]: the public key that signs its frames, and the nonce that makes it unique.
 ///
 /// Stored with, and sent before, the replica's first frame. Layout: 32 bytes key, 16 bytes nonce.
@@ -268,6 +283,15 @@ mod tests {
         let peer = PeerId::from_public_key([7; 32]);
         let text = peer.to_string();
         assert_eq!(format!("{peer:?}"), format!("PeerId(..{})", &text[text.len() - 6..]));
+    }
+
+    #[test]
+    fn replica_is_read_as_it_is_written() {
+        let replica = ReplicaId::from_bytes(*b"\x00\xffreplica of one");
+        assert_eq!(replica.to_string().parse(), Ok(replica));
+        for wrong in ["", "0", &"0".repeat(33), &"g".repeat(32), &format!("+{}", "0".repeat(31))] {
+            assert_eq!(wrong.parse::<ReplicaId>(), Err(ParseReplicaIdError), "{wrong}");
+        }
     }
 
     #[test]

@@ -140,8 +140,7 @@ impl RowList {
         for ListedRow { key, kind, subkey, replica, seq, payload } in self.rows {
             let replica = *replicas.get(replica as usize).ok_or(Malformed("replica of a row"))?;
             let is_bounded = check_key(&key).is_ok() && check_subkey(&subkey).is_ok();
-            let has_subkey = matches!(kind, Kind::Set | Kind::Map);
-            if !is_bounded || seq == 0 || (!has_subkey && !subkey.is_empty()) {
+            if !is_bounded || seq == 0 || (!kind.has_subkey() && !subkey.is_empty()) {
                 return Err(Malformed("row"));
             }
             let payload = payload.map(|bytes| Payload::decode(kind, &bytes)).transpose();

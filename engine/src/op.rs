@@ -30,7 +30,8 @@ pub enum SlotChange {
         /// The seq of the operation that opened the slot.
         birth: u64,
     },
-    /// The author resets another replica's slot as far as it saw it. Only the owner may remove a slot.
+    /// The author resets another replica's slot as far as it saw it. Only the owner may remove a slot, unless it was
+    /// retired.
     Reset {
         /// The operation that opened the slot.
         birth: DotRef,
@@ -38,6 +39,12 @@ pub enum SlotChange {
         top: u64,
         /// The slot's `sum` as observed.
         sum: i128,
+    },
+    /// The author removes the slot of a replica that was retired, having seen that it is spent. Should its owner
+    /// write all the same, its increments of that slot that the author did not see count nowhere.
+    Fold {
+        /// The operation that opened the slot.
+        birth: DotRef,
     },
 }
 
@@ -191,6 +198,11 @@ pub enum Op {
         #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
         observed: Vec<DotRef>,
     },
+    /// Says that a replica will never write again, so that others may remove what only it could.
+    Retire {
+        /// The replica's last operation here.
+        last: DotRef,
+    },
 }
 
 impl Op {
@@ -221,6 +233,7 @@ impl Op {
                 prefix.held_bytes() + size_of_val(&vector[..]) + size_of_val(&slots[..]) + within
             }
             Self::Change { key, chunk, observed } => key.len() + chunk.len() + size_of_val(&observed[..]),
+            Self::Retire { .. } => 0,
         };
         size_of::<Self>() + held
     }
@@ -235,6 +248,7 @@ impl Op {
             Self::Delete { slots, .. } => (Vec::new(), slots, &[]),
             Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
             Self::Change { observed, .. } => (vec![observed], &[], &[]),
+            Self::Retire { last } => (vec![std::slice::from_ref(last)], &[], &[]),
         };
         let rows = if let Self::Delete { rows, .. } = self { &rows[..] } else { &[] };
         let changes = slots.iter().chain(listed.iter().map(|slot| &slot.change));
@@ -258,11 +272,12 @@ impl Prefix {
 }
 
 impl SlotChange {
-    /// The owner's last increment that the change observed; `None` for one's own slot.
+    /// The owner's last operation that the change names; `None` for one's own slot.
     fn observed_until(&self) -> Option<DotRef> {
         match self {
             Self::Close { .. } => None,
             Self::Reset { birth, top, .. } => Some(DotRef { replica: birth.replica, seq: *top }),
+            Self::Fold { birth } => Some(*birth),
         }
     }
 }
@@ -278,22 +293,26 @@ mod tests {
         let observed = |seq| vec![dot(seq)];
         let key = || b"k".to_vec();
         let reset = SlotChange::Reset { birth: dot(7), top: 9, sum: 0 };
-        let slots = || vec![SlotChange::Close { birth: 4 }, reset];
+        let slots = || vec![SlotChange::Close { birth: 4 }, reset, SlotChange::Fold { birth: dot(5) }];
         let element = |seq| Element { element: key(), observed: observed(seq) };
         let field = |seq| FieldValue { field: key(), value: key(), observed: observed(seq) };
         let row = |seq| RowRef { kind: Kind::Set, subkey: key(), dot: dot(seq) };
         let listed = slots().into_iter().map(|change| KeySlot { key: key(), change }).collect();
-        let cases: [(Op, &[u64]); 7] = [
+        let cases: [(Op, &[u64]); 8] = [
             (
                 Op::Set { key: key(), value: key(), observed: vec![dot(1), dot(2)], slots: slots() },
-                &[1, 2, 9],
+                &[1, 2, 9, 5],
             ),
             (Op::Increment { key: key(), birth: 4, sum: 1 }, &[]),
             (Op::Add { key: key(), elements: vec![element(1), element(2)] }, &[1, 2]),
             (Op::Put { key: key(), fields: vec![field(1), field(2)] }, &[1, 2]),
-            (Op::Delete { key: key(), rows: vec![row(1), row(2)], slots: slots() }, &[1, 2, 9]),
-            (Op::Clear { prefix: Prefix::Keyspace, vector: vec![dot(1), dot(2)], slots: listed }, &[1, 2, 9]),
+            (Op::Delete { key: key(), rows: vec![row(1), row(2)], slots: slots() }, &[1, 2, 9, 5]),
+            (
+                Op::Clear { prefix: Prefix::Keyspace, vector: vec![dot(1), dot(2)], slots: listed },
+                &[1, 2, 9, 5],
+            ),
             (Op::Change { key: key(), chunk: key(), observed: vec![dot(1), dot(2)] }, &[1, 2]),
+            (Op::Retire { last: dot(3) }, &[3]),
         ];
         for (op, seqs) in cases {
             let expected: Vec<DotRef> = seqs.iter().map(|seq| dot(*seq)).collect();

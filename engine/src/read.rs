@@ -351,6 +351,9 @@ impl Reader<'_> {
         let mut entry = Entry { visible, value, ..Entry::default() };
         let range = RowRange::all(Within::Key(key.to_vec()));
         self.rows.scan(self.keyspace, &range, &mut |row, payload| {
+            if let Payload::Retired { .. } = payload {
+                return ControlFlow::Continue(());
+            }
             if entry.rows.len() == ENTRY_ROWS_MAX {
                 entry.is_truncated = true;
                 return ControlFlow::Break(());
@@ -358,7 +361,7 @@ impl Reader<'_> {
             let (stamp, value, slot) = match payload {
                 Payload::Value { stamp, value } => (Some(stamp), Some(value), None),
                 Payload::Slot(slot) => (None, None, Some(slot)),
-                Payload::Member | Payload::Chunk(_) => (None, None, None),
+                Payload::Member | Payload::Chunk(_) | Payload::Retired { .. } => (None, None, None),
             };
             let (kind, subkey, dot) = (row.kind, row.subkey, row.dot);
             entry.rows.push(EntryRow { kind, subkey, dot, stamp, value, slot, is_visible: false });

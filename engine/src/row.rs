@@ -25,11 +25,18 @@ pub enum Kind {
     Map = 4,
     /// One row per change of a document; what it says is not the engine's business. No subkey.
     Document = 5,
+    /// One row each time that a replica was retired, under [`RETIRED_KEY`]; the subkey is the replica's id. No
+    /// user sees it, and nothing removes it.
+    Retired = 6,
 }
+
+/// The key under which retirements are. A user may have a key of that name, whose rows are of other kinds.
+pub const RETIRED_KEY: &[u8] = b"";
 
 impl Kind {
     /// All kinds, in the order of their rows.
-    pub const ALL: [Self; 5] = [Self::Register, Self::Counter, Self::Set, Self::Map, Self::Document];
+    pub const ALL: [Self; 6] =
+        [Self::Register, Self::Counter, Self::Set, Self::Map, Self::Document, Self::Retired];
 
     /// The kind that a stored number stands for.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -39,8 +46,20 @@ impl Kind {
             3 => Some(Self::Set),
             4 => Some(Self::Map),
             5 => Some(Self::Document),
+            6 => Some(Self::Retired),
             _ => None,
         }
+    }
+
+    /// Whether its rows have a subkey.
+    pub const fn has_subkey(self) -> bool {
+        matches!(self, Self::Set | Self::Map | Self::Retired)
+    }
+
+    /// Whether a removal of a key takes rows of this kind. Counter slots change as it lists them, and retirements
+    /// are not the user's.
+    pub const fn is_removable(self) -> bool {
+        !matches!(self, Self::Counter | Self::Retired)
     }
 }
 
@@ -61,8 +80,9 @@ pub struct RowId {
 ///
 /// It is live while `top > base_top` and contributes `sum - base_sum`. An observer has seen a prefix of an
 /// owner's increments, and prefixes nest, so "the longest prefix that was reset" is one pair of numbers and
-/// merging is taking the larger. A spent slot stays until its owner closes it: whoever removed it could not
-/// tell later increments of the owner from earlier ones.
+/// merging is taking the larger. A spent slot stays until its owner closes it, or was retired: whoever removed it
+/// could not tell later increments of the owner from earlier ones. Even of a retired owner a live slot stays: had its
+/// sum been moved elsewhere, a reset under way that names this slot would reset nothing.
 ///
 /// Source: the baseline in place of a tombstone is ours; compare Almeida and Baquero, "Scalable Eventually
 /// Consistent Counters" (2013), and Weidner and Almeida, "An Oblivious Observed-Reset Embeddable Replicated
@@ -129,6 +149,13 @@ pub enum Payload {
     Member,
     /// Some of the changes that make a document. Order, merging and meaning are its reader's.
     Chunk(Vec<u8>),
+    /// That a replica was retired.
+    Retired {
+        /// When, by the clock of who said so.
+        stamp: Stamp,
+        /// The replica's last operation that was known there. A later one shows that it lives.
+        last: u64,
+    },
 }
 
 /// Why stored bytes are not a row's payload.
@@ -145,6 +172,7 @@ impl Payload {
     /// | counter | top (varint), sum (zigzag varint), base top (varint), base sum (zigzag varint) |
     /// | set | none |
     /// | document | the chunk |
+    /// | retired | epoch (varint), HLC (8 bytes, big endian), last (varint) |
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
             Self::Value { stamp, value } => {
@@ -154,6 +182,7 @@ impl Payload {
             Self::Slot(slot) => append(out, slot),
             Self::Member => {}
             Self::Chunk(chunk) => out.extend_from_slice(chunk),
+            Self::Retired { stamp, last } => append(out, &(stamp, last)),
         }
     }
 
@@ -171,15 +200,20 @@ impl Payload {
             Kind::Set if bytes.is_empty() => Self::Member,
             Kind::Set => return Err(PayloadError(kind)),
             Kind::Document => Self::Chunk(bytes.to_vec()),
+            Kind::Retired => match postcard::take_from_bytes(bytes) {
+                Ok(((stamp, last), [])) => Self::Retired { stamp, last },
+                _ => return Err(PayloadError(kind)),
+            },
         };
         Ok(payload)
     }
 
-    /// Whether the row makes its key exist: anything but a spent slot.
+    /// Whether the row makes its key exist: anything of the user's but a spent slot.
     pub fn is_live(&self) -> bool {
         match self {
             Self::Slot(slot) => slot.is_live(),
             Self::Value { .. } | Self::Member | Self::Chunk(_) => true,
+            Self::Retired { .. } => false,
         }
     }
 }
@@ -255,11 +289,11 @@ mod tests {
 
     #[test]
     fn kinds_are_stored_as_their_numbers() {
-        assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5]);
+        assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6]);
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
-        assert_eq!((Kind::from_number(0), Kind::from_number(6)), (None, None));
+        assert_eq!((Kind::from_number(0), Kind::from_number(7)), (None, None));
     }
 
     #[test]
@@ -269,12 +303,14 @@ mod tests {
             value: b"v".to_vec(),
         };
         let slot = Payload::Slot(Slot { top: 300, sum: -2, base_top: 1, base_sum: 5 });
-        let cases: [(Kind, Payload, &[u8]); 5] = [
+        let Payload::Value { stamp, .. } = value else { unreachable!("it is one") };
+        let cases: [(Kind, Payload, &[u8]); 6] = [
             (Kind::Register, value.clone(), &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Map, value, &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Counter, slot, &[0xac, 0x02, 3, 1, 10]),
             (Kind::Set, Payload::Member, &[]),
             (Kind::Document, Payload::Chunk(b"c".to_vec()), b"c"),
+            (Kind::Retired, Payload::Retired { stamp, last: 300 }, &[2, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02]),
         ];
         for (kind, payload, golden) in cases {
             let mut bytes = Vec::new();
@@ -289,6 +325,8 @@ mod tests {
         assert_eq!(Payload::decode(Kind::Set, b"x"), Err(PayloadError(Kind::Set)));
         assert_eq!(Payload::decode(Kind::Counter, &[1, 2, 0, 0, 0]), Err(PayloadError(Kind::Counter)));
         assert_eq!(Payload::decode(Kind::Register, &[0, 1]), Err(PayloadError(Kind::Register)));
+        let retired = [0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0];
+        assert_eq!(Payload::decode(Kind::Retired, &retired), Err(PayloadError(Kind::Retired)));
     }
 
     #[test]

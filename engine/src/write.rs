@@ -17,9 +17,10 @@ use crate::causality::{Dot, Heads};
 use crate::crdt::{KeyView, VisibleKind, is_document};
 use crate::draft::Draft;
 use crate::frame::FrameBuilder;
+use crate::id::ReplicaId;
 use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
 use crate::ports::{ReadError, RowRange, Rows, Within};
-use crate::row::{Kind, Payload, RowId, Slot};
+use crate::row::{Kind, Payload, RETIRED_KEY, RowId, Slot};
 
 /// A write of one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,11 @@ pub enum Write {
     },
     /// Removes every key.
     Clear,
+    /// Says that a replica will never write again.
+    Retire {
+        /// The replica. It must have written here.
+        replica: ReplicaId,
+    },
 }
 
 /// What a write did.
@@ -91,7 +97,7 @@ pub enum Write {
 pub enum Outcome {
     /// It was done.
     Done,
-    /// The number of keys, elements or fields that came into being or ceased to be.
+    /// The number of keys, elements or fields that came into being or ceased to be, or of replicas retired.
     Changed(u64),
     /// The number under the key after an increment.
     Number(i64),
@@ -118,6 +124,9 @@ pub enum WriteError {
     /// Rows that a change of a document builds on were removed or replaced meanwhile; build it again.
     #[error("the document was changed meanwhile in a way that this change does not build on")]
     Outdated,
+    /// The replica that is to be retired wrote nothing here.
+    #[error("replica {0} has written nothing in this keyspace")]
+    NotAnAuthor(ReplicaId),
     /// No element or field was named.
     #[error("no element or field was given")]
     Empty,
@@ -156,6 +165,7 @@ impl Author<'_, '_> {
             Write::Change { key, chunk, base, replaced } => self.change(key, chunk, base, replaced),
             Write::Delete { key } => self.delete(key).map(|existed| Outcome::Changed(u64::from(existed))),
             Write::Clear => self.clear(Prefix::Keyspace).map(|()| Outcome::Done),
+            Write::Retire { replica } => self.retire(*replica),
         }
     }
 
@@ -282,7 +292,7 @@ impl Author<'_, '_> {
         let mut bytes = 0;
         let range = RowRange::all(Within::Key(key.to_vec()));
         self.draft.scan(self.frame.header().keyspace, &range, &mut |row, _| {
-            if row.kind != Kind::Counter {
+            if row.kind.is_removable() {
                 bytes += row.subkey.len();
                 listed.push(row);
             }
@@ -341,9 +351,28 @@ impl Author<'_, '_> {
         Ok(self.push(Op::Clear { prefix, vector, slots })?)
     }
 
-    /// Removes a slot of the author's own, which must be spent.
-    pub(crate) fn close(&mut self, key: &[u8], birth: u64) -> Result<(), ReadError> {
-        let slots = vec![SlotChange::Close { birth }];
+    /// Retires a replica; once is enough.
+    fn retire(&mut self, replica: ReplicaId) -> Result<Outcome, WriteError> {
+        let own = self.frame.next_dot();
+        let seq = if replica == own.replica { own.seq - 1 } else { self.heads.seq(replica) };
+        if seq == 0 {
+            return Err(WriteError::NotAnAuthor(replica));
+        }
+        if !self.dots(RETIRED_KEY, Kind::Retired, replica.as_bytes())?.is_empty() {
+            return Ok(Outcome::Changed(0));
+        }
+        let last = self.frame.reference(Dot::new(replica, seq));
+        self.push(Op::Retire { last })?;
+        Ok(Outcome::Changed(1))
+    }
+
+    /// Removes a slot that is spent: the author's own, or that of a replica that was retired.
+    pub(crate) fn close(&mut self, key: &[u8], birth: Dot) -> Result<(), ReadError> {
+        let slots = if birth.replica == self.frame.header().author {
+            vec![SlotChange::Close { birth: birth.seq }]
+        } else {
+            vec![SlotChange::Fold { birth: self.frame.reference(birth) }]
+        };
         self.push(Op::Delete { key: key.to_vec(), rows: Vec::new(), slots })
     }
 

@@ -1,8 +1,9 @@
 //! Liars cannot make honest replicas differ: random validly signed frames, in any order, to several replicas.
 //!
 //! The authors here write operations that no honest replica would: removals of rows that they never saw, resets
-//! to invented sums, slots opened twice or used after their end, vectors of others, keys of other kinds. What
-//! all replicas have applied is equal in the end, and equal vectors have equal rows all along.
+//! to invented sums, slots opened twice or used after their end, slots of others folded that count, retirements,
+//! vectors of others, keys of other kinds. What all replicas have applied is equal in the end, and equal vectors have
+//! equal rows all along.
 //!
 //! More: `SEEDS=100000 cargo nextest run -p tidelock-engine --test hostile_authors`.
 
@@ -76,6 +77,9 @@ impl Liars {
         if dot.replica == 0 {
             return Some(SlotChange::Close { birth: dot.seq });
         }
+        if self.random.chance(30) {
+            return Some(SlotChange::Fold { birth: dot });
+        }
         let last = others[dot.replica as usize - 1].1;
         let top = dot.seq + self.random.next() % (last - dot.seq + 1);
         Some(SlotChange::Reset { birth: dot, top, sum: self.sum() })
@@ -86,6 +90,9 @@ impl Liars {
         let kind = [Kind::Register, Kind::Set, Kind::Map, Kind::Document][self.random.below(4)];
         let has_subkey = matches!(kind, Kind::Set | Kind::Map);
         let subkey = if has_subkey { vec![b'x'] } else { Vec::new() };
+        if let Some(last) = self.dot(seq, others).filter(|_| self.random.chance(5)) {
+            return Op::Retire { last };
+        }
         match self.random.below(10) {
             0 => {
                 let (observed, slots) = (self.dots(seq, others), self.slots(seq, others));

@@ -175,7 +175,7 @@ fn every_operation() -> Frame {
     let other = builder.reference(seen[0]);
     let own = DotRef { replica: 0, seq: 200 };
     let (key, reset) = (b"k".to_vec(), SlotChange::Reset { birth: other, top: 2_000, sum: -5 });
-    let slots = vec![SlotChange::Close { birth: 7 }, reset];
+    let slots = vec![SlotChange::Close { birth: 7 }, reset, SlotChange::Fold { birth: other }];
     let element = |name: &str| Element { element: name.into(), observed: vec![own, other] };
     let field = FieldValue { field: b"f".to_vec(), value: b"w".to_vec(), observed: vec![other] };
     let row = RowRef { kind: Kind::Map, subkey: b"f".to_vec(), dot: own };
@@ -191,6 +191,7 @@ fn every_operation() -> Frame {
         Op::Clear { prefix: group, vector: vec![other], slots: Vec::new() },
         Op::Clear { prefix: Prefix::Keyspace, vector: vec![own], slots: vec![listed] },
         Op::Change { key: b"k".to_vec(), chunk: b"chunk".to_vec(), observed: vec![own, other] },
+        Op::Retire { last: other },
     ];
     for op in ops {
         builder.push(op);
@@ -211,7 +212,7 @@ pub fn messages() -> Vec<Vec<u8>> {
 /// Payloads of every kind, each behind the byte that says which.
 pub fn payloads() -> Vec<Vec<u8>> {
     let payload = |(bytes, place): (Vec<u8>, usize)| {
-        let mut out = vec![u8::try_from(place).expect("there are five")];
+        let mut out = vec![u8::try_from(place).expect("there are few")];
         row::any_payload(&mut Input::new(&bytes), Kind::ALL[place]).encode_into(&mut out);
         out
     };
@@ -255,6 +256,7 @@ pub fn commands() -> Vec<Vec<u8>> {
         "CLIENT SETNAME x",
         "WAIT 2 100",
         "TIDE.WATCH PREFIX a FROM 5",
+        "TIDE.RETIRE 00112233445566778899aabbccddeeff KEYSPACE notes FORCE",
         "TIDE.NETWORK offline",
         "TIDE.DURABILITY BUFFERED",
         "COMMAND DOCS get",

@@ -141,7 +141,7 @@ pub fn any_replica(input: &mut Input<'_>) -> ReplicaId {
 
 /// Any operation.
 pub fn op(input: &mut Input<'_>) -> Op {
-    match input.below(7) {
+    match input.below(8) {
         0 => Op::Set { key: any_key(input), value: value(input), observed: dots(input), slots: slots(input) },
         1 => Op::Increment { key: any_key(input), birth: input.number(), sum: input.signed() },
         2 => {
@@ -167,6 +167,7 @@ pub fn op(input: &mut Input<'_>) -> Op {
             slots(input);
             change
         }
+        7 => Op::Retire { last: dot(input) },
         _ => {
             let slot = |input: &mut Input<'_>| KeySlot { key: any_key(input), change: slot_change(input) };
             Op::Clear { prefix: prefix(input), vector: input.list(5, dot), slots: input.list(3, slot) }
@@ -216,10 +217,10 @@ fn slots(input: &mut Input<'_>) -> Vec<SlotChange> {
 }
 
 fn slot_change(input: &mut Input<'_>) -> SlotChange {
-    if input.once_in(2) {
-        SlotChange::Close { birth: input.number() }
-    } else {
-        SlotChange::Reset { birth: dot(input), top: input.number(), sum: input.signed() }
+    match input.below(5) {
+        0 | 1 => SlotChange::Close { birth: input.number() },
+        2 | 3 => SlotChange::Reset { birth: dot(input), top: input.number(), sum: input.signed() },
+        _ => SlotChange::Fold { birth: dot(input) },
     }
 }
 

@@ -259,8 +259,9 @@ impl Stage {
         }
         assert!(report.early.0 <= EARLY_FRAMES_MAX && report.early.1 <= EARLY_BYTES_MAX);
         assert!(report.evidence.len() <= EVIDENCE_MAX && report.links.len() <= 1);
-        // Whoever signs as this replica, which only its copy can, ends its writing until the operator decides.
-        assert_eq!(report.failed.is_some(), report.fork.is_some(), "{:?}", report.failed);
+        // Whoever signs as this replica, which only its copy can, ends its writing until the operator decides; and
+        // so does who retires it.
+        assert_eq!(report.failed.is_some(), self.driver.replica().must_rejoin(), "{:?}", report.failed);
         let again = Replica::new(config(), &store.recovered()).report();
         let states = |report: &tidelock_engine::replica::Report| -> Vec<(KeyspaceId, String)> {
             report.keyspaces.iter().map(|keyspace| (keyspace.id, keyspace.fingerprint.clone())).collect()
@@ -272,9 +273,9 @@ impl Stage {
     }
 
     fn still_works(&mut self) {
-        if self.driver.replica().report().fork.is_some() {
+        if self.driver.replica().must_rejoin() {
             let write = Write::Set { key: b"k".to_vec(), value: b"refused".to_vec() };
-            assert!(!self.write(write), "a replica with two histories goes on with one");
+            assert!(!self.write(write), "a replica with two histories, or one that was retired, goes on");
             return;
         }
         assert!(self.write(Write::Set { key: b"k".to_vec(), value: b"still works".to_vec() }));

@@ -42,7 +42,7 @@ pub fn payload(data: &[u8]) -> Verdict {
             refuse_more(kind, bytes);
         }
         Payload::Value { .. } => assert!(matches!(kind, Kind::Register | Kind::Map)),
-        Payload::Member => refuse_more(kind, bytes),
+        Payload::Member | Payload::Retired { .. } => refuse_more(kind, bytes),
         Payload::Chunk(chunk) => assert!(kind == Kind::Document && chunk == bytes),
     }
     Verdict::Decoded
@@ -50,7 +50,7 @@ pub fn payload(data: &[u8]) -> Verdict {
 
 /// A payload that has an end is all of its bytes.
 fn refuse_more(kind: Kind, bytes: &[u8]) {
-    assert!(matches!(kind, Kind::Counter | Kind::Set));
+    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired));
     assert!(Payload::decode(kind, &[bytes, &[0]].concat()).is_err(), "a byte behind it is taken too");
 }
 
@@ -183,10 +183,7 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
 /// A payload of a kind.
 pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
     match kind {
-        Kind::Register | Kind::Map => {
-            let stamp = Stamp { epoch: Epoch(input.number()), hlc: Hlc::from_bits(input.number()) };
-            Payload::Value { stamp, value: forge::value(input) }
-        }
+        Kind::Register | Kind::Map => Payload::Value { stamp: stamp(input), value: forge::value(input) },
         Kind::Counter => Payload::Slot(Slot {
             top: input.number(),
             sum: input.signed(),
@@ -195,7 +192,12 @@ pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
         }),
         Kind::Set => Payload::Member,
         Kind::Document => Payload::Chunk(forge::value(input)),
+        Kind::Retired => Payload::Retired { stamp: stamp(input), last: input.number() },
     }
+}
+
+fn stamp(input: &mut Input<'_>) -> Stamp {
+    Stamp { epoch: Epoch(input.number()), hlc: Hlc::from_bits(input.number()) }
 }
 
 /// An entry as the store's `schema` describes those of `log.redb`.
@@ -257,7 +259,7 @@ pub fn install(input: &mut Input<'_>) -> Install {
     for _ in 0..input.below(5) {
         let (kind, mut key, mut subkey) = (forge::kind(input), forge::any_key(input), forge::subkey(input));
         key.truncate(KEY_BYTES_MAX);
-        subkey.truncate(if matches!(kind, Kind::Set | Kind::Map) { SUBKEY_BYTES_MAX } else { 0 });
+        subkey.truncate(if kind.has_subkey() { SUBKEY_BYTES_MAX } else { 0 });
         let dot = Dot::new(any_replica(input), input.number().max(1));
         let payload = if input.once_in(4) { None } else { Some(any_payload(input, kind)) };
         rows.push((RowId { key, kind, subkey, dot }, payload));

@@ -11,11 +11,10 @@ use tidelock_engine::bounds::{
 };
 use tidelock_engine::frame::{FRAME_VERSION, FrameHeader};
 use tidelock_engine::message::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, KEYSPACES_MAX, Message, PARTS_MAX,
-    PEER_RECORDS_MAX, PartRows, RANGES_MAX, REASON_BYTES_MAX, RangePart, STATE_HEADS_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, HINTS_MAX, KEYSPACES_MAX, Message, PARTS_MAX,
+    PEER_RECORDS_MAX, PartRows, PeerRecord, RANGES_MAX, REASON_BYTES_MAX, RangePart, STATE_HEADS_MAX,
 };
 use tidelock_engine::op::{DotRef, Op, Prefix, SlotChange};
-use tidelock_engine::row::Kind;
 
 /// Whether a frame of this header and these operations may be taken for one.
 pub fn frame(header: &FrameHeader, ops: &[Op]) -> bool {
@@ -80,7 +79,7 @@ impl Place<'_> {
                     && rows.len() <= ELEMENTS_MAX
                     && rows
                         .iter()
-                        .all(|row| row.kind != Kind::Counter && is_subkey(&row.subkey) && self.knows(row.dot))
+                        .all(|row| row.kind.is_removable() && is_subkey(&row.subkey) && self.knows(row.dot))
                     && slots.len() <= SLOTS_MAX
                     && slots.iter().all(|slot| self.changes(slot))
             }
@@ -99,6 +98,7 @@ impl Place<'_> {
             Op::Change { key, chunk, observed } => {
                 is_key(key) && chunk.len() <= CHUNK_BYTES_MAX && self.observes(observed)
             }
+            Op::Retire { last } => self.knows(*last),
         }
     }
 
@@ -116,6 +116,7 @@ impl Place<'_> {
         match slot {
             SlotChange::Close { birth } => (1..self.seq).contains(birth),
             SlotChange::Reset { birth, top, .. } => is_foreign(self.header, *birth) && *top >= birth.seq,
+            SlotChange::Fold { birth } => is_foreign(self.header, *birth),
         }
     }
 }
@@ -143,7 +144,9 @@ pub fn message(message: &Message) -> bool {
         Message::Goodbye { reason } => reason.len() <= REASON_BYTES_MAX,
         Message::Keyspaces(names) => names.len() <= KEYSPACES_MAX,
         Message::Peers(records) => {
-            records.len() <= PEER_RECORDS_MAX && records.iter().all(|record| addresses(&record.addresses))
+            let is_sound =
+                |record: &PeerRecord| addresses(&record.addresses) && record.keyspaces.len() <= HINTS_MAX;
+            records.len() <= PEER_RECORDS_MAX && records.iter().all(is_sound)
         }
         Message::Heads { entries, .. } => entries.len() <= HEADS_MAX,
         Message::Want { after, .. } => after.len() <= HEADS_MAX,

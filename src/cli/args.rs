@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use tidelock_engine::id::{KeyspaceName, KeyspaceNameError, PeerId};
+use tidelock_engine::id::{KeyspaceName, KeyspaceNameError, PeerId, ReplicaId};
 
 /// Replicated data that keeps working when the network does not.
 #[derive(Clone, Debug, Parser)]
@@ -396,6 +396,19 @@ pub enum ClientCommand {
     /// Join or leave a keyspace
     #[command(subcommand)]
     Keyspace(KeyspaceCommand),
-    /// Go on as a new replica, after the status said that this one has two histories
+    /// Go on as a new replica, after the status said that this one has two histories or was retired
     Rejoin(NodeArgs),
+    /// List every replica that ever wrote
+    Replicas(NodeArgs),
+    /// Say that a replica will never write again: a lost phone, a wiped disk
+    Retire {
+        /// The replica, as `replicas` lists it
+        replica: ReplicaId,
+        /// Also if it is connected now, or the node's own; it must rejoin then
+        #[arg(long)]
+        force: bool,
+        /// Which node; with --keyspace in that keyspace only, else wherever it has written
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }

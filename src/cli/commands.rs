@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 
 use super::args::{ClientCommand, KeyspaceCommand, NodeArgs};
 use super::client::{Client, ClientError};
@@ -102,6 +102,8 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Online(node) => (one("TIDE.NETWORK", &[&"ONLINE".into()]), View::Plain, node),
         C::Connect { address, node } => (one("TIDE.CONNECT", &[&address.into()]), View::Plain, node),
         C::Keyspace(command) => keyspace(command),
+        C::Replicas(node) => (one("TIDE.REPLICAS", &[]), View::Replicas, node),
+        C::Retire { replica, force, node } => (retire(*replica, *force, node), View::Plain, node),
         C::Rejoin(node) => (one("TIDE.REJOIN", &[]), View::Plain, node),
         C::Keys { .. } | C::Watch { .. } | C::Backup { .. } | C::Export { .. } | C::Import { .. } => {
             unreachable!("they are not one command of the port")
@@ -119,6 +121,15 @@ fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
         words.push("FORCE");
     }
     (words.into_iter().map(|word| word.as_bytes().to_vec()).collect(), View::Plain, node)
+}
+
+fn retire(replica: ReplicaId, is_forced: bool, node: &NodeArgs) -> Vec<Vec<u8>> {
+    let mut words = vec![b"TIDE.RETIRE".to_vec(), replica.to_string().into_bytes()];
+    if let Some(keyspace) = &node.keyspace {
+        words.extend([b"KEYSPACE".to_vec(), keyspace.clone().into_bytes()]);
+    }
+    words.extend(is_forced.then(|| b"FORCE".to_vec()));
+    words
 }
 
 fn words<'a>(name: &str, arguments: impl IntoIterator<Item = &'a OsString>) -> Vec<Vec<u8>> {

@@ -140,6 +140,13 @@ fn node_is_described_in_tables_and_in_json() {
         "PEER  ADDRESS               STATE             ROUND TRIP  CONNECTED  QUEUED  IN SYNC\n\
          -     /ip4/127.0.0.1/tcp/2  connecting, slow  -           2s           10 B      1/2\n",
     );
+    world.check(
+        "replicas",
+        "REPLICA                           PEER  SEEN       KEYSPACE  SEQ  RETIRED\n\
+         abababababababababababababababab  -     connected  default     4  2027-01-15 08:00:00Z, but it has written since\n",
+    );
+    let replica = "ab".repeat(16);
+    world.check(&format!("retire {replica} --force --keyspace notes"), "2\n");
     let fingerprint = world.run("fingerprint").expect("the node answers");
     let expected = format!(
         "NAME     MODE      KEYS  AUTHORS  PEERS  FINGERPRINT\n\

@@ -16,6 +16,7 @@ pub(super) enum View {
     Status,
     Peers,
     Keyspaces,
+    Replicas,
     Entry,
     /// The rows of an entry.
     Rows,
@@ -54,6 +55,7 @@ pub(super) fn of(value: &Value, view: View, style: Style) -> String {
         View::Status => status(value, style),
         View::Peers => peers(value, style),
         View::Keyspaces => keyspaces(value, style),
+        View::Replicas => replicas(value, style),
         View::Entry => {
             let mut table = Table::new(["", ""]);
             for name in ["kind", "value"] {
@@ -89,13 +91,12 @@ fn status(value: &Value, style: Style) -> String {
     for (name, field) in value.pairs() {
         let name = cell(name);
         match (name.as_str(), field) {
-            ("warnings" | "counters", _) => {}
+            ("warnings" | "counters" | "log_kept_for", _) => {}
             ("uptime_ms", Value::Integer(ms)) => table.row(["uptime".to_owned(), duration(*ms)]),
             ("bytes_on_disk", Value::Integer(bytes)) => table.row(["on_disk".to_owned(), size(*bytes)]),
             ("log_bytes", Value::Integer(bytes)) => table.row(["log".to_owned(), size(*bytes)]),
             ("log_age_ms", Value::Integer(ms)) => table.row(["log_age".to_owned(), duration(*ms)]),
             ("log_kept", _) => table.row([name, kept(value)]),
-            ("log_kept_for", _) => {}
             (_, field) => table.row([name, cell(field)]),
         }
     }
@@ -164,6 +165,39 @@ fn keyspaces(value: &Value, style: Style) -> String {
         table.row(cells.into_iter().chain([fingerprint]));
     }
     table.to_string() + &warnings
+}
+
+fn replicas(value: &Value, style: Style) -> String {
+    let header = ["REPLICA", "PEER", "SEEN", "KEYSPACE", "SEQ", "RETIRED"];
+    let mut table = Table::new(header).with_header_style(style.header);
+    let is = |value: &Value| *value == Value::Boolean(true);
+    for replica in value.items() {
+        let seen = match replica.field("seen_ms").integer() {
+            _ if is(replica.field("own")) => "this node".to_owned(),
+            _ if is(replica.field("connected")) => "connected".to_owned(),
+            Some(ms) => format!("{} ago", duration(ms)),
+            None => "-".to_owned(),
+        };
+        let peer =
+            if *replica.field("peer") == Value::Null { "-".to_owned() } else { cell(replica.field("peer")) };
+        let first = [cell(replica.field("replica")), peer, seen];
+        let keyspaces = replica.field("keyspaces").items();
+        if keyspaces.is_empty() {
+            table.row(first.iter().cloned().chain(["-", "0", "no"].map(str::to_owned)));
+        }
+        for keyspace in keyspaces {
+            let retired = keyspace.field("retired");
+            let has_more = keyspace.field("seq").integer() > retired.field("last").integer();
+            let retired = match retired.field("unix_ms").integer() {
+                None => "no".to_owned(),
+                Some(ms) if has_more => format!("{}, but it has written since", utc(ms)),
+                Some(ms) => utc(ms),
+            };
+            let rest = [cell(keyspace.field("name")), cell(keyspace.field("seq")), retired];
+            table.row(first.iter().cloned().chain(rest));
+        }
+    }
+    table.to_string()
 }
 
 /// As much of a fingerprint as tells keyspaces apart at a glance, in characters.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::replica::Order;
@@ -13,7 +13,7 @@ use crate::document::DocumentError;
 use crate::keyspace::Keyspace;
 use crate::node::{KeyspaceError, Node};
 use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, WatchStream};
-use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 use crate::watch_hub::Watch;
 
@@ -134,8 +134,21 @@ impl Backend for Node {
     async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
         match order {
             Order::Join => self.join(keyspace.as_str()).await,
-            order => Ok(Self::order(self, keyspace, order).await?),
+            order @ Order::Leave { .. } => Ok(Self::order(self, keyspace, order).await?),
         }
+    }
+
+    fn replicas(&self) -> Result<Vec<ReplicaState>, String> {
+        Self::replicas(self).map_err(|error| error.to_string())
+    }
+
+    async fn retire(
+        &self,
+        replica: ReplicaId,
+        keyspace: Option<KeyspaceName>,
+        is_forced: bool,
+    ) -> Result<usize, String> {
+        Self::retire(self, replica, keyspace.as_ref(), is_forced).await.map_err(|error| error.to_string())
     }
 
     async fn rejoin(&self) -> Result<String, String> {

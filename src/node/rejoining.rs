@@ -1,4 +1,4 @@
-//! How a node goes on that was proven to be a copy, or an older state, of what it was.
+//! How a node goes on that was proven to be a copy, or an older state, of what it was, or whose replica was retired.
 //!
 //! Its replica takes no writes then, for it cannot know which names were given. Its operator lets it become another
 //! replica; nothing that it has is lost, and what the old one wrote elsewhere comes from the peers.
@@ -22,7 +22,9 @@ use crate::node::mailbox::Job;
 #[non_exhaustive]
 pub enum RejoinError {
     /// There is no need to. Nothing was changed.
-    #[error("this replica has one history, so there is nothing to rejoin from; nothing was changed")]
+    #[error(
+        "this replica has one history and was not retired, so there is nothing to rejoin from; nothing was changed"
+    )]
     NotForked,
     /// There is no name for the new replica. Nothing was changed.
     #[error(transparent)]
@@ -36,8 +38,8 @@ pub enum RejoinError {
 }
 
 impl Node {
-    /// Goes on as another replica, after peers have shown operations of this one that it does not have; answers
-    /// which it is now. A node that needs this says so in its status, and refuses writes until then.
+    /// Goes on as another replica, after peers have shown operations of this one that it does not have, or that it was
+    /// retired; answers which it is now. A node that needs this says so in its status, and refuses writes until then.
     ///
     /// # Errors
     /// [`RejoinError`] says what was changed.
@@ -64,7 +66,7 @@ pub(super) fn rejoin<S: Store, T: Transport>(
     now: Now,
     is_forced: bool,
 ) -> Result<ReplicaId, RejoinError> {
-    if driver.replica().fork().is_none() && !is_forced {
+    if !driver.replica().must_rejoin() && !is_forced {
         return Err(RejoinError::NotForked);
     }
     let card = key.card(identity::random_bytes()?);

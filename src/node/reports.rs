@@ -120,7 +120,7 @@ impl Node {
         if may_use { Ok(()) } else { Err(RequestError::NotReplicated(keyspace.clone())) }
     }
 
-    fn report(&self) -> Arc<Report> {
+    pub(super) fn report(&self) -> Arc<Report> {
         Arc::clone(&self.inner.report.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::replica::Order;
 use tidelock_engine::request::{Request, RequestError, RequestReply};
@@ -11,7 +11,7 @@ use tidelock_engine::request::{Request, RequestError, RequestReply};
 use super::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::document::DocumentError;
 use crate::node::KeyspaceError;
-use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
 /// A node, as its clients use it. Cloned per connection, so a clone must be cheap.
@@ -111,7 +111,24 @@ pub trait Backend: Clone + Send + Sync + 'static {
         order: Order,
     ) -> impl Future<Output = Result<(), KeyspaceError>> + Send;
 
-    /// Goes on as another replica after a fork; answers which.
+    /// Every replica that has written.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn replicas(&self) -> Result<Vec<ReplicaState>, String>;
+
+    /// Retires a replica, in one keyspace or wherever it has written; answers in how many that was new.
+    ///
+    /// # Errors
+    /// A sentence that says why not, and what was changed.
+    fn retire(
+        &self,
+        replica: ReplicaId,
+        keyspace: Option<KeyspaceName>,
+        is_forced: bool,
+    ) -> impl Future<Output = Result<usize, String>> + Send;
+
+    /// Goes on as another replica after a fork, or after it was retired; answers which.
     ///
     /// # Errors
     /// A sentence that says why not, and what was changed.

@@ -60,5 +60,6 @@ pub(super) const fn kind_name(kind: Kind) -> &'static str {
         Kind::Set => "set",
         Kind::Map => "map",
         Kind::Document => "document",
+        Kind::Retired => "retired",
     }
 }

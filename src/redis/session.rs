@@ -251,20 +251,37 @@ impl<B: Backend> Session<B> {
                 let place = (&self.state.keyspace, self.state.durability);
                 documents::execute(backend, place, arguments).await?
             }
-            Other::Network => {
-                backend.set_online(tide::is_online(&arguments.take())?);
-                Reply::OK
-            }
             Other::Watch if self.state.is_watching => {
                 return Err(errors::constant("ERR this connection watches already; TIDE.UNWATCH first"));
             }
             Other::Watch => {
                 let (range, from) = tide::watch(&arguments)?;
-                let watch = backend.watch(&self.state.keyspace, range, from);
-                let watch = watch.map_err(|error| Reply::error(format!("ERR {error}")))?;
+                let watch = backend.watch(&self.state.keyspace, range, from).map_err(refused)?;
                 self.state.is_watching = true;
                 self.burst.ready(Reply::OK);
                 return Ok(Flow::Watch(watch));
+            }
+            Other::Unwatch => {
+                self.state.is_watching = false;
+                self.burst.ready(Reply::OK);
+                return Ok(Flow::Unwatch);
+            }
+            Other::Quit | Other::Select | Other::Multi | Other::Exec | Other::Discard => {
+                unreachable!("they are executed in order with the data commands")
+            }
+            other => self.operate(other, arguments).await?,
+        };
+        self.burst.ready(reply);
+        Ok(Flow::Continue)
+    }
+
+    /// Answers a command of an operator.
+    async fn operate(&mut self, other: Other, mut arguments: Arguments) -> Result<Reply, Reply> {
+        let backend = &self.backend;
+        Ok(match other {
+            Other::Network => {
+                backend.set_online(tide::is_online(&arguments.take())?);
+                Reply::OK
             }
             Other::Backup => {
                 self.pieces = Stream::begin(backend.backup())?;
@@ -280,27 +297,20 @@ impl<B: Backend> Session<B> {
                 backend.order(keyspace, order).await.map_err(|error| errors::keyspace(&error))?;
                 Reply::OK
             }
-            Other::Rejoin => match backend.rejoin().await {
-                Ok(replica) => Reply::text(replica),
-                Err(error) => return Err(Reply::error(format!("ERR {error}"))),
-            },
-            Other::Unwatch => {
-                self.state.is_watching = false;
-                self.burst.ready(Reply::OK);
-                return Ok(Flow::Unwatch);
+            Other::Rejoin => Reply::text(backend.rejoin().await.map_err(refused)?),
+            Other::Replicas => tide::replicas(backend.replicas().map_err(refused)?),
+            Other::Retire => {
+                let (replica, keyspace, is_forced) = tide::retire(arguments)?;
+                Reply::count(backend.retire(replica, keyspace, is_forced).await.map_err(refused)?)
             }
-            Other::Quit | Other::Select | Other::Multi | Other::Exec | Other::Discard => {
-                unreachable!("they are executed in order with the data commands")
-            }
-        };
-        self.burst.ready(reply);
-        Ok(Flow::Continue)
+            _ => unreachable!("it is answered where it came from"),
+        })
     }
 
     fn connect(&self, address: &[u8]) -> Reply {
         let address = errors::text(address, ADDRESS_BYTES_MAX);
         let connected = self.backend.connect(&address);
-        connected.map_or_else(|error| Reply::error(format!("ERR {error}")), |()| Reply::OK)
+        connected.map_or_else(refused, |()| Reply::OK)
     }
 
     fn fingerprint(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
@@ -312,6 +322,12 @@ impl<B: Backend> Session<B> {
         self.backend.read(&keyspace, &[], usize::MAX).map_err(|error| errors::request(&error))?;
         Ok(Reply::text(self.backend.fingerprint(&keyspace)))
     }
+}
+
+/// A sentence of the backend that says why not.
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
+fn refused(reason: String) -> Reply {
+    Reply::error(format!("ERR {reason}"))
 }
 
 /// The longest address of a peer, in bytes. A longer one is cut and so no address.

@@ -59,6 +59,8 @@ pub(super) enum Other {
     Export,
     Next,
     Rejoin,
+    Replicas,
+    Retire,
 }
 
 const FAST: &[&str] = &["fast"];
@@ -204,7 +206,16 @@ pub(super) static COMMANDS: &[Spec] = &[
         ALONE,
         NONE,
         Run::Other(Other::Rejoin),
-        "Goes on as another replica after a fork",
+        "Goes on as another replica after a fork or a retirement",
+    )),
+    spec(("tide.replicas", 1, ALONE, NONE, Run::Other(Other::Replicas), "Lists who has ever written")),
+    spec((
+        "tide.retire",
+        -2,
+        ALONE,
+        NONE,
+        Run::Other(Other::Retire),
+        "Says that a replica will never write again",
     )),
     spec(("tide.status", 1, ALONE, NONE, Run::Other(Other::Status), "Describes the node")),
     spec(("tide.unwatch", 1, ALONE, NONE, Run::Other(Other::Unwatch), "Ends TIDE.WATCH")),

@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
+
 use super::call::Arguments;
 use super::connection;
 use super::entry::kind_name;
 use super::errors;
 use super::reply::Reply;
-use crate::status::{KeyspaceStatus, PeerState, Status};
+use crate::status::{KeyspaceStatus, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status};
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
-use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::replica::Order;
 
 /// `WAIT peers milliseconds`; 0 milliseconds are for as long as it takes.
@@ -64,6 +65,23 @@ pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Repl
         _ => return Err(errors::SYNTAX),
     };
     Ok((connection::keyspace(name.clone())?, order))
+}
+
+/// `TIDE.RETIRE replica [KEYSPACE name] [FORCE]`.
+pub(super) fn retire(mut arguments: Arguments) -> Result<(ReplicaId, Option<KeyspaceName>, bool), Reply> {
+    let replica = String::from_utf8(arguments.take()).ok().and_then(|text| text.parse().ok());
+    let replica = replica.ok_or(errors::constant("ERR a replica is named by 32 hexadecimal digits"))?;
+    let (mut name, mut is_forced) = (None, false);
+    while let Some(word) = arguments.next() {
+        if is(&word, "force") && !is_forced {
+            is_forced = true;
+        } else if is(&word, "keyspace") && name.is_none() {
+            name = Some(connection::keyspace(arguments.next().ok_or(errors::SYNTAX)?)?);
+        } else {
+            return Err(errors::SYNTAX);
+        }
+    }
+    Ok((replica, name, is_forced))
 }
 
 fn is(argument: &[u8], word: &str) -> bool {
@@ -158,6 +176,34 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
         ])
     };
     Reply::Array(keyspaces.into_iter().map(keyspace).collect())
+}
+
+pub(super) fn replicas(replicas: Vec<ReplicaState>) -> Reply {
+    let retirement = |retired: Retirement| {
+        fields([
+            ("by", Reply::text(retired.by.to_string())),
+            ("unix_ms", Reply::count(retired.unix_ms)),
+            ("last", Reply::count(retired.last)),
+        ])
+    };
+    let keyspace = |keyspace: ReplicaKeyspace| {
+        fields([
+            ("name", Reply::text(keyspace.name)),
+            ("seq", Reply::count(keyspace.seq)),
+            ("retired", keyspace.retired.map_or(Reply::Null, retirement)),
+        ])
+    };
+    let replica = |replica: ReplicaState| {
+        fields([
+            ("replica", Reply::text(replica.replica.to_string())),
+            ("peer", replica.peer.map_or(Reply::Null, |peer| Reply::text(peer.to_string()))),
+            ("own", Reply::Boolean(replica.is_own)),
+            ("connected", Reply::Boolean(replica.is_connected)),
+            ("seen_ms", replica.seen.map_or(Reply::Null, |ago| Reply::count(ago.as_millis()))),
+            ("keyspaces", Reply::Array(replica.keyspaces.into_iter().map(keyspace).collect())),
+        ])
+    };
+    Reply::Array(replicas.into_iter().map(replica).collect())
 }
 
 fn fields<const N: usize>(fields: [(&'static str, Reply); N]) -> Reply {

@@ -79,6 +79,7 @@ pub(super) fn read(
             })?;
             Ok(document)
         }
+        Kind::Retired => Ok(None),
         Kind::Set => {
             let within = Within::Group(key.clone(), Kind::Set, subkey.clone());
             let mut element = None;

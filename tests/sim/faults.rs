@@ -73,6 +73,8 @@ pub enum Fault {
     LeftKeyspace,
     /// The same, by force: what nobody else has is lost.
     ForsakenKeyspace,
+    /// An operator retires a replica that has written, whether it is there or not.
+    Retirement,
     /// A member turns out to mean harm, until the end. Counted each time it does some.
     Hostility(Behaviour),
 }
@@ -107,6 +109,7 @@ impl Fault {
             Self::Absence => "absences",
             Self::LeftKeyspace => "keyspaces to be left",
             Self::ForsakenKeyspace => "keyspaces left by force",
+            Self::Retirement => "retirements",
             Self::Hostility(behaviour) => behaviour.name(),
         }
     }
@@ -140,6 +143,7 @@ impl Fault {
             Self::Absence => members::absence(world),
             Self::LeftKeyspace => keyspaces::leave(world, false),
             Self::ForsakenKeyspace => keyspaces::leave(world, true),
+            Self::Retirement => members::retirement(world),
             Self::Hostility(behaviour) => return hostility::turn(world, behaviour),
         };
         if struck.is_some() {

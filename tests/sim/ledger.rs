@@ -252,6 +252,11 @@ impl Space {
         let mut before = applied.clone();
         let mut ops = Bits::default();
         for op in meant {
+            let counting = self.story.folded(&op.what).intersection(&self.story.standing(&before));
+            if !counting.is_empty() {
+                let detail = format!("{:?} are folded", counting.iter().collect::<Vec<_>>());
+                return Err(Violation::new("only what counts nothing is folded", detail));
+            }
             let number = self.story.tell(op, before.clone());
             before.insert(number);
             ops.insert(number);

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use tidelock_engine::causality::Dot;
-use tidelock_engine::frame::Frame;
+use tidelock_engine::frame::{Frame, FrameHeader};
 use tidelock_engine::op::{Op, Prefix, RowRef, SlotChange};
 use tidelock_engine::row::Kind;
 use tidelock_engine::write::Write;
@@ -45,12 +45,18 @@ impl Asked {
     }
 
     fn take(&mut self, dot: Dot, op: &Op, frame: &Frame, meant: &mut Vec<Meant>) -> Result<(), String> {
+        let folded = folded(op, frame.header());
+        if !folded.is_empty() {
+            meant.push(Meant { what: What::Fold(folded), key: Vec::new(), rank: None, slot: None });
+            return Ok(());
+        }
         while let Some(write) = self.writes.front() {
             if fits(write, op) {
                 let hlc = frame.header().hlc;
                 meant.extend(Meant::of(write).into_iter().map(|mut one| {
                     let is_ranked = matches!(one.what, What::Set(_) | What::Put(..) | What::Change(..));
                     one.rank = is_ranked.then_some((hlc, dot));
+                    one.slot = slot(op, dot);
                     one
                 }));
                 self.writes.pop_front();
@@ -108,6 +114,7 @@ fn fits(write: &Write, op: &Op) -> bool {
         }
         (Write::Change { key, chunk, .. }, Op::Change { key: of, chunk: is, .. }) => key == of && chunk == is,
         (Write::Clear, Op::Clear { prefix, .. }) => *prefix == Prefix::Keyspace,
+        (Write::Retire { .. }, Op::Retire { .. }) => true,
         _ => false,
     }
 }
@@ -133,6 +140,25 @@ fn is_prelude(write: &Write, op: &Op) -> bool {
         ) => key == of,
         _ => false,
     }
+}
+
+/// The operation that opened the slot which an operation counts in.
+fn slot(op: &Op, dot: Dot) -> Option<Dot> {
+    match op {
+        Op::Increment { birth: 0, .. } => Some(dot),
+        Op::Increment { birth, .. } => Some(Dot::new(dot.replica, *birth)),
+        _ => None,
+    }
+}
+
+/// The slots that an operation folds: nobody asks for that.
+fn folded(op: &Op, header: &FrameHeader) -> Vec<Dot> {
+    let Op::Delete { slots, .. } = op else { return Vec::new() };
+    let birth = |change: &SlotChange| match change {
+        SlotChange::Fold { birth } => header.dot(*birth),
+        _ => None,
+    };
+    slots.iter().filter_map(birth).collect()
 }
 
 /// Whether an operation only closes spent slots of its author, which a replica does by itself, and in passing

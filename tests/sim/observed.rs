@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use tidelock_engine::crdt::VisibleKind;
-use tidelock_engine::id::KeyspaceId;
+use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{ReadError, RowRange, Rows, Within};
 use tidelock_engine::read::{Answer, KeyPage, Query, answer};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
@@ -50,6 +50,7 @@ pub fn from_rows(rows: &RowList) -> Reads {
             Payload::Slot(slot) => key.counted = Some(key.counted.unwrap_or(0) + slot.contribution()),
             Payload::Member => drop(key.elements.insert(row.subkey.clone())),
             Payload::Chunk(chunk) => drop(key.changes.insert(row.dot, chunk.clone())),
+            Payload::Retired { .. } => {}
         }
     }
     reads
@@ -63,9 +64,16 @@ pub fn has_two_slots(rows: &RowList) -> bool {
     owners.len() < slots.len()
 }
 
-/// The number of slots that count nothing any more.
-pub fn spent_slots(rows: &RowList) -> usize {
-    rows.iter().filter(|(_, payload)| !payload.is_live()).count()
+/// The slots that count nothing any more.
+pub fn spent_slots(rows: &RowList) -> impl Iterator<Item = &RowId> {
+    let is_spent = |payload: &Payload| matches!(payload, Payload::Slot(slot) if !slot.is_live());
+    rows.iter().filter(move |(_, payload)| is_spent(payload)).map(|(row, _)| row)
+}
+
+/// The replicas that were retired.
+pub fn retired(rows: &RowList) -> BTreeSet<ReplicaId> {
+    let of_kind = rows.iter().filter(|(row, _)| row.kind == Kind::Retired);
+    of_kind.filter_map(|(row, _)| row.subkey.clone().try_into().ok().map(ReplicaId::from_bytes)).collect()
 }
 
 /// Compares every query with what it must answer.

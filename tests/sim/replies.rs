@@ -13,6 +13,10 @@ use crate::specification::{KeyReads, Reads};
 /// It was not.
 pub fn check(before: &Reads, request: &Request, reply: &RequestReply) -> Result<(), String> {
     let Some(Action::Write(write)) = request.actions.first() else { return Ok(()) };
+    // Who has written, and was retired, is nothing that is read.
+    if let Write::Retire { .. } = write {
+        return Ok(());
+    }
     let got = match reply {
         Ok(replies) => match &replies[0] {
             // Which row a change became, only its frame knows.
@@ -36,6 +40,7 @@ pub fn expected(before: &Reads, write: &Write) -> Option<Outcome> {
     let changed = |count: usize| Outcome::Changed(count as u64);
     match write {
         Write::Set { .. } | Write::Clear => Some(Outcome::Done),
+        Write::Retire { .. } => None,
         // Whether what it builds on is there, the rows say; a story that wants it refused looks for itself.
         Write::Change { key, .. } => is_free(at(key), VisibleKind::Document).then_some(Outcome::Done),
         Write::Delete { key } => Some(changed(usize::from(at(key).visible().is_some()))),

@@ -107,6 +107,10 @@ impl Scenario {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let converged_ms = world.settle_within(&names, self.converges_ms);
         world.settle();
+        // Who has just taken over state with its own retirement in it knows of that a turn later.
+        world.run(1_000);
+        world.rejoin_the_retired();
+        world.run(1_000);
         // A hostile member goes on to the end, and can hold up what depends on what it tells to some.
         let reaches_ms = if world.ledger.is_hostile() { self.converges_ms } else { REACHES_MS };
         for name in &names {

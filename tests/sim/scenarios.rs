@@ -242,6 +242,29 @@ pub const KEYSPACES: Scenario = Scenario {
     ..BASE
 };
 
+/// Replicas are retired, most of which are gone and some of which live, while counters are set and deleted all the
+/// time and some who were away take over state.
+pub const RETIREMENTS: Scenario = Scenario {
+    name: "retirements",
+    nodes: (2, 5),
+    workload: Workload { every_ms: 250, ..Workload::COUNTING },
+    faults: &[
+        (Fault::Retirement, 1_500),
+        (Fault::WipedDisk, 3_000),
+        (Fault::CopiedDisk, 4_000),
+        (Fault::Partition, 4_000),
+        (Fault::OneWayPartition, 8_000),
+        (Fault::Kill, 4_000),
+        (Fault::PowerCut, 6_000),
+        (Fault::Join, 8_000),
+        (Fault::Leave, 8_000),
+        (Fault::Absence, 8_000),
+    ],
+    converges_ms: AFTER_DAMAGE_MS,
+    retention: SHORT_LOGS.retention,
+    ..BASE
+};
+
 /// One or two members that mean harm, among honest ones that are cut off and killed now and then.
 pub const HOSTILE: Scenario = Scenario {
     name: "hostile",
@@ -261,7 +284,7 @@ pub const HOSTILE: Scenario = Scenario {
 };
 
 /// All of them.
-pub const ALL: [&Scenario; 13] = [
+pub const ALL: [&Scenario; 14] = [
     &PARTITIONS,
     &BAD_LINKS,
     &CRASHES,
@@ -273,6 +296,7 @@ pub const ALL: [&Scenario; 13] = [
     &SHORT_LOGS,
     &MONTHS_OFFLINE,
     &KEYSPACES,
+    &RETIREMENTS,
     &HOSTILE,
     &EVERYTHING,
 ];

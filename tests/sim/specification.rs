@@ -3,7 +3,8 @@
 //!
 //! Source: reference/model.md; the counter rule is `value(k) = the winning sibling or 0, plus every increment
 //! that no SET, DEL or FLUSH of the applied operations has in its past`. The other kinds follow the same
-//! rule: an operation takes away what it could see.
+//! rule: an operation takes away what it could see. One exception: what a retired replica counts in a slot that
+//! somebody folded counts nowhere, whether that one had seen it or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,10 @@ pub enum What {
     Change(Vec<u8>, Vec<Dot>),
     /// Removes everything.
     Clear,
+    /// Retires a replica, which changes nothing that is read.
+    Retire,
+    /// Removes counter slots of retired replicas, named by what opened them. No client asks for that.
+    Fold(Vec<Dot>),
 }
 
 /// One operation as the user meant it.
@@ -45,12 +50,14 @@ pub struct Meant {
     pub key: Vec<u8>,
     /// The time and dot of a register or field write, or of a document's change.
     pub rank: Option<(Hlc, Dot)>,
+    /// The operation that opened the slot, of an increment.
+    pub slot: Option<Dot>,
 }
 
 impl Meant {
     /// What a write means, element by element.
     pub fn of(write: &Write) -> Vec<Self> {
-        let one = |key: &[u8], what| Self { what, key: key.to_vec(), rank: None };
+        let one = |key: &[u8], what| Self { what, key: key.to_vec(), rank: None, slot: None };
         match write {
             Write::Set { key, value } => vec![one(key, What::Set(value.clone()))],
             Write::Increment { key, by } => vec![one(key, What::Increment(*by))],
@@ -74,6 +81,7 @@ impl Meant {
             }
             Write::Delete { key } => vec![one(key, What::Delete)],
             Write::Clear => vec![one(b"", What::Clear)],
+            Write::Retire { .. } => vec![one(b"", What::Retire)],
         }
     }
 }
@@ -137,6 +145,10 @@ pub struct Story {
     on_key: BTreeMap<Vec<u8>, Bits>,
     adds: BTreeMap<(Vec<u8>, Vec<u8>), Bits>,
     puts: BTreeMap<(Vec<u8>, Vec<u8>), Bits>,
+    /// The increments of each slot.
+    slots: BTreeMap<Dot, Bits>,
+    /// The operations that fold slots.
+    folds: Bits,
 }
 
 /// An operation, and what it takes away: what of its victims was in its past. Whoever has applied an operation
@@ -164,14 +176,20 @@ impl Story {
         let number = self.all.len();
         let undoes = past.intersection(&self.victims(&op, &past));
         match &op.what {
-            What::Set(_) | What::Increment(_) | What::Change(..) => {}
+            What::Set(_) | What::Change(..) => {}
+            What::Increment(_) => {
+                op.slot.iter().for_each(|slot| self.slots.entry(*slot).or_default().insert(number));
+            }
             What::Add(element) => {
                 self.adds.entry((op.key.clone(), element.clone())).or_default().insert(number);
             }
             What::Put(field, _) => {
                 self.puts.entry((op.key.clone(), field.clone())).or_default().insert(number);
             }
-            What::Delete | What::Remove(_) | What::Unset(_) | What::Clear => {
+            What::Delete | What::Remove(_) | What::Unset(_) | What::Clear | What::Retire | What::Fold(_) => {
+                if let What::Fold(_) = op.what {
+                    self.folds.insert(number);
+                }
                 self.all.push(Told { op, past, undoes });
                 return number;
             }
@@ -190,7 +208,7 @@ impl Story {
             What::Delete | What::Set(_) => self.on_key.get(&op.key),
             What::Remove(element) => self.adds.get(&under(element)),
             What::Put(field, _) | What::Unset(field) => self.puts.get(&under(field)),
-            What::Add(_) | What::Increment(_) => None,
+            What::Add(_) | What::Increment(_) | What::Retire | What::Fold(_) => None,
         };
         found.cloned().unwrap_or_default()
     }
@@ -222,7 +240,20 @@ impl Story {
     pub fn standing(&self, applied: &Bits) -> Bits {
         let mut undone = Bits::default();
         applied.iter().for_each(|number| undone.join(&self.all[number].undoes));
+        self.folds
+            .intersection(applied)
+            .iter()
+            .for_each(|number| undone.join(&self.folded(&self.op(number).what)));
         applied.without(&undone)
+    }
+
+    /// The increments of the slots that an operation folds.
+    pub fn folded(&self, what: &What) -> Bits {
+        let mut folded = Bits::default();
+        if let What::Fold(slots) = what {
+            slots.iter().filter_map(|slot| self.slots.get(slot)).for_each(|of| folded.join(of));
+        }
+        folded
     }
 
     /// What a replica that has applied these operations must read.
@@ -234,7 +265,13 @@ impl Story {
                 let (hlc, dot) = op.rank.expect("a register write has a rank");
                 (hlc, dot, value.clone())
             };
-            if let What::Delete | What::Remove(_) | What::Unset(_) | What::Clear = op.what {
+            if let What::Delete
+            | What::Remove(_)
+            | What::Unset(_)
+            | What::Clear
+            | What::Retire
+            | What::Fold(_) = op.what
+            {
                 continue;
             }
             let key = reads.entry(op.key.clone()).or_default();
@@ -249,7 +286,7 @@ impl Story {
                     let (_, dot) = op.rank.expect("a change has a dot");
                     key.changes.insert(dot, chunk.clone());
                 }
-                What::Delete | What::Remove(_) | What::Unset(_) | What::Clear => {}
+                _ => unreachable!("what adds nothing was left out"),
             }
         }
         reads

@@ -1,6 +1,7 @@
 //! The words that stories are told in: short forms of writes.
 
 use tidelock_engine::causality::Dot;
+use tidelock_engine::id::ReplicaId;
 use tidelock_engine::write::Write;
 
 /// `SET key value`.
@@ -46,6 +47,11 @@ pub fn delete(key: &str) -> Write {
 /// `FLUSHDB`.
 pub fn clear() -> Write {
     Write::Clear
+}
+
+/// `TIDE.RETIRE replica`, in one keyspace.
+pub fn retire(replica: ReplicaId) -> Write {
+    Write::Retire { replica }
 }
 
 /// Bytes as text.

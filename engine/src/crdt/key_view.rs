@@ -70,6 +70,7 @@ impl KeyView {
                 Payload::Slot(slot) => view.slots.push((row.dot, slot)),
                 Payload::Value { .. } | Payload::Member => has_more = true,
                 Payload::Chunk(_) => view.is_document = true,
+                Payload::Retired { .. } => {}
             }
             if has_more || view.is_document { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

@@ -6,7 +6,6 @@ use crate::bounds::{check_chunk, check_key, check_subkey, check_value};
 use crate::causality::Dot;
 use crate::frame::{FrameError, FrameHeader};
 use crate::op::{DotRef, KeySlot, Op, Prefix, RowRef, SlotChange};
-use crate::row::Kind;
 
 /// Checks a decoded frame.
 pub(super) fn check(header: &FrameHeader, ops: &[Op]) -> Result<(), FrameError> {
@@ -71,6 +70,7 @@ impl OpCheck<'_> {
                 check_chunk(chunk).map_err(|_| FrameError::Malformed("chunk too long"))?;
                 self.observed(observed)
             }
+            Op::Retire { last } => self.dot(*last),
         }
     }
 
@@ -91,8 +91,10 @@ impl OpCheck<'_> {
     }
 
     fn row(&self, row: &RowRef) -> Result<(), FrameError> {
-        if row.kind == Kind::Counter {
-            return Err(FrameError::Malformed("a counter slot is never removed by its row"));
+        if !row.kind.is_removable() {
+            return Err(FrameError::Malformed(
+                "counter slots and retirements are never removed by their rows",
+            ));
         }
         subkey_is_bounded(&row.subkey)?;
         self.dot(row.dot)
@@ -106,13 +108,13 @@ impl OpCheck<'_> {
         match slot {
             SlotChange::Close { birth: 0 } => Err(FrameError::Malformed("slot without a birth")),
             SlotChange::Close { birth } => self.own(*birth),
-            SlotChange::Reset { birth, .. } if birth.replica == 0 => {
-                Err(FrameError::Malformed("an author closes its own slot, it does not reset it"))
+            SlotChange::Reset { birth, .. } | SlotChange::Fold { birth } if birth.replica == 0 => {
+                Err(FrameError::Malformed("an author closes its own slot, it does not reset or fold it"))
             }
             SlotChange::Reset { birth, top, .. } if *top < birth.seq => {
                 Err(FrameError::Malformed("slot reset before its birth"))
             }
-            SlotChange::Reset { birth, .. } => self.dot(*birth),
+            SlotChange::Reset { birth, .. } | SlotChange::Fold { birth } => self.dot(*birth),
         }
     }
 

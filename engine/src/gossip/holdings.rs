@@ -64,6 +64,11 @@ impl Holdings {
         }
     }
 
+    /// The peers that replicate something here, and since how many milliseconds each is not connected.
+    pub(crate) fn seen(&self, now_ms: u64) -> Vec<(PeerId, u64)> {
+        self.0.iter().map(|(peer, holding)| (*peer, now_ms.saturating_sub(holding.seen_ms))).collect()
+    }
+
     /// Forgets the peers that were not seen since.
     pub(crate) fn forget_before(&mut self, ms: u64) {
         self.0.retain(|_, holding| holding.seen_ms >= ms);

@@ -34,7 +34,16 @@ impl Replica {
                  rejoin` to write again"
             ))
         };
-        self.failed.clone().or_else(forked)
+        let retired = || {
+            let (keyspace, by) = self.retired_by?;
+            let keyspace = self.keyspaces.get(&keyspace).map_or("?", |keyspace| keyspace.name.as_str());
+            Some(format!(
+                "this replica {} was retired in keyspace {keyspace}, by replica {by}; run `tidelock rejoin` to write \
+                 again",
+                self.id
+            ))
+        };
+        self.failed.clone().or_else(forked).or_else(retired)
     }
 
     /// Whether this replica was proven to have two histories, and so takes no writes until it rejoins.
@@ -46,7 +55,7 @@ impl Replica {
     /// Peers are met anew, for they must know whom they talk to.
     pub(crate) fn rejoin(&mut self, now: Now, card: AuthorCard) -> Step {
         let mut step = Step::default();
-        (self.card, self.id, self.fork) = (card, card.replica(), None);
+        (self.card, self.id, self.fork, self.retired_by) = (card, card.replica(), None, None);
         self.cards.insert(self.id, card);
         self.confirms.clear();
         self.keyspaces.values_mut().for_each(super::Keyspace::begin_anew);

@@ -1,10 +1,10 @@
-//! Closing our own spent counter slots.
+//! Closing spent counter slots: our own, and those of replicas that were retired.
 //!
 //! When others have reset all that we counted under a key, the slot stays, because only its owner can tell
 //! that no increment of it is under way. So the owner removes it: lazily, many in one operation batch, while
 //! time passes. What a restart or a full list forgets is found by a slow sweep over the rows.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::causality::Dot;
@@ -31,11 +31,12 @@ const CLOSING_BYTES_MAX: usize = 256 << 10;
 /// The work of one step of a sweep: rows, and 256-byte units of their values.
 const SWEEP_COST_MAX: usize = 1_000;
 
-/// Own slots of one keyspace that may be spent.
+/// Slots of one keyspace that may be spent, and that we may remove then.
 #[derive(Debug, Default)]
 pub(crate) struct SpentSlots {
-    /// Key and birth of slots that were reset since the start.
-    slots: BTreeSet<(Vec<u8>, u64)>,
+    /// Key and birth of slots that were reset since the start, and from when on they may be removed, on our
+    /// monotonic clock.
+    slots: BTreeMap<(Vec<u8>, Dot), u64>,
     /// Where the sweep goes on; `None` when none is needed.
     sweep: Option<Sweep>,
     /// When they were looked at last.
@@ -53,16 +54,29 @@ impl SpentSlots {
         Self { sweep: Some(Sweep::default()), ..Self::default() }
     }
 
-    fn insert(&mut self, key: &[u8], birth: u64) {
+    /// Looks through all rows once more.
+    pub(super) fn look_again(&mut self) {
+        self.sweep = Some(Sweep::default());
+    }
+
+    fn insert(&mut self, key: &[u8], birth: Dot, due_ms: u64) {
         if self.slots.len() < SPENT_MAX {
-            self.slots.insert((key.to_vec(), birth));
+            self.slots.entry((key.to_vec(), birth)).or_insert(due_ms);
         } else if self.sweep.is_none() {
-            self.sweep = Some(Sweep::default());
+            self.look_again();
         }
     }
 
-    /// Looks through some rows for spent slots of `owner`.
-    fn sweep(&mut self, rows: &dyn Rows, keyspace: KeyspaceId, owner: ReplicaId) -> Result<(), ReadError> {
+    /// Looks through some rows for spent slots of those for whom it is known when we may remove them.
+    fn sweep(
+        &mut self,
+        rows: &dyn Rows,
+        keyspace: KeyspaceId,
+        due_ms: impl Fn(ReplicaId) -> Option<u64>,
+    ) -> Result<(), ReadError> {
+        if self.slots.len() >= SPENT_MAX {
+            return Ok(());
+        }
         let Some(sweep) = self.sweep.take() else { return Ok(()) };
         let mut last = sweep.after.clone();
         let range = RowRange { within: Within::Keyspace, after: sweep.after.map(After::Key) };
@@ -76,12 +90,14 @@ impl SpentSlots {
             }
             cost += 1;
             match payload {
-                Payload::Slot(slot) if row.dot.replica == owner && !slot.is_live() => {
-                    self.slots.insert((row.key.clone(), row.dot.seq));
+                Payload::Slot(slot) if !slot.is_live() => {
+                    if let Some(due_ms) = due_ms(row.dot.replica) {
+                        self.slots.entry((row.key.clone(), row.dot)).or_insert(due_ms);
+                    }
                 }
                 Payload::Value { value, .. } => cost += value.len() / 256,
                 Payload::Chunk(chunk) => cost += chunk.len() / 256,
-                Payload::Slot(_) | Payload::Member => {}
+                Payload::Slot(_) | Payload::Member | Payload::Retired { .. } => {}
             }
             last = Some(row.key);
             ControlFlow::Continue(())
@@ -91,18 +107,34 @@ impl SpentSlots {
         }
         Ok(())
     }
+
+    /// Takes out slots that may be removed now, as many as one frame closes.
+    fn take_due(&mut self, now: Now) -> Vec<(Vec<u8>, Dot)> {
+        let due = self.slots.iter().filter(|(_, due_ms)| **due_ms <= now.mono_ms);
+        let due: Vec<_> = due.map(|(slot, _)| slot.clone()).take(CLOSED_MAX).collect();
+        for slot in &due {
+            self.slots.remove(slot);
+        }
+        due
+    }
 }
 
 impl Replica {
-    /// Remembers slots of our own that a frame has reset.
+    /// Remembers slots that a frame has reset, and that we may remove.
     pub(super) fn note_resets(&mut self, frame: &Frame) {
         let header = frame.header();
-        let spent = &mut self.keyspaces.get_mut(&header.keyspace).expect("it was applied there").spent;
+        let keyspace = self.keyspaces.get_mut(&header.keyspace).expect("it was applied there");
+        let (spent, retired) = (&mut keyspace.spent, &keyspace.retired);
+        let after_ms = |owner| match retired {
+            Some(retired) => retired.folded_after_ms(owner, self.id),
+            None => (owner == self.id).then_some(0),
+        };
         let mut note = |key: &[u8], change: &SlotChange| {
             if let SlotChange::Reset { birth, .. } = change
-                && let Some(birth) = header.dot(*birth).filter(|birth| birth.replica == self.id)
+                && let Some(birth) = header.dot(*birth)
+                && let Some(after_ms) = after_ms(birth.replica)
             {
-                spent.insert(key, birth.seq);
+                spent.insert(key, birth, self.mono_ms + after_ms);
             }
         };
         for op in frame.ops() {
@@ -111,7 +143,11 @@ impl Replica {
                     slots.iter().for_each(|change| note(key, change));
                 }
                 Op::Clear { slots, .. } => slots.iter().for_each(|slot| note(&slot.key, &slot.change)),
-                Op::Increment { .. } | Op::Add { .. } | Op::Put { .. } | Op::Change { .. } => {}
+                Op::Increment { .. }
+                | Op::Add { .. }
+                | Op::Put { .. }
+                | Op::Change { .. }
+                | Op::Retire { .. } => {}
             }
         }
     }
@@ -134,15 +170,15 @@ impl Replica {
     }
 
     fn close_spent_of(&mut self, now: Now, id: KeyspaceId, view: &mut View<'_, '_>) -> Result<(), ReadError> {
-        let owner = self.id;
+        let own = self.id;
         let keyspace = self.keyspaces.get_mut(&id).expect("it is due");
         keyspace.spent.looked_ms = now.mono_ms;
-        keyspace.spent.sweep(view.draft, id, owner)?;
+        let Some(retired) = &keyspace.retired else { return Ok(()) };
+        let due_ms = |owner| retired.folded_after_ms(owner, own).map(|after_ms| now.mono_ms + after_ms);
+        keyspace.spent.sweep(view.draft, id, due_ms)?;
         let mut spent = Vec::new();
-        while spent.len() < CLOSED_MAX
-            && let Some((key, birth)) = keyspace.spent.slots.pop_first()
-        {
-            let row = RowId { key, kind: Kind::Counter, subkey: Vec::new(), dot: Dot::new(owner, birth) };
+        for (key, dot) in keyspace.spent.take_due(now) {
+            let row = RowId { key, kind: Kind::Counter, subkey: Vec::new(), dot };
             if let Some(Payload::Slot(slot)) = view.draft.row(id, &row)?
                 && !slot.is_live()
             {
@@ -158,14 +194,14 @@ impl Replica {
         let mut author = Author { draft: view.draft, frame: &mut frame, heads };
         let result = spent.iter().try_for_each(|row| {
             if author.frame.size().0 < CLOSING_BYTES_MAX {
-                author.close(&row.key, row.dot.seq)?;
+                author.close(&row.key, row.dot)?;
                 closed += 1;
             }
             Ok(())
         });
         self.put_frame(id, frame);
         let keyspace = self.keyspaces.get_mut(&id).expect("it is due");
-        spent[closed..].iter().for_each(|row| keyspace.spent.insert(&row.key, row.dot.seq));
+        spent[closed..].iter().for_each(|row| keyspace.spent.insert(&row.key, row.dot, now.mono_ms));
         self.counters.add("slots_closed", closed as u64);
         result
     }

@@ -214,6 +214,7 @@ impl Replica {
         self.cards.insert(header.author, *card);
         self.keyspaces.get_mut(&header.keyspace).expect("judged before").advance_by(frame);
         self.touched.insert(header.keyspace);
+        self.note_retirements(frame);
         self.note_resets(frame);
         if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {
             self.counters.count("stamps_ahead");
@@ -229,6 +230,7 @@ impl Replica {
     pub(crate) fn took_over(&mut self, now: Now, frame: Frame, step: &mut Step) {
         let header = frame.header();
         self.keyspaces.get_mut(&header.keyspace).expect("it was applied there").advance_by(&frame);
+        self.note_retirements(&frame);
         self.note_resets(&frame);
         if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {
             self.counters.count("stamps_ahead");

@@ -10,6 +10,7 @@ use crate::message::{HEADS_MAX, HeadEntry};
 use crate::ports::{KeyspaceState, SessionId};
 use crate::ranges::RangeIndex;
 use crate::replica::housekeeping::SpentSlots;
+use crate::replica::retirement::Retired;
 use crate::row::Fingerprint;
 
 /// The recent states that are kept for comparing with a peer that is a little behind or ahead.
@@ -32,10 +33,12 @@ pub(crate) struct Keyspace {
     pub(crate) open: Option<FrameBuilder>,
     /// From which session an author's frames are awaited, and since when.
     pub(crate) awaited: BTreeMap<ReplicaId, (SessionId, u64)>,
-    /// Own counter slots that others may have reset wholly.
+    /// Counter slots that we may remove once they are spent.
     pub(crate) spent: SpentSlots,
     /// What is known of peers with equal heads and other rows.
     pub(crate) divergence: Divergence,
+    /// Who was retired; `None` until it is read.
+    pub(crate) retired: Option<Retired>,
     /// Whether the rows are those of no version vector, because state is being taken over.
     pub(crate) is_partial: bool,
     /// Since when no connected peer replicates it.
@@ -64,6 +67,7 @@ impl Keyspace {
             undeclared: VersionVector::default(),
             open: None,
             awaited: BTreeMap::new(),
+            retired: None,
             spent: if has_written { SpentSlots::unknown() } else { SpentSlots::default() },
             divergence: Divergence::default(),
             is_partial: state.is_partial,
@@ -101,14 +105,14 @@ impl Keyspace {
         self.changed.insert(self.changes, author);
     }
 
-    /// Others may have reset own slots meanwhile, in ways that nobody saw.
+    /// Others may have reset own slots meanwhile, or retired somebody, in ways that nobody saw.
     pub(crate) fn look_for_spent_slots(&mut self) {
-        self.spent = SpentSlots::unknown();
+        (self.spent, self.retired) = (SpentSlots::unknown(), None);
     }
 
     /// Begins to write as another replica, whose first frame must name all that was applied here.
     pub(crate) fn begin_anew(&mut self) {
-        (self.open, self.spent) = (None, SpentSlots::default());
+        (self.open, self.spent, self.retired) = (None, SpentSlots::default(), None);
         self.heads.iter().for_each(|(author, head)| self.undeclared.raise(Dot::new(author, head.seq)));
     }
 

@@ -179,6 +179,8 @@ impl Replica {
         }
         keyspace.advance(self.id, Head { seq: frame.header().last(), frame: frame.id() });
         keyspace.undeclared = VersionVector::default();
+        self.note_retirements(&frame);
+        self.note_resets(&frame);
         self.touched.insert(id);
         self.counters.count("frames_made");
         self.counters.add("operations_made", u64::from(frame.header().count));

@@ -14,6 +14,7 @@ mod keyspace;
 mod local;
 mod orders;
 mod retention;
+mod retirement;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -215,6 +216,8 @@ pub struct Replica {
     failed: Option<String>,
     /// Set when our own replica has two histories: nothing is written any more.
     fork: Option<Fork>,
+    /// Set when our own replica was retired, with a keyspace that says so and who did: nothing is written any more.
+    retired_by: Option<(KeyspaceId, ReplicaId)>,
 }
 
 impl Replica {
@@ -255,6 +258,7 @@ impl Replica {
             mono_ms: 0,
             failed: None,
             fork: recovered.fork,
+            retired_by: None,
             config,
         }
     }
@@ -289,6 +293,7 @@ impl Replica {
             self.tick_leaving(&mut step);
             self.resume_transfers(now, view, &mut step);
         }
+        self.learn_retirements(view);
         step
     }
 
@@ -388,7 +393,7 @@ impl Replica {
     }
 
     fn tick(&mut self, now: Now, view: &mut View<'_, '_>, step: &mut Step) {
-        if self.fork.is_none() {
+        if !self.must_rejoin() {
             self.close_spent(now, view, step);
         }
         self.tick_confirms(now, step);

@@ -1,7 +1,7 @@
 //! What a replica reports of itself, for status and metrics.
 
 use crate::gossip::Repair;
-use crate::id::{KeyspaceId, KeyspaceName, PeerId};
+use crate::id::{KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::ports::{Fork, SessionId};
 use crate::replica::{Counters, Evidence, LogReport, Replica};
 use crate::row::RowId;
@@ -27,6 +27,9 @@ pub struct Report {
     pub log: LogReport,
     /// Proof that this replica itself has two histories; it is why it takes no writes, if `failed` is set with it.
     pub fork: Option<Fork>,
+    /// The peers that are connected, or were since the start and not too long ago, and since how many milliseconds
+    /// each is not.
+    pub seen: Vec<(PeerId, u64)>,
 }
 
 /// A keyspace.
@@ -61,6 +64,8 @@ pub struct LinkReport {
     pub session: SessionId,
     /// With whom.
     pub peer: PeerId,
+    /// Whose operations it makes.
+    pub replica: ReplicaId,
     /// Whether its queue is full.
     pub is_congested: bool,
     /// The keyspaces that both replicate.
@@ -89,15 +94,17 @@ impl Replica {
                 is_behind: self.orders.settings(id).is_behind(self.id(), keyspace.heads.seq(self.id())),
             }
         };
-        let links =
-            self.links.iter().filter(|(_, link)| link.card.is_some()).map(|(session, link)| LinkReport {
+        let links = self.links.iter().filter_map(|(session, link)| Some((session, link, link.card?))).map(
+            |(session, link, card)| LinkReport {
                 session: *session,
                 peer: link.peer,
+                replica: card.replica(),
                 is_congested: link.is_congested,
                 shared: link.shared.len(),
                 in_sync: link.shared.values().filter(|shared| shared.is_in_sync).count(),
                 eager: link.shared.values().filter(|shared| shared.is_eager).count(),
-            });
+            },
+        );
         Report {
             keyspaces: self.keyspaces().map(keyspace).collect(),
             links: links.collect(),
@@ -108,6 +115,7 @@ impl Replica {
             failed: self.refusal(),
             log: self.looks.report,
             fork: self.fork,
+            seen: self.holdings.seen(self.mono_ms),
         }
     }
 }

@@ -132,6 +132,28 @@ async fn what_is_long_is_read_piece_by_piece() {
 }
 
 #[tokio::test]
+async fn replicas_are_listed_and_retired() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    let (one, two) = ("ab".repeat(16), "02".repeat(16));
+    let retired = format!("*6\n$2\nby\n$32\n{two}\n$7\nunix_ms\n:1800000000000\n$4\nlast\n:3");
+    let keyspace = format!("*1\n*6\n$4\nname\n$7\ndefault\n$3\nseq\n:4\n$7\nretired\n{retired}");
+    let listed = format!(
+        "*1\n*12\n$7\nreplica\n$32\n{one}\n$4\npeer\n$-1\n$3\nown\n:0\n$9\nconnected\n:1\n$7\nseen_ms\n:5000\n\
+         $9\nkeyspaces\n{keyspace}"
+    );
+    link.check("TIDE.REPLICAS", &listed).await;
+    link.check(&format!("TIDE.RETIRE {one} FORCE"), ":2").await;
+    link.check(&format!("TIDE.RETIRE {one} FORCE KEYSPACE notes"), ":2").await;
+    let refused = format!("-ERR replica {one} is connected in Some(KeyspaceName(\"notes\"))");
+    link.check(&format!("tide.retire {one} keyspace notes"), &refused).await;
+    for wrong in ["FORCE FORCE", "KEYSPACE", "KEYSPACE a KEYSPACE b", "NOW"] {
+        link.check(&format!("TIDE.RETIRE {one} {wrong}"), "-ERR syntax error").await;
+    }
+    link.check("TIDE.RETIRE phone", "-ERR a replica is named by 32 hexadecimal digits").await;
+}
+
+#[tokio::test]
 async fn fingerprints_are_equal_once_two_nodes_have_the_same() {
     let (port, other) = (Port::open().await, Double::new(2));
     let mut link = port.link().await;

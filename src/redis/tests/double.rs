@@ -24,7 +24,9 @@ use crate::document::DocumentError;
 use crate::node::KeyspaceError;
 use crate::redis::backend::{Backend, Pieces, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
-use crate::status::{KeyspaceStatus, LogStatus, PeerState, Status};
+use crate::status::{
+    KeyspaceStatus, LogStatus, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status,
+};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
 /// A node's double. What it was asked is counted, and it can be told to fail.
@@ -418,6 +420,23 @@ impl Backend for Double {
             ("dropping", Order::Join) => Err(OrderError::Dropping(keyspace).into()),
             _ => Ok(()),
         }
+    }
+
+    fn replicas(&self) -> Result<Vec<ReplicaState>, String> {
+        let replica = ReplicaId::from_bytes([0xab; 16]);
+        let retired = Retirement { by: ReplicaId::from_bytes([2; 16]), unix_ms: 1_800_000_000_000, last: 3 };
+        let keyspace = ReplicaKeyspace { name: name("default"), seq: 4, retired: Some(retired) };
+        let (peer, is_own, seen) = (None, false, Some(Duration::from_secs(5)));
+        Ok(vec![ReplicaState { replica, peer, is_own, is_connected: true, seen, keyspaces: vec![keyspace] }])
+    }
+
+    async fn retire(
+        &self,
+        replica: ReplicaId,
+        keyspace: Option<KeyspaceName>,
+        is_forced: bool,
+    ) -> Result<usize, String> {
+        if is_forced { Ok(2) } else { Err(format!("replica {replica} is connected in {keyspace:?}")) }
     }
 
     async fn rejoin(&self) -> Result<String, String> {

@@ -1,8 +1,12 @@
 //! Faults of processes and of who is there: kills, pauses, joins, departures, long absences.
 
+use tidelock_engine::id::ReplicaId;
+use tidelock_engine::request::{Action, Atomicity};
+
 use super::somebody;
 use crate::node::End;
-use crate::world::World;
+use crate::words::retire;
+use crate::world::{NOTES, World, keyspace_id};
 
 /// How long a node stays down, in microseconds.
 const DOWN_US: (u64, u64) = (10_000, 5_000_000);
@@ -101,6 +105,20 @@ pub(super) fn leave(world: &mut World) -> Option<()> {
     let index = somebody(world).filter(|_| there > 2)?;
     let name = world.nodes[index].name.clone();
     world.leave(&name);
+    Some(())
+}
+
+/// Some replica is retired, by whoever it is. If it lives, its operator lets it rejoin a while after it knows.
+pub(super) fn retirement(world: &mut World) -> Option<()> {
+    let index = somebody(world)?;
+    let known = world.nodes[index].known.get(&keyspace_id(NOTES))?;
+    let authors: Vec<ReplicaId> = known.heads.iter().map(|(author, _)| author).collect();
+    let replica = *(!authors.is_empty()).then(|| world.random.pick(&authors))?;
+    let name = world.nodes[index].name.clone();
+    let actions = vec![Action::Write(retire(replica))];
+    world.request(&name, NOTES, Atomicity::AllOrNothing, actions).ok()?;
+    let wait = world.random.between(DOWN_US.0, DOWN_US.1);
+    world.after(wait, World::rejoin_the_retired);
     Some(())
 }
 

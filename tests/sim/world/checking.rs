@@ -51,9 +51,12 @@ pub(super) fn describe(inputs: &[Input]) -> String {
     inputs.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether a removal was answered that there was nothing to remove; then it is no operation.
+/// Whether a removal was answered that there was nothing to remove, or to retire; then it is no operation.
 fn found_nothing(write: &Write, reply: &RequestReply, number: usize) -> bool {
-    let is_removal = matches!(write, Write::Remove { .. } | Write::Unset { .. } | Write::Delete { .. });
+    let is_removal = matches!(
+        write,
+        Write::Remove { .. } | Write::Unset { .. } | Write::Delete { .. } | Write::Retire { .. }
+    );
     let nothing = |replies: &Vec<Result<ActionReply, ActionError>>| {
         matches!(replies[number], Ok(ActionReply::Outcome(Outcome::Changed(0))))
     };

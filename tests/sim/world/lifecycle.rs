@@ -158,6 +158,22 @@ impl World {
         self.tally.count("rejoins");
     }
 
+    /// Lets every running node rejoin that knows that its replica was retired.
+    pub(crate) fn rejoin_the_retired(&mut self) {
+        for index in 0..self.nodes.len() {
+            let driver = self.nodes[index].driver.as_ref();
+            let must = driver.is_some_and(|driver| {
+                let (replica, store) = (driver.replica(), driver.store());
+                replica.must_rejoin() && replica.fork().is_none() && store.failed().is_none()
+            });
+            if must && !self.is_paused(index) {
+                let name = self.nodes[index].name.clone();
+                self.rejoin(&name);
+                self.tally.count("retired replicas that live");
+            }
+        }
+    }
+
     /// What no other node has may be lost from now on.
     fn forgive(&mut self, index: usize) {
         let had: Vec<KeyspaceId> = self.nodes[index].known.keys().copied().collect();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidelock_engine::id::{KeyspaceId, PeerId};
+use tidelock_engine::id::{KeyspaceId, PeerId, ReplicaId};
 use tidelock_engine::ports::{Durability, Target};
 use tidelock_engine::read::{Answer, Query};
 use tidelock_engine::replica::{Input, Order, OrderError, OrderReply, Report};
@@ -15,11 +15,14 @@ use crate::bounds::files_are_bounded;
 use crate::checks::nothing_kept_is_lost;
 use crate::ledger::Violation;
 use crate::network::Conditions;
-use crate::observed::all_rows;
+use crate::observed::{all_rows, retired, spent_slots};
 use crate::words::text;
 
 /// How long the nodes are given to become equal, in milliseconds.
 const SETTLE_MS: u64 = 180_000;
+
+/// How long the nodes are given to fold what retired replicas left, in milliseconds.
+const FOLDED_MS: u64 = 135_000;
 
 impl World {
     /// Has `a` keep connected with `b`.
@@ -294,7 +297,8 @@ impl World {
 
     /// After a while without writes no counter has a slot that counts nothing, and no frame waits for another.
     pub fn has_no_leftovers(&mut self, names: &[&str]) {
-        self.run(10_000);
+        let has_retired = self.tally.get("retirements") > 0;
+        self.run(if has_retired { FOLDED_MS } else { 10_000 });
         self.settle();
         for name in names {
             let index = self.index(name);
@@ -306,12 +310,14 @@ impl World {
             let keyspaces: Vec<_> = self.nodes[index].known.keys().copied().collect();
             for keyspace in keyspaces {
                 let rows = all_rows(self.nodes[index].driver().store(), keyspace).expect("rows can be read");
-                // A replica that is there no more cannot close its slots.
-                let is_there = |row: &RowId| {
+                // A replica that is there no more cannot close its slots; others can when it was retired.
+                let retired = retired(&rows);
+                let is_closed = |row: &&RowId| {
                     let mut there = self.nodes.iter().filter(|node| node.is_running());
-                    there.any(|node| node.card.replica() == row.dot.replica)
+                    let owner = row.dot.replica;
+                    there.any(|node| node.card.replica() == owner) || retired.contains(&owner)
                 };
-                let spent = rows.iter().filter(|(row, payload)| !payload.is_live() && is_there(row)).count();
+                let spent = spent_slots(&rows).filter(is_closed).count();
                 if spent > 0 {
                     let detail = format!("{spent} spent slots");
                     self.fail(index, &Violation::new("spent slots are closed", detail));
@@ -403,6 +409,11 @@ impl World {
     /// One of the figures that a node reports.
     pub fn counter(&self, name: &str, counter: &str) -> u64 {
         self.report(name).counters.get(counter)
+    }
+
+    /// Whose operations a node makes.
+    pub fn replica(&self, name: &str) -> ReplicaId {
+        self.node(name).card.replica()
     }
 
     /// Who a node is to its peers.

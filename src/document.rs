@@ -37,6 +37,9 @@ mod inbox;
 mod json;
 mod loading;
 mod path;
+// Only for the fuzz targets.
+#[doc(hidden)]
+pub mod probe;
 #[cfg(test)]
 mod tests;
 mod troubles;

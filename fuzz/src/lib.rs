@@ -10,6 +10,7 @@
 
 pub mod config;
 pub mod corpus;
+pub mod document;
 pub mod forge;
 pub mod frame;
 pub mod input;
@@ -50,7 +51,7 @@ const fn target(name: &'static str, run: fn(&[u8]) -> Verdict, corpus: fn() -> V
 }
 
 /// All targets.
-pub static TARGETS: [Target; 12] = [
+pub static TARGETS: [Target; 13] = [
     target("frame", frame::frame, corpus::frames),
     target("signed_frame", frame::signed_frame, corpus::structures),
     target("message", message::message, corpus::messages),
@@ -61,6 +62,7 @@ pub static TARGETS: [Target; 12] = [
     Target { words: corpus::COMMAND_WORDS, ..target("command", redis::command, corpus::commands) },
     Target { words: corpus::RESP_WORDS, ..target("answer", redis::answer, corpus::answers) },
     Target { words: corpus::CONFIG_WORDS, ..target("config", config::config, corpus::configs) },
+    target("chunk", document::chunk, document::corpus),
     target("stream", stream::stream, corpus::structures),
     target("replica", replica::replica, corpus::structures),
 ];

@@ -111,6 +111,11 @@ fn configurations_of_any_text_are_read_or_refused() {
 }
 
 #[test]
+fn chunks_of_documents_are_measured_or_refused() {
+    fuzz("chunk", 60_000, 10);
+}
+
+#[test]
 fn streams_in_pieces_are_the_messages_of_the_whole() {
     fuzz("stream", 150_000, 15);
 }

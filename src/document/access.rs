@@ -7,7 +7,7 @@ use std::sync::Arc;
 use automerge::{Change, ChangeHash};
 use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::id::{KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::id::{KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::op::Op;
 use tidelock_engine::ports::{Log, LogPosition, LogRecord, ReadError};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
@@ -29,8 +29,8 @@ const SEARCH_BYTES_MAX: usize = 128 << 20;
 
 /// A node, as the worker uses it.
 pub(crate) struct Access {
-    /// Whose operations the node mints.
-    pub(crate) replica: ReplicaId,
+    /// The node.
+    pub(crate) peer: PeerId,
     /// The store, until the node is shut down.
     pub(crate) replays: Arc<Replays>,
     /// The event loop.
@@ -55,6 +55,17 @@ impl Access {
         Ok(self.chunks(id)?.into_iter().map(|(dot, _)| dot).collect())
     }
 
+    /// Whose operations the node mints now: it may have become another replica since the start.
+    pub(super) fn replica(&self) -> Result<ReplicaId, QueryError> {
+        Ok(self.reader()?.replica())
+    }
+
+    /// Whether a replica is this node's, or was.
+    pub(super) fn is_ours(&self, replica: ReplicaId) -> Result<bool, QueryError> {
+        let card = self.reader()?.card(replica)?;
+        Ok(card.is_some_and(|card| PeerId::from_public_key(card.public_key) == self.peer))
+    }
+
     /// The name of a keyspace that is held here.
     pub(super) fn name_of(&self, keyspace: KeyspaceId) -> Option<KeyspaceName> {
         let keyspaces = self.reader().ok()?.keyspaces();
@@ -64,7 +75,7 @@ impl Access {
     /// All changes of a document that the log still holds, removed ones included. It reads the whole log.
     pub(super) fn changes_in_log(&self, id: &DocumentId) -> Result<BTreeMap<ChangeHash, Change>, QueryError> {
         let reader = self.reader()?;
-        let (mut next, until) = (LogPosition(1), reader.position());
+        let (mut next, until) = (reader.first(), reader.position());
         let mut changes = BTreeMap::new();
         let mut found_bytes = 0;
         while next <= until {
@@ -100,6 +111,6 @@ impl Access {
 
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").field("replica", &self.replica).finish_non_exhaustive()
+        f.debug_struct("Access").field("peer", &self.peer).finish_non_exhaustive()
     }
 }

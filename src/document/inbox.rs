@@ -4,14 +4,14 @@
 //! so one that loses many is looked at once; one that does not fit is looked at when it is next read.
 
 use std::any::Any;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use automerge::Automerge;
-use tidelock_engine::draft::Changes;
+use tidelock_engine::draft::{Changes, RowChange};
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Durability;
-use tidelock_engine::row::Kind;
+use tidelock_engine::row::{Kind, Payload, RowId};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::DocumentError;
@@ -22,6 +22,12 @@ const JOBS_MAX: usize = 1_024;
 
 /// The documents that wait to be looked at for lost rows at most.
 const LOST_MAX: usize = 65_536;
+
+/// The lost rows that wait with them at most, in bytes. What does not fit is looked for in the log.
+const LOST_BYTES_MAX: usize = 64 << 20;
+
+/// Rows that documents lost, for what a change that stays builds on: no log need hold them any more.
+pub(super) type Lost = BTreeMap<DocumentId, Vec<Vec<u8>>>;
 
 /// What a job gives its caller, who knows its type.
 pub(super) type Given = Box<dyn Any + Send>;
@@ -59,7 +65,8 @@ pub(crate) struct Inbox {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    lost: BTreeSet<DocumentId>,
+    lost: Lost,
+    lost_bytes: usize,
     is_closed: bool,
 }
 
@@ -72,7 +79,22 @@ impl std::fmt::Debug for State {
 /// What the worker takes at once.
 pub(super) struct Taken {
     pub(super) jobs: Vec<Job>,
-    pub(super) lost: Vec<DocumentId>,
+    pub(super) lost: Lost,
+}
+
+impl State {
+    fn lose(&mut self, id: DocumentId, row: Option<&Payload>) {
+        if self.lost.len() >= LOST_MAX && !self.lost.contains_key(&id) {
+            return;
+        }
+        let rows = self.lost.entry(id).or_default();
+        if let Some(Payload::Chunk(chunk)) = row
+            && self.lost_bytes + chunk.len() <= LOST_BYTES_MAX
+        {
+            self.lost_bytes += chunk.len();
+            rows.push(chunk.clone());
+        }
+    }
 }
 
 impl Inbox {
@@ -94,17 +116,17 @@ impl Inbox {
 
     /// Notes the documents that lost rows to operations of others. Called by the event loop after each turn.
     pub(crate) fn note_losses(&self, changes: &Changes, replica: ReplicaId) {
-        let lost = changes.rows.iter().filter(|((_, row), change)| {
+        let is_lost = |row: &RowId, change: &RowChange| {
             row.kind == Kind::Document && change.after.is_none() && change.author != replica
-        });
-        let mut lost =
-            lost.map(|((keyspace, row), _)| DocumentId { keyspace: *keyspace, key: row.key.clone() });
-        let Some(first) = lost.next() else { return };
+        };
+        let mut lost = changes.rows.iter().filter(|((_, row), change)| is_lost(row, change)).peekable();
+        if lost.peek().is_none() {
+            return;
+        }
         let mut state = self.lock();
-        for id in std::iter::once(first).chain(lost) {
-            if state.lost.len() < LOST_MAX {
-                state.lost.insert(id);
-            }
+        for ((keyspace, row), change) in lost {
+            let id = DocumentId { keyspace: *keyspace, key: row.key.clone() };
+            state.lose(id, change.before.as_ref());
         }
         self.wake.notify_one();
     }
@@ -116,7 +138,8 @@ impl Inbox {
             if !state.jobs.is_empty() || (!state.lost.is_empty() && !state.is_closed) {
                 let count = state.jobs.len().min(jobs_max);
                 let jobs: Vec<Job> = state.jobs.drain(..count).collect();
-                let lost = std::mem::take(&mut state.lost).into_iter().collect();
+                state.lost_bytes = 0;
+                let lost = std::mem::take(&mut state.lost);
                 self.permits.add_permits(count);
                 return Some(Taken { jobs, lost });
             }

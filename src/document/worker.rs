@@ -14,7 +14,7 @@ use std::sync::Arc;
 use automerge::{Automerge, ReadDoc, SaveOptions};
 use tidelock_engine::bounds::CHUNK_BYTES_MAX;
 use tidelock_engine::causality::Dot;
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::QueryError;
 use tidelock_engine::request::{
@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use super::access::Access;
 use super::cache::{CACHE_BYTES_MAX, Cache, DocumentId};
 use super::inbox::{Edit, Given, Inbox, Job, Read, Taken, Work};
-use super::loading::{Loaded, guarded, panic_text};
+use super::loading::{Loaded, changes_of, guarded, panic_text};
 use super::troubles::Troubles;
 use super::{DocumentError, ROWS_MAX};
 use crate::keyspace::WriteError;
@@ -66,6 +66,8 @@ struct Group {
     /// Those who wait for the document to be written whole, and whether anybody does.
     compactions: Vec<Answer>,
     is_whole: bool,
+    /// Rows that it lost since it was last looked at.
+    lost: Vec<Vec<u8>>,
 }
 
 /// What is to be committed of one document.
@@ -76,6 +78,7 @@ struct Draft {
     chunk_bytes: usize,
     replaced: Vec<Dot>,
     request: Request,
+    lost: Vec<Vec<u8>>,
 }
 
 impl Worker {
@@ -102,8 +105,8 @@ impl Worker {
 
     fn work(&mut self, taken: Taken) {
         let mut groups: BTreeMap<DocumentId, Group> = BTreeMap::new();
-        for id in taken.lost {
-            groups.entry(id).or_default();
+        for (id, lost) in taken.lost {
+            groups.entry(id).or_default().lost = lost;
         }
         for Job { keyspace, id, work, answer } in taken.jobs {
             let group = groups.entry(id).or_default();
@@ -166,7 +169,7 @@ impl Worker {
         if !is_asked && !self.may_restore(id) {
             return None;
         }
-        let (mut loaded, mut is_whole) = match self.load(id, !group.edits.is_empty()) {
+        let (mut loaded, mut is_whole) = match self.load(id, !group.edits.is_empty(), &group.lost) {
             Ok(found) => found,
             Err(error) => {
                 group.fail(&error);
@@ -218,11 +221,17 @@ impl Worker {
             atomicity: Atomicity::Each,
             durability: group.durability.unwrap_or_default(),
         };
-        Some(Draft { loaded, given, compactions: group.compactions, chunk_bytes, replaced, request })
+        let (compactions, lost) = (group.compactions, group.lost);
+        Some(Draft { loaded, given, compactions, chunk_bytes, replaced, request, lost })
     }
 
     /// The document as its rows say now, and whether something was restored that has to be written.
-    fn load(&mut self, id: &DocumentId, is_edited: bool) -> Result<(Loaded, bool), DocumentError> {
+    fn load(
+        &mut self,
+        id: &DocumentId,
+        is_edited: bool,
+        lost: &[Vec<u8>],
+    ) -> Result<(Loaded, bool), DocumentError> {
         let chunks = self.access.chunks(id)?;
         let present: BTreeSet<Dot> = chunks.iter().map(|(dot, _)| *dot).collect();
         let mut cached = self.cache.take(id);
@@ -231,32 +240,35 @@ impl Worker {
             let new: Vec<_> = chunks.iter().filter(|(dot, _)| !is_known(dot)).cloned().collect();
             // Which of two rows that contradict each other counts is told with all rows at hand.
             if new.is_empty() || (loaded.skipped.is_empty() && loaded.add(&new).is_ok()) {
-                return self.restored(id, loaded, None, is_edited);
+                return self.restored(id, loaded, (None, lost), is_edited);
             }
         }
-        let loaded = Loaded::load(self.access.replica, &chunks);
+        let loaded = Loaded::load(self.access.replica()?, &chunks);
         for error in loaded.skipped.values() {
             tracing::warn!(%error, "a change of a document cannot be read");
             self.troubles.count("documents_changes_skipped");
         }
         self.troubles.name_skipped(id, &loaded.skipped);
-        self.restored(id, loaded, cached, is_edited)
+        self.restored(id, loaded, (cached, lost), is_edited)
     }
 
-    /// Completes changes of which a DEL has removed what they build on: from the document as it was in memory, or
-    /// from the log. It is done for a document that holds changes of our own, and for one that is edited.
+    /// Completes changes of which a DEL has removed what they build on: from the document as it was in memory, from
+    /// the rows that the DEL removed, or from the log. It is done for a document that holds changes of our own, and for one that is edited.
     fn restored(
         &mut self,
         id: &DocumentId,
         mut loaded: Loaded,
-        before: Option<Loaded>,
+        (before, lost): (Option<Loaded>, &[Vec<u8>]),
         is_edited: bool,
     ) -> Result<(Loaded, bool), DocumentError> {
-        let is_ours = loaded.rows.keys().any(|dot| dot.replica == self.access.replica);
         let mut has_restored = false;
-        if loaded.is_pending() && (is_ours || is_edited) {
+        if loaded.is_pending() && (is_edited || self.is_ours(loaded.rows.keys())?) {
             if let Some(before) = before {
                 has_restored |= loaded.restore(|hash| before.doc.get_change_by_hash(hash))?;
+            }
+            if loaded.is_pending() && !lost.is_empty() {
+                let mut lost: BTreeMap<_, _> = lost.iter().flat_map(|chunk| changes_of(chunk)).collect();
+                has_restored |= loaded.restore(|hash| lost.remove(hash))?;
             }
             if loaded.is_pending() && !loaded.is_searched {
                 let mut log = self.access.changes_in_log(id)?;
@@ -273,8 +285,8 @@ impl Worker {
 
     /// Whether a document that lost rows holds some of our own, so that restoring it may be up to us.
     fn may_restore(&self, id: &DocumentId) -> bool {
-        match self.access.dots(id) {
-            Ok(dots) => dots.iter().any(|dot| dot.replica == self.access.replica),
+        match self.access.dots(id).and_then(|dots| self.is_ours(dots.iter())) {
+            Ok(is_ours) => is_ours,
             Err(error) => {
                 tracing::warn!(%error, "cannot look at a document that lost changes");
                 false
@@ -282,9 +294,20 @@ impl Worker {
         }
     }
 
+    /// Whether any of these rows is of this node, whichever replica it was then.
+    fn is_ours<'a>(&self, dots: impl Iterator<Item = &'a Dot>) -> Result<bool, QueryError> {
+        let authors: BTreeSet<ReplicaId> = dots.map(|dot| dot.replica).collect();
+        for author in authors {
+            if self.access.is_ours(author)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Answers edits after their commit; gives back what must be done again.
     fn finish(&mut self, id: &DocumentId, draft: Draft, reply: RequestReply) -> Option<Group> {
-        let Draft { mut loaded, given, compactions, chunk_bytes, replaced, request } = draft;
+        let Draft { mut loaded, given, compactions, chunk_bytes, replaced, request, lost } = draft;
         let error = match reply.map(|mut replies| replies.pop()) {
             Ok(Some(Ok(ActionReply::Outcome(Outcome::At(dot))))) => {
                 loaded.committed(dot, chunk_bytes, &replaced);
@@ -300,6 +323,7 @@ impl Worker {
                     durability: Some(request.durability),
                     is_whole: !compactions.is_empty(),
                     compactions,
+                    lost,
                     ..Group::default()
                 });
             }

@@ -86,6 +86,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let reader = store.reader();
     let replays = Arc::new(Replays::new(reader.clone(), Handle::current()));
     let inbox = Arc::new(Inbox::new());
+    let (peer, replica) = (key.peer(), recovered.card.replica());
     let event_loop = EventLoop {
         driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
         key,
@@ -99,12 +100,11 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         discovered: BTreeSet::new(),
         _ending: ending,
     };
-    let replica = recovered.card.replica();
     let submit = Box::new({
         let mailbox = Arc::clone(&mailbox);
         move |requests| submit_and_wait(&mailbox, requests)
     });
-    let access = Access { replica, replays: Arc::clone(&replays), submit };
+    let access = Access { peer, replays: Arc::clone(&replays), submit };
     let documents = Documents::start(inbox, access).map_err(OpenError::Thread)?;
     let event_loop = spawn(event_loop, &mailbox)?;
     let inner = Inner {

@@ -94,7 +94,7 @@ impl Node {
         if replica == self.replica() && !is_forced {
             return Err(RetireError::Own(replica));
         }
-        if self.report().links.iter().any(|link| link.replica == replica) && !is_forced {
+        if self.is_connected(replica)? && !is_forced {
             return Err(RetireError::Connected(replica));
         }
         let reader = self.reader()?;
@@ -118,6 +118,21 @@ impl Node {
             done += replies.iter().filter(|reply| is_new(reply.as_ref().ok())).count();
         }
         Ok(done)
+    }
+}
+
+impl Node {
+    /// Whether a replica is connected now. The report is a little old: of a peer that it does not know yet, which may
+    /// have become another replica, the worse is assumed.
+    fn is_connected(&self, replica: ReplicaId) -> Result<bool, ReadError> {
+        let card = self.reader()?.card(replica)?;
+        let Some(peer) = card.map(|card| PeerId::from_public_key(card.public_key)) else { return Ok(false) };
+        let report = self.report();
+        let is_connected = match report.links.iter().find(|link| link.peer == peer) {
+            Some(link) => link.replica == replica,
+            None => self.inner.network.peers().iter().any(|connected| connected.peer == peer),
+        };
+        Ok(is_connected)
     }
 }
 

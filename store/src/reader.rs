@@ -86,6 +86,11 @@ impl Reader {
         Snapshot { view, position: published.position, partial }
     }
 
+    /// Whose operations the store's node mints now.
+    pub fn replica(&self) -> ReplicaId {
+        self.shared.published().card.replica()
+    }
+
     /// The position of the last frame that is visible.
     pub fn position(&self) -> LogPosition {
         self.shared.published().position

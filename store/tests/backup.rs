@@ -305,3 +305,64 @@ fn blocks_of(bytes: &[u8]) -> Vec<std::ops::Range<usize>> {
     }
     blocks
 }
+
+/// Lets go of all of the log that may go.
+fn let_go(store: &mut RedbStore) -> LogPosition {
+    store.truncate(LogPosition(u64::MAX));
+    store.flush().expect("nothing fails");
+    store.first()
+}
+
+/// A backup under way keeps what is written to the log since it began, whatever is let go of meanwhile, and what it
+/// holds is the store at one position; once it is done, or was given up, it keeps nothing.
+#[test]
+fn log_is_kept_for_a_backup_under_way_and_no_longer() {
+    let (mut truncated, mut kept) = (0, 0);
+    for seed in 0..20 {
+        let history = History::random(seed, 40);
+        let mut store =
+            RedbStore::open(&MemDisk::new(), &small_options(history.card)).expect("an empty disk");
+        let (before, meanwhile) = history.turns.split_at(history.turns.len() / 2);
+        let commit = |store: &mut RedbStore, turn: &world::Turn| {
+            turn.commit(store, turn.durability()).expect("nothing fails");
+        };
+        before.iter().for_each(|turn| commit(&mut store, turn));
+        let begun = store.reader().position();
+        let mut meanwhile = meanwhile.iter();
+        let mut bytes = Vec::new();
+        let mut backup = store.reader().backup(7).with_rows_per_piece(5);
+        for piece in backup.by_ref() {
+            bytes.extend(piece.expect("what it needs is there"));
+            meanwhile.next().into_iter().for_each(|turn| commit(&mut store, turn));
+            let first = let_go(&mut store);
+            assert!(first.0 <= begun.0 + 1, "seed {seed}: {first:?} is first, and it began behind {begun:?}");
+            truncated += usize::from(first > LogPosition(1));
+            kept += usize::from(store.reader().position().0 > begun.0 + 1);
+        }
+        drop(backup);
+        assert_eq!(
+            let_go(&mut store),
+            store.reader().position(),
+            "seed {seed}: nothing is kept for it any more"
+        );
+        let disk = restored(&bytes, fresh(200)).expect("it is sound");
+        assert_eq!(check(&disk, &mut |_| {}).expect("there is a store").findings, [], "seed {seed}");
+        let copy = RedbStore::open(&disk, &options(fresh(200))).expect("it opens");
+        let (mut turns, mut count) = (0, 0);
+        while count < copy.recovered().position.0 {
+            count += history.turns[turns].frames.len() as u64;
+            turns += 1;
+        }
+        let model = history.model(turns);
+        for space in SPACES {
+            assert_eq!(all_rows(&copy, space), all_rows(&model, space), "seed {seed}, {space}");
+        }
+        let mut given_up = store.reader().backup(8);
+        given_up.next().expect("it begins").expect("it can be read");
+        meanwhile.for_each(|turn| commit(&mut store, turn));
+        let_go(&mut store);
+        drop(given_up);
+        assert_eq!(let_go(&mut store), store.reader().position(), "seed {seed}");
+    }
+    assert!(truncated > 40 && kept > 40, "{truncated} times truncated, {kept} times kept");
+}

@@ -267,3 +267,27 @@ fn export_and_import_show_the_same_values() {
     assert!(error.contains("line ") && error.contains("fields"), "{error}");
     assert_eq!(from.command(&["DBSIZE"]), "8");
 }
+
+/// A document is one line of its changes in automerge's own format, and merges where it is imported.
+#[test]
+fn documents_are_exported_and_merge_where_they_are_imported() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut from, mut to) = (start(&folder.path().join("a"), &[]), start(&folder.path().join("b"), &[]));
+    from.command(&["TIDE.DOC", "SET", "page", "", r#"{"title":"list","items":["apples"]}"#]);
+    from.command(&["TIDE.DOC", "SET", "page", "/title", "\"shopping\""]);
+    let exported = succeeded(&run(PROGRAM, &["export", "default", "--node", from.redis()]));
+    assert!(exported.contains(r#"{"key":"page","kind":"document","saved":{"hex":"856f4a83"#), "{exported}");
+    let path = folder.path().join("export");
+    fs::write(&path, &exported).expect("it is ours");
+    let import = |to: &str| succeeded(&run(PROGRAM, &["import", "default", text(&path), "--node", to]));
+    for _ in 0..2 {
+        import(to.redis());
+        let heads = ["TIDE.DOC", "HEADS", "page"];
+        assert_eq!(to.command(&heads), from.command(&heads), "again changes nothing");
+    }
+    to.command(&["TIDE.DOC", "SET", "page", "/done", "true"]);
+    import(to.redis());
+    let shown = to.command(&["TIDE.DOC", "GET", "page"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("it is JSON");
+    assert_eq!(shown, serde_json::json!({"title": "shopping", "items": ["apples"], "done": true}));
+}

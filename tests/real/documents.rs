@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use tidelock::automerge::transaction::Transactable;
 use tidelock::automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc};
+use tidelock::config::RetentionConfig;
 use tidelock::document::{Document, DocumentError, ROWS_MAX};
+use tidelock::node::RetireError;
 use tidelock::watch::WatchEvent;
 use tidelock::{Keyspace, Node, NodeConfig};
+use tidelock_engine::bounds::CHUNK_BYTES_MAX;
 use tidelock_engine::causality::Dot;
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::ports::Durability;
@@ -232,6 +235,108 @@ async fn author_that_was_restarted_restores_from_its_log() -> Checked {
     shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"z":3}"#).await?;
     a.shutdown().await;
     b.shutdown().await;
+    Ok(())
+}
+
+/// The same, and the author has neither the document in memory nor a log: what is missing is what the DEL removes.
+#[tokio::test(flavor = "multi_thread")]
+async fn author_without_a_log_restores_what_the_delete_removed() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    put(&of_a.document("page"), "x", 1).await?;
+    meet(&[&of_a, &of_b]).await?;
+    b.set_online(false);
+    of_a.delete("page").await?;
+    put(&of_b.document("page"), "z", 3).await?;
+    b.shutdown().await;
+    let retention = RetentionConfig { age_s: 0, peers_s: 0, bytes: 0 };
+    let b = Node::open(NodeConfig { retention, ..NodeConfig::at(folder.path().join("b")) }).await?;
+    until("what it builds on is not in the log", async || Ok(b.status().frames <= 1)).await?;
+    a.listen_addresses().iter().for_each(|address| b.connect(address));
+    let of_b = b.keyspace("notes")?;
+    shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"z":3}"#).await?;
+    meet(&[&of_a, &of_b]).await?;
+    assert!(b.status().counters.contains(&("documents_restored".to_owned(), 1)));
+    a.shutdown().await;
+    b.shutdown().await;
+    Ok(())
+}
+
+/// A node that was retired goes on as another replica, and restores what it wrote as the former one.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_rejoined_restores_its_former_changes() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let [a, b] = pair(folder.path()).await?;
+    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
+    put(&at_a, "x", 1).await?;
+    put(&at_b, "y", 2).await?;
+    meet(&[&of_a, &of_b]).await?;
+    let former = b.replica();
+    assert!(matches!(a.retire(former, None, false).await, Err(RetireError::Connected(_))));
+    assert!(matches!(b.retire(former, None, false).await, Err(RetireError::Own(_))));
+    b.set_online(false);
+    of_a.delete("page").await?;
+    assert_eq!(a.retire(former, None, true).await?, 1);
+    assert_eq!(a.retire(former, None, true).await?, 0, "once is enough");
+    put(&at_b, "z", 3).await?;
+    b.set_online(true);
+    until("it knows", async || Ok(put(&at_b, "w", 4).await.is_err())).await?;
+    b.rejoin().await?;
+    assert_ne!(b.replica(), former);
+    until("it is whole again", async || {
+        // It was refused to write while it was retired, and does so when the document is next read there.
+        let at_b = json(&at_b).await?;
+        Ok(at_b.contains(r#""z":3"#) && json(&at_a).await? == at_b)
+    })
+    .await?;
+    let shown = json(&at_a).await?;
+    assert!(shown.contains(r#""x":1,"y":2,"z":3"#), "{shown}");
+    let listed = a.replicas()?;
+    let is_retired = |replica| {
+        let found = listed.iter().find(|state| state.replica == replica);
+        found.is_some_and(|state| state.keyspaces[0].retired.is_some())
+    };
+    assert!(is_retired(former) && !is_retired(b.replica()) && !is_retired(a.replica()));
+    a.shutdown().await;
+    b.shutdown().await;
+    Ok(())
+}
+
+/// The largest document that can be saved, and one of a byte more, which leaves it as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn document_is_bounded_at_the_bound_and_past_it() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let a = open(folder.path(), "a", Vec::new()).await?;
+    let notes = a.keyspace("notes")?;
+    // Bytes that do not deflate, by a generator that repeats.
+    let bytes = |count: usize| {
+        let mut state = 0x5eed_u64;
+        let next = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state.to_be_bytes()[1]
+        };
+        std::iter::repeat_with(next).take(count).collect::<Vec<u8>>()
+    };
+    let write = async |key: &str, count: usize| {
+        notes.document(key).transact(move |edit| edit.put(ROOT, "b", bytes(count))).await
+    };
+    let Err(DocumentError::TooLarge(saved)) = write("first", CHUNK_BYTES_MAX).await else {
+        return Err("it has a header too".into());
+    };
+    // What deflate adds to bytes that it cannot shorten grows by a few bytes in a hundred thousand.
+    let most = CHUNK_BYTES_MAX - (saved - CHUNK_BYTES_MAX);
+    let slack = 8;
+    match write("past", most + slack).await {
+        Err(DocumentError::TooLarge(saved)) => assert!(saved <= CHUNK_BYTES_MAX + slack, "{saved}"),
+        other => return Err(format!("{other:?}").into()),
+    }
+    assert_eq!(notes.kind("past")?, None);
+    write("at", most).await?;
+    let saved = notes.document("at").save().await?.map_or(0, |saved| saved.len());
+    assert!((CHUNK_BYTES_MAX - slack..=CHUNK_BYTES_MAX).contains(&saved), "{saved}");
+    a.shutdown().await;
     Ok(())
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
@@ -77,6 +77,8 @@ pub(crate) struct Backend {
     file: Box<dyn DiskFile>,
     guard: Arc<WriteGuard>,
     frozen: Mutex<Option<Frozen>>,
+    /// Another file has taken its place: what redb writes when it closes this one matters to nobody.
+    is_retired: AtomicBool,
     syncs: AtomicU64,
 }
 
@@ -91,16 +93,31 @@ struct Frozen {
 
 impl Backend {
     pub(crate) fn new(name: &'static str, file: Box<dyn DiskFile>, guard: Arc<WriteGuard>) -> Self {
-        Self { name, file, guard, frozen: Mutex::default(), syncs: AtomicU64::new(0) }
+        let (is_retired, syncs) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { name, file, guard, frozen: Mutex::default(), is_retired, syncs }
+    }
+
+    /// Writes nothing to the file any more, whatever becomes of the other files of the store.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire) || self.guard.is_frozen()
     }
 
     pub(crate) fn size(&self) -> io::Result<u64> {
-        if self.guard.is_frozen() { self.frozen(|frozen| Ok(frozen.size)) } else { self.file.size() }
+        if self.is_frozen() { self.frozen(|frozen| Ok(frozen.size)) } else { self.file.size() }
     }
 
     /// The number of syncs that the disk confirmed.
     pub(crate) fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Counts syncs of the file that had this one's place.
+    pub(crate) fn count_syncs(&self, syncs: u64) {
+        self.syncs.fetch_add(syncs, Ordering::Relaxed);
     }
 
     /// Does a change to the file, or to the memory over it once the file is frozen.
@@ -109,8 +126,8 @@ impl Backend {
         on_disk: impl FnOnce() -> io::Result<()>,
         in_memory: impl FnOnce(&mut Frozen) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mode = self.guard.mode.load(Ordering::Acquire);
-        if mode != FROZEN {
+        if !self.is_frozen() {
+            let mode = self.guard.mode.load(Ordering::Acquire);
             match on_disk() {
                 Err(source) if mode == SERVING => {
                     self.guard.freeze(CommitError::Io { file: self.name, source });
@@ -215,7 +232,7 @@ impl StorageBackend for SharedBackend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let backend = &*self.0;
-        if backend.guard.is_frozen() {
+        if backend.is_frozen() {
             backend.frozen(|frozen| frozen.read(&*backend.file, offset, out))
         } else {
             backend.file.read_at(offset, out)

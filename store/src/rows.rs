@@ -3,20 +3,24 @@
 //! The file may be lost: it is made again from the log. So whatever is wrong with it, short of a version that
 //! we do not know, it is moved aside and never repaired by hand.
 
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::Durability;
+use redb::{Durability, ReadableTable};
 use tidelock_engine::id::ReplicaId;
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
 use crate::backend::WriteGuard;
-use crate::database::{Entries, File, Opening, reading};
+use crate::copying::Follower;
+use crate::database::{Entries, File, Opening, put, reading};
 use crate::identity;
 use crate::key;
 use crate::open::OpenError;
 use crate::overlay::Overlay;
-use crate::schema::{ENTRIES, META_FORMAT, META_REPLICA, ROWS_FILE, ROWS_FORMAT, read_u64, seal, unseal};
+use crate::schema::{
+    ENTRIES, META, META_FORMAT, META_LIVE, META_REPLICA, ROWS_FILE, ROWS_FORMAT, read_u64, seal, unseal,
+};
 
 /// What one chunk of a scan reads at most, in bytes, unless a single row is larger.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -82,27 +86,45 @@ impl RowsFile {
         Ok(RowsTable { entries: self.file.entries()? })
     }
 
-    /// Writes an overlay that takes no more commits, and where the rows stand then, in one transaction.
+    /// The bytes of all keys and values; 0 while it is not known.
+    pub(crate) fn live_bytes(&self) -> Result<u64, ReadError> {
+        Ok(self.file.meta(META_LIVE)?.and_then(|bytes| read_u64(&bytes)).unwrap_or(0))
+    }
+
+    /// Writes an overlay that takes no more commits, and where the rows stand then, in one transaction; and in a
+    /// copy that is being made.
     pub(crate) fn write(
         &self,
         guard: &WriteGuard,
         durability: Durability,
         overlay: &Overlay,
         position: LogPosition,
+        copy: &mut Follower,
     ) -> Result<(), CommitError> {
+        let key = key::position();
+        let value = seal(&key, position.0.to_be_bytes().to_vec());
         self.file.commit(guard, durability, |transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let mut live = meta.get(META_LIVE)?.and_then(|bytes| read_u64(bytes.value())).unwrap_or(0);
             let mut table = transaction.open_table(ENTRIES)?;
-            let key = key::position();
-            let value = seal(&key, position.0.to_be_bytes().to_vec());
-            table.insert(&key[..], &value[..])?;
-            overlay.visit_last(|key, value| {
-                match value {
-                    Some(value) => table.insert(key, value)?,
-                    None => table.remove(key)?,
-                };
+            let mut write = |key: &[u8], value: Option<&[u8]>| {
+                live = live.saturating_add_signed(put(&mut table, key, value)?);
+                Ok::<_, redb::Error>(())
+            };
+            write(&key, Some(&value))?;
+            overlay.visit_last(&mut write)?;
+            meta.insert(META_LIVE, &live.to_be_bytes()[..])?;
+            Ok(())
+        })?;
+        if copy.is_following() {
+            copy.note(&key, Some(&value));
+            let noted: Result<(), Infallible> = overlay.visit_last(|key, value| {
+                copy.note(key, value);
                 Ok(())
-            })
-        })
+            });
+            let Ok(()) = noted;
+        }
+        Ok(())
     }
 }
 

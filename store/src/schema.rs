@@ -30,6 +30,7 @@
 //! |---|---|---|
 //! | meta | `format` | version, u32 |
 //! | meta | `replica` | whose log it follows from, 16 bytes |
+//! | meta | `live` | the bytes of all keys and values, u64, by which is known whether compacting pays; absent if nothing was written yet |
 //! | entries | `0x00` | the log position that the rows stand at, u64 |
 //! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8 |
 //! | entries | `0x02`, keyspace, author | head: seq u64, frame id (32) |
@@ -81,6 +82,7 @@ pub(crate) const META_REPLICA: &str = "replica";
 pub(crate) const META_FORMER: &str = "former";
 pub(crate) const META_FORK: &str = "fork";
 pub(crate) const META_FILE: &str = "file";
+pub(crate) const META_LIVE: &str = "live";
 
 /// First bytes of the keys of `log.redb`. Records come last, so that they are appended at the tree's edge.
 pub(crate) mod log_tag {

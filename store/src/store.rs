@@ -3,6 +3,7 @@
 //! A commit is: append to the log (one sync if it is to be durable), add the entries to the overlay beside the
 //! readers, publish. The log is the commit point; the rows follow.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tidelock_engine::causality::Dot;
@@ -14,6 +15,8 @@ use tidelock_engine::ports::{
 use tidelock_engine::row::{Kind, Payload, RowId};
 
 use crate::backend::WriteGuard;
+use crate::compact::CompactProgress;
+use crate::copying::Follower;
 use crate::disk::{Disk, DiskLock};
 use crate::log::{LogFile, LogWrite, NewRecord};
 use crate::mark::Mark;
@@ -47,8 +50,8 @@ pub(crate) struct Shared {
     pub(crate) published: RwLock<Published>,
     /// Held while a commit is on its way, or while the active overlay is replaced.
     pub(crate) writer: Mutex<Writer>,
-    /// Held while rows are written; the number of times they were.
-    pub(crate) rounds: Mutex<u64>,
+    /// Held while rows are written.
+    pub(crate) rounds: Mutex<Rounds>,
     /// Up to where records are needed no more, and where the rows on disk stand.
     pub(crate) retention: Mutex<Retention>,
     pub(crate) thread: Mutex<ThreadState>,
@@ -61,7 +64,21 @@ pub(crate) struct Shared {
     pub(crate) log: LogFile,
     pub(crate) mark: Mark,
     pub(crate) rows: RowsFile,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// What redb may cache of both files.
+    pub(crate) cache_bytes: usize,
+    pub(crate) is_compacting: AtomicBool,
+    /// How far the compaction is that is under way.
+    pub(crate) compaction: Mutex<Option<CompactProgress>>,
     pub(crate) _lock: Arc<DiskLock>,
+}
+
+/// What only the writing of rows touches.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// The times that rows were written.
+    pub(crate) count: u64,
+    pub(crate) copy: Follower,
 }
 
 /// What may be let go of the log.
@@ -79,11 +96,12 @@ pub(crate) struct Writer {
     /// Whether the last commit may be on disk only after a sync. So it is at first: what a process wrote that
     /// was killed may still be on its way.
     log_is_unsynced: bool,
+    pub(crate) copy: Follower,
 }
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { log_is_unsynced: true }
+        Self { log_is_unsynced: true, copy: Follower::default() }
     }
 }
 
@@ -275,10 +293,11 @@ impl Shared {
             end,
             clock,
         };
+        let copy = &mut writer.copy;
         let end = match durability {
-            Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write)?,
+            Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write, copy)?,
             Durability::Durable => {
-                let end = self.log.append(&self.guard, redb::Durability::Immediate, &write)?;
+                let end = self.log.append(&self.guard, redb::Durability::Immediate, &write, copy)?;
                 self.mark.set(end.position);
                 end
             }

@@ -65,7 +65,7 @@ impl Shared {
     /// Answers whether there may be more.
     fn truncate_some(&self) -> Result<bool, CommitError> {
         let Retention { wanted, rows_synced } = *self.retention();
-        let _writer = self.writer();
+        let mut writer = self.writer();
         self.guard.check()?;
         let (first, last, names) = {
             let published = self.published();
@@ -97,7 +97,8 @@ impl Shared {
             let raised = plan.floors.keys().map(|of| (*of, published.floor(of.0, of.1)));
             raised.collect()
         };
-        self.log.truncate(&self.guard, &plan, &numbered_floors(&names, &floors))?;
+        let floors = numbered_floors(&names, &floors);
+        self.log.truncate(&self.guard, &plan, &floors, &mut writer.copy)?;
         Ok(true)
     }
 }

@@ -298,6 +298,9 @@ impl Shared {
 
     /// Compacts what is worth it; the background thread asks now and then.
     pub(crate) fn compact_if_worth(&self, after: &mut [u64; 2]) -> Result<(), CompactError> {
+        if self.guard.is_frozen() {
+            return Ok(());
+        }
         for (part, after) in [Part::Log, Part::Rows].into_iter().zip(after) {
             let size =
                 self.part(part).size().map_err(|source| OpenError::Io { file: part.file(), source })?;

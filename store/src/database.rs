@@ -215,8 +215,10 @@ impl File {
         guard.check()?;
         if let Err(source) = self.write(durability, write) {
             guard.freeze(CommitError::Io { file: self.name, source });
+            return guard.check();
         }
-        guard.check()
+        // Another file may have failed meanwhile; this commit is in its file, or is not.
+        if self.open().backend.is_diverted() { guard.check() } else { Ok(()) }
     }
 
     /// Reads every page and compares it with its checksum; `false` if redb had to go back to an earlier state.
@@ -236,6 +238,16 @@ impl File {
         slot.backend.retire();
         *slot = open;
         Ok(())
+    }
+
+    /// Neither reads nor writes any more, until another open file is [put in its place](File::put).
+    pub(crate) fn let_go(&self) {
+        self.open().backend.let_go();
+    }
+
+    /// Takes the place of what is open.
+    pub(crate) fn put(&self, other: &Self) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = other.open();
     }
 
     /// Its length in bytes.

@@ -16,6 +16,7 @@ mod compact;
 mod copying;
 mod database;
 mod disk;
+mod healing;
 mod identity;
 mod key;
 mod log;

@@ -180,9 +180,17 @@ impl Shared {
                 break;
             }
             drop(thread);
-            if let Err(error) = self.materialize(false) {
-                tracing::error!(%error, "rows are no longer written; the node takes no more writes");
-                break;
+            match self.materialize(false) {
+                Ok(()) => {}
+                // There may be room again some day.
+                Err(CommitError::Full { .. }) => {
+                    let waited = self.thread_wakes.wait_timeout(self.thread(), self.options.idle);
+                    drop(waited.expect("no holder of this lock panics"));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "rows are no longer written; the node takes no more writes");
+                    break;
+                }
             }
         }
         self.thread().runs = false;

@@ -177,12 +177,22 @@ struct OpenLog {
 /// and made again, once.
 pub(crate) fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Arc<Shared>, OpenError> {
     let lock = Arc::new(disk.lock()?);
-    match open_locked(disk, options, &lock) {
+    open_guarded(disk, options, &lock, &Arc::default())
+}
+
+/// Opens a store whose lock is held, and whose files are written as `guard` says.
+pub(crate) fn open_guarded(
+    disk: &dyn Disk,
+    options: &OpenOptions,
+    lock: &Arc<DiskLock>,
+    guard: &Arc<WriteGuard>,
+) -> Result<Arc<Shared>, OpenError> {
+    match open_locked(disk, options, lock, guard) {
         Err(OpenError::Read(ReadError::Damaged { file: ROWS_FILE, what })) => {
             tracing::warn!(%what, "rows.redb is moved aside and made again from the log");
             disk.rename(ROWS_FILE, ROWS_FILE_ASIDE)
                 .map_err(|source| OpenError::Io { file: ROWS_FILE, source })?;
-            open_locked(disk, options, &lock)
+            open_locked(disk, options, lock, guard)
         }
         result => result,
     }
@@ -192,9 +202,9 @@ fn open_locked(
     disk: &dyn Disk,
     options: &OpenOptions,
     lock: &Arc<DiskLock>,
+    guard: &Arc<WriteGuard>,
 ) -> Result<Arc<Shared>, OpenError> {
-    let guard = Arc::new(WriteGuard::default());
-    let opening = |name, cache_bytes| Opening { disk, name, guard: Arc::clone(&guard), cache_bytes };
+    let opening = |name, cache_bytes| Opening { disk, name, guard: Arc::clone(guard), cache_bytes };
     let log_opening = opening(LOG_FILE, log_cache_bytes(options.cache_bytes));
     let rows_opening = opening(ROWS_FILE, rows_cache_bytes(options.cache_bytes));
     // A crash may have left copies that were begun.
@@ -219,7 +229,7 @@ fn open_locked(
         retention: Mutex::new(retention),
         thread: Mutex::default(),
         thread_wakes: Condvar::new(),
-        guard: Arc::clone(&guard),
+        guard: Arc::clone(guard),
         options: options.materialize,
         pins: Mutex::default(),
         log: open_log.log,
@@ -229,7 +239,7 @@ fn open_locked(
         cache_bytes: options.cache_bytes,
         is_compacting: AtomicBool::new(false),
         compaction: Mutex::default(),
-        _lock: Arc::clone(lock),
+        lock: Arc::clone(lock),
     });
     skip_what_is_gone(&shared);
     replay(&shared, open_log.end)?;

@@ -66,6 +66,9 @@ pub const ROWS_FILE: &str = "rows.redb";
 /// Where a damaged `rows.redb` is moved; an earlier one is replaced.
 pub const ROWS_FILE_ASIDE: &str = "rows.redb.damaged";
 
+/// Written and removed again to see whether there is room on a disk that was full.
+pub(crate) const ROOM_FILE: &str = "room.new";
+
 /// The version of `log.redb` that this code reads and writes.
 pub const LOG_FORMAT: u32 = 1;
 

@@ -37,6 +37,7 @@ use crate::view::View;
 pub struct RedbStore {
     reader: Reader,
     recovered: Recovered,
+    options: OpenOptions,
 }
 
 /// What the store, its readers and its thread share.
@@ -70,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) is_compacting: AtomicBool,
     /// How far the compaction is that is under way.
     pub(crate) compaction: Mutex<Option<CompactProgress>>,
-    pub(crate) _lock: Arc<DiskLock>,
+    pub(crate) lock: Arc<DiskLock>,
 }
 
 /// What only the writing of rows touches.
@@ -96,12 +97,14 @@ pub(crate) struct Writer {
     /// Whether the last commit may be on disk only after a sync. So it is at first: what a process wrote that
     /// was killed may still be on its way.
     log_is_unsynced: bool,
+    /// Whether the last commit of this process was not made durable yet.
+    pub(crate) has_buffered: bool,
     pub(crate) copy: Follower,
 }
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { log_is_unsynced: true, copy: Follower::default() }
+        Self { log_is_unsynced: true, has_buffered: false, copy: Follower::default() }
     }
 }
 
@@ -113,7 +116,19 @@ impl RedbStore {
     pub fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Self, OpenError> {
         let shared = open::open(disk, options)?;
         let recovered = shared.recovered();
-        Ok(Self { reader: Reader::new(shared), recovered })
+        Ok(Self { reader: Reader::new(shared), recovered, options: options.clone() })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.reader.shared()
+    }
+
+    pub(crate) fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    pub(crate) fn set_recovered(&mut self, recovered: Recovered) {
+        self.recovered = recovered;
     }
 
     /// A handle for reading beside this store, from any thread.
@@ -243,7 +258,7 @@ impl Shared {
         self.published().view()
     }
 
-    fn recovered(&self) -> Recovered {
+    pub(crate) fn recovered(&self) -> Recovered {
         let published = self.published();
         let keyspaces = published.names.keyspaces().iter().map(|(keyspace, name)| {
             (name.clone(), published.state(*keyspace).expect("every named keyspace has a state"))
@@ -303,6 +318,7 @@ impl Shared {
             }
         };
         writer.log_is_unsynced = durability == Durability::Buffered;
+        writer.has_buffered = writer.log_is_unsynced;
         self.make_visible(update, |published, update| published.publish(update, new_names, end, clock));
         Ok(end.position)
     }
@@ -336,7 +352,7 @@ impl Shared {
         if writer.log_is_unsynced {
             self.log.sync(&self.guard)?;
             self.mark.set(self.published().position);
-            writer.log_is_unsynced = false;
+            (writer.log_is_unsynced, writer.has_buffered) = (false, false);
         }
         Ok(())
     }

@@ -25,6 +25,9 @@ use crate::schema::{
 /// What one chunk of a scan reads at most, in bytes, unless a single row is larger.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// What redb may cache while it verifies the pages, in bytes.
+const VERIFY_CACHE_BYTES: usize = 8 << 20;
+
 /// Entries as they are stored: key, and value with its checksum.
 pub(crate) type SealedEntries = Vec<(Vec<u8>, Arc<[u8]>)>;
 
@@ -54,10 +57,17 @@ impl RowsFile {
                 [(META_FORMAT, &ROWS_FORMAT.to_be_bytes()), (META_REPLICA, replica.as_bytes())];
             opening.create(&meta)?;
         }
-        let mut rows = Self::open(opening)?;
-        if verify && exists && !rows.file.verify()? {
-            tracing::warn!("redb went back to an earlier state of rows.redb; the log gives what is missing");
+        if verify && exists {
+            // All pages are read, and most of them are not needed soon: they must not fill the cache.
+            let opening =
+                Opening { cache_bytes: VERIFY_CACHE_BYTES.min(opening.cache_bytes), ..opening.clone() };
+            if !Self::open(&opening)?.file.verify()? {
+                tracing::warn!(
+                    "redb went back to an earlier state of rows.redb; the log gives what is missing"
+                );
+            }
         }
+        let rows = Self::open(opening)?;
         if !identity::adopt_rows(&rows, replica, former).map_err(|source| opening.io(source))? {
             return Err(damaged("it belongs to another store").into());
         }

@@ -55,6 +55,7 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Demo(DemoArgs { peers }) => run_demo(usize::from(peers)),
         Command::Check(CheckArgs { dir }) => check(&dir),
+        Command::Compact(args) => Ok(cli::compact(&args)?),
         Command::Restore(args) => restore(&args),
         Command::Snapshot(SnapshotCommand::Ls { dir }) => list_backups(&dir),
         Command::Client(command) => Ok(cli::execute(&command)?),

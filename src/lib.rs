@@ -30,12 +30,14 @@
 //! | [`watch`] | changes as they happen |
 //! | [`config`], [`identity`], [`status`] | how a node is set up, its key, what it says of itself |
 //! | [`backup`], [`export`] | copies of a node, and of what a keyspace shows |
+//! | [`compaction`] | giving back what the files do not use |
 //! | [`redis`] | the Redis port |
 //! | [`app`], [`cli`], [`daemon`], [`demo`] | the program `tidelock` |
 
 pub mod app;
 pub mod backup;
 pub mod cli;
+pub mod compaction;
 pub mod config;
 pub mod daemon;
 pub mod demo;

@@ -195,6 +195,39 @@ fn full_disk_refuses_writes_serves_reads_and_heals() {
     }
 }
 
+/// The disk is full for a while, and the node is not restarted: what it refused is nowhere, and once there is room it
+/// writes, and meets its peers again.
+#[test]
+fn node_goes_on_by_itself_when_a_full_disk_has_room_again() {
+    for bytes in [0, 100, 3_000] {
+        let mut world = World::connected(8, &["a", "b"]);
+        (0..10).for_each(|n| world.write("a", add("s", &format!("{n}"))));
+        world.settle();
+        world.node("a").disk().set_faults(Faults { bytes_until_full: Some(bytes), ..Faults::default() });
+        world.write("b", add("s", "from b"));
+        world.run(1_000);
+        for _ in 0..3 {
+            let reply = try_write(&mut world, "a", add("s", "refused"));
+            assert!(matches!(reply, Err(RequestError::ReadOnly(_))), "{reply:?}");
+            assert!(!world.has_room_again("a"), "there is no room yet");
+        }
+        assert_eq!(world.members("a", "s").len(), 10, "reads go on");
+        world.node("a").disk().set_faults(Faults::default());
+        assert!(world.has_room_again("a"));
+        assert_eq!(world.report("a").failed, None);
+        world.write("a", add("s", "from a"));
+        world.connect("a", "b");
+        world.settle();
+        for node in ["a", "b"] {
+            assert_eq!(
+                world.members(node, "s").len(),
+                12,
+                "{node}: nothing is lost, and nothing refused is there"
+            );
+        }
+    }
+}
+
 /// The disk was remounted read-only.
 #[test]
 fn read_only_disk_refuses_writes_serves_reads_and_heals() {

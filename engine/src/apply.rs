@@ -98,33 +98,38 @@ impl<'a, 'b> Apply<'a, 'b> {
 
     fn op(&mut self, op: &Op) -> Result<(), ReadError> {
         match op {
-            Op::Set { key, value, observed, slots } => self.add_to_key(key, |apply| {
+            Op::Set { key, value, observed, slots } => self.add_to_key(key, Kind::Register, |apply| {
                 apply.replace((key, Kind::Register, &[]), apply.value(value), observed)?;
                 apply.slots(key, slots)
             }),
             Op::Increment { key, birth, sum } => match self.incremented(key, *birth, *sum)? {
-                Some((row, slot)) => self.add_to_key(key, |apply| apply.put(row, Some(Payload::Slot(slot)))),
+                Some((row, slot)) => {
+                    self.add_to_key(key, Kind::Counter, |apply| apply.put(row, Some(Payload::Slot(slot))))
+                }
                 None => Ok(()),
             },
-            Op::Add { key, elements } => self.add_to_key(key, |apply| {
+            Op::Add { key, elements } => self.add_to_key(key, Kind::Set, |apply| {
                 elements.iter().try_for_each(|Element { element, observed }| {
                     apply.replace((key, Kind::Set, element), Payload::Member, observed)
                 })
             }),
-            Op::Put { key, fields } => self.add_to_key(key, |apply| {
+            Op::Put { key, fields } => self.add_to_key(key, Kind::Map, |apply| {
                 fields.iter().try_for_each(|FieldValue { field, value, observed }| {
                     apply.replace((key, Kind::Map, field), apply.value(value), observed)
                 })
             }),
-            Op::Delete { key, rows, slots } => self.on_key(key, |apply| {
-                rows.iter().try_for_each(|RowRef { kind, subkey, dot }| {
-                    let dot = resolve(apply.header, *dot);
-                    apply.put(RowId { key: key.clone(), kind: *kind, subkey: subkey.clone(), dot }, None)
-                })?;
-                apply.slots(key, slots)
-            }),
+            Op::Delete { key, rows, slots } => {
+                let kind = rows.first().map_or(Kind::Counter, |row| row.kind);
+                self.on_key(key, kind, |apply| {
+                    rows.iter().try_for_each(|RowRef { kind, subkey, dot }| {
+                        let dot = resolve(apply.header, *dot);
+                        apply.put(RowId { key: key.clone(), kind: *kind, subkey: subkey.clone(), dot }, None)
+                    })?;
+                    apply.slots(key, slots)
+                })
+            }
             Op::Clear { prefix, vector, slots } => self.clear(prefix, vector, slots),
-            Op::Change { key, chunk, observed } => self.add_to_key(key, |apply| {
+            Op::Change { key, chunk, observed } => self.add_to_key(key, Kind::Document, |apply| {
                 apply.replace((key, Kind::Document, &[]), Payload::Chunk(chunk.clone()), observed)
             }),
             Op::Retire { last } => {
@@ -147,30 +152,40 @@ impl<'a, 'b> Apply<'a, 'b> {
     fn add_to_key(
         &mut self,
         key: &[u8],
+        kind: Kind,
         change: impl FnOnce(&mut Self) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
         if self.may_be_there {
-            return self.on_key(key, change);
+            return self.on_key(key, kind, change);
         }
-        let existed = self.key_existed(key)?;
+        let existed = self.key_existed(key, kind)?;
         change(self)?;
         self.draft.count_key(self.keyspace(), existed, true);
         Ok(())
     }
 
-    fn key_existed(&self, key: &[u8]) -> Result<bool, ReadError> {
-        self.existed.map_or_else(|| self.draft.key_exists(self.keyspace(), key), Ok)
+    fn key_existed(&self, key: &[u8], kind: Kind) -> Result<bool, ReadError> {
+        self.existed.map_or_else(|| self.key_exists(key, kind), Ok)
+    }
+
+    /// Whether a key exists whose rows of `kind` are changed. A set or map with members does, and their count is
+    /// read at once, where a search would pass all rows that were removed a moment ago.
+    fn key_exists(&self, key: &[u8], kind: Kind) -> Result<bool, ReadError> {
+        let has_members =
+            matches!(kind, Kind::Set | Kind::Map) && self.draft.members(self.keyspace(), key, kind)? > 0;
+        if has_members { Ok(true) } else { self.draft.key_exists(self.keyspace(), key) }
     }
 
     /// Does something to the rows of one key and counts whether the key exists.
     fn on_key(
         &mut self,
         key: &[u8],
+        kind: Kind,
         change: impl FnOnce(&mut Self) -> Result<(), ReadError>,
     ) -> Result<(), ReadError> {
-        let existed = self.key_existed(key)?;
+        let existed = self.key_existed(key, kind)?;
         change(self)?;
-        let exists = self.draft.key_exists(self.keyspace(), key)?;
+        let exists = self.key_exists(key, kind)?;
         self.draft.count_key(self.keyspace(), existed, exists);
         Ok(())
     }
@@ -271,7 +286,7 @@ impl<'a, 'b> Apply<'a, 'b> {
             self.draft.count_key(keyspace, true, exists);
         }
         slots.iter().try_for_each(|KeySlot { key, change }| {
-            self.on_key(key, |apply| apply.slots(key, std::slice::from_ref(change)))
+            self.on_key(key, Kind::Counter, |apply| apply.slots(key, std::slice::from_ref(change)))
         })
     }
 }

@@ -8,8 +8,8 @@ use crate::draft::{Changes, Draft};
 use crate::id::{AuthorCard, KeyspaceName};
 use crate::message::Message;
 use crate::ports::{
-    Batch, CommitError, Durability, Fork, LogPosition, SendError, SessionId, Settings, Store, Target,
-    Transport,
+    Batch, CommitError, Durability, Fork, LogPosition, Recovered, SendError, SessionId, Settings, Store,
+    Target, Transport,
 };
 use crate::replica::{Input, Now, OrderError, OrderReply, Replica, Step, View};
 use crate::request::{RequestError, RequestId, RequestReply};
@@ -152,6 +152,14 @@ impl<S: Store, T: Transport> Driver<S, T> {
         Ok(())
     }
 
+    /// Goes on after a commit failed and the store got over it: `recovered` is what it holds now.
+    pub fn go_on(&mut self, recovered: &Recovered) {
+        // Peers may still be there if nothing was written since.
+        self.fail("the store was opened again");
+        self.replica.go_on(recovered);
+        self.fork = recovered.fork;
+    }
+
     fn commit(&mut self, step: Step, changes: Changes) -> TurnOutcome {
         let Step { keyspaces, settings, cards, frames, installs, staged, durability, .. } = step;
         let Step { sends, closes, connects, disconnects, truncate, .. } = step;
@@ -180,9 +188,11 @@ impl<S: Store, T: Transport> Driver<S, T> {
                 Err(error) => {
                     let reason = error.to_string();
                     tracing::error!(reason, "a commit failed");
-                    for (_, reply) in &mut outcome.replies {
-                        *reply = Err(RequestError::Commit(reason.clone()));
-                    }
+                    let refused = || match error {
+                        CommitError::Full { .. } => RequestError::ReadOnly(reason.clone()),
+                        _ => RequestError::Commit(reason.clone()),
+                    };
+                    outcome.replies.iter_mut().for_each(|(_, reply)| *reply = Err(refused()));
                     for (_, reply) in &mut outcome.orders {
                         *reply = Err(OrderError::Commit(reason.clone()));
                     }

@@ -28,6 +28,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Check the files of a node that is not running
     Check(CheckArgs),
+    /// Give back what the files of a node do not use, whether it runs or not
+    Compact(CompactArgs),
     /// Make a data directory of a backup; the node in it writes as a new replica
     Restore(RestoreArgs),
     /// Look at backups
@@ -141,6 +143,16 @@ pub struct RestoreArgs {
     /// The key of the node that is replaced, to keep its peer id; without it a new key is made
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+}
+
+/// The options of `tidelock compact`.
+#[derive(Args, Clone, Debug)]
+pub struct CompactArgs {
+    /// The directory of a node that is not running; without it, the node that runs is asked
+    pub dir: Option<PathBuf>,
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeArgs,
 }
 
 /// What can be done with backups.

@@ -43,6 +43,9 @@ pub enum ClientError {
     /// An export could not be read, or not be written to the node; the text says what was done.
     #[error("{0}")]
     Import(String),
+    /// Files could not be compacted, in the store's words.
+    #[error("{0}")]
+    Compact(String),
     /// The output could not be written.
     #[error("cannot print: {0}")]
     Print(io::Error),

@@ -4,6 +4,7 @@
 pub mod args;
 mod client;
 pub mod commands;
+mod compaction;
 mod escape;
 mod files;
 mod import;
@@ -18,11 +19,12 @@ mod watching;
 mod tests;
 
 pub use args::{
-    CheckArgs, Cli, ClientCommand, Command, DemoArgs, IdArgs, KeyspaceCommand, KeyspacesArg, NodeArgs,
-    RedisArg, RestoreArgs, RunArgs, SnapshotCommand,
+    CheckArgs, Cli, ClientCommand, Command, CompactArgs, DemoArgs, IdArgs, KeyspaceCommand, KeyspacesArg,
+    NodeArgs, RedisArg, RestoreArgs, RunArgs, SnapshotCommand,
 };
 pub use client::ClientError;
 pub use commands::execute;
+pub use compaction::compact;
 pub(crate) use escape::line as escape_line;
 pub(crate) use files::describe as describe_backup;
 

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use super::args::{Cli, Command, KeyspacesArg, RedisArg};
 use super::client::ClientError;
 use super::commands::execute_on;
+use super::compaction::compact_node;
 use super::text::Style;
 use crate::redis::tests::double::name;
 use crate::redis::tests::{Double, Port};
@@ -293,4 +294,18 @@ fn run_options_are_all_optional_and_some_repeat() {
     assert_eq!(all.keyspaces, Some(KeyspacesArg::Named(vec![name("a"), name("b")])));
     let off = parse("tidelock run --redis off --keyspaces all");
     assert_eq!((off.redis, off.keyspaces), (Some(RedisArg::Off), Some(KeyspacesArg::All)));
+}
+
+#[test]
+fn compaction_of_a_node_prints_sizes() {
+    let world = World::new();
+    let sizes = |words: &[&str]| {
+        let cli = Cli::try_parse_from([&["tidelock", "compact", "--node", &world.address], words].concat());
+        let Command::Compact(args) = cli.expect("right usage").command else { panic!("it compacts") };
+        let mut out = Vec::new();
+        compact_node(&args.node, &mut out).expect("the double answers");
+        String::from_utf8(out).expect("output is text")
+    };
+    assert_eq!(sizes(&[]), "log.redb: 2 B before, 1 B now\n");
+    assert_eq!(sizes(&["--json"]), "[{\"after_bytes\":1,\"before_bytes\":2,\"file\":\"log.redb\"}]\n");
 }

@@ -7,6 +7,7 @@ use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::replica::Order;
 use tidelock_engine::request::{Request, RequestError, RequestReply};
+use tidelock_store::Compacted;
 
 use crate::backup::unix_ms;
 use crate::document::DocumentError;
@@ -123,6 +124,14 @@ impl Backend for Node {
     fn backup(&self) -> Result<Pieces, String> {
         let reader = self.reader().map_err(|error| error.to_string())?;
         Ok(Box::new(reader.backup(unix_ms()).map(|piece| piece.map_err(|error| error.to_string()))))
+    }
+
+    async fn compact(&self) -> Result<Vec<Compacted>, String> {
+        Self::compact(self, |_| {}).await.map_err(|error| error.to_string())
+    }
+
+    fn compaction(&self) -> Option<String> {
+        self.reader().ok()?.compaction().map(|at| at.to_string())
     }
 
     fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {

@@ -39,6 +39,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How long a buffered commit stays off the disk at most.
 const BUFFERED_MAX: Duration = Duration::from_millis(50);
 
+/// How often it is looked whether a disk that was full has room again.
+const HEAL_EVERY: Duration = Duration::from_secs(1);
+
 /// The loop's state.
 pub(super) struct EventLoop {
     pub(super) driver: Driver<RedbStore, Libp2pTransport>,
@@ -74,6 +77,7 @@ impl EventLoop {
     pub(super) fn run(mut self) {
         let mut tick_at = Instant::now();
         let mut sync_at: Option<Instant> = None;
+        let mut heal_at = tick_at;
         loop {
             let events = self.network.poll_events(TURN_EVENTS_MAX);
             let jobs = self.mailbox.take(TURN_JOBS_MAX);
@@ -96,6 +100,10 @@ impl EventLoop {
                     self.publish_report();
                     self.hub.tick();
                 }
+                if now >= heal_at && self.driver.store().is_full() {
+                    self.heal();
+                    heal_at = now + HEAL_EVERY;
+                }
             }
             sync_at = if self.driver.is_durable() { None } else { sync_at.or(Some(now + BUFFERED_MAX)) };
             if sync_at.is_some_and(|at| Instant::now() >= at) {
@@ -117,6 +125,20 @@ impl EventLoop {
         // With all rows written the next start has nothing to replay. If they can not be, it replays.
         if let Err(error) = self.driver.store().flush() {
             tracing::warn!(%error, "cannot write all rows before the end");
+        }
+    }
+
+    /// Takes writes again if the disk was full and has room.
+    fn heal(&mut self) {
+        match self.driver.store_mut().heal() {
+            Ok(Some(recovered)) => {
+                self.driver.go_on(&recovered);
+                // Peers are met anew, so whoever waits for their confirmations would wait for ever.
+                self.pending.confirms.clear();
+                tracing::info!("the disk has room again, and the node takes writes again");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the disk has room again, but the store cannot be opened"),
         }
     }
 

@@ -7,6 +7,7 @@ use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::replica::Order;
 use tidelock_engine::request::{Request, RequestError, RequestReply};
+use tidelock_store::Compacted;
 
 use super::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::document::DocumentError;
@@ -94,6 +95,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// # Errors
     /// A sentence that says why not.
     fn backup(&self) -> Result<Pieces, String>;
+
+    /// Gives back what the files of the store do not use. It goes on when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn compact(&self) -> impl Future<Output = Result<Vec<Compacted>, String>> + Send;
+
+    /// How far that is, if it is under way.
+    fn compaction(&self) -> Option<String>;
 
     /// Begins an export of a keyspace, as JSON lines.
     ///

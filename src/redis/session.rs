@@ -287,6 +287,7 @@ impl<B: Backend> Session<B> {
                 self.pieces = Stream::begin(backend.backup())?;
                 Reply::OK
             }
+            Other::Compact => tide::compact(backend, &arguments).await?,
             Other::Export => {
                 self.pieces = Stream::begin(backend.export(&self.state.keyspace))?;
                 Reply::OK

@@ -56,6 +56,7 @@ pub(super) enum Other {
     Watch,
     Unwatch,
     Backup,
+    Compact,
     Export,
     Next,
     Rejoin,
@@ -139,6 +140,14 @@ pub(super) static COMMANDS: &[Spec] = &[
     spec(("smembers", 2, READ, ONE, Run::Data(sets::smembers), "Reads all elements")),
     spec(("srem", -3, WRITE_FAST, ONE, Run::Data(sets::srem), "Removes elements")),
     spec(("tide.backup", 1, ALONE, NONE, Run::Other(Other::Backup), "Begins a backup; TIDE.NEXT reads it")),
+    spec((
+        "tide.compact",
+        -1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Compact),
+        "Gives back what the files do not use, or tells how far that is",
+    )),
     spec((
         "tide.conflicts",
         2,

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
+use tidelock_store::Compacted;
 
+use super::backend::Backend;
 use super::call::Arguments;
 use super::connection;
 use super::entry::kind_name;
@@ -143,6 +145,29 @@ pub(super) fn status(status: Status) -> Reply {
         ("counters", Reply::Map(counters.collect())),
         ("warnings", texts(status.warnings)),
     ])
+}
+
+/// `TIDE.COMPACT`, answered when it is done, and `TIDE.COMPACT PROGRESS`.
+pub(super) async fn compact<B: Backend>(backend: &B, arguments: &Arguments) -> Result<Reply, Reply> {
+    match arguments.as_slice() {
+        [] => match backend.compact().await {
+            Ok(files) => Ok(compacted(&files)),
+            Err(error) => Err(Reply::error(format!("ERR {error}"))),
+        },
+        [word] if is(word, "progress") => Ok(backend.compaction().map_or(Reply::Null, Reply::text)),
+        _ => Err(errors::SYNTAX),
+    }
+}
+
+fn compacted(files: &[Compacted]) -> Reply {
+    let file = |file: &Compacted| {
+        fields([
+            ("file", Reply::text(file.file)),
+            ("before_bytes", Reply::count(file.before_bytes)),
+            ("after_bytes", Reply::count(file.after_bytes)),
+        ])
+    };
+    Reply::Array(files.iter().map(file).collect())
 }
 
 pub(super) fn peers(peers: Vec<PeerState>) -> Reply {

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
@@ -24,8 +24,10 @@ const BLOCK_BYTES: u64 = 4096;
 const OPENING: u8 = 0;
 /// A failed write freezes the files.
 const SERVING: u8 = 1;
+/// Nothing is written to disk until there is room again; what was to be written is void.
+const FULL: u8 = 2;
 /// Nothing is written to disk any more.
-const FROZEN: u8 = 2;
+const FROZEN: u8 = 3;
 
 /// Whether the files of a store may be written, and why not.
 #[derive(Debug, Default)]
@@ -47,7 +49,33 @@ impl WriteGuard {
     }
 
     pub(crate) fn is_frozen(&self) -> bool {
-        self.mode.load(Ordering::Acquire) == FROZEN
+        matches!(self.mode.load(Ordering::Acquire), FULL | FROZEN)
+    }
+
+    /// Whether nothing but a full disk is in the way.
+    ///
+    /// A write that found no room has written nothing or a part of pages that no commit names yet, and what was
+    /// written before it is as safe as before: so opening the files again gives the last commit, and nobody was told of
+    /// a later one. A failed sync is another thing: the system may have dropped the pages and say so once only,
+    /// so that even what is read back may never reach the disk. And of any other failure it is not known what was done.
+    pub(crate) fn is_full(&self) -> bool {
+        self.mode.load(Ordering::Acquire) == FULL
+    }
+
+    /// Freezes the files until there is room, unless something worse is the matter.
+    fn freeze_full(&self) {
+        let _ = self.mode.compare_exchange(SERVING, FULL, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Lets files be opened again that were frozen for want of room. Those that were open until now must be closed
+    /// for writing.
+    pub(crate) fn open_again(&self) {
+        let _ = self.mode.compare_exchange(FULL, OPENING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Opening them again found no room.
+    pub(crate) fn is_still_full(&self) {
+        let _ = self.mode.compare_exchange(OPENING, FULL, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Freezes the files; the first cause is kept.
@@ -57,10 +85,13 @@ impl WriteGuard {
     }
 
     /// Says whether everything that was written so far was written: the cause once, then that the store is
-    /// poisoned.
+    /// poisoned; or that the disk is full, as long as it is.
     pub(crate) fn check(&self) -> Result<(), CommitError> {
         if !self.is_frozen() {
             return Ok(());
+        }
+        if self.is_full() {
+            return Err(CommitError::Full { file: "the store" });
         }
         Err(self.cause().replace(CommitError::Poisoned).unwrap_or(CommitError::Poisoned))
     }
@@ -77,6 +108,12 @@ pub(crate) struct Backend {
     file: Box<dyn DiskFile>,
     guard: Arc<WriteGuard>,
     frozen: Mutex<Option<Frozen>>,
+    /// Another file has taken its place: what redb writes when it closes this one matters to nobody.
+    is_retired: AtomicBool,
+    /// The file is changed by others now, so it must not be read through this any more.
+    is_gone: AtomicBool,
+    /// Whether anything was written to memory in place of the file.
+    is_diverted: AtomicBool,
     syncs: AtomicU64,
 }
 
@@ -91,16 +128,50 @@ struct Frozen {
 
 impl Backend {
     pub(crate) fn new(name: &'static str, file: Box<dyn DiskFile>, guard: Arc<WriteGuard>) -> Self {
-        Self { name, file, guard, frozen: Mutex::default(), syncs: AtomicU64::new(0) }
+        Self {
+            name,
+            file,
+            guard,
+            frozen: Mutex::default(),
+            is_retired: AtomicBool::new(false),
+            is_gone: AtomicBool::new(false),
+            is_diverted: AtomicBool::new(false),
+            syncs: AtomicU64::new(0),
+        }
+    }
+
+    /// Neither writes nor reads the file any more: it is opened anew, and repaired.
+    pub(crate) fn let_go(&self) {
+        self.is_gone.store(true, Ordering::Release);
+        self.retire();
+    }
+
+    /// Whether something that redb wrote is not in the file.
+    pub(crate) fn is_diverted(&self) -> bool {
+        self.is_diverted.load(Ordering::Acquire)
+    }
+
+    /// Writes nothing to the file any more, whatever becomes of the other files of the store.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire) || self.guard.is_frozen()
     }
 
     pub(crate) fn size(&self) -> io::Result<u64> {
-        if self.guard.is_frozen() { self.frozen(|frozen| Ok(frozen.size)) } else { self.file.size() }
+        if self.is_frozen() { self.frozen(|frozen| Ok(frozen.size)) } else { self.file.size() }
     }
 
     /// The number of syncs that the disk confirmed.
     pub(crate) fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Counts syncs of the file that had this one's place.
+    pub(crate) fn count_syncs(&self, syncs: u64) {
+        self.syncs.fetch_add(syncs, Ordering::Relaxed);
     }
 
     /// Does a change to the file, or to the memory over it once the file is frozen.
@@ -109,16 +180,40 @@ impl Backend {
         on_disk: impl FnOnce() -> io::Result<()>,
         in_memory: impl FnOnce(&mut Frozen) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mode = self.guard.mode.load(Ordering::Acquire);
-        if mode != FROZEN {
+        if !self.is_frozen() {
+            let mode = self.guard.mode.load(Ordering::Acquire);
             match on_disk() {
+                Err(error) if mode == SERVING && is_for_want_of_room(&error) => self.guard.freeze_full(),
                 Err(source) if mode == SERVING => {
                     self.guard.freeze(CommitError::Io { file: self.name, source });
                 }
                 result => return result,
             }
         }
+        self.is_diverted.store(true, Ordering::Release);
         self.frozen(in_memory)
+    }
+
+    /// Syncs the file as long as all is in it, also when another file of the store has failed: then what was
+    /// committed here is committed.
+    fn sync(&self) -> io::Result<()> {
+        let mode = self.guard.mode.load(Ordering::Acquire);
+        if mode == FROZEN || self.is_diverted() || self.is_retired.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.file.sync_data() {
+            Ok(()) => {
+                self.syncs.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(source) if mode == OPENING => Err(source),
+            Err(source) => {
+                // Whatever the cause: the system has dropped the pages, and will not say so again.
+                self.is_diverted.store(true, Ordering::Release);
+                self.guard.freeze(CommitError::Io { file: self.name, source });
+                Ok(())
+            }
+        }
     }
 
     fn frozen<T>(&self, then: impl FnOnce(&mut Frozen) -> io::Result<T>) -> io::Result<T> {
@@ -183,6 +278,10 @@ impl Frozen {
     }
 }
 
+fn is_for_want_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// The pieces of a range of bytes: number of the block, offset within it, bytes.
 fn pieces(offset: u64, bytes: &mut [u8]) -> impl Iterator<Item = (u64, usize, &mut [u8])> {
     let mut at = offset;
@@ -215,7 +314,12 @@ impl StorageBackend for SharedBackend {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let backend = &*self.0;
-        if backend.guard.is_frozen() {
+        if backend.is_gone.load(Ordering::Acquire) {
+            return Err(io::Error::other(
+                "the file is opened anew, since the disk has room again; try again",
+            ));
+        }
+        if backend.is_frozen() {
             backend.frozen(|frozen| frozen.read(&*backend.file, offset, out))
         } else {
             backend.file.read_at(offset, out)
@@ -228,13 +332,7 @@ impl StorageBackend for SharedBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let backend = &*self.0;
-        let sync = || {
-            backend.file.sync_data()?;
-            backend.syncs.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        };
-        backend.change(sync, |_| Ok(()))
+        self.0.sync()
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -5,10 +5,11 @@
 
 use std::cell::Cell;
 use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, WriteTransaction};
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, WriteTransaction};
 use tidelock_engine::ports::{CommitError, ReadError};
 
 use crate::backend::{Backend, SharedBackend, WriteGuard};
@@ -16,12 +17,35 @@ use crate::disk::Disk;
 use crate::open::OpenError;
 use crate::schema::{ENTRIES, META, META_FORMAT};
 
-/// The entries of a file at one moment. While it lives, redb keeps every page that it can reach.
-pub(crate) type Entries = ReadOnlyTable<&'static [u8], &'static [u8]>;
+/// What redb calls the entries of a file at one moment.
+type Table = ReadOnlyTable<&'static [u8], &'static [u8]>;
 
-/// One open redb file.
+/// The entries of a file at one moment. While it lives, redb keeps every page that it can reach, and the file
+/// stays open even when another one has taken its place.
+#[derive(Debug)]
+pub(crate) struct Entries {
+    table: Table,
+    _file: Arc<OpenFile>,
+}
+
+impl Deref for Entries {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
+/// One redb file of a store. A compacted copy may take its place while it is read.
 #[derive(Debug)]
 pub(crate) struct File {
+    name: &'static str,
+    open: RwLock<Arc<OpenFile>>,
+}
+
+/// The file as it is open now.
+#[derive(Debug)]
+struct OpenFile {
     name: &'static str,
     /// Present until the file is dropped.
     database: Option<Database>,
@@ -50,9 +74,7 @@ impl Opening<'_> {
         meta: &[(&str, &[u8])],
         write: impl FnOnce(File) -> Result<T, E>,
     ) -> Result<T, E> {
-        let new_name = format!("{}.new", self.name);
-        self.disk.remove(&new_name).map_err(|source| self.io(source))?;
-        let file = self.open_redb(&new_name)?;
+        let file = self.begin_new()?;
         file.write(Durability::Immediate, |transaction| {
             transaction.open_table(ENTRIES)?;
             let mut table = transaction.open_table(META)?;
@@ -63,13 +85,35 @@ impl Opening<'_> {
         })
         .map_err(|source| self.io(source))?;
         let written = write(file)?;
-        self.disk.rename(&new_name, self.name).map_err(|source| self.io(source))?;
+        self.disk.rename(&self.new_name(), self.name).map_err(|source| self.io(source))?;
         Ok(written)
+    }
+
+    /// The name that a file has until it is whole.
+    pub(crate) fn new_name(&self) -> String {
+        format!("{}.new", self.name)
+    }
+
+    /// Makes an empty file that has not its name yet; one that was begun before is gone.
+    pub(crate) fn begin_new(&self) -> Result<File, OpenError> {
+        self.remove_new()?;
+        let open = self.open_redb(&self.new_name())?;
+        Ok(File { name: self.name, open: RwLock::new(Arc::new(open)) })
+    }
+
+    /// Removes what was begun and never became whole.
+    pub(crate) fn remove_new(&self) -> Result<(), OpenError> {
+        let new_name = self.new_name();
+        if self.disk.exists(&new_name).map_err(|source| self.io(source))? {
+            self.disk.remove(&new_name).map_err(|source| self.io(source))?;
+        }
+        Ok(())
     }
 
     /// Opens a file that was made by [`Opening::create`], if its version is the one that we know.
     pub(crate) fn open(&self, format: u32) -> Result<File, OpenError> {
-        let file = self.open_redb(self.name)?;
+        let open = self.open_redb(self.name)?;
+        let file = File { name: self.name, open: RwLock::new(Arc::new(open)) };
         let found = file.meta(META_FORMAT)?;
         match found.as_deref().map(TryInto::try_into) {
             Some(Ok(found)) if u32::from_be_bytes(found) == format => Ok(file),
@@ -81,7 +125,7 @@ impl Opening<'_> {
         }
     }
 
-    fn open_redb(&self, name: &str) -> Result<File, OpenError> {
+    fn open_redb(&self, name: &str) -> Result<OpenFile, OpenError> {
         let file = self.disk.open(name).map_err(|source| self.io(source))?;
         let backend = Arc::new(Backend::new(self.name, file, Arc::clone(&self.guard)));
         let shared = SharedBackend(Arc::clone(&backend));
@@ -91,7 +135,7 @@ impl Opening<'_> {
             ReadError::Io { source, .. } => self.io(source),
             error => error.into(),
         })?;
-        Ok(File { name: self.name, database: Some(database), backend })
+        Ok(OpenFile { name: self.name, database: Some(database), backend })
     }
 
     pub(crate) fn io(&self, source: io::Error) -> OpenError {
@@ -100,20 +144,39 @@ impl Opening<'_> {
 }
 
 impl File {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// The entries as of the last commit.
     pub(crate) fn entries(&self) -> Result<Entries, ReadError> {
-        reading(self.name, || -> Result<_, redb::Error> {
-            Ok(self.database().begin_read()?.open_table(ENTRIES)?)
-        })
+        let file = self.open();
+        let table = reading(self.name, || -> Result<_, redb::Error> {
+            Ok(file.database().begin_read()?.open_table(ENTRIES)?)
+        })?;
+        Ok(Entries { table, _file: file })
     }
 
     pub(crate) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, ReadError> {
+        let file = self.open();
         reading(self.name, || -> Result<_, redb::Error> {
-            let table = match self.database().begin_read()?.open_table(META) {
+            let table = match file.database().begin_read()?.open_table(META) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
                 table => table?,
             };
             Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        })
+    }
+
+    /// All of `meta`.
+    pub(crate) fn all_meta(&self) -> Result<Vec<(String, Vec<u8>)>, ReadError> {
+        let file = self.open();
+        reading(self.name, || -> Result<_, redb::Error> {
+            let table = file.database().begin_read()?.open_table(META)?;
+            let all = table
+                .iter()?
+                .map(|item| item.map(|(key, value)| (key.value().to_owned(), value.value().to_vec())));
+            Ok(all.collect::<Result<_, _>>()?)
         })
     }
 
@@ -124,8 +187,9 @@ impl File {
         durability: Durability,
         write: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), io::Error> {
+        let file = self.open();
         let result = catch(|| -> Result<(), redb::Error> {
-            let mut transaction = self.database().begin_write()?;
+            let mut transaction = file.database().begin_write()?;
             transaction.set_durability(durability)?;
             write(&transaction)?;
             Ok(transaction.commit()?)
@@ -151,32 +215,63 @@ impl File {
         guard.check()?;
         if let Err(source) = self.write(durability, write) {
             guard.freeze(CommitError::Io { file: self.name, source });
+            return guard.check();
         }
-        guard.check()
+        // Another file may have failed meanwhile; this commit is in its file, or is not.
+        if self.open().backend.is_diverted() { guard.check() } else { Ok(()) }
     }
 
     /// Reads every page and compares it with its checksum; `false` if redb had to go back to an earlier state.
     pub(crate) fn verify(&mut self) -> Result<bool, ReadError> {
-        let database = self.database.as_mut().expect("it is present until the drop");
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let open = Arc::get_mut(open).expect("a file is verified before anybody reads it");
+        let database = open.database.as_mut().expect("it is present until the drop");
         reading(self.name, || database.check_integrity())
+    }
+
+    /// Opens the file that has the name now, in the place of the one that had it. Whoever reads that one goes on;
+    /// it is closed behind the last of them, and nothing is written to it any more.
+    pub(crate) fn reopen(&self, opening: &Opening<'_>) -> Result<(), OpenError> {
+        let open = Arc::new(opening.open_redb(self.name)?);
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.backend.count_syncs(slot.backend.syncs());
+        slot.backend.retire();
+        *slot = open;
+        Ok(())
+    }
+
+    /// Neither reads nor writes any more, until another open file is [put in its place](File::put).
+    pub(crate) fn let_go(&self) {
+        self.open().backend.let_go();
+    }
+
+    /// Takes the place of what is open.
+    pub(crate) fn put(&self, other: &Self) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = other.open();
     }
 
     /// Its length in bytes.
     pub(crate) fn size(&self) -> io::Result<u64> {
-        self.backend.size()
+        self.open().backend.size()
     }
 
     /// The number of syncs of it.
     pub(crate) fn syncs(&self) -> u64 {
-        self.backend.syncs()
+        self.open().backend.syncs()
     }
 
+    fn open(&self) -> Arc<OpenFile> {
+        Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl OpenFile {
     fn database(&self) -> &Database {
         self.database.as_ref().expect("it is present until the drop")
     }
 }
 
-impl Drop for File {
+impl Drop for OpenFile {
     /// Closing a damaged file may make redb panic; that must not stop whoever moves the file aside.
     fn drop(&mut self) {
         let database = self.database.take();
@@ -184,6 +279,20 @@ impl Drop for File {
             tracing::warn!(file = self.name, what, "the file was not closed in order");
         }
     }
+}
+
+/// Writes an entry, or removes it without a value; answers by how many bytes the entries grew.
+pub(crate) fn put(
+    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    key: &[u8],
+    value: Option<&[u8]>,
+) -> Result<i64, redb::Error> {
+    let replaced = match value {
+        Some(value) => table.insert(key, value)?,
+        None => table.remove(key)?,
+    };
+    let bytes = |value: &[u8]| i64::try_from(key.len() + value.len()).unwrap_or(i64::MAX);
+    Ok(value.map_or(0, bytes) - replaced.map_or(0, |replaced| bytes(replaced.value())))
 }
 
 /// Reads from redb; an error or a panic says what it means for the file.

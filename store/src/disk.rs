@@ -10,6 +10,7 @@ mod memory;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -31,7 +32,8 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens a file; an empty one is made if it is missing. The name itself is durable when this returns.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Renames a file, replacing any file of the new name. It is atomic, and durable when this returns.
+    /// Renames a file, replacing any file of the new name. It is atomic, and durable when this returns. Who has the
+    /// replaced file open goes on with that one.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file if it is there.
@@ -40,6 +42,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Which file has that name: the same after a rename, another one for a copy. `None` when the place cannot
     /// tell; then copies are found out by peers only.
     fn identity(&self, name: &str) -> io::Result<Option<FileIdentity>>;
+
+    /// The same place once more, for whoever uses it later.
+    fn handle(&self) -> Arc<dyn Disk>;
 }
 
 /// One open file.

@@ -8,13 +8,15 @@
 
 use std::sync::PoisonError;
 
-use redb::{Durability, ReadableTable};
+use redb::Durability;
 use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::ports::{CommitError, LogEntry, LogRecord, ReadError};
 
+use crate::database::reading;
+use crate::log::LogFile;
 use crate::names::{Fate, Names, Remembered};
 use crate::schema::{
-    ENTRIES, LOG_FILE, floor_key, index_key, record_key, record_value, seal, settings_key, settings_value,
+    LOG_FILE, floor_key, index_key, record_key, record_value, seal, settings_key, settings_value,
 };
 use crate::store::Shared;
 
@@ -64,7 +66,7 @@ impl Shared {
 
     /// Answers whether there may be more.
     fn drop_some(&self, number: u32, keyspace: KeyspaceId) -> Result<bool, CommitError> {
-        let _writer = self.writer();
+        let mut writer = self.writer();
         self.guard.check()?;
         let (first, last, names) = {
             let published = self.published();
@@ -87,21 +89,16 @@ impl Shared {
             }
         };
         let until = records.last().map_or(until, |record| record.position.0);
-        let of_keyspace: Vec<&LogRecord> =
-            records.iter().filter(|record| record.entry.keyspace() == Some(keyspace)).collect();
-        if !of_keyspace.is_empty() {
-            self.log.file.commit(&self.guard, Durability::None, |transaction| {
-                let mut table = transaction.open_table(ENTRIES)?;
-                for record in &of_keyspace {
-                    let key = record_key(record.position.0);
-                    let value = record_value(record.clock, record.total_bytes, &LogEntry::Dropped);
-                    table.insert(&key[..], &seal(&key, value)[..])?;
-                    if let Some(index) = index_of(record, number, &names) {
-                        table.remove(&index[..])?;
-                    }
-                }
-                Ok(())
-            })?;
+        let mut entries = Vec::new();
+        for record in records.iter().filter(|record| record.entry.keyspace() == Some(keyspace)) {
+            let key = record_key(record.position.0);
+            let value = record_value(record.clock, record.total_bytes, &LogEntry::Dropped);
+            let value = seal(&key, value);
+            entries.push((key, Some(value)));
+            entries.extend(index_of(record, number, &names).map(|index| (index, None)));
+        }
+        if !entries.is_empty() {
+            self.log.change(&self.guard, Durability::None, &entries, &mut writer.copy)?;
         }
         *progress = Some(DropProgress { number, next: until + 1 });
         Ok(until < last)
@@ -109,39 +106,52 @@ impl Shared {
 
     /// Nothing is there any more but floors, and what of the index belongs to records that were let go of.
     fn finish_dropping(&self, number: u32) -> Result<(), CommitError> {
-        let _writer = self.writer();
+        let mut writer = self.writer();
         let mut names = Names::clone(&self.published().names);
         let Remembered { settings, .. } = names.remembered(number);
         let remembered = Remembered { fate: Fate::Dropped, settings };
-        let mut is_whole = true;
-        self.log.file.commit(&self.guard, Durability::Immediate, |transaction| {
-            let mut table = transaction.open_table(ENTRIES)?;
-            let mut keys: Vec<Vec<u8>> = Vec::new();
-            for (from, to) in [
-                (floor_key(number, 0), floor_key(number, u32::MAX)),
-                (index_key(number, 0, 0), index_key(number, u32::MAX, u64::MAX)),
-            ] {
-                for item in table.range::<&[u8]>(&from[..]..=&to[..])?.take(ENTRIES_PER_COMMIT) {
-                    keys.push(item?.0.value().to_vec());
-                }
+        let keys = match self.log.floors_and_index(number, ENTRIES_PER_COMMIT) {
+            Ok(keys) => keys,
+            Err(ReadError::Io { source, .. }) => return Err(CommitError::Io { file: LOG_FILE, source }),
+            Err(error) => {
+                tracing::error!(%error, "a keyspace that was left is not dropped");
+                return Ok(());
             }
-            is_whole = keys.len() < ENTRIES_PER_COMMIT;
-            for key in &keys {
-                table.remove(&key[..])?;
-            }
-            if is_whole {
-                let key = settings_key(number);
-                let value = seal(&key, settings_value(&remembered));
-                table.insert(&key[..], &value[..])?;
-            }
-            Ok(())
-        })?;
+        };
+        let is_whole = keys.len() < ENTRIES_PER_COMMIT;
+        let mut entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = keys.into_iter().map(|key| (key, None)).collect();
+        if is_whole {
+            let key = settings_key(number);
+            let value = seal(&key, settings_value(&remembered));
+            entries.push((key, Some(value)));
+        }
+        self.log.change(&self.guard, Durability::Immediate, &entries, &mut writer.copy)?;
         if is_whole {
             names.remember(number, remembered);
             self.published_mut().names = std::sync::Arc::new(names);
             *self.drop_progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         Ok(())
+    }
+}
+
+impl LogFile {
+    /// Keys of floors and of entries of the index of a keyspace, up to about so many.
+    fn floors_and_index(&self, number: u32, count_max: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        let entries = self.file.entries()?;
+        let ranges = [
+            (floor_key(number, 0), floor_key(number, u32::MAX)),
+            (index_key(number, 0, 0), index_key(number, u32::MAX, u64::MAX)),
+        ];
+        reading(LOG_FILE, || {
+            let mut keys: Vec<Vec<u8>> = Vec::new();
+            for (from, to) in &ranges {
+                for item in entries.range::<&[u8]>(&from[..]..=&to[..])?.take(count_max) {
+                    keys.push(item?.0.value().to_vec());
+                }
+            }
+            Ok::<_, redb::Error>(keys)
+        })
     }
 }
 

@@ -5,16 +5,19 @@
 //! Readers see log, overlay and rows as one, at one moment.
 //!
 //! Where to look: [`RedbStore`] commits, [`Reader`] reads, [`Backup`] and [`restore`](restore()) copy a store,
-//! [`check`](check()) verifies one that nobody has open, [`schema`] says what is in the files, and [`Disk`] is
+//! [`check`](check()) verifies one that nobody has open, [`compact`](compact()) makes its files small, [`schema`] says what is in the files, and [`Disk`] is
 //! where they are.
 //! No type of redb leaves this crate, and nothing here knows a network or an operation's meaning.
 
 mod backend;
 mod backup;
 mod check;
+mod compact;
+mod copying;
 mod database;
 mod disk;
 mod dropping;
+mod healing;
 mod identity;
 mod key;
 mod log;
@@ -39,6 +42,7 @@ pub use backup::reading::{BackupReadError, BackupSummary, inspect};
 pub use backup::restoring::{RestoreError, RestoreOptions, RestoreProgress, restore};
 pub use backup::{Backup, BackupError, BackupProgress};
 pub use check::{CheckError, Finding, Progress, Report, check};
+pub use compact::{CompactError, CompactProgress, Compacted, compact};
 pub use database::is_guarded;
 pub use disk::{Disk, DiskFile, DiskLock, Faults, FileDisk, FileIdentity, LockError, MemDisk};
 pub use materialize::Materializer;

@@ -17,7 +17,8 @@ use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition, LogReco
 use tidelock_engine::staged::Staged;
 
 use crate::backend::WriteGuard;
-use crate::database::{Entries, File, Opening, reading};
+use crate::copying::Follower;
+use crate::database::{Entries, File, Opening, put, reading};
 use crate::names::{AddedNames, Names, Remembered};
 use crate::open::OpenError;
 use crate::schema::{
@@ -177,22 +178,42 @@ impl LogFile {
         guard: &WriteGuard,
         durability: Durability,
         write: &LogWrite<'_>,
+        copy: &mut Follower,
     ) -> Result<LogEnd, CommitError> {
         let (entries, end) = write.entries();
+        self.change(guard, durability, &sealed(entries), copy)?;
+        Ok(end)
+    }
+
+    /// Writes and removes entries, here and in a copy that is being made.
+    pub(crate) fn change(
+        &self,
+        guard: &WriteGuard,
+        durability: Durability,
+        entries: &[(Vec<u8>, Option<Vec<u8>>)],
+        copy: &mut Follower,
+    ) -> Result<(), CommitError> {
         self.file.commit(guard, durability, |transaction| {
             let mut table = transaction.open_table(ENTRIES)?;
             for (key, value) in entries {
-                let value = seal(&key, value);
-                table.insert(&key[..], &value[..])?;
+                put(&mut table, key, value.as_deref())?;
             }
             Ok(())
         })?;
-        Ok(end)
+        entries.iter().for_each(|(key, value)| copy.note(key, value.as_deref()));
+        Ok(())
     }
 
     /// Makes everything durable that was appended.
     pub(crate) fn sync(&self, guard: &WriteGuard) -> Result<(), CommitError> {
         self.file.commit(guard, Durability::Immediate, |_| Ok(()))
+    }
+
+    /// The bytes of all records before `first`, the first one that is held.
+    pub(crate) fn bytes_before(&self, first: LogPosition) -> Result<u64, ReadError> {
+        let Some(value) = get(&self.file.entries()?, &record_key(first.0))? else { return Ok(0) };
+        let record = read_record(first, &value).ok_or_else(|| damaged("a record does not decode"))?;
+        Ok(record.total_bytes - (record.bytes().len() as u64).min(record.total_bytes))
     }
 
     /// The first records of a range of positions: at least one, and no more once they have so many bytes.
@@ -284,6 +305,15 @@ impl LogWrite<'_> {
 
 pub(crate) fn floor_entry((keyspace, author, seq): &(u32, u32, u64)) -> Entry {
     (floor_key(*keyspace, *author), seq.to_be_bytes().to_vec())
+}
+
+/// Entries to be written, with their checksums.
+pub(crate) fn sealed(entries: impl IntoIterator<Item = Entry>) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let sealed = entries.into_iter().map(|(key, value)| {
+        let value = seal(&key, value);
+        (key, Some(value))
+    });
+    sealed.collect()
 }
 
 /// What of the log a reader may see, and what must be there.

@@ -14,6 +14,7 @@ use std::io;
 use tidelock_engine::ports::LogPosition;
 
 use crate::disk::{Disk, DiskFile};
+use crate::open::OpenError;
 use crate::schema::MARK_FILE;
 
 const MARK_BYTES: usize = 12;
@@ -36,6 +37,17 @@ impl Mark {
         let (position, crc) = bytes.split_first_chunk::<8>()?;
         let is_whole = crc == crc32fast::hash(position).to_be_bytes();
         is_whole.then(|| LogPosition(u64::from_be_bytes(*position)))
+    }
+
+    /// Whether the log, which ends at `found`, holds all that was acknowledged.
+    ///
+    /// # Errors
+    /// It does not; `found` is where its last pages were lost.
+    pub(crate) fn is_reached(&self, found: LogPosition) -> Result<(), OpenError> {
+        match self.read().filter(|acknowledged| *acknowledged > found) {
+            Some(acknowledged) => Err(OpenError::LogShort { acknowledged: acknowledged.0, found: found.0 }),
+            None => Ok(()),
+        }
     }
 
     /// Says that the log is on disk up to `position`.

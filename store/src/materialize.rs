@@ -9,13 +9,14 @@
 use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use redb::Durability;
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
 use crate::open::MaterializeOptions;
 use crate::overlay::Overlay;
-use crate::store::Shared;
+use crate::store::{Rounds, Shared};
 use crate::view::Generation;
 
 /// Whether the background thread runs, and is to stop.
@@ -25,25 +26,36 @@ pub(crate) struct ThreadState {
     stops: bool,
 }
 
-/// The thread that writes rows in the background; dropping this stops it after what it is writing.
+/// How often the background looks whether compacting a file pays.
+const COMPACT_EVERY: Duration = Duration::from_mins(1);
+
+/// The threads that write rows and compact files in the background; dropping this stops them after what they are
+/// writing.
 #[derive(Debug)]
 pub struct Materializer {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Materializer {
     pub(crate) fn spawn(shared: Arc<Shared>) -> io::Result<Self> {
         *shared.thread() = ThreadState { runs: true, stops: false };
-        let of_thread = Arc::clone(&shared);
-        let spawned = thread::Builder::new().name("tidelock-rows".to_owned()).spawn(move || of_thread.run());
-        match spawned {
-            Ok(thread) => Ok(Self { shared, thread: Some(thread) }),
-            Err(error) => {
-                shared.thread().runs = false;
-                Err(error)
+        let mut this = Self { shared, threads: Vec::new() };
+        for (name, run) in
+            [("tidelock-rows", Shared::run as fn(&Shared)), ("tidelock-compact", Shared::run_compact)]
+        {
+            let of_thread = Arc::clone(&this.shared);
+            let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || run(&of_thread));
+            match spawned {
+                Ok(thread) => this.threads.push(thread),
+                Err(error) => {
+                    // What has begun ends as this is dropped.
+                    this.shared.thread().runs = !this.threads.is_empty();
+                    return Err(error);
+                }
             }
         }
+        Ok(this)
     }
 }
 
@@ -51,10 +63,10 @@ impl Drop for Materializer {
     fn drop(&mut self) {
         self.shared.thread().stops = true;
         self.shared.thread_wakes.notify_all();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that writes rows ended with a panic");
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store ended with a panic");
+            }
         }
     }
 }
@@ -62,7 +74,7 @@ impl Drop for Materializer {
 impl Shared {
     /// Writes what is committed to `rows.redb`.
     pub(crate) fn materialize(&self, synced: bool) -> Result<(), CommitError> {
-        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rounds = self.rounds();
         self.guard.check()?;
         // Of a keyspace that is left from now on, what is committed already is dropped in the next round.
         let left = self.left_to_drop();
@@ -71,13 +83,14 @@ impl Shared {
         if frozen.0.count() == 0 && !synced {
             return self.truncate();
         }
-        *rounds += 1;
-        let synced = synced || rounds.is_multiple_of(self.options.synced_every.max(1));
+        rounds.count += 1;
+        let synced = synced || rounds.count.is_multiple_of(self.options.synced_every.max(1));
         if synced {
             self.sync()?;
         }
         let durability = if synced { Durability::Immediate } else { Durability::None };
-        let had_entries = self.rows.write(&self.guard, durability, (&frozen.0, frozen.1), &left)?;
+        let written = (&*frozen.0, frozen.1);
+        let had_entries = self.rows.write(&self.guard, durability, written, &left, &mut rounds.copy)?;
         self.thaw().map_err(|error| {
             let source = io::Error::other(error);
             self.guard.freeze(CommitError::Io { file: crate::schema::ROWS_FILE, source });
@@ -92,7 +105,11 @@ impl Shared {
 
     /// The times that rows were written since the store was opened.
     pub(crate) fn materializations(&self) -> u64 {
-        *self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rounds().count
+    }
+
+    pub(crate) fn rounds(&self) -> MutexGuard<'_, Rounds> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces the active overlay; answers the frozen one and the position of its last commit.
@@ -112,7 +129,7 @@ impl Shared {
     }
 
     /// Drops the frozen overlay in favour of the rows that hold it now.
-    fn thaw(&self) -> Result<(), ReadError> {
+    pub(crate) fn thaw(&self) -> Result<(), ReadError> {
         let rows = Arc::new(self.rows.table()?);
         {
             let mut published = self.published_mut();
@@ -168,12 +185,44 @@ impl Shared {
                 break;
             }
             drop(thread);
-            if let Err(error) = self.materialize(false) {
-                tracing::error!(%error, "rows are no longer written; the node takes no more writes");
-                break;
+            match self.materialize(false) {
+                Ok(()) => {}
+                // There may be room again some day.
+                Err(CommitError::Full { .. }) => {
+                    let waited = self.thread_wakes.wait_timeout(self.thread(), self.options.idle);
+                    drop(waited.expect("no holder of this lock panics"));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "rows are no longer written; the node takes no more writes");
+                    break;
+                }
             }
         }
         self.thread().runs = false;
         self.thread_wakes.notify_all();
+    }
+
+    /// Whether the store is being closed.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.thread().stops
+    }
+
+    /// The background thread that looks now and then whether compacting pays.
+    fn run_compact(&self) {
+        let mut after = [0; 2];
+        loop {
+            let (thread, timeout) = self
+                .thread_wakes
+                .wait_timeout_while(self.thread(), COMPACT_EVERY, |thread| !thread.stops)
+                .expect("no holder of this lock panics");
+            if !timeout.timed_out() || thread.stops {
+                break;
+            }
+            drop(thread);
+            // Somebody may be at it already, or the disk be full: then it is for another time.
+            if let Err(error) = self.compact_if_worth(&mut after) {
+                tracing::warn!(%error, "a file is not compacted");
+            }
+        }
     }
 }

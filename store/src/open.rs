@@ -4,6 +4,7 @@
 //! A store is never changed before it is known to be ours and of a version that we know.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::overlay::Overlay;
 use crate::published::{Published, Space, Update};
 use crate::replay::replay;
 use crate::rows::RowsFile;
-use crate::schema::{LOG_FILE, MARK_FILE, ROWS_FILE, ROWS_FILE_ASIDE, SpaceState};
+use crate::schema::{LOG_FILE, MARK_FILE, ROOM_FILE, ROWS_FILE, ROWS_FILE_ASIDE, SpaceState};
 use crate::store::{Retention, Shared};
 use crate::view::Generation;
 
@@ -176,12 +177,22 @@ struct OpenLog {
 /// and made again, once.
 pub(crate) fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Arc<Shared>, OpenError> {
     let lock = Arc::new(disk.lock()?);
-    match open_locked(disk, options, &lock) {
+    open_guarded(disk, options, &lock, &Arc::default())
+}
+
+/// Opens a store whose lock is held, and whose files are written as `guard` says.
+pub(crate) fn open_guarded(
+    disk: &dyn Disk,
+    options: &OpenOptions,
+    lock: &Arc<DiskLock>,
+    guard: &Arc<WriteGuard>,
+) -> Result<Arc<Shared>, OpenError> {
+    match open_locked(disk, options, lock, guard) {
         Err(OpenError::Read(ReadError::Damaged { file: ROWS_FILE, what })) => {
             tracing::warn!(%what, "rows.redb is moved aside and made again from the log");
             disk.rename(ROWS_FILE, ROWS_FILE_ASIDE)
                 .map_err(|source| OpenError::Io { file: ROWS_FILE, source })?;
-            open_locked(disk, options, &lock)
+            open_locked(disk, options, lock, guard)
         }
         result => result,
     }
@@ -191,12 +202,19 @@ fn open_locked(
     disk: &dyn Disk,
     options: &OpenOptions,
     lock: &Arc<DiskLock>,
+    guard: &Arc<WriteGuard>,
 ) -> Result<Arc<Shared>, OpenError> {
-    let guard = Arc::new(WriteGuard::default());
-    let log_cache_bytes = options.cache_bytes / 4;
-    let opening = |name, cache_bytes| Opening { disk, name, guard: Arc::clone(&guard), cache_bytes };
-    let open_log = open_log(&opening(LOG_FILE, log_cache_bytes), options)?;
-    let rows_opening = opening(ROWS_FILE, options.cache_bytes - log_cache_bytes);
+    let opening = |name, cache_bytes| Opening { disk, name, guard: Arc::clone(guard), cache_bytes };
+    let log_opening = opening(LOG_FILE, log_cache_bytes(options.cache_bytes));
+    let rows_opening = opening(ROWS_FILE, rows_cache_bytes(options.cache_bytes));
+    // A crash may have left copies that were begun.
+    log_opening.remove_new()?;
+    rows_opening.remove_new()?;
+    let io = |source| OpenError::Io { file: ROOM_FILE, source };
+    if disk.exists(ROOM_FILE).map_err(io)? {
+        disk.remove(ROOM_FILE).map_err(io)?;
+    }
+    let open_log = open_log(&log_opening, options)?;
     let replica = open_log.card.replica();
     let replicas = (replica, open_log.former);
     let end = open_log.end.0.position;
@@ -215,19 +233,33 @@ fn open_locked(
         retention: Mutex::new(retention),
         thread: Mutex::default(),
         thread_wakes: Condvar::new(),
-        guard: Arc::clone(&guard),
+        guard: Arc::clone(guard),
         options: options.materialize,
         drop_progress: Mutex::default(),
         pins: Mutex::default(),
         log: open_log.log,
         mark: open_log.mark,
         rows,
-        _lock: Arc::clone(lock),
+        disk: disk.handle(),
+        cache_bytes: options.cache_bytes,
+        is_compacting: AtomicBool::new(false),
+        compaction: Mutex::default(),
+        lock: Arc::clone(lock),
     });
     skip_what_is_gone(&shared);
     replay(&shared, open_log.end)?;
     guard.serve();
     Ok(shared)
+}
+
+/// What redb may cache of the log, of what it may cache of both files. Its end is what is read most.
+pub(crate) fn log_cache_bytes(cache_bytes: usize) -> usize {
+    cache_bytes / 4
+}
+
+/// What it may cache of the rows.
+pub(crate) fn rows_cache_bytes(cache_bytes: usize) -> usize {
+    cache_bytes - log_cache_bytes(cache_bytes)
 }
 
 /// Opens the log, or makes it if there is no store yet.
@@ -252,9 +284,7 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
     let mut names = log.names(options.cluster, card)?;
     let (floors, first, end) = (log.floors(&names)?, log.first()?, log.end()?);
     let mark = Mark::open(opening.disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
-    if let Some(acknowledged) = mark.read().filter(|acknowledged| *acknowledged > end.0.position) {
-        return Err(OpenError::LogShort { acknowledged: acknowledged.0, found: end.0.position.0 });
-    }
+    mark.is_reached(end.0.position)?;
     let card = identity::settle(opening, &log, &mut names, (card, &options.card))?;
     let former = identity::former(&log)?;
     Ok(OpenLog { log, mark, card, former, names, floors, first, end })

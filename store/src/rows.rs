@@ -3,6 +3,7 @@
 //! The file may be lost: it is made again from the log. So whatever is wrong with it, short of a version that
 //! we do not know, it is moved aside and never repaired by hand.
 
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -11,18 +12,23 @@ use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
 use crate::backend::WriteGuard;
-use crate::database::{Entries, File, Opening, reading};
+use crate::copying::Follower;
+use crate::database::{Entries, File, Opening, put, reading};
 use crate::identity;
 use crate::key;
 use crate::open::OpenError;
 use crate::overlay::Overlay;
-use crate::schema::{ENTRIES, META_FORMAT, META_REPLICA, ROWS_FILE, ROWS_FORMAT, read_u64, seal, unseal};
+use crate::schema::{
+    ENTRIES, META, META_FORMAT, META_LIVE, META_REPLICA, ROWS_FILE, ROWS_FORMAT, read_u64, seal, unseal,
+};
 
 /// What one chunk of a scan reads at most, in bytes, unless a single row is larger.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// The entries of keyspaces that were left which go in one transaction.
 const DROPPED_ENTRIES_MAX: usize = 8_192;
+/// What redb may cache while it verifies the pages, in bytes.
+const VERIFY_CACHE_BYTES: usize = 8 << 20;
 
 /// Entries as they are stored: key, and value with its checksum.
 pub(crate) type SealedEntries = Vec<(Vec<u8>, Arc<[u8]>)>;
@@ -53,10 +59,17 @@ impl RowsFile {
                 [(META_FORMAT, &ROWS_FORMAT.to_be_bytes()), (META_REPLICA, replica.as_bytes())];
             opening.create(&meta)?;
         }
-        let mut rows = Self::open(opening)?;
-        if verify && exists && !rows.file.verify()? {
-            tracing::warn!("redb went back to an earlier state of rows.redb; the log gives what is missing");
+        if verify && exists {
+            // All pages are read, and most of them are not needed soon: they must not fill the cache.
+            let opening =
+                Opening { cache_bytes: VERIFY_CACHE_BYTES.min(opening.cache_bytes), ..opening.clone() };
+            if !Self::open(&opening)?.file.verify()? {
+                tracing::warn!(
+                    "redb went back to an earlier state of rows.redb; the log gives what is missing"
+                );
+            }
         }
+        let rows = Self::open(opening)?;
         if !identity::adopt_rows(&rows, replica, former).map_err(|source| opening.io(source))? {
             return Err(damaged("it belongs to another store").into());
         }
@@ -85,43 +98,64 @@ impl RowsFile {
         Ok(RowsTable { entries: self.file.entries()? })
     }
 
-    /// Writes an overlay that takes no more commits, and where the rows stand then, in one transaction. With it goes
-    /// some of what is there of keyspaces that were left; answers whether there was anything.
+    /// The bytes of all keys and values; 0 while it is not known.
+    pub(crate) fn live_bytes(&self) -> Result<u64, ReadError> {
+        Ok(self.file.meta(META_LIVE)?.and_then(|bytes| read_u64(&bytes)).unwrap_or(0))
+    }
+
+    /// Writes an overlay that takes no more commits, and where the rows stand then, in one transaction; and in a
+    /// copy that is being made. With it goes some of what is there of keyspaces that were left; answers whether there
+    /// was anything.
     pub(crate) fn write(
         &self,
         guard: &WriteGuard,
         durability: Durability,
         (overlay, position): (&Overlay, LogPosition),
         left: &[(u32, KeyspaceId)],
+        copy: &mut Follower,
     ) -> Result<bool, CommitError> {
-        let mut dropped = 0;
+        let key = key::position();
+        let value = seal(&key, position.0.to_be_bytes().to_vec());
+        let mut dropped: Vec<Vec<u8>> = Vec::new();
         self.file.commit(guard, durability, |transaction| {
+            let mut meta = transaction.open_table(META)?;
+            let mut live = meta.get(META_LIVE)?.and_then(|bytes| read_u64(bytes.value())).unwrap_or(0);
             let mut table = transaction.open_table(ENTRIES)?;
-            let key = key::position();
-            let value = seal(&key, position.0.to_be_bytes().to_vec());
-            table.insert(&key[..], &value[..])?;
-            overlay.visit_last(|key, value| {
-                match value {
-                    Some(value) => table.insert(key, value)?,
-                    None => table.remove(key)?,
-                };
+            let mut write = |key: &[u8], value: Option<&[u8]>| {
+                live = live.saturating_add_signed(put(&mut table, key, value)?);
                 Ok::<_, redb::Error>(())
-            })?;
+            };
+            write(&key, Some(&value))?;
+            overlay.visit_last(&mut write)?;
             for (number, _) in left {
-                dropped += remove_some(&mut table, *number, DROPPED_ENTRIES_MAX - dropped)?;
+                let keys = some_of(&table, *number, DROPPED_ENTRIES_MAX - dropped.len())?;
+                for key in &keys {
+                    live = live.saturating_add_signed(put(&mut table, key, None)?);
+                }
+                dropped.extend(keys);
             }
+            meta.insert(META_LIVE, &live.to_be_bytes()[..])?;
             Ok(())
         })?;
-        Ok(dropped > 0)
+        if copy.is_following() {
+            copy.note(&key, Some(&value));
+            let noted: Result<(), Infallible> = overlay.visit_last(|key, value| {
+                copy.note(key, value);
+                Ok(())
+            });
+            let Ok(()) = noted;
+            dropped.iter().for_each(|key| copy.note(key, None));
+        }
+        Ok(!dropped.is_empty())
     }
 }
 
-/// Removes entries of a keyspace, up to a number; answers how many.
-fn remove_some(
-    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+/// Keys of entries of a keyspace, up to a number.
+fn some_of(
+    table: &redb::Table<'_, &'static [u8], &'static [u8]>,
     keyspace: u32,
     count_max: usize,
-) -> Result<usize, redb::Error> {
+) -> Result<Vec<Vec<u8>>, redb::Error> {
     let mut keys: Vec<Vec<u8>> = Vec::new();
     for first in key::all_of(keyspace) {
         let end = key::behind_prefix(first.clone());
@@ -129,10 +163,7 @@ fn remove_some(
             keys.push(item?.0.value().to_vec());
         }
     }
-    for key in &keys {
-        table.remove(&key[..])?;
-    }
-    Ok(keys.len())
+    Ok(keys)
 }
 
 /// The entries of `rows.redb` at one moment, sealed as they are stored.

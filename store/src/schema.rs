@@ -31,6 +31,7 @@
 //! |---|---|---|
 //! | meta | `format` | version, u32 |
 //! | meta | `replica` | whose log it follows from, 16 bytes |
+//! | meta | `live` | the bytes of all keys and values, u64, by which is known whether compacting pays; absent if nothing was written yet |
 //! | entries | `0x00` | the log position that the rows stand at, u64 |
 //! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8 |
 //! | entries | `0x02`, keyspace, author | head: seq u64, frame id (32) |
@@ -68,6 +69,9 @@ pub const ROWS_FILE: &str = "rows.redb";
 /// Where a damaged `rows.redb` is moved; an earlier one is replaced.
 pub const ROWS_FILE_ASIDE: &str = "rows.redb.damaged";
 
+/// Written and removed again to see whether there is room on a disk that was full.
+pub(crate) const ROOM_FILE: &str = "room.new";
+
 /// The version of `log.redb` that this code reads and writes.
 pub const LOG_FORMAT: u32 = 1;
 
@@ -84,6 +88,7 @@ pub(crate) const META_REPLICA: &str = "replica";
 pub(crate) const META_FORMER: &str = "former";
 pub(crate) const META_FORK: &str = "fork";
 pub(crate) const META_FILE: &str = "file";
+pub(crate) const META_LIVE: &str = "live";
 
 /// First bytes of the keys of `log.redb`. Records come last, so that they are appended at the tree's edge.
 pub(crate) mod log_tag {

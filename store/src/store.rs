@@ -4,6 +4,7 @@
 //! readers, publish. The log is the commit point; the rows follow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tidelock_engine::causality::Dot;
@@ -15,6 +16,8 @@ use tidelock_engine::ports::{
 use tidelock_engine::row::{Kind, Payload, RowId};
 
 use crate::backend::WriteGuard;
+use crate::compact::CompactProgress;
+use crate::copying::Follower;
 use crate::disk::{Disk, DiskLock};
 use crate::dropping::DropProgress;
 use crate::log::{LogFile, LogWrite, NewRecord};
@@ -37,6 +40,7 @@ use crate::view::View;
 pub struct RedbStore {
     reader: Reader,
     recovered: Recovered,
+    options: OpenOptions,
 }
 
 /// What the store, its readers and its thread share.
@@ -50,8 +54,8 @@ pub(crate) struct Shared {
     pub(crate) published: RwLock<Published>,
     /// Held while a commit is on its way, or while the active overlay is replaced.
     pub(crate) writer: Mutex<Writer>,
-    /// Held while rows are written; the number of times they were.
-    pub(crate) rounds: Mutex<u64>,
+    /// Held while rows are written.
+    pub(crate) rounds: Mutex<Rounds>,
     /// Up to where records are needed no more, and where the rows on disk stand.
     pub(crate) retention: Mutex<Retention>,
     pub(crate) thread: Mutex<ThreadState>,
@@ -66,7 +70,21 @@ pub(crate) struct Shared {
     pub(crate) log: LogFile,
     pub(crate) mark: Mark,
     pub(crate) rows: RowsFile,
-    pub(crate) _lock: Arc<DiskLock>,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// What redb may cache of both files.
+    pub(crate) cache_bytes: usize,
+    pub(crate) is_compacting: AtomicBool,
+    /// How far the compaction is that is under way.
+    pub(crate) compaction: Mutex<Option<CompactProgress>>,
+    pub(crate) lock: Arc<DiskLock>,
+}
+
+/// What only the writing of rows touches.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// The times that rows were written.
+    pub(crate) count: u64,
+    pub(crate) copy: Follower,
 }
 
 /// What may be let go of the log.
@@ -84,11 +102,14 @@ pub(crate) struct Writer {
     /// Whether the last commit may be on disk only after a sync. So it is at first: what a process wrote that
     /// was killed may still be on its way.
     log_is_unsynced: bool,
+    /// Whether the last commit of this process was not made durable yet.
+    pub(crate) has_buffered: bool,
+    pub(crate) copy: Follower,
 }
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { log_is_unsynced: true }
+        Self { log_is_unsynced: true, has_buffered: false, copy: Follower::default() }
     }
 }
 
@@ -100,7 +121,19 @@ impl RedbStore {
     pub fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Self, OpenError> {
         let shared = open::open(disk, options)?;
         let recovered = shared.recovered();
-        Ok(Self { reader: Reader::new(shared), recovered })
+        Ok(Self { reader: Reader::new(shared), recovered, options: options.clone() })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        self.reader.shared()
+    }
+
+    pub(crate) fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    pub(crate) fn set_recovered(&mut self, recovered: Recovered) {
+        self.recovered = recovered;
     }
 
     /// A handle for reading beside this store, from any thread.
@@ -234,7 +267,7 @@ impl Shared {
         self.published().view()
     }
 
-    fn recovered(&self) -> Recovered {
+    pub(crate) fn recovered(&self) -> Recovered {
         let published = self.published();
         let keyspaces = published.names.held().map(|(_, keyspace, name)| {
             (name.clone(), published.state(keyspace).expect("every held keyspace has a state"))
@@ -290,15 +323,17 @@ impl Shared {
             end,
             clock,
         };
+        let copy = &mut writer.copy;
         let end = match durability {
-            Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write)?,
+            Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write, copy)?,
             Durability::Durable => {
-                let end = self.log.append(&self.guard, redb::Durability::Immediate, &write)?;
+                let end = self.log.append(&self.guard, redb::Durability::Immediate, &write, copy)?;
                 self.mark.set(end.position);
                 end
             }
         };
         writer.log_is_unsynced = durability == Durability::Buffered;
+        writer.has_buffered = writer.log_is_unsynced;
         self.make_visible(update, |published, update| published.publish(update, new_names, end, clock));
         Ok(end.position)
     }
@@ -332,7 +367,7 @@ impl Shared {
         if writer.log_is_unsynced {
             self.log.sync(&self.guard)?;
             self.mark.set(self.published().position);
-            writer.log_is_unsynced = false;
+            (writer.log_is_unsynced, writer.has_buffered) = (false, false);
         }
         Ok(())
     }

@@ -14,10 +14,11 @@ use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, LogEntry, LogPosition, ReadError};
 
 use crate::backend::WriteGuard;
-use crate::log::{LogFile, damaged, floor_entry, header};
+use crate::copying::Follower;
+use crate::log::{LogFile, damaged, floor_entry, header, sealed};
 use crate::names::Names;
 use crate::published::numbered_floors;
-use crate::schema::{ENTRIES, LOG_FILE, index_key, record_key, seal};
+use crate::schema::{LOG_FILE, index_key, record_key};
 use crate::store::{Retention, Shared};
 
 /// The records that are let go in one commit; writers wait for it.
@@ -69,18 +70,11 @@ impl LogFile {
         guard: &WriteGuard,
         plan: &Truncation,
         floors: &[(u32, u32, u64)],
+        copy: &mut Follower,
     ) -> Result<(), CommitError> {
-        self.file.commit(guard, Durability::None, |transaction| {
-            let mut table = transaction.open_table(ENTRIES)?;
-            for key in &plan.keys {
-                table.remove(&key[..])?;
-            }
-            for (key, value) in floors.iter().map(floor_entry) {
-                let value = seal(&key, value);
-                table.insert(&key[..], &value[..])?;
-            }
-            Ok(())
-        })
+        let mut entries = sealed(floors.iter().map(floor_entry));
+        entries.extend(plan.keys.iter().map(|key| (key.clone(), None)));
+        self.change(guard, Durability::None, &entries, copy)
     }
 }
 
@@ -130,7 +124,7 @@ impl Shared {
     /// Answers whether there may be more.
     fn truncate_some(&self) -> Result<bool, CommitError> {
         let Retention { wanted, rows_synced } = *self.retention();
-        let _writer = self.writer();
+        let mut writer = self.writer();
         self.guard.check()?;
         let (first, last, names) = {
             let published = self.published();
@@ -162,7 +156,8 @@ impl Shared {
             let raised = plan.floors.keys().map(|of| (*of, published.floor(of.0, of.1)));
             raised.collect()
         };
-        self.log.truncate(&self.guard, &plan, &numbered_floors(&names, &floors))?;
+        let floors = numbered_floors(&names, &floors);
+        self.log.truncate(&self.guard, &plan, &floors, &mut writer.copy)?;
         Ok(true)
     }
 }

@@ -82,11 +82,91 @@ fn failed_sync_poisons_the_store_and_reads_go_on() {
     }
 }
 
+/// There is no room for a while: writes are refused, reads go on, and behind that writes go on with nothing lost,
+/// nothing of what was refused is there, and the store was never closed.
 #[test]
-fn full_disk_poisons_the_store_and_reads_go_on() {
-    for bytes in [0, 1, 4_096, 50_000, 200_000] {
-        poisons(Faults { bytes_until_full: Some(bytes), ..Faults::default() });
+fn full_disk_refuses_writes_until_there_is_room_again() {
+    let mut failures = 0;
+    for bytes in [0, 1, 4_096, 20_000, 50_000, 100_000, 200_000] {
+        let history = History::random(4, 60);
+        let disk = MemDisk::new();
+        let options = OpenOptions { cache_bytes: 4_096, ..small_options(history.card) };
+        let mut store = RedbStore::open(&disk, &options).expect("nothing fails yet");
+        let full = Faults { bytes_until_full: Some(bytes), ..Faults::default() };
+        for (number, turn) in history.turns.iter().enumerate() {
+            if number % 20 == 10 {
+                disk.set_faults(full);
+            }
+            while let Err(error) = turn.commit(&mut store, Durability::Durable) {
+                failures += 1;
+                assert!(matches!(error, CommitError::Full { .. }), "{error}");
+                assert!(store.is_full() && store.reader().stats().expect("known").is_poisoned);
+                same(&store, &history, number);
+                assert!(matches!(store.sync(), Err(CommitError::Full { .. })));
+                assert!(matches!(store.materialize(), Err(CommitError::Full { .. })));
+                assert!(store.heal().expect("nothing else fails").is_none(), "there is no room yet");
+                same(&store, &history, number);
+                disk.set_faults(Faults::default());
+                let recovered = store.heal().expect("nothing fails").expect("there is room");
+                assert_eq!(recovered, history.model(number).recovered());
+                same(&store, &history, number);
+            }
+            if number % 7 == 0 && !store.is_full() {
+                let written = store.materialize();
+                assert!(matches!(written, Ok(()) | Err(CommitError::Full { .. })), "{written:?}");
+            }
+        }
+        disk.set_faults(Faults::default());
+        if store.is_full() {
+            store.heal().expect("nothing fails").expect("there is room");
+        }
+        same(&store, &history, history.turns.len());
+        store.flush().expect("there is room");
+        assert!(world::is_tidy(&disk), "{:?}", disk.names());
+        drop(store);
+        same(&world::open(&disk, history.card), &history, history.turns.len());
+        assert_eq!(check(&disk, &mut |_| {}).expect("checkable").findings, []);
     }
+    assert!(failures >= 12, "only {failures} commits met the full disk");
+}
+
+/// A full disk, and then a power cut in the midst of going on: as if the power had been cut in the full one.
+#[test]
+fn power_cut_while_a_full_disk_heals_loses_nothing() {
+    let history = History::random(4, 40);
+    let (mut points, mut healed) = (0, 0);
+    for at in (0..120).step_by(3) {
+        let disk = MemDisk::new();
+        let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("nothing fails yet");
+        disk.set_faults(Faults { bytes_until_full: Some(300_000), ..Faults::default() });
+        let turns =
+            history.turns.iter().position(|turn| turn.commit(&mut store, Durability::Durable).is_err());
+        let turns = turns.expect("the disk is full at some time");
+        disk.set_faults(Faults { changes_until_power_cut: Some(at), ..Faults::default() });
+        healed += usize::from(store.heal().is_ok_and(|recovered| recovered.is_some()));
+        disk.crash(at);
+        drop(store);
+        same(&world::open(&disk, history.card), &history, turns);
+        points += 1;
+    }
+    assert!(points == 40 && healed > 0 && healed < points, "{healed} of {points} healed");
+}
+
+/// What was acknowledged without being on disk is not given up silently.
+#[test]
+fn full_disk_under_buffered_writes_waits_for_a_restart() {
+    let history = History::random(4, 60);
+    let disk = MemDisk::new();
+    let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("nothing fails yet");
+    let turns = &history.turns;
+    turns[0].commit(&mut store, Durability::Buffered).expect("nothing fails yet");
+    disk.set_faults(Faults { bytes_until_full: Some(0), ..Faults::default() });
+    let failed = turns[1..].iter().position(|turn| turn.commit(&mut store, Durability::Buffered).is_err());
+    let failed = failed.map_or_else(|| store.sync().map(|()| 0), Ok);
+    disk.set_faults(Faults::default());
+    assert!(failed.is_err() || failed.is_ok_and(|at| at < turns.len()));
+    assert!(store.heal().expect("nothing is done").is_none());
+    assert!(store.sync().is_err());
 }
 
 #[test]

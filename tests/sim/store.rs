@@ -91,6 +91,14 @@ impl SimStore {
         self.note(&done);
     }
 
+    /// Goes on if the disk was full and has room again; answers what it holds then.
+    pub(crate) fn heal(&mut self) -> Option<Recovered> {
+        let Backed::Disk(store) = &mut self.kind else { return None };
+        let recovered = store.heal().ok()??;
+        self.failed = None;
+        Some(recovered)
+    }
+
     fn note<T>(&mut self, done: &Result<T, CommitError>) {
         if let Err(error) = done {
             self.failed.get_or_insert(error.to_string());

@@ -267,6 +267,12 @@ pub enum CommitError {
         /// The cause.
         source: std::io::Error,
     },
+    /// There is no room on the disk. Nothing was written, and nothing will have been; reads go on.
+    #[error("{file} cannot grow, for the disk is full; make room, and the node takes writes again by itself")]
+    Full {
+        /// The file.
+        file: &'static str,
+    },
     /// An earlier commit failed.
     #[error("the store takes no more writes since an earlier one failed; restart the node")]
     Poisoned,

@@ -319,6 +319,10 @@ impl Replica {
             Input::Listening(addresses) => self.membership.listen(addresses),
             Input::Connect(target) => self.membership.add_seed(target, &mut step),
             Input::Tick if self.failed.is_none() => self.tick(now, view, &mut step),
+            // Whoever comes now is met when writes are taken again.
+            Input::Network(TransportEvent::Up { session, .. }) => {
+                step.closes.push((session, "the store takes no writes".to_owned()));
+            }
             Input::Network(_) | Input::Tick => {}
         }
         step
@@ -360,7 +364,8 @@ impl Replica {
     }
 
     /// Takes in that a turn could not be committed. What was drafted is void, and the store takes no more
-    /// writes: the replica lets go of its peers and refuses writes until it is opened again.
+    /// writes: the replica lets go of its peers and refuses writes until it is opened again, or
+    /// [goes on](crate::turn::Driver::go_on).
     pub fn commit_failed(&mut self, reason: &str) -> Step {
         let mut step = Step::default();
         self.failed = Some(reason.to_owned());
@@ -370,6 +375,18 @@ impl Replica {
             step.closes.push((session, "the store failed".to_owned()));
         }
         step
+    }
+
+    /// Goes on from what the store holds, which got over the failure of a commit. What does not follow from the
+    /// store stays; peers are met anew.
+    pub(crate) fn go_on(&mut self, recovered: &Recovered) {
+        let before = std::mem::replace(self, Self::new(self.config.clone(), recovered));
+        self.membership = before.membership;
+        self.evidence = before.evidence;
+        self.refusals = before.refusals;
+        self.counters = before.counters;
+        self.mono_ms = before.mono_ms;
+        self.counters.count("failures_got_over");
     }
 
     pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&Keyspace> {

@@ -154,6 +154,16 @@ async fn replicas_are_listed_and_retired() {
 }
 
 #[tokio::test]
+async fn compaction_answers_with_sizes() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    let files = "*1\n*6\n$4\nfile\n$8\nlog.redb\n$12\nbefore_bytes\n:2\n$11\nafter_bytes\n:1";
+    link.check("TIDE.COMPACT", files).await;
+    link.check("TIDE.COMPACT PROGRESS", "$-1").await;
+    link.check("TIDE.COMPACT now", "-ERR syntax error").await;
+}
+
+#[tokio::test]
 async fn fingerprints_are_equal_once_two_nodes_have_the_same() {
     let (port, other) = (Port::open().await, Double::new(2));
     let mut link = port.link().await;

@@ -18,6 +18,7 @@ use tidelock_engine::request::{
     Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestReply,
 };
 use tidelock_engine::write::{Author, Outcome, Write, WriteError};
+use tidelock_store::Compacted;
 use tokio::sync::mpsc;
 
 use crate::document::DocumentError;
@@ -404,6 +405,14 @@ impl Backend for Double {
     fn backup(&self) -> Result<Pieces, String> {
         let pieces = [Ok(vec![b'x'; 3 << 20]), Ok(Vec::new()), Ok(b"end".to_vec())];
         Ok(Box::new(pieces.into_iter()))
+    }
+
+    async fn compact(&self) -> Result<Vec<Compacted>, String> {
+        Ok(vec![Compacted { file: "log.redb", before_bytes: 2, after_bytes: 1 }])
+    }
+
+    fn compaction(&self) -> Option<String> {
+        None
     }
 
     fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {

@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use super::{Disk, DiskFile, DiskLock, FileIdentity, LockError};
@@ -103,6 +104,10 @@ impl Disk for FileDisk {
         let born = file.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let born_ns = born.and_then(|age| u64::try_from(age.as_nanos()).ok());
         Ok(Some(FileIdentity { device: file.dev(), inode: file.ino(), born_ns }))
+    }
+
+    fn handle(&self) -> Arc<dyn Disk> {
+        Arc::new(self.clone())
     }
 }
 

@@ -35,6 +35,8 @@ pub struct MemDisk {
 struct State {
     names: BTreeMap<String, u64>,
     images: BTreeMap<u64, Image>,
+    /// How often each file is open. One without a name is there as long as it is.
+    handles: BTreeMap<u64, usize>,
     files_made: u64,
     /// Counts restarts; a handle or lock of an earlier one is dead.
     life: u64,
@@ -86,7 +88,8 @@ impl MemDisk {
             let mut new = image.state();
             (new.names, new.files_made) = (state.names.clone(), state.files_made);
             (new.device, new.life) = (state.device, state.life);
-            new.images = state.images.iter().map(|(id, image)| (*id, image.copied())).collect();
+            let named = state.names.values().map(|id| (*id, state.images[id].copied()));
+            new.images = named.collect();
         }
         image
     }
@@ -154,6 +157,17 @@ impl State {
         self.life += 1;
         self.is_locked = false;
         self.faults = Faults::default();
+        self.handles.clear();
+        let names = &self.names;
+        self.images.retain(|id, _| names.values().any(|named| named == id));
+    }
+
+    /// Lets go of a file that has no name any more, once nobody has it open.
+    fn forget_unused(&mut self, id: u64) {
+        let is_named = self.names.values().any(|named| *named == id);
+        if !is_named && !self.handles.contains_key(&id) {
+            self.images.remove(&id);
+        }
     }
 
     fn id(&mut self, name: &str) -> u64 {
@@ -225,6 +239,7 @@ impl Disk for MemDisk {
         state.has_power()?;
         let id = state.id(name);
         state.images.entry(id).or_default();
+        *state.handles.entry(id).or_default() += 1;
         Ok(Box::new(Handle { disk: self.clone(), id, life: state.life }))
     }
 
@@ -233,7 +248,7 @@ impl Disk for MemDisk {
         state.change(0)?;
         let id = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         if let Some(replaced) = state.names.insert(to.to_owned(), id) {
-            state.images.remove(&replaced);
+            state.forget_unused(replaced);
         }
         Ok(())
     }
@@ -242,7 +257,7 @@ impl Disk for MemDisk {
         let mut state = self.state();
         state.change(0)?;
         if let Some(id) = state.names.remove(name) {
-            state.images.remove(&id);
+            state.forget_unused(id);
         }
         Ok(())
     }
@@ -252,6 +267,10 @@ impl Disk for MemDisk {
         state.has_power()?;
         let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Some(FileIdentity { device: state.device, inode, born_ns: None }))
+    }
+
+    fn handle(&self) -> Arc<dyn Disk> {
+        Arc::new(self.clone())
     }
 }
 
@@ -288,6 +307,22 @@ impl Handle {
 
     fn image<'a>(&self, state: &'a mut State) -> &'a mut Image {
         state.images.get_mut(&self.id).expect("alive() saw it")
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.life != self.life {
+            return;
+        }
+        if let Some(count) = state.handles.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                state.handles.remove(&self.id);
+            }
+        }
+        state.forget_unused(self.id);
     }
 }
 

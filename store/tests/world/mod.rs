@@ -316,3 +316,8 @@ pub fn small_options(card: AuthorCard) -> OpenOptions {
 pub fn open(disk: &MemDisk, card: AuthorCard) -> RedbStore {
     RedbStore::open(disk, &options(card)).expect("the store can be opened")
 }
+
+/// Nothing lies beside the files of a store: no copy that was begun, nothing moved aside.
+pub fn is_tidy(disk: &MemDisk) -> bool {
+    disk.names().iter().all(|name| ["log.mark", "log.redb", "rows.redb"].contains(&name.as_str()))
+}

@@ -174,6 +174,20 @@ impl World {
         }
     }
 
+    /// Lets a running node whose disk was full look whether there is room again, as the daemon does by itself;
+    /// answers whether it goes on. Its log is read again then, as after a start.
+    pub fn has_room_again(&mut self, name: &str) -> bool {
+        let index = self.index(name);
+        let driver = self.nodes[index].driver.as_mut().expect("it runs");
+        let Some(recovered) = driver.store_mut().heal() else { return false };
+        driver.go_on(&recovered);
+        self.trace.note(self.now_us, index, || "has room again".to_owned());
+        self.reread(index);
+        self.after_store(index);
+        self.tally.count("disks with room again");
+        true
+    }
+
     /// What no other node has may be lost from now on.
     fn forgive(&mut self, index: usize) {
         let had: Vec<KeyspaceId> = self.nodes[index].known.keys().copied().collect();

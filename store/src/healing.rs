@@ -1,0 +1,89 @@
+//! Going on after the disk was full, without being closed.
+//!
+//! While there is no room, nothing is written and what redb believes to have written is void. Once there is room,
+//! both files are opened anew, as after a crash: that gives the last commit, and so what readers have seen. If it does
+//! not, the store stays as it is until it is opened by its owner.
+
+use std::sync::Arc;
+
+use tidelock_engine::ports::{CommitError, Recovered};
+
+use crate::open::{self, OpenError};
+use crate::schema::{LOG_FILE, ROOM_FILE, ROWS_FILE};
+use crate::store::{RedbStore, Shared};
+
+/// The room that there must be, in bytes: the next commits take some.
+const ROOM_BYTES: usize = 8 << 20;
+
+/// What is written of it at a time, in bytes.
+const ROOM_PIECE_BYTES: usize = 1 << 20;
+
+impl RedbStore {
+    /// Whether writes are refused only because the disk was full, so that [`RedbStore::heal`] may help.
+    pub fn is_full(&self) -> bool {
+        self.shared().guard.is_full()
+    }
+
+    /// Takes writes again if the disk has room again; answers what the store holds then, which is what it held
+    /// before. Reads wait meanwhile. `None` when there is no room, or the disk was never full.
+    ///
+    /// # Errors
+    /// The files cannot be opened. If the store [is full](RedbStore::is_full) after that, it may be tried again.
+    pub fn heal(&mut self) -> Result<Option<Recovered>, OpenError> {
+        let shared = Arc::clone(self.shared());
+        // What was acknowledged without being on disk would be lost: a restart is for the operator to decide.
+        if !shared.guard.is_full() || shared.writer().has_buffered || !shared.has_room() {
+            return Ok(None);
+        }
+        shared.open_again(self.options())?;
+        let recovered = shared.recovered();
+        self.set_recovered(recovered.clone());
+        Ok(Some(recovered))
+    }
+}
+
+impl Shared {
+    /// Whether some megabytes can be written.
+    fn has_room(&self) -> bool {
+        let fill = || {
+            let file = self.disk.open(ROOM_FILE)?;
+            let zeros = vec![0; ROOM_PIECE_BYTES];
+            (0..ROOM_BYTES / ROOM_PIECE_BYTES)
+                .try_for_each(|piece| file.write_at((piece * ROOM_PIECE_BYTES) as u64, &zeros))?;
+            // Some file systems find out no earlier.
+            file.sync_data()
+        };
+        let filled: std::io::Result<()> = fill();
+        let removed = self.disk.remove(ROOM_FILE);
+        filled.and(removed).is_ok()
+    }
+
+    fn open_again(&self, options: &open::OpenOptions) -> Result<(), OpenError> {
+        let mut rounds = self.rounds();
+        let mut writer = self.writer();
+        let mut published = self.published_mut();
+        rounds.copy.lose();
+        writer.copy.lose();
+        self.log.file.let_go();
+        self.rows.file.let_go();
+        self.guard.open_again();
+        let opened = open::open_guarded(&*self.disk, options, &self.lock, &self.guard);
+        let opened = opened.inspect_err(|_| self.guard.is_still_full())?;
+        let opened = Arc::into_inner(opened).expect("nobody else has it yet");
+        let (end, log) = (published.position, &opened.log);
+        *published = opened.published.into_inner().expect("no holder of this lock panics");
+        self.log.file.put(&log.file);
+        self.rows.file.put(&opened.rows.file);
+        self.retention().rows_synced = published.position;
+        if published.position != end {
+            let source = std::io::Error::other("it does not end where it ended before the disk was full");
+            self.guard.freeze(CommitError::Io { file: LOG_FILE, source });
+            return Err(OpenError::damaged(
+                ROWS_FILE,
+                "the store is not what it was before the disk was full",
+            ));
+        }
+        self.thread_wakes.notify_all();
+        Ok(())
+    }
+}

@@ -89,13 +89,12 @@ fn status(value: &Value, style: Style) -> String {
     for (name, field) in value.pairs() {
         let name = cell(name);
         match (name.as_str(), field) {
-            ("warnings" | "counters", _) => {}
+            ("warnings" | "counters" | "log_kept_for", _) => {}
             ("uptime_ms", Value::Integer(ms)) => table.row(["uptime".to_owned(), duration(*ms)]),
             ("bytes_on_disk", Value::Integer(bytes)) => table.row(["on_disk".to_owned(), size(*bytes)]),
             ("log_bytes", Value::Integer(bytes)) => table.row(["log".to_owned(), size(*bytes)]),
             ("log_age_ms", Value::Integer(ms)) => table.row(["log_age".to_owned(), duration(*ms)]),
             ("log_kept", _) => table.row([name, kept(value)]),
-            ("log_kept_for", _) => {}
             (_, field) => table.row([name, cell(field)]),
         }
     }

@@ -269,11 +269,7 @@ impl<B: Backend> Session<B> {
                 Reply::OK
             }
             Other::Next => self.pieces.next_piece()?,
-            Other::Keyspace => {
-                let (keyspace, order) = tide::order(&arguments)?;
-                backend.order(keyspace, order).await.map_err(|error| errors::keyspace(&error))?;
-                Reply::OK
-            }
+            Other::Keyspace => order(backend, &arguments).await?,
             Other::Rejoin => match backend.rejoin().await {
                 Ok(replica) => Reply::text(replica),
                 Err(error) => return Err(Reply::error(format!("ERR {error}"))),
@@ -306,6 +302,13 @@ impl<B: Backend> Session<B> {
         self.backend.read(&keyspace, &[], usize::MAX).map_err(|error| errors::request(&error))?;
         Ok(Reply::text(self.backend.fingerprint(&keyspace)))
     }
+}
+
+/// Carries out what the operator orders of a keyspace.
+async fn order<B: Backend>(backend: &B, arguments: &Arguments) -> Result<Reply, Reply> {
+    let (keyspace, order) = tide::order(arguments)?;
+    let done = backend.order(keyspace, order).await;
+    done.map_or_else(|error| Err(errors::keyspace(&error)), |()| Ok(Reply::OK))
 }
 
 /// The longest address of a peer, in bytes. A longer one is cut and so no address.

@@ -153,6 +153,23 @@ pub enum Replicate {
     Only(BTreeSet<KeyspaceName>),
 }
 
+/// What a node takes in at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// What keyspaces may hold, in bytes; others may hold anything. It bounds what is written here, never what comes
+    /// from peers.
+    pub quotas: BTreeMap<KeyspaceName, u64>,
+    /// Keyspaces that peers name are taken in while there are fewer than so many; the operator may have more.
+    /// Default 1,024.
+    pub keyspaces_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { quotas: BTreeMap::new(), keyspaces_max: 1_024 }
+    }
+}
+
 /// Who a replica is and what it takes part in.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
@@ -164,6 +181,8 @@ pub struct ReplicaConfig {
     pub replicate: Replicate,
     /// How long it keeps its log.
     pub retention: Retention,
+    /// What it takes in at most.
+    pub limits: Limits,
 }
 
 /// All that a node knows.

@@ -1,12 +1,12 @@
 //! How a node is set up: where its data is, which cluster it is in, and whom it talks to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId};
-use tidelock_engine::replica::Retention;
+use tidelock_engine::replica::{Limits, Retention};
 
 use crate::redis::{RedisConfig, RedisConfigError};
 
@@ -39,6 +39,12 @@ pub struct NodeConfig {
     pub cache_bytes: usize,
     /// How long the log is kept, under `[retention]`.
     pub retention: RetentionConfig,
+    /// What keyspaces may hold on this node, in bytes, under `[quota]`: names and numbers. It bounds what is written here,
+    /// never what comes from peers. Default: anything.
+    pub quota: BTreeMap<KeyspaceName, u64>,
+    /// Keyspaces that peers name are taken in while there are fewer than so many; more can be made and joined here, up
+    /// to 4,096. Default 1,024. More lets one peer fill more of the disk, fewer may leave a keyspace out.
+    pub keyspaces_max: usize,
     /// The Redis port. It is served by `tidelock run`, not by the library.
     pub redis: RedisConfig,
 }
@@ -84,6 +90,8 @@ impl Default for NodeConfig {
             mdns: false,
             cache_bytes: 256 << 20,
             retention: RetentionConfig::default(),
+            quota: BTreeMap::new(),
+            keyspaces_max: Limits::default().keyspaces_max,
             redis: RedisConfig::default(),
         }
     }

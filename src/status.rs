@@ -149,6 +149,10 @@ pub struct KeyspaceStatus {
     pub fingerprint: String,
     /// The connected peers that replicate it.
     pub peers: usize,
+    /// The bytes of its keys, elements, fields and values, as quotas count them.
+    pub bytes: u64,
+    /// What it may hold on this node, if that is limited. What comes from peers may be more.
+    pub quota_bytes: Option<u64>,
     /// For how long no connected peer has replicated it, if none does.
     pub alone: Option<Duration>,
     /// Whether a peer with an equal vector showed other rows.

@@ -3,7 +3,7 @@
 use sim::World;
 use sim::words::{add, delete, increment, put, remove, set};
 use sim::world::NOTES;
-use tidelock_engine::replica::{Kept, ReplicaConfig, Retention};
+use tidelock_engine::replica::{Kept, Limits, Retention};
 use tidelock_engine::request::{Action, Atomicity};
 use tidelock_store::Disk;
 
@@ -11,7 +11,7 @@ use tidelock_store::Disk;
 const AT_ONCE: Retention = Retention { age_ms: 1_000, bytes: 0, peers_ms: 1_000 };
 
 fn world(seed: u64, names: &[&str], retention: Retention) -> World {
-    world_with(seed, names, retention, ReplicaConfig::STAGED_BYTES)
+    world_with(seed, names, retention, Limits::STAGED_BYTES)
 }
 
 fn world_with(seed: u64, names: &[&str], retention: Retention, staged_bytes: usize) -> World {

@@ -14,7 +14,7 @@ use tidelock_engine::ports::{
     Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
     Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
 };
-use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate, Retention};
+use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
@@ -220,11 +220,11 @@ impl<S: Store> Node<S> {
     /// The n-th node on a store of its own.
     pub(crate) fn new(number: u8, store: S) -> Self {
         let config = ReplicaConfig {
+            limits: Limits::default(),
             key: signing_key(number),
             cluster: cluster(),
             replicate: Replicate::All,
             retention: Retention::default(),
-            staged_bytes: ReplicaConfig::STAGED_BYTES,
         };
         let replica = Replica::new(config, &store.recovered());
         let wire = Wire::default();

@@ -30,6 +30,8 @@ pub struct Delta {
     pub fingerprint: Fingerprint,
     /// Keys that came into being, less those that ceased to be.
     pub keys: i64,
+    /// The bytes of keys, elements, fields and values of rows added, less those of rows removed.
+    pub bytes: i64,
 }
 
 /// All that a draft changed.
@@ -227,11 +229,16 @@ impl<'a> Draft<'a> {
         author: ReplicaId,
     ) {
         let delta = self.delta(keyspace);
+        let bytes = |payload: &Payload| {
+            i64::try_from(row.key.len() + row.subkey.len() + payload.bytes()).expect("a row is bounded")
+        };
         if let Some(before) = &before {
             delta.fingerprint.remove(&row, before);
+            delta.bytes -= bytes(before);
         }
         if let Some(after) = &after {
             delta.fingerprint.insert(&row, after);
+            delta.bytes += bytes(after);
         }
         let id = (keyspace, row);
         if self.marks > 0 {
@@ -345,6 +352,11 @@ impl Rows for Draft<'_> {
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         let delta = self.changes.deltas.get(&keyspace).map_or(0, |delta| delta.keys);
         Ok(self.below.keys(keyspace)?.saturating_add_signed(delta))
+    }
+
+    fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        let delta = self.changes.deltas.get(&keyspace).map_or(0, |delta| delta.bytes);
+        Ok(self.below.bytes(keyspace)?.saturating_add_signed(delta))
     }
 }
 

@@ -25,6 +25,7 @@ pub struct MemStore {
     settings: BTreeMap<KeyspaceName, Settings>,
     states: BTreeMap<KeyspaceId, KeyspaceState>,
     rows: BTreeMap<KeyspaceId, DotStore>,
+    bytes: BTreeMap<KeyspaceId, u64>,
     cards: BTreeMap<ReplicaId, AuthorCard>,
     log: VecDeque<LogRecord>,
     first: LogPosition,
@@ -44,6 +45,7 @@ impl MemStore {
             settings: BTreeMap::new(),
             states: BTreeMap::new(),
             rows: BTreeMap::new(),
+            bytes: BTreeMap::new(),
             cards: BTreeMap::new(),
             log: VecDeque::new(),
             first: LogPosition(1),
@@ -123,6 +125,7 @@ impl MemStore {
         let Some(id) = self.keyspaces.remove(name) else { return };
         self.states.remove(&id);
         self.rows.remove(&id);
+        self.bytes.remove(&id);
         self.floors.remove(&id);
         self.index.retain(|(of, ..), _| *of != id);
         for record in &mut self.log {
@@ -148,6 +151,10 @@ impl Rows for MemStore {
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         self.rows.get(&keyspace).map_or(Ok(0), |rows| rows.keys(keyspace))
+    }
+
+    fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        Ok(self.bytes.get(&keyspace).copied().unwrap_or(0))
     }
 }
 
@@ -255,6 +262,10 @@ impl Store for MemStore {
             let heads = install.heads.iter().flatten();
             let dots = heads.map(|(author, head)| Dot::new(*author, head.seq));
             applied.entry(install.keyspace).or_default().extend(dots);
+        }
+        for (keyspace, delta) in &batch.changes.deltas {
+            let bytes = self.bytes.entry(*keyspace).or_default();
+            *bytes = bytes.saturating_add_signed(delta.bytes);
         }
         for (keyspace, changes) in batch.changes.clone().by_keyspace() {
             let rows = self.rows.entry(keyspace).or_default();

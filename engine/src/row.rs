@@ -163,7 +163,20 @@ pub enum Payload {
 #[error("the bytes are not the payload of a {0:?} row")]
 pub struct PayloadError(pub Kind);
 
+/// What a counter slot counts for in a quota, in bytes: about what it takes.
+const SLOT_BYTES: usize = 40;
+
 impl Payload {
+    /// What it counts for in a quota, in bytes: a value or chunk as long as it is, an element nothing beside its row.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Value { value, .. } => value.len(),
+            Self::Chunk(chunk) => chunk.len(),
+            Self::Slot(_) => SLOT_BYTES,
+            Self::Member | Self::Retired { .. } => 0,
+        }
+    }
+
     /// Appends the payload's bytes.
     ///
     /// | kind | bytes |

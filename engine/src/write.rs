@@ -17,7 +17,7 @@ use crate::causality::{Dot, Heads};
 use crate::crdt::{KeyView, VisibleKind, is_document};
 use crate::draft::Draft;
 use crate::frame::FrameBuilder;
-use crate::id::ReplicaId;
+use crate::id::{KeyspaceName, ReplicaId};
 use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
 use crate::ports::{ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, Payload, RETIRED_KEY, RowId, Slot};
@@ -130,12 +130,29 @@ pub enum WriteError {
     /// No element or field was named.
     #[error("no element or field was given")]
     Empty,
+    /// The keyspace would hold more than it may; removing is always possible.
+    #[error(
+        "keyspace {keyspace} is at its quota of {quota_bytes} bytes; remove something, or raise the quota"
+    )]
+    OverQuota {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// What it may hold on this node.
+        quota_bytes: u64,
+    },
     /// Something is too long.
     #[error(transparent)]
     Bound(#[from] BoundError),
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+impl Write {
+    /// Whether it only takes away.
+    pub(crate) fn is_removal(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::Remove { .. } | Self::Unset { .. } | Self::Clear)
+    }
 }
 
 /// Evaluates writes of one author into the frame it is making.

@@ -17,8 +17,8 @@ use tidelock_engine::ports::{
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{
-    EARLY_BYTES_MAX, EARLY_FRAMES_MAX, EVIDENCE_MAX, Input as Event, Now, Replica, ReplicaConfig, Replicate,
-    Retention,
+    EARLY_BYTES_MAX, EARLY_FRAMES_MAX, EVIDENCE_MAX, Input as Event, Limits, Now, Replica, ReplicaConfig,
+    Replicate, Retention,
 };
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
@@ -94,8 +94,7 @@ fn courier() -> SigningKey {
 
 fn config() -> ReplicaConfig {
     let (replicate, retention) = (Replicate::All, Retention::default());
-    let staged_bytes = ReplicaConfig::STAGED_BYTES;
-    ReplicaConfig { key: key(0), cluster: cluster(), replicate, retention, staged_bytes }
+    ReplicaConfig { key: key(0), cluster: cluster(), replicate, retention, limits: Limits::default() }
 }
 
 impl Stage {

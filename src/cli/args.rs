@@ -177,6 +177,18 @@ pub enum KeyspaceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Limit what may be written to it on this node
+    Quota {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// What it may hold, in bytes, or `none`, or `default` for what the config says
+        #[arg(value_name = "BYTES", value_parser = quota)]
+        bytes: String,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Replicate it no more, once a connected peer has all of it, and drop what is here
     Leave {
         /// The keyspace
@@ -189,6 +201,11 @@ pub enum KeyspaceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+}
+
+fn quota(text: &str) -> Result<String, String> {
+    let is_right = matches!(text, "none" | "default") || text.parse::<i64>().is_ok_and(|bytes| bytes >= 0);
+    if is_right { Ok(text.to_owned()) } else { Err("a number of bytes, `none` or `default`".to_owned()) }
 }
 
 /// Which node a command acts on, and how it answers.

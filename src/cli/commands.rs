@@ -115,6 +115,9 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
 fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
     let (mut words, node) = match command {
         KeyspaceCommand::Join { name, node } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
+        KeyspaceCommand::Quota { name, bytes, node } => {
+            (vec!["TIDE.KEYSPACE", "QUOTA", name.as_str(), bytes], node)
+        }
         KeyspaceCommand::Leave { name, node, .. } => (vec!["TIDE.KEYSPACE", "LEAVE", name.as_str()], node),
     };
     if let KeyspaceCommand::Leave { force: true, .. } = command {

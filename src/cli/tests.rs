@@ -150,8 +150,8 @@ fn node_is_described_in_tables_and_in_json() {
     world.check(&format!("retire {replica} --force --keyspace notes"), "2\n");
     let fingerprint = world.run("fingerprint").expect("the node answers");
     let expected = format!(
-        "NAME     MODE      KEYS  AUTHORS  PEERS  FINGERPRINT\n\
-         default  eventual     1        1      0  {}\n\
+        "NAME     MODE      KEYS  SIZE  QUOTA  AUTHORS  PEERS  FINGERPRINT\n\
+         default  eventual     1  2.0 KiB  4.0 KiB  1      0  {}\n\
          warning: no connected peer replicates default, for 1m 1s\n",
         &fingerprint[..16]
     );
@@ -198,6 +198,8 @@ fn keyspaces_are_joined_and_left() {
     let error = world.run("keyspace leave alone").expect_err("nobody has it");
     assert!(error.to_string().contains("3 operations are not known to be anywhere else"), "{error}");
     world.check("keyspace leave alone --force", "OK\n");
+    world.check("keyspace quota notes 4096", "OK\n");
+    world.check("keyspace quota notes none", "OK\n");
 }
 
 #[test]
@@ -266,6 +268,8 @@ fn command_line_is_consistent_and_wrong_usage_ends_with_2() {
         "run --allow nobody",
         "demo --peers 1",
         "run k",
+        "keyspace quota notes -1",
+        "keyspace quota notes much",
     ] {
         let words = std::iter::once("tidelock").chain(line.split_whitespace());
         let error = Cli::try_parse_from(words).expect_err(line);

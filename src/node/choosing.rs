@@ -61,6 +61,15 @@ impl Node {
         Ok(self.order(keyspace.parse()?, Order::Leave { is_forced: true }).await?)
     }
 
+    /// Limits what a keyspace may hold on this node, in bytes, from now on and also when it is opened again; `None` is
+    /// for what the config says, [`u64::MAX`] for no limit. Writes beyond are refused; what comes from peers is not.
+    ///
+    /// # Errors
+    /// [`KeyspaceError`] says what is in the way.
+    pub async fn set_quota(&self, keyspace: &str, bytes: Option<u64>) -> Result<(), KeyspaceError> {
+        Ok(self.order(keyspace.parse()?, Order::Quota(bytes)).await?)
+    }
+
     pub(super) async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), OrderError> {
         let (sender, receiver) = oneshot::channel();
         if !self.put(Job::Order(keyspace, order, sender)) {

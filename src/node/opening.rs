@@ -13,7 +13,7 @@ use thiserror::Error;
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::ClusterId;
 use tidelock_engine::ports::Store;
-use tidelock_engine::replica::{Replica, ReplicaConfig, Replicate};
+use tidelock_engine::replica::{Limits, Replica, ReplicaConfig, Replicate};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_engine::turn::Driver;
 use tidelock_store::{FileDisk, OpenOptions, RedbStore};
@@ -70,13 +70,13 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
     let retention = config.retention.for_engine();
-    let replica_config = ReplicaConfig {
-        key: key.clone(),
-        cluster,
-        replicate: replicate.clone(),
-        retention,
-        staged_bytes: ReplicaConfig::STAGED_BYTES,
+    let limits = Limits {
+        quotas: config.quota.clone(),
+        keyspaces_max: config.keyspaces_max,
+        staged_bytes: Limits::STAGED_BYTES,
     };
+    let replica_config =
+        ReplicaConfig { key: key.clone(), cluster, replicate: replicate.clone(), retention, limits };
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();

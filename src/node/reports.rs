@@ -92,6 +92,8 @@ impl Node {
                 mode: "eventual",
                 keys: summary.keys,
                 authors: summary.authors,
+                bytes: summary.bytes,
+                quota_bytes: reported.and_then(|keyspace| keyspace.quota_bytes),
                 peers: reported.map_or(0, |keyspace| keyspace.links),
                 alone: reported.and_then(|keyspace| keyspace.alone_ms).map(Duration::from_millis),
                 is_diverged: reported.is_some_and(|keyspace| keyspace.is_diverged),
@@ -161,6 +163,14 @@ impl Node {
                 warnings.push(format!("keyspace {name}: no connected peer replicates it, for {seconds} s"));
             }
         }
+        for keyspace in self.keyspaces() {
+            let KeyspaceStatus { name, bytes, quota_bytes: Some(quota), .. } = keyspace else { continue };
+            if bytes > quota {
+                warnings.push(format!(
+                    "keyspace {name} holds {bytes} bytes, and its quota is {quota}: peers wrote more"
+                ));
+            }
+        }
         for proof in &report.evidence {
             warnings
                 .push(format!("author {} has two histories, from {} on", proof.dot.replica, proof.dot.seq));
@@ -190,8 +200,9 @@ impl Node {
 }
 
 /// Counters that an operator should look at, and what they count.
-const TROUBLES: [(&str, &str); 5] = [
+const TROUBLES: [(&str, &str); 6] = [
     ("rows_unlike_fingerprint", "times rows did not have their own fingerprint; restart the node"),
+    ("keyspaces_not_taken_in", "times a keyspace that a peer named was not taken in; see `keyspaces_max`"),
     ("answers_failed", "times the log could not be read for a peer; stop the node and run `tidelock check`"),
     ("frames_not_applied", "frames of peers could not be applied; stop the node and run `tidelock check`"),
     ("frames_early_dropped", "frames came too early and did not fit; they are pulled again"),

@@ -34,6 +34,7 @@ pub(super) fn action(error: &ActionError) -> Reply {
         | ActionError::Query(QueryError::WrongKind { .. }) => WRONG_TYPE,
         ActionError::Write(WriteError::NotAnInteger) => NOT_AN_INTEGER,
         ActionError::Write(WriteError::Overflow) => OVERFLOW,
+        ActionError::Write(WriteError::OverQuota { .. }) => Reply::error(format!("OOM {error}")),
         other => Reply::error(format!("ERR {other}")),
     }
 }

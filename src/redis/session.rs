@@ -293,11 +293,7 @@ impl<B: Backend> Session<B> {
                 Reply::OK
             }
             Other::Next => self.pieces.next_piece()?,
-            Other::Keyspace => {
-                let (keyspace, order) = tide::order(&arguments)?;
-                backend.order(keyspace, order).await.map_err(|error| errors::keyspace(&error))?;
-                Reply::OK
-            }
+            Other::Keyspace => order(backend, &arguments).await?,
             Other::Rejoin => Reply::text(backend.rejoin().await.map_err(refused)?),
             Other::Replicas => tide::replicas(backend.replicas().map_err(refused)?),
             Other::Retire => {
@@ -329,6 +325,13 @@ impl<B: Backend> Session<B> {
 #[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn refused(reason: String) -> Reply {
     Reply::error(format!("ERR {reason}"))
+}
+
+/// Carries out what the operator orders of a keyspace.
+async fn order<B: Backend>(backend: &B, arguments: &Arguments) -> Result<Reply, Reply> {
+    let (keyspace, order) = tide::order(arguments)?;
+    let done = backend.order(keyspace, order).await;
+    done.map_or_else(|error| Err(errors::keyspace(&error)), |()| Ok(Reply::OK))
 }
 
 /// The longest address of a peer, in bytes. A longer one is cut and so no address.

@@ -196,7 +196,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         ALONE,
         NONE,
         Run::Other(Other::Keyspace),
-        "Joins a keyspace, or leaves one and drops what is here of it",
+        "Joins or leaves a keyspace, or limits what it may hold",
     )),
     spec(("tide.keyspaces", 1, ALONE, NONE, Run::Other(Other::Keyspaces), "Lists the keyspaces of the node")),
     spec(("tide.network", 2, ALONE, NONE, Run::Other(Other::Network), "Goes offline or online")),

@@ -56,13 +56,24 @@ pub(super) fn watch(arguments: &Arguments) -> Result<(WatchRange, Option<Cursor>
     Ok((range, from.transpose()?))
 }
 
-/// `TIDE.KEYSPACE JOIN keyspace`, `TIDE.KEYSPACE LEAVE keyspace [FORCE]`.
+/// `TIDE.KEYSPACE JOIN keyspace`, `LEAVE keyspace [FORCE]`, `QUOTA keyspace bytes|NONE|DEFAULT`.
 pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Reply> {
     let (name, order) = match arguments.as_slice() {
         [word, name] if is(word, "join") => (name, Order::Join),
         [word, name] if is(word, "leave") => (name, Order::Leave { is_forced: false }),
         [word, name, force] if is(word, "leave") && is(force, "force") => {
             (name, Order::Leave { is_forced: true })
+        }
+        [word, name, bytes] if is(word, "quota") => {
+            let quota = if is(bytes, "none") {
+                Some(u64::MAX)
+            } else if is(bytes, "default") {
+                None
+            } else {
+                let bytes = errors::integer(bytes)?;
+                Some(u64::try_from(bytes).map_err(|_| errors::constant("ERR the quota is negative"))?)
+            };
+            (name, Order::Quota(quota))
         }
         _ => return Err(errors::SYNTAX),
     };
@@ -196,6 +207,8 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
             ("authors", Reply::count(keyspace.authors)),
             ("fingerprint", Reply::text(keyspace.fingerprint)),
             ("peers", Reply::count(keyspace.peers)),
+            ("bytes", Reply::count(keyspace.bytes)),
+            ("quota", keyspace.quota_bytes.map_or(Reply::Null, Reply::count)),
             ("alone_ms", keyspace.alone.map_or(Reply::Null, |time| Reply::count(time.as_millis()))),
             ("diverged", Reply::Boolean(keyspace.is_diverged)),
         ])

@@ -221,7 +221,8 @@ impl Backup {
                 let space = published.spaces.get(keyspace)?;
                 let key = key::state(number);
                 let (fingerprint, keys, is_partial) = (space.fingerprint, space.keys, space.is_partial);
-                let value = seal(&key, state_value(SpaceState { fingerprint, keys, is_partial }));
+                let state = SpaceState { fingerprint, keys, bytes: Some(space.bytes), is_partial };
+                let value = seal(&key, state_value(state));
                 Some((key, Arc::from(value)))
             });
             states.chain(entries_of_heads(&published)).collect::<Vec<Entry>>()

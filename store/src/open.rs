@@ -302,7 +302,7 @@ fn skip_what_is_gone(shared: &Shared) {
         }
         let gone = published.spaces.iter().filter(|(_, space)| space.floor.iter().next().is_some());
         let partial = |(keyspace, _): (&KeyspaceId, &Space)| {
-            (*keyspace, SpaceState { is_partial: true, ..SpaceState::default() })
+            (*keyspace, SpaceState { is_partial: true, bytes: Some(0), ..SpaceState::default() })
         };
         (Arc::clone(&published.names), end, gone.map(partial).collect::<BTreeMap<_, _>>())
     };
@@ -336,10 +336,12 @@ fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, Re
     for (_, keyspace, _) in view.names.held() {
         let state = view.state(keyspace)?.unwrap_or_default();
         let keys = view.keys(keyspace)?;
+        let bytes = view.bytes(keyspace)?;
         let KeyspaceState { fingerprint, heads, is_partial } = state;
         // Who joined again, and whose rows do not say so yet, has not taken over anything.
         let is_partial = is_partial || view.names.settings(keyspace).is_behind(own, heads.seq(own));
-        let space = Space { fingerprint, keys, is_partial, heads: Arc::new(heads), floor: Arc::default() };
+        let (heads, floor) = (Arc::new(heads), Arc::default());
+        let space = Space { fingerprint, keys, bytes, is_partial, heads, floor };
         published.spaces.insert(keyspace, space);
     }
     published.partial = Arc::new(published.partial_spaces());
@@ -436,7 +438,12 @@ mod tests {
             (vec![0], vec![0, 0, 0, 0, 0, 0, 0, 1]),
             (
                 vec![1, 0],
-                [&fingerprint.to_bits().to_be_bytes()[..], &[0, 0, 0, 0, 0, 0, 0, 1], &[0]].concat(),
+                [
+                    &fingerprint.to_bits().to_be_bytes()[..],
+                    &[0, 0, 0, 0, 0, 0, 0, 1, 0],
+                    &[0, 0, 0, 0, 0, 0, 0, 2],
+                ]
+                .concat(),
             ),
             (vec![2, 0, 0], [&[0, 0, 0, 0, 0, 0, 0, 1][..], frame.id().as_bytes()].concat()),
             (vec![3, 0, b'k', 0, 3], vec![0, 0, 0, 0, 0, 0, 0, 1]),

@@ -25,6 +25,8 @@ use crate::view::{Generation, View};
 pub(crate) struct Space {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) keys: u64,
+    /// The bytes of its rows, as quotas count them.
+    pub(crate) bytes: u64,
     /// Whether state is being taken over.
     pub(crate) is_partial: bool,
     /// Shared with readers; a commit copies them only while one holds them.
@@ -182,9 +184,10 @@ impl Published {
     ) -> BTreeMap<KeyspaceId, SpaceState> {
         let of = |keyspace| {
             let space = self.spaces.get(&keyspace);
-            space.map_or_else(SpaceState::default, |space| {
-                let Space { fingerprint, keys, is_partial, .. } = *space;
-                SpaceState { fingerprint, keys, is_partial }
+            let nothing = || SpaceState { bytes: Some(0), ..SpaceState::default() };
+            space.map_or_else(nothing, |space| {
+                let Space { fingerprint, keys, bytes, is_partial, .. } = *space;
+                SpaceState { fingerprint, keys, bytes: Some(bytes), is_partial }
             })
         };
         let installed = installs.into_iter().map(|install| (install.keyspace, of(install.keyspace)));
@@ -193,6 +196,7 @@ impl Published {
             let state = states.entry(*keyspace).or_insert_with(|| of(*keyspace));
             // A key that was never counted cannot cease to be; `check` would show it if it did.
             state.keys = state.keys.saturating_add_signed(delta.keys);
+            state.bytes = state.bytes.map(|bytes| bytes.saturating_add_signed(delta.bytes));
             state.fingerprint = state.fingerprint.plus(delta.fingerprint);
         }
         states
@@ -213,9 +217,10 @@ impl Published {
             }
             self.names = Arc::new(names);
         }
-        for (keyspace, SpaceState { fingerprint, keys, is_partial }) in update.states {
+        for (keyspace, SpaceState { fingerprint, keys, bytes, is_partial }) in update.states {
             let space = self.spaces.entry(keyspace).or_default();
             (space.fingerprint, space.keys, space.is_partial) = (fingerprint, keys, is_partial);
+            space.bytes = bytes.unwrap_or(0);
             if is_partial != self.partial.contains(&keyspace) {
                 let partial = Arc::make_mut(&mut self.partial);
                 if is_partial {

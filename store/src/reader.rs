@@ -41,6 +41,8 @@ pub struct KeyspaceSummary {
     pub fingerprint: Fingerprint,
     /// The number of its keys that exist.
     pub keys: u64,
+    /// The bytes of its rows, as quotas count them.
+    pub bytes: u64,
     /// The hash of its heads.
     pub heads_hash: u128,
     /// The number of replicas that wrote.
@@ -114,6 +116,7 @@ impl Reader {
         Some(KeyspaceSummary {
             fingerprint: space.fingerprint,
             keys: space.keys,
+            bytes: space.bytes,
             heads_hash: space.heads.hash(),
             authors: space.heads.len(),
         })
@@ -203,6 +206,10 @@ impl Rows for Reader {
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         Ok(self.shared.published().spaces.get(&keyspace).map_or(0, |space| space.keys))
+    }
+
+    fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        Ok(self.shared.published().spaces.get(&keyspace).map_or(0, |space| space.bytes))
     }
 }
 

@@ -209,6 +209,10 @@ impl Rows for RedbStore {
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         self.reader.keys(keyspace)
     }
+
+    fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        self.reader.bytes(keyspace)
+    }
 }
 
 impl Log for RedbStore {
@@ -395,7 +399,8 @@ fn settle(
             touched.insert(number);
         }
         if names.settings(keyspace).is_behind(own, 0) {
-            states.entry(keyspace).or_default().is_partial = true;
+            let nothing = SpaceState { bytes: Some(0), ..SpaceState::default() };
+            states.entry(keyspace).or_insert(nothing).is_partial = true;
         }
     }
     touched.into_iter().map(|number| (number, names.remembered(number))).collect()

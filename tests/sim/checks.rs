@@ -143,6 +143,8 @@ fn derived_figures(subject: &Subject<'_>) -> Result<(), String> {
     }
     let summary = store.reader().summary(subject.keyspace).ok_or("the keyspace is not there")?;
     same("keys", summary.keys, subject.got.len() as u64)?;
+    let bytes = subject.rows.iter().map(|(row, payload)| row.key.len() + row.subkey.len() + payload.bytes());
+    same("bytes", summary.bytes, bytes.sum::<usize>() as u64)?;
     // What a restart begins with is read from entries, and not from memory.
     let snapshot = store.reader().snapshot();
     let keys = snapshot.keys(subject.keyspace).map_err(|error| error.to_string())?;

@@ -8,7 +8,7 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{LogPosition, Store};
-use tidelock_engine::replica::{Now, Replica, ReplicaConfig, Replicate, Retention};
+use tidelock_engine::replica::{Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
 use tidelock_store::{MemDisk, OpenError};
@@ -116,8 +116,8 @@ impl Node {
         let key = SigningKey::from_seed(seed);
         let card = key.card([0; 16]);
         let (replicate, retention) = (Replicate::All, Retention::default());
-        let staged_bytes = ReplicaConfig::STAGED_BYTES;
-        let config = ReplicaConfig { key: key.clone(), cluster, replicate, retention, staged_bytes };
+        let config =
+            ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits: Limits::default() };
         let mut node = Self {
             name: name.to_owned(),
             index,

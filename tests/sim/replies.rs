@@ -2,7 +2,7 @@
 
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::request::{Action, ActionError, ActionReply, Request, RequestError, RequestReply};
-use tidelock_engine::write::{Outcome, Write};
+use tidelock_engine::write::{Outcome, Write, WriteError};
 
 use crate::specification::{KeyReads, Reads};
 
@@ -23,6 +23,8 @@ pub fn check(before: &Reads, request: &Request, reply: &RequestReply) -> Result<
             Ok(ActionReply::Outcome(Outcome::At(_))) => Some(Outcome::Done),
             Ok(ActionReply::Outcome(outcome)) => Some(*outcome),
             Ok(other) => return Err(format!("{write:?} was answered {other:?}")),
+            // How much there is, only the rows say.
+            Err(ActionError::Write(WriteError::OverQuota { .. })) => return Ok(()),
             Err(ActionError::Write(_)) => None,
             Err(other) => return Err(format!("{write:?}: {other}")),
         },

@@ -1,6 +1,6 @@
 //! The random scenarios by name. A new one is a constant here and a line in `tests/random.rs`.
 
-use tidelock_engine::replica::{ReplicaConfig, Retention};
+use tidelock_engine::replica::{Limits, Retention};
 
 use crate::faults::Fault;
 use crate::hostile::Behaviour;
@@ -34,7 +34,7 @@ const BASE: Scenario = Scenario {
     converges_ms: 10_000,
     storage: Storage::Disk,
     retention: Retention { age_ms: 86_400_000, bytes: 1 << 30, peers_ms: 604_800_000 },
-    staged_bytes: ReplicaConfig::STAGED_BYTES,
+    staged_bytes: Limits::STAGED_BYTES,
 };
 
 /// Partitions of every shape and connections that break.

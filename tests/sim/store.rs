@@ -136,6 +136,10 @@ impl Rows for SimStore {
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         self.as_store().keys(keyspace)
     }
+
+    fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
+        self.as_store().bytes(keyspace)
+    }
 }
 
 impl Log for SimStore {

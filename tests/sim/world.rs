@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::TransportEvent;
-use tidelock_engine::replica::{Input, OrderReply, ReplicaConfig, Retention};
+use tidelock_engine::replica::{Input, Limits, OrderReply, Retention};
 use tidelock_engine::request::RequestId;
 use tidelock_engine::turn::TurnOutcome;
 
@@ -137,7 +137,7 @@ impl World {
             scrutiny: Scrutiny::Everything,
             storage: Storage::default(),
             retention: Retention::default(),
-            staged_bytes: ReplicaConfig::STAGED_BYTES,
+            staged_bytes: Limits::STAGED_BYTES,
             materializing: 100,
             syncs_after_us: Some(SYNC_US),
             has_operator: false,

@@ -159,7 +159,7 @@ impl Replica {
         for name in names {
             let keyspace = self.id_of(&name);
             self.links.get_mut(&session).expect("the session is up").offer(keyspace);
-            if self.may_replicate(&name) && self.open_keyspace(&name, step).is_ok() {
+            if self.may_take_in(&name) && self.open_keyspace(&name, step).is_ok() {
                 self.share(session, keyspace, step);
             }
         }

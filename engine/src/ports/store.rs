@@ -61,6 +61,12 @@ pub trait Rows {
 
     /// The number of keys that exist in a keyspace; 0 when it is not known here.
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError>;
+
+    /// The bytes of keys, elements, fields and values of all rows of a keyspace, as [`Payload::bytes`] counts them; 0
+    /// when it is not known here.
+    fn bytes(&self, _: KeyspaceId) -> Result<u64, ReadError> {
+        Ok(0)
+    }
 }
 
 /// A frame in the log.

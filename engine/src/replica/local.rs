@@ -8,7 +8,7 @@ use crate::draft::Draft;
 use crate::frame::{FrameBuilder, FrameStart};
 use crate::id::{Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId};
 use crate::message::{KEYSPACES_MAX, Message};
-use crate::ports::{Choice, KeyspaceState};
+use crate::ports::{Choice, KeyspaceState, Rows};
 use crate::read::answer;
 use crate::replica::keyspace::Keyspace;
 use crate::replica::{Now, Replica, Replicate, Step, View};
@@ -115,8 +115,10 @@ impl Replica {
         let mut frame = self.take_frame(now, id);
         let (before, is_first) = (frame.size(), frame.is_empty());
         let mark = view.draft.mark();
+        let keyspace = &self.keyspaces[&id];
+        let quota = self.quota(id).map(|quota_bytes| (id, &keyspace.name, quota_bytes));
         let replies =
-            execute(actions, view.draft, &mut frame, (id, &self.keyspaces[&id].heads), &mut self.answers);
+            execute(actions, view.draft, &mut frame, (id, &keyspace.heads, quota), &mut self.answers);
         let failed = replies.iter().position(Result::is_err).filter(|_| atomicity == Atomicity::AllOrNothing);
         if failed.is_none() && frame.is_within_bounds() {
             view.draft.keep(mark);
@@ -257,17 +259,20 @@ impl Replica {
     }
 }
 
+/// What a keyspace may hold on this node.
+type Quota<'a> = (KeyspaceId, &'a KeyspaceName, u64);
+
 /// Executes actions in order. A failed one leaves neither rows nor operations behind.
 fn execute(
     actions: &[Action],
     draft: &mut Draft<'_>,
     frame: &mut FrameBuilder,
-    (id, heads): (KeyspaceId, &Heads),
+    (id, heads, quota): (KeyspaceId, &Heads, Option<Quota<'_>>),
     answers: &mut AnswerBudget,
 ) -> Vec<Result<ActionReply, ActionError>> {
     let mut run = |action: &Action| match action {
         Action::Query(_) => query(action, draft, id, answers),
-        Action::Write(write) => run_write(write, draft, frame, heads),
+        Action::Write(write) => run_write(write, draft, frame, heads, quota),
     };
     actions.iter().map(&mut run).collect()
 }
@@ -277,10 +282,26 @@ fn run_write(
     draft: &mut Draft<'_>,
     frame: &mut FrameBuilder,
     heads: &Heads,
+    quota: Option<Quota<'_>>,
 ) -> Result<ActionReply, ActionError> {
     let before = frame.size();
+    let quota = quota.filter(|_| !write.is_removal());
+    let bytes_before = match quota {
+        Some((id, ..)) => draft.bytes(id).map_err(WriteError::from)?,
+        None => 0,
+    };
     let mark = draft.mark();
-    match (Author { draft, frame, heads }).write(write) {
+    let written = (Author { draft: &mut *draft, frame: &mut *frame, heads }).write(write);
+    let written = written.and_then(|outcome| {
+        let Some((id, keyspace, quota_bytes)) = quota else { return Ok(outcome) };
+        let bytes = draft.bytes(id)?;
+        // What shrinks, or stays as it is, may be written also beyond the quota: peers may have filled it.
+        if bytes <= quota_bytes || bytes <= bytes_before {
+            return Ok(outcome);
+        }
+        Err(WriteError::OverQuota { keyspace: keyspace.clone(), quota_bytes })
+    });
+    match written {
         Ok(outcome) => {
             draft.keep(mark);
             Ok(ActionReply::Outcome(outcome))

@@ -159,6 +159,32 @@ pub enum Replicate {
     Only(BTreeSet<KeyspaceName>),
 }
 
+/// What a node takes in at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// What keyspaces may hold, in bytes; others may hold anything. It bounds what is written here, never what comes
+    /// from peers.
+    pub quotas: BTreeMap<KeyspaceName, u64>,
+    /// Keyspaces that peers name are taken in while there are fewer than so many; the operator may have more.
+    /// Default 1,024.
+    pub keyspaces_max: usize,
+    /// State that is taken over waits in memory up to so many bytes, and becomes the state of a keyspace in one
+    /// commit. Beyond, it waits in the log, and the keyspace is not to be read while it is taken from there.
+    /// Default 64 MiB.
+    pub staged_bytes: usize,
+}
+
+impl Limits {
+    /// What [`Limits::staged_bytes`] should be.
+    pub const STAGED_BYTES: usize = 64 << 20;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { quotas: BTreeMap::new(), keyspaces_max: 1_024, staged_bytes: Self::STAGED_BYTES }
+    }
+}
+
 /// Who a replica is and what it takes part in.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
@@ -170,14 +196,8 @@ pub struct ReplicaConfig {
     pub replicate: Replicate,
     /// How long it keeps its log.
     pub retention: Retention,
-    /// State that is taken over waits in memory up to so many bytes, and becomes the state of a keyspace in one
-    /// commit. Beyond, it waits in the log, and the keyspace is not to be read while it is taken from there.
-    pub staged_bytes: usize,
-}
-
-impl ReplicaConfig {
-    /// What [`ReplicaConfig::staged_bytes`] should be.
-    pub const STAGED_BYTES: usize = 64 << 20;
+    /// What it takes in at most.
+    pub limits: Limits,
 }
 
 /// All that a node knows.

@@ -17,7 +17,7 @@ use crate::causality::{Dot, VersionVector};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::{HEADS_MAX, KEYSPACES_MAX, Message, WantEntry};
 use crate::ports::{Choice, Durability, SessionId, Settings, Written};
-use crate::replica::{Replica, Step, View};
+use crate::replica::{Replica, Replicate, Step, View};
 use crate::request::RequestId;
 
 /// How long a node that is to leave waits for a peer that vouches, in milliseconds.
@@ -36,6 +36,9 @@ pub enum Order {
         /// Whether to do so although nobody vouches.
         is_forced: bool,
     },
+    /// From now on it may hold so many bytes on this node, [`u64::MAX`] for any number; none for what the node was
+    /// started with.
+    Quota(Option<u64>),
 }
 
 /// Why an order was not carried out. But for [`OrderError::Commit`], nothing was changed.
@@ -158,6 +161,10 @@ impl Replica {
                 Some(Err(OrderError::ReadOnly(self.failed.clone().unwrap_or_default())))
             }
             Order::Join => Some(self.join(name, view, step)),
+            Order::Quota(quota_bytes) => {
+                let settings = self.orders.settings(self.id_of(name));
+                Some(self.settle(name, Settings { quota_bytes, ..settings }, step))
+            }
             Order::Leave { is_forced } => self.begin_leaving(request, name, is_forced, step),
         };
         step.orders.extend(reply.map(|reply| (request, reply)));
@@ -308,6 +315,29 @@ impl Replica {
             step.durability = Some(Durability::Durable);
         }
         Ok(())
+    }
+
+    /// What a keyspace may hold on this node, if that is limited.
+    pub(crate) fn quota(&self, id: KeyspaceId) -> Option<u64> {
+        let of_start = || {
+            let name = &self.keyspaces.get(&id)?.name;
+            self.config().limits.quotas.get(name).copied()
+        };
+        self.orders.settings(id).quota_bytes.or_else(of_start).filter(|quota| *quota < u64::MAX)
+    }
+
+    /// Whether a keyspace that a peer names may be taken in: what the operator named always, others up to a number, so
+    /// that no peer can keep the node from having more of its own.
+    pub(crate) fn may_take_in(&mut self, name: &KeyspaceName) -> bool {
+        let id = self.id_of(name);
+        let is_named =
+            self.orders.choice(id) == Some(Choice::Join) || self.config().replicate != Replicate::All;
+        let has_room = self.keyspaces.len() < self.config().limits.keyspaces_max;
+        let may = self.may_replicate(name) && (is_named || has_room || self.keyspaces.contains_key(&id));
+        if !may && self.may_replicate(name) {
+            self.counters.count("keyspaces_not_taken_in");
+        }
+        may
     }
 
     fn has_room_for_settings(&self, id: KeyspaceId) -> bool {

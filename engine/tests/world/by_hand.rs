@@ -15,7 +15,7 @@ use tidelock_engine::ports::{
     Target, Transport, TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
-use tidelock_engine::replica::{Input, Now, Replica, ReplicaConfig, Replicate, Report, Retention};
+use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Report, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId, RequestReply};
 use tidelock_engine::row::{Payload, RowId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
@@ -93,9 +93,13 @@ impl Station {
 
     fn start(&mut self, store: MemStore) {
         let (replicate, retention) = (Replicate::All, Retention::default());
-        let staged_bytes = ReplicaConfig::STAGED_BYTES;
-        let config =
-            ReplicaConfig { key: self.key.clone(), cluster: cluster(), replicate, retention, staged_bytes };
+        let config = ReplicaConfig {
+            key: self.key.clone(),
+            cluster: cluster(),
+            replicate,
+            retention,
+            limits: Limits::default(),
+        };
         let replica = Replica::new(config, &store.recovered());
         self.driver = Some(Driver::new(replica, store, Kept::default()));
         self.greet(COURIER, &courier_key());

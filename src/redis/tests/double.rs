@@ -382,6 +382,8 @@ impl Backend for Double {
                 authors: state.heads.len(),
                 fingerprint: world.fingerprint(&name),
                 peers: 0,
+                bytes: 2048,
+                quota_bytes: Some(4096),
                 alone: Some(Duration::from_secs(61)),
                 is_diverged: false,
                 name,

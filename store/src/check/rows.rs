@@ -21,6 +21,8 @@ const ENTRIES_PER_CHUNK: usize = 1024;
 #[derive(Default)]
 struct Tally {
     stored: (Fingerprint, u64),
+    stored_bytes: Option<u64>,
+    counted_bytes: u64,
     heads: Heads,
     counted: (Fingerprint, u64),
 }
@@ -97,8 +99,9 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
             rows_tag::POSITION => read_u64(value).map(|_| ()),
             rows_tag::STATE => {
                 let keyspace = key::read_state_keyspace(key)?;
-                let SpaceState { fingerprint, keys, .. } = read_state(value)?;
-                self.tallies.get_mut(&keyspace)?.stored = (fingerprint, keys);
+                let SpaceState { fingerprint, keys, bytes, .. } = read_state(value)?;
+                let tally = self.tallies.get_mut(&keyspace)?;
+                (tally.stored, tally.stored_bytes) = ((fingerprint, keys), bytes);
                 Some(())
             }
             rows_tag::HEAD => {
@@ -130,6 +133,7 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
             tally.counted.1 += 1;
         }
         self.key_before = Some((keyspace, key.clone(), was_counted || payload.is_live()));
+        tally.counted_bytes += (key.len() + subkey.len() + payload.bytes()) as u64;
         let group = (keyspace, key.clone(), kind, subkey.clone());
         if matches!(kind, Kind::Set | Kind::Map) && self.group_before.as_ref() != Some(&group) {
             *self.counted_members.entry((keyspace, key.clone(), kind)).or_default() += 1;
@@ -149,7 +153,10 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
         let applied = self.log.applied();
         for (number, keyspace, name) in self.log.names().held() {
             let Some(tally) = self.tallies.get(&number) else { continue };
-            let Tally { stored, heads, counted } = tally;
+            let Tally { stored, heads, counted, stored_bytes, counted_bytes } = tally;
+            check.expect(stored_bytes.is_none_or(|bytes| bytes == *counted_bytes), ROWS_FILE, || {
+                format!("{name} takes {counted_bytes} bytes, but counts {stored_bytes:?}")
+            });
             check.expect(stored.0 == counted.0, ROWS_FILE, || {
                 format!("the fingerprint of {name} is not that of its rows")
             });

@@ -22,7 +22,7 @@ impl World {
     /// Adds a node that is not like all others, and starts it.
     pub fn add_with(&mut self, name: &str, change: impl FnOnce(&mut Node)) {
         let mut node = Node::new(name, self.nodes.len(), cluster(), self.storage);
-        (node.config.retention, node.config.staged_bytes) = (self.retention, self.staged_bytes);
+        (node.config.retention, node.config.limits.staged_bytes) = (self.retention, self.staged_bytes);
         change(&mut node);
         node.begin();
         let peer = node.config.key.peer();

@@ -88,7 +88,7 @@ impl Replica {
         step: &mut Step,
     ) {
         let is_spilled = sink.spill.is_some() && sink.staged_bytes >= PIECE_BYTES;
-        let is_over = sink.staged_bytes > self.config().staged_bytes || sink.staged.len() > ROWS_MAX;
+        let is_over = sink.staged_bytes > self.config().limits.staged_bytes || sink.staged.len() > ROWS_MAX;
         if is_spilled || is_over {
             self.spill(id, sink, view, step);
         }

@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::ReplicaId;
+use tidelock_engine::install::{Install, RowList};
 use tidelock_engine::message::{FrameBytes, Message};
 use tidelock_engine::op::{Element, Op};
-use tidelock_engine::ports::{SessionId, TransportEvent};
+use tidelock_engine::ports::{Batch, LogPosition, SessionId, TransportEvent};
 use tidelock_engine::read::{Answer, Query};
 use tidelock_engine::replica::{Input, KeyspaceReport, Repair};
 use tidelock_engine::row::{Kind, Payload, RowId};
+use tidelock_engine::staged::{Piece, Staged};
 use world::by_hand::{COURIER, Station, card, courier_key, key};
 use world::forge::Forger;
 use world::words::{add, increment, remove, set};
@@ -328,4 +330,25 @@ fn two_of_five_remove_nothing() {
     mesh.pass(2 * HEALED_S);
     assert!(mesh.are_equal());
     assert!((0..6).all(|index| mesh.members(index).len() == 3));
+}
+
+/// State waits in the log to be taken over, and a piece of it cannot be read. To take a peer's state in its place would
+/// lose what was written here alone, so the keyspace stays as it is until somebody looks.
+#[test]
+fn unreadable_state_in_the_log_is_not_replaced_by_that_of_a_peer() {
+    let mut station = Station::new(0, 1);
+    station.write(add("s", "written here alone"));
+    let keyspace = station.report().keyspaces[0].id;
+    let since = LogPosition(1);
+    let nobody = member("never", 0, 0);
+    let rows = Piece::Rows(RowList::new([(&nobody, Some(&Payload::Member))]));
+    let staged = [rows, Piece::end(&[])].map(|piece| Staged { keyspace, since, piece }).to_vec();
+    let begun = Install { keyspace, rows: Vec::new(), heads: None };
+    station.commit(&Batch { staged, installs: vec![(0, begun)], ..Batch::default() });
+    for _ in 0..50 {
+        station.pass(1_000);
+    }
+    assert_eq!(station.counter("transfers_failed"), 1, "it is tried once a start");
+    assert!(station.report().keyspaces[0].is_partial);
+    assert!(!station.said().iter().any(|message| matches!(message, Message::Take { .. })));
 }

@@ -124,6 +124,13 @@ impl Station {
         store.commit(&batch, Durability::Durable).expect("memory takes everything");
     }
 
+    /// Something is committed behind the replica's back, and it begins again.
+    pub(crate) fn commit(&mut self, batch: &Batch) {
+        let store = self.driver.as_mut().expect("the station runs").store_mut();
+        store.commit(batch, Durability::Durable).expect("memory takes everything");
+        self.restart();
+    }
+
     /// A row of the store.
     pub(crate) fn row(&self, row: &RowId) -> Option<Payload> {
         self.store().row(keyspace_id(NOTES), row).expect("memory")

@@ -48,6 +48,9 @@ pub(crate) enum Staging {
     Looking { next: LogPosition, found: Option<LogPosition> },
     /// Rows are made from the pieces since a place.
     Applying { since: LogPosition, next: LogPosition, frames: Vec<Frame> },
+    /// The log cannot be read, or holds what was never written there. A peer's state would not help: it may lack
+    /// operations of our own that the rows no longer show.
+    Stuck,
 }
 
 impl Staging {
@@ -65,6 +68,7 @@ impl Staging {
         match self {
             Self::Looking { next, found } => found.unwrap_or(*next),
             Self::Applying { since, .. } => *since,
+            Self::Stuck => LogPosition(0),
         }
     }
 }
@@ -158,6 +162,7 @@ impl Replica {
         let waiting = self
             .keyspaces
             .iter_mut()
+            .filter(|(_, keyspace)| !matches!(keyspace.staging, Some(Staging::Stuck)))
             .find_map(|(id, keyspace)| keyspace.staging.take().map(|staging| (*id, staging)));
         let Some((id, staging)) = waiting else { return };
         let next = match staging {
@@ -165,16 +170,17 @@ impl Replica {
             Staging::Applying { since, next, frames } => {
                 self.apply_pieces(now, id, (since, next, frames), view, step)
             }
+            Staging::Stuck => Ok(Some(Staging::Stuck)),
         };
-        match next {
-            Ok(staging) => self.keyspaces.get_mut(&id).expect("it was there").staging = staging,
-            // What is in the log is not what was written there: the state has to come from a peer again.
-            Err(Failure::Read(error)) => self.cannot_read(&error),
-            Err(failure) => {
-                tracing::error!(?failure, "state that waited in the log cannot be taken over");
-                self.counters.count("transfers_failed");
-            }
-        }
+        let staging = next.unwrap_or_else(|failure| {
+            tracing::error!(
+                ?failure,
+                "state that waits in the log cannot be taken over; restart the node to try again"
+            );
+            self.counters.count("transfers_failed");
+            Some(Staging::Stuck)
+        });
+        self.keyspaces.get_mut(&id).expect("it was there").staging = staging;
     }
 
     /// Makes rows of some pieces; with the last one the keyspace is whole again.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::ReplicaId;
 use tidelock_engine::install::{Install, RowList};
-use tidelock_engine::message::{FrameBytes, Message};
+use tidelock_engine::message::{FrameBytes, Message, PartRows, RangePart, StateHead};
 use tidelock_engine::op::{Element, Op};
 use tidelock_engine::ports::{Batch, LogPosition, SessionId, TransportEvent};
 use tidelock_engine::read::{Answer, Query};
@@ -351,4 +351,54 @@ fn unreadable_state_in_the_log_is_not_replaced_by_that_of_a_peer() {
     assert_eq!(station.counter("transfers_failed"), 1, "it is tried once a start");
     assert!(station.report().keyspaces[0].is_partial);
     assert!(!station.said().iter().any(|message| matches!(message, Message::Take { .. })));
+}
+
+/// The rows of a keyspace are those of no vector, and it has applied an operation that a peer has not. The peer's rows
+/// would take the place of that operation's, which would be gone and still count as applied: it is not asked on.
+#[test]
+fn state_that_lacks_what_was_applied_takes_the_place_of_nothing() {
+    let mut station = Station::new(0, 1);
+    station.write(add("s", "written here alone"));
+    let keyspace = station.report().keyspaces[0].id;
+    let begun = Install { keyspace, rows: Vec::new(), heads: None };
+    station.commit(&Batch { installs: vec![(0, begun)], ..Batch::default() });
+    for _ in 0..3 {
+        station.pass(2_000);
+        assert!(station.said().contains(&Message::Take { keyspace }));
+        station.say(COURIER, &Message::Taken { keyspace, position: 0, heads: Vec::new() });
+        // The fingerprints of ranges are made in turns of their own.
+        station.pass(100);
+        let said = station.said();
+        assert!(said.contains(&Message::EndTake { keyspace }));
+        assert!(!said.iter().any(|message| matches!(message, Message::Compare { .. })));
+    }
+    assert!(station.report().keyspaces[0].is_partial);
+    assert_eq!(station.row(&member("written here alone", 0, 1)), Some(Payload::Member));
+}
+
+/// A peer that lets another take over its state tells that its log goes on, and never how. That would keep frames of
+/// everybody else from the keyspace for ever.
+#[test]
+fn log_that_leads_nowhere_is_not_followed() {
+    let mut station = Station::new(0, 1);
+    let frames = station.write(add("s", "a"));
+    let keyspace = station.report().keyspaces[0].id;
+    let begun = Install { keyspace, rows: Vec::new(), heads: None };
+    station.commit(&Batch { installs: vec![(0, begun)], ..Batch::default() });
+    station.pass(2_000);
+    let head = StateHead { card: card(0), seq: 1, frame: frames[0].id() };
+    station.say(COURIER, &Message::Taken { keyspace, position: 7, heads: vec![head] });
+    station.pass(100);
+    let asked = station.said().into_iter().find_map(|message| match message {
+        Message::Compare { asks, .. } => Some(asks),
+        _ => None,
+    });
+    let parts = asked.expect("a range is asked for").into_iter();
+    let parts = parts.map(|ask| RangePart { range: ask.range, rows: PartRows::Equal }).collect();
+    station.say(COURIER, &Message::Compared { keyspace, heads: Vec::new(), parts });
+    assert!(station.said().contains(&Message::Tail { keyspace, after: 7 }));
+    let nothing =
+        Message::Tailed { keyspace, heads: Vec::new(), frames: Vec::new(), until: 7, is_end: false };
+    station.say(COURIER, &nothing);
+    assert_eq!(station.closed(), ["a log that leads nowhere"]);
 }

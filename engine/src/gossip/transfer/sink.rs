@@ -275,20 +275,24 @@ impl Replica {
         session: SessionId,
         id: KeyspaceId,
         position: u64,
-        heads: Vec<StateHead>,
+        told: Vec<StateHead>,
         view: &View<'_, '_>,
         step: &mut Step,
     ) {
         let Some(mut sink) = self.sink(session, id) else { return };
         sink.position = LogPosition(position);
-        let heard = self.hear(id, &mut sink, &heads);
-        // Who joined again goes on behind its own last operation, so it takes only state that holds that.
-        if self.orders.settings(id).is_behind(self.id(), sink.vector.get(self.id())) {
+        let heard = self.hear(id, &mut sink, &told);
+        // Who joined again goes on behind its own last operation, so it takes only state that holds that. And rows
+        // take the place of others only if they hold all that these count as applied.
+        let is_behind = self.orders.settings(id).is_behind(self.id(), sink.vector.get(self.id()));
+        let heads = &self.keyspaces[&id].heads;
+        let lacks = heads.iter().any(|(author, head)| sink.vector.get(author) < head.seq);
+        if is_behind || (sink.way == Way::Mirror && lacks) {
             self.counters.count("transfers_given_up");
             step.sends.push((session, Message::EndTake { keyspace: id }));
             return;
         }
-        sink.heads = heads.into_iter().map(|head| (head.card.replica(), head)).collect();
+        sink.heads = told.into_iter().map(|head| (head.card.replica(), head)).collect();
         sink.open.push_back(Range::default());
         let heard = heard.and_then(|()| match sink.way {
             Way::Repair { .. } => self.check_own_rows(id, view),
@@ -308,7 +312,10 @@ impl Replica {
         step: &mut Step,
     ) {
         let Some(mut sink) = self.sink(session, id) else { return };
-        let heard = self.hear(id, &mut sink, &heads);
+        let heard = self.hear(id, &mut sink, &heads).and_then(|()| {
+            let leads_on = is_end || LogPosition(until) > sink.position;
+            if leads_on { Ok(()) } else { Err(Failure::Lie("a log that leads nowhere")) }
+        });
         let result = heard.and_then(|()| self.take_tail(&mut sink, id, frames, until, view));
         let result = match result {
             Ok(()) if is_end => self.flip(now, id, sink, view, step).map(|()| None),

@@ -63,13 +63,13 @@ impl Burst {
 
     /// Adds a command. Consecutive ones on the same keyspace go into one request.
     pub(super) fn call(&mut self, state: &SessionState, call: Call) {
-        let (shape, actions) = (call.shape, call.len());
+        let actions = call.len();
         self.actions += actions;
         if call.is_write() {
             self.has_write = true;
         } else {
             self.reads += actions;
-            self.has_long_read |= shape.is_long();
+            self.has_long_read |= call.shape.is_long();
         }
         let atomicity = if call.is_whole() { Atomicity::AllOrNothing } else { Atomicity::Each };
         let may_join = self.requests.last().is_some_and(|last| {
@@ -82,7 +82,8 @@ impl Burst {
             self.request(state, atomicity);
         }
         let request = self.requests.len() - 1;
-        self.requests[request].actions.extend(call.into_actions());
+        let (call_actions, shape) = call.into_parts();
+        self.requests[request].actions.extend(call_actions);
         self.entries.push(Entry::Call { request, shape, actions });
     }
 

@@ -6,7 +6,6 @@ use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::request::{Action, ActionError, ActionReply};
 use tidelock_engine::write::{Outcome, Write};
 
-use super::entry;
 use super::errors;
 use super::reply::Reply;
 
@@ -24,8 +23,10 @@ pub(super) struct Call {
     pub(super) shape: Shape,
 }
 
+/// Makes an answer of what actions gave.
+type Maker = Box<dyn FnOnce(&mut Vec<Given>) -> Reply + Send>;
+
 /// How the answer of a command is made of what its actions gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A value or nothing.
     Value,
@@ -35,8 +36,6 @@ pub(super) enum Shape {
     Done,
     /// The sum of all counts.
     Count,
-    /// The number of keys that exist.
-    Existing,
     /// The number after an increment.
     Number,
     /// The type of a key, as Redis names it.
@@ -47,10 +46,19 @@ pub(super) enum Shape {
     IsMember,
     /// A map.
     Pairs,
-    /// All rows of a key.
-    Entry,
-    /// The rows that lost.
-    Conflicts,
+    /// What no other command answers.
+    Made {
+        /// Makes it; leaves nothing behind.
+        by: Maker,
+        /// Whether it has no bound but the size of a key.
+        is_long: bool,
+    },
+}
+
+impl std::fmt::Debug for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shape")
+    }
 }
 
 impl Call {
@@ -79,23 +87,47 @@ impl Call {
 
     /// Whether the actions must be done all or none: only MSET writes more than one thing under one promise.
     pub(super) fn is_whole(&self) -> bool {
-        self.shape == Shape::Done && !self.more.is_empty()
+        matches!(self.shape, Shape::Done) && !self.more.is_empty()
     }
 
-    pub(super) fn into_actions(self) -> impl Iterator<Item = Action> {
-        std::iter::once(self.first).chain(self.more)
+    /// What is to be done, and how the answer is made of what that gives.
+    pub(super) fn into_parts(self) -> (impl Iterator<Item = Action>, Shape) {
+        (std::iter::once(self.first).chain(self.more), self.shape)
     }
 }
 
 impl Shape {
     /// Whether an answer has no bound but the size of a key.
-    pub(super) const fn is_long(self) -> bool {
-        matches!(self, Self::Members | Self::Pairs | Self::Values | Self::Entry | Self::Conflicts)
+    pub(super) const fn is_long(&self) -> bool {
+        match self {
+            Self::Made { is_long, .. } => *is_long,
+            Self::Members | Self::Pairs | Self::Values => true,
+            _ => false,
+        }
+    }
+
+    /// An answer that `by` makes of what the command's only action gave.
+    pub(super) fn of_one(by: fn(ActionReply) -> Reply, is_long: bool) -> Self {
+        let by = move |given: &mut Vec<Given>| match given.pop().expect("the command has an action") {
+            Ok(reply) => by(reply),
+            Err(error) => errors::action(&error),
+        };
+        Self::Made { by: Box::new(by), is_long }
+    }
+
+    /// An answer that `by` makes of what the actions gave.
+    pub(super) fn made(by: impl FnOnce(&mut Vec<Given>) -> Reply + Send + 'static, is_long: bool) -> Self {
+        Self::Made { by: Box::new(by), is_long }
     }
 
     /// Makes the answer of what the actions gave, and leaves `given` empty.
     pub(super) fn reply(self, given: &mut Vec<Given>) -> Reply {
         match self {
+            Self::Made { by, .. } => {
+                let reply = by(given);
+                given.clear();
+                reply
+            }
             Self::Values => Reply::Array(given.drain(..).map(value_or_null).collect()),
             Self::Count => sum(given, |reply| match reply {
                 ActionReply::Outcome(Outcome::Changed(count)) | ActionReply::Answer(Answer::Count(count)) => {
@@ -103,21 +135,17 @@ impl Shape {
                 }
                 _ => 0,
             }),
-            Self::Existing => sum(given, |reply| match reply {
-                ActionReply::Answer(Answer::Kind(Some(_))) => 1,
-                _ => 0,
-            }),
             Self::Done => {
                 given.drain(..).find_map(Result::err).map_or(Reply::OK, |error| errors::action(&error))
             }
             _ => match given.drain(..).next().expect("every command has an action") {
-                Ok(reply) => self.single(reply),
+                Ok(reply) => Self::single(reply),
                 Err(error) => errors::action(&error),
             },
         }
     }
 
-    fn single(self, reply: ActionReply) -> Reply {
+    fn single(reply: ActionReply) -> Reply {
         match reply {
             ActionReply::Outcome(Outcome::Done) => Reply::OK,
             ActionReply::Outcome(Outcome::Changed(count)) | ActionReply::Answer(Answer::Count(count)) => {
@@ -136,8 +164,9 @@ impl Shape {
             ActionReply::Answer(Answer::Chunks(_)) | ActionReply::Outcome(Outcome::At(_)) => {
                 unreachable!("documents have commands of their own")
             }
-            ActionReply::Answer(Answer::Entry(entry)) if self == Self::Conflicts => entry::conflicts(&entry),
-            ActionReply::Answer(Answer::Entry(entry)) => entry::entry(entry),
+            ActionReply::Answer(Answer::Entry(_)) => {
+                unreachable!("the commands that ask for rows show them")
+            }
         }
     }
 }
@@ -162,7 +191,8 @@ fn value_or_null(given: Given) -> Reply {
     }
 }
 
-fn sum(given: &mut Vec<Given>, count: impl Fn(ActionReply) -> u64) -> Reply {
+/// The sum of what each action counts for, or the first error.
+pub(super) fn sum(given: &mut Vec<Given>, count: impl Fn(ActionReply) -> u64) -> Reply {
     let counts: Result<u64, ActionError> = given.drain(..).map(|given| given.map(&count)).sum();
     counts.map_or_else(|error| errors::action(&error), Reply::count)
 }

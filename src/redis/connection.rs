@@ -5,8 +5,31 @@ use tidelock_engine::ports::Durability;
 
 use super::call::Arguments;
 use super::errors;
+use super::introspection;
 use super::reply::{Protocol, Reply};
 use super::state::{KEYSPACE_DEFAULT, SessionState};
+use super::table::{ALONE, FAST, NONE, Other, Run, Spec, spec};
+
+/// The commands of this family.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec(("client", -2, ALONE, NONE, Run::Session(client), "Names the connection and tells its id")),
+    spec(("command", -1, ALONE, NONE, Run::Session(introspection::command), "Lists the commands")),
+    spec(("echo", 2, FAST, NONE, Run::Session(echo), "Answers its argument")),
+    spec(("hello", -1, ALONE, NONE, Run::Other(Other::Hello), "Chooses the protocol")),
+    spec(("info", -1, ALONE, NONE, Run::Other(Other::Info), "Describes the node as text")),
+    spec(("ping", -1, FAST, NONE, Run::Session(ping), "Answers PONG")),
+    spec(("quit", -1, ALONE, NONE, Run::Other(Other::Quit), "Closes the connection")),
+    spec(("select", 2, ALONE, NONE, Run::Other(Other::Select), "Selects a keyspace by number or name")),
+    spec((
+        "tide.durability",
+        -1,
+        ALONE,
+        NONE,
+        Run::Session(durability),
+        "Chooses when writes are acknowledged",
+    )),
+    spec(("wait", 3, ALONE, NONE, Run::Other(Other::Wait), "Waits until peers have the writes on disk")),
+];
 
 const NO_PASSWORD: Reply = errors::constant(
     "ERR AUTH <password> called without any password configured for the default user. \

@@ -6,6 +6,16 @@ use tidelock_engine::write::Write;
 use super::call::{Arguments, Call, Shape};
 use super::errors;
 use super::reply::Reply;
+use super::table::{ONE, READ, READ_FAST, Run, Spec, WRITE_FAST, spec};
+
+/// The commands of this family.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec(("hdel", -3, WRITE_FAST, ONE, Run::Data(hdel), "Removes fields")),
+    spec(("hget", 3, READ_FAST, ONE, Run::Data(hget), "Reads a field")),
+    spec(("hgetall", 2, READ, ONE, Run::Data(hgetall), "Reads all fields")),
+    spec(("hlen", 2, READ_FAST, ONE, Run::Data(hlen), "Counts fields")),
+    spec(("hset", -4, WRITE_FAST, ONE, Run::Data(hset), "Writes fields")),
+];
 
 pub(super) fn hset(mut arguments: Arguments) -> Result<Call, Reply> {
     let key = arguments.key()?;

@@ -9,19 +9,19 @@ use super::table::{COMMANDS, Spec};
 /// `COMMAND [COUNT | LIST | INFO [name ...] | DOCS [name ...]]`.
 pub(super) fn command(_: &mut SessionState, mut arguments: Arguments) -> Reply {
     let Some(subcommand) = arguments.next() else {
-        return Reply::Array(COMMANDS.iter().map(info).collect());
+        return Reply::Array(COMMANDS.iter().copied().map(info).collect());
     };
     let name = errors::text(&subcommand, 16).to_ascii_lowercase();
     match name.as_str() {
         "count" | "list" if arguments.len() > 0 => errors::arity(&format!("command|{name}")),
         "count" => Reply::count(COMMANDS.len()),
         "list" => Reply::Array(COMMANDS.iter().map(|spec| Reply::text(spec.name)).collect()),
-        "info" if arguments.len() == 0 => Reply::Array(COMMANDS.iter().map(info).collect()),
+        "info" if arguments.len() == 0 => Reply::Array(COMMANDS.iter().copied().map(info).collect()),
         "info" => {
             let names = arguments.as_slice().iter();
             Reply::Array(names.map(|name| Spec::find(name).map_or(Reply::NullArray, info)).collect())
         }
-        "docs" if arguments.len() == 0 => Reply::Map(COMMANDS.iter().map(docs).collect()),
+        "docs" if arguments.len() == 0 => Reply::Map(COMMANDS.iter().copied().map(docs).collect()),
         "docs" => {
             Reply::Map(arguments.as_slice().iter().filter_map(|name| Spec::find(name)).map(docs).collect())
         }

@@ -1,20 +1,46 @@
 //! The commands about keys of any type, and the pages of KEYS and SCAN.
 
 use tidelock_engine::id::KeyspaceName;
-use tidelock_engine::read::{Answer, KeyPage, PAGE_KEYS_MAX, Query, QueryError};
-use tidelock_engine::request::{Action, ActionError};
+use tidelock_engine::read::{Answer, Entry, KeyPage, PAGE_KEYS_MAX, Query, QueryError};
+use tidelock_engine::request::{Action, ActionError, ActionReply};
 use tidelock_engine::write::Write;
 
 use super::backend::Backend;
-use super::call::{Arguments, Call, Shape, type_name};
+use super::call::{Arguments, Call, Given, Shape, sum, type_name};
+use super::entry;
 use super::errors;
 use super::glob;
 use super::reply::Reply;
 use super::state::Shared;
+use super::table::{ALL, NONE, ONE, Other, READ, READ_FAST, Run, Spec, WRITE, spec};
+
+/// The commands of this family.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec(("dbsize", 1, READ_FAST, NONE, Run::Data(dbsize), "Counts the keys of the keyspace")),
+    spec(("del", -2, WRITE, ALL, Run::Data(del), "Removes keys")),
+    spec(("exists", -2, READ_FAST, ALL, Run::Data(exists), "Counts those keys that exist")),
+    spec(("flushdb", -1, WRITE, NONE, Run::Data(flushdb), "Removes all keys of the keyspace")),
+    spec((
+        "keys",
+        2,
+        &["readonly", "no_multi"],
+        NONE,
+        Run::Other(Other::Keys),
+        "Lists the keys that match a pattern",
+    )),
+    spec(("scan", -2, &["readonly", "no_multi"], NONE, Run::Other(Other::Scan), "Lists keys page by page")),
+    spec(("tide.conflicts", 2, READ, ONE, Run::Data(conflicts), "Lists what lost to concurrent writes")),
+    spec(("tide.entry", 2, READ, ONE, Run::Data(entry), "Lists all rows of a key")),
+    spec(("type", 2, READ_FAST, ONE, Run::Data(kind), "Tells the type of a key")),
+];
 
 pub(super) fn exists(arguments: Arguments) -> Result<Call, Reply> {
     let keys = arguments.keys()?;
-    Ok(Call::each(keys.into_iter().map(|key| Action::Query(Query::Kind(key))), Shape::Existing))
+    Ok(Call::each(keys.into_iter().map(|key| Action::Query(Query::Kind(key))), Shape::made(existing, false)))
+}
+
+fn existing(given: &mut Vec<Given>) -> Reply {
+    sum(given, |reply| u64::from(matches!(reply, ActionReply::Answer(Answer::Kind(Some(_))))))
 }
 
 pub(super) fn kind(mut arguments: Arguments) -> Result<Call, Reply> {
@@ -43,11 +69,21 @@ pub(super) fn flushdb(mut arguments: Arguments) -> Result<Call, Reply> {
 }
 
 pub(super) fn entry(mut arguments: Arguments) -> Result<Call, Reply> {
-    Ok(Call::query(Query::Entry(arguments.key()?), Shape::Entry))
+    Ok(Call::query(Query::Entry(arguments.key()?), Shape::of_one(|reply| rows(reply, entry::entry), true)))
 }
 
 pub(super) fn conflicts(mut arguments: Arguments) -> Result<Call, Reply> {
-    Ok(Call::query(Query::Entry(arguments.key()?), Shape::Conflicts))
+    Ok(Call::query(
+        Query::Entry(arguments.key()?),
+        Shape::of_one(|reply| rows(reply, |entry| entry::conflicts(&entry)), true),
+    ))
+}
+
+fn rows(reply: ActionReply, show: fn(Entry) -> Reply) -> Reply {
+    let ActionReply::Answer(Answer::Entry(entry)) = reply else {
+        unreachable!("the rows of a key were asked for")
+    };
+    show(entry)
 }
 
 /// The keys that KEYS reads from one snapshot: at the longest, keys of a page hold 64 MiB.

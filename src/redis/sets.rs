@@ -5,6 +5,16 @@ use tidelock_engine::write::Write;
 
 use super::call::{Arguments, Call, Shape};
 use super::reply::Reply;
+use super::table::{ONE, READ, READ_FAST, Run, Spec, WRITE_FAST, spec};
+
+/// The commands of this family.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec(("sadd", -3, WRITE_FAST, ONE, Run::Data(sadd), "Adds elements")),
+    spec(("scard", 2, READ_FAST, ONE, Run::Data(scard), "Counts elements")),
+    spec(("sismember", 3, READ_FAST, ONE, Run::Data(sismember), "Tells whether an element is in a set")),
+    spec(("smembers", 2, READ, ONE, Run::Data(smembers), "Reads all elements")),
+    spec(("srem", -3, WRITE_FAST, ONE, Run::Data(srem), "Removes elements")),
+];
 
 pub(super) fn sadd(mut arguments: Arguments) -> Result<Call, Reply> {
     let (key, elements) = (arguments.key()?, arguments.subkeys()?);

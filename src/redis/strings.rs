@@ -7,6 +7,19 @@ use tidelock_engine::write::Write;
 use super::call::{Arguments, Call, Shape};
 use super::errors;
 use super::reply::Reply;
+use super::table::{ALL, ONE, PAIRS, READ_FAST, Run, Spec, WRITE, WRITE_FAST, spec};
+
+/// The commands of this family.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec(("decr", 2, WRITE_FAST, ONE, Run::Data(decr), "Counts one down")),
+    spec(("decrby", 3, WRITE_FAST, ONE, Run::Data(decrby), "Counts down")),
+    spec(("get", 2, READ_FAST, ONE, Run::Data(get), "Reads a value")),
+    spec(("incr", 2, WRITE_FAST, ONE, Run::Data(incr), "Counts one up")),
+    spec(("incrby", 3, WRITE_FAST, ONE, Run::Data(incrby), "Counts up")),
+    spec(("mget", -2, READ_FAST, ALL, Run::Data(mget), "Reads values")),
+    spec(("mset", -3, WRITE, PAIRS, Run::Data(mset), "Writes values, all or none")),
+    spec(("set", -3, WRITE, ONE, Run::Data(set), "Writes a value")),
+];
 
 pub(super) fn set(mut arguments: Arguments) -> Result<Call, Reply> {
     let (key, value) = (arguments.key()?, arguments.take());

@@ -1,9 +1,12 @@
-//! The command table: what each command is called, how many arguments it takes, and what executes it.
+//! The command table: what each command is called, how many arguments it takes, and what executes it. Its parts are in
+//! the files of the families.
+
+use std::sync::LazyLock;
 
 use super::call::{Arguments, Call};
 use super::reply::Reply;
 use super::state::SessionState;
-use super::{connection, hashes, introspection, keys, sets, strings};
+use super::{connection, hashes, keys, sets, strings, tide, transaction};
 
 /// A command.
 pub(super) struct Spec {
@@ -64,174 +67,42 @@ pub(super) enum Other {
     Retire,
 }
 
-const FAST: &[&str] = &["fast"];
-const READ: &[&str] = &["readonly"];
-const READ_FAST: &[&str] = &["readonly", "fast"];
-const WRITE: &[&str] = &["write"];
-const WRITE_FAST: &[&str] = &["write", "fast"];
-const ALONE: &[&str] = &["no_multi"];
-const ONE: (i64, i64, i64) = (1, 1, 1);
-const ALL: (i64, i64, i64) = (1, -1, 1);
-const PAIRS: (i64, i64, i64) = (1, -1, 2);
-const NONE: (i64, i64, i64) = (0, 0, 0);
+pub(super) const FAST: &[&str] = &["fast"];
+pub(super) const READ: &[&str] = &["readonly"];
+pub(super) const READ_FAST: &[&str] = &["readonly", "fast"];
+pub(super) const WRITE: &[&str] = &["write"];
+pub(super) const WRITE_FAST: &[&str] = &["write", "fast"];
+pub(super) const ALONE: &[&str] = &["no_multi"];
+pub(super) const ONE: (i64, i64, i64) = (1, 1, 1);
+pub(super) const ALL: (i64, i64, i64) = (1, -1, 1);
+pub(super) const PAIRS: (i64, i64, i64) = (1, -1, 2);
+pub(super) const NONE: (i64, i64, i64) = (0, 0, 0);
 
-type Row = (&'static str, i64, &'static [&'static str], (i64, i64, i64), Run, &'static str);
+/// A command as a line of a family's table.
+pub(super) type Row = (&'static str, i64, &'static [&'static str], (i64, i64, i64), Run, &'static str);
 
-const fn spec((name, arity, flags, keys, run, summary): Row) -> Spec {
+/// The command of a line.
+pub(super) const fn spec((name, arity, flags, keys, run, summary): Row) -> Spec {
     Spec { name, arity, flags, keys, summary, run }
 }
 
-/// All commands, in order of their names.
-pub(super) static COMMANDS: &[Spec] = &[
-    spec((
-        "client",
-        -2,
-        ALONE,
-        NONE,
-        Run::Session(connection::client),
-        "Names the connection and tells its id",
-    )),
-    spec(("command", -1, ALONE, NONE, Run::Session(introspection::command), "Lists the commands")),
-    spec(("dbsize", 1, READ_FAST, NONE, Run::Data(keys::dbsize), "Counts the keys of the keyspace")),
-    spec(("decr", 2, WRITE_FAST, ONE, Run::Data(strings::decr), "Counts one down")),
-    spec(("decrby", 3, WRITE_FAST, ONE, Run::Data(strings::decrby), "Counts down")),
-    spec(("del", -2, WRITE, ALL, Run::Data(keys::del), "Removes keys")),
-    spec(("discard", 1, FAST, NONE, Run::Other(Other::Discard), "Forgets the queued commands")),
-    spec(("echo", 2, FAST, NONE, Run::Session(connection::echo), "Answers its argument")),
-    spec(("exec", 1, FAST, NONE, Run::Other(Other::Exec), "Executes the queued commands as one batch")),
-    spec(("exists", -2, READ_FAST, ALL, Run::Data(keys::exists), "Counts those keys that exist")),
-    spec(("flushdb", -1, WRITE, NONE, Run::Data(keys::flushdb), "Removes all keys of the keyspace")),
-    spec(("get", 2, READ_FAST, ONE, Run::Data(strings::get), "Reads a value")),
-    spec(("hdel", -3, WRITE_FAST, ONE, Run::Data(hashes::hdel), "Removes fields")),
-    spec(("hello", -1, ALONE, NONE, Run::Other(Other::Hello), "Chooses the protocol")),
-    spec(("hget", 3, READ_FAST, ONE, Run::Data(hashes::hget), "Reads a field")),
-    spec(("hgetall", 2, READ, ONE, Run::Data(hashes::hgetall), "Reads all fields")),
-    spec(("hlen", 2, READ_FAST, ONE, Run::Data(hashes::hlen), "Counts fields")),
-    spec(("hset", -4, WRITE_FAST, ONE, Run::Data(hashes::hset), "Writes fields")),
-    spec(("incr", 2, WRITE_FAST, ONE, Run::Data(strings::incr), "Counts one up")),
-    spec(("incrby", 3, WRITE_FAST, ONE, Run::Data(strings::incrby), "Counts up")),
-    spec(("info", -1, ALONE, NONE, Run::Other(Other::Info), "Describes the node as text")),
-    spec((
-        "keys",
-        2,
-        &["readonly", "no_multi"],
-        NONE,
-        Run::Other(Other::Keys),
-        "Lists the keys that match a pattern",
-    )),
-    spec(("mget", -2, READ_FAST, ALL, Run::Data(strings::mget), "Reads values")),
-    spec(("mset", -3, WRITE, PAIRS, Run::Data(strings::mset), "Writes values, all or none")),
-    spec(("multi", 1, FAST, NONE, Run::Other(Other::Multi), "Begins to queue commands")),
-    spec(("ping", -1, FAST, NONE, Run::Session(connection::ping), "Answers PONG")),
-    spec(("quit", -1, ALONE, NONE, Run::Other(Other::Quit), "Closes the connection")),
-    spec(("sadd", -3, WRITE_FAST, ONE, Run::Data(sets::sadd), "Adds elements")),
-    spec(("scan", -2, &["readonly", "no_multi"], NONE, Run::Other(Other::Scan), "Lists keys page by page")),
-    spec(("scard", 2, READ_FAST, ONE, Run::Data(sets::scard), "Counts elements")),
-    spec(("select", 2, ALONE, NONE, Run::Other(Other::Select), "Selects a keyspace by number or name")),
-    spec(("set", -3, WRITE, ONE, Run::Data(strings::set), "Writes a value")),
-    spec((
-        "sismember",
-        3,
-        READ_FAST,
-        ONE,
-        Run::Data(sets::sismember),
-        "Tells whether an element is in a set",
-    )),
-    spec(("smembers", 2, READ, ONE, Run::Data(sets::smembers), "Reads all elements")),
-    spec(("srem", -3, WRITE_FAST, ONE, Run::Data(sets::srem), "Removes elements")),
-    spec(("tide.backup", 1, ALONE, NONE, Run::Other(Other::Backup), "Begins a backup; TIDE.NEXT reads it")),
-    spec((
-        "tide.compact",
-        -1,
-        ALONE,
-        NONE,
-        Run::Other(Other::Compact),
-        "Gives back what the files do not use, or tells how far that is",
-    )),
-    spec((
-        "tide.conflicts",
-        2,
-        READ,
-        ONE,
-        Run::Data(keys::conflicts),
-        "Lists what lost to concurrent writes",
-    )),
-    spec(("tide.connect", 2, ALONE, NONE, Run::Other(Other::Connect), "Connects to a peer")),
-    spec((
-        "tide.doc",
-        -3,
-        &["write", "no_multi"],
-        (2, 2, 1),
-        Run::Other(Other::Document),
-        "Reads, edits, saves and merges documents",
-    )),
-    spec((
-        "tide.durability",
-        -1,
-        ALONE,
-        NONE,
-        Run::Session(connection::durability),
-        "Chooses when writes are acknowledged",
-    )),
-    spec(("tide.entry", 2, READ, ONE, Run::Data(keys::entry), "Lists all rows of a key")),
-    spec((
-        "tide.export",
-        1,
-        ALONE,
-        NONE,
-        Run::Other(Other::Export),
-        "Begins an export of the keyspace; TIDE.NEXT reads it",
-    )),
-    spec((
-        "tide.fingerprint",
-        -1,
-        ALONE,
-        NONE,
-        Run::Other(Other::Fingerprint),
-        "Sums up a keyspace in one text",
-    )),
-    spec((
-        "tide.keyspace",
-        -3,
-        ALONE,
-        NONE,
-        Run::Other(Other::Keyspace),
-        "Joins or leaves a keyspace, or limits what it may hold",
-    )),
-    spec(("tide.keyspaces", 1, ALONE, NONE, Run::Other(Other::Keyspaces), "Lists the keyspaces of the node")),
-    spec(("tide.network", 2, ALONE, NONE, Run::Other(Other::Network), "Goes offline or online")),
-    spec((
-        "tide.next",
-        1,
-        ALONE,
-        NONE,
-        Run::Other(Other::Next),
-        "Reads the next piece of a backup or export, nothing at its end",
-    )),
-    spec(("tide.peers", 1, ALONE, NONE, Run::Other(Other::Peers), "Lists the peers")),
-    spec((
-        "tide.rejoin",
-        1,
-        ALONE,
-        NONE,
-        Run::Other(Other::Rejoin),
-        "Goes on as another replica after a fork or a retirement",
-    )),
-    spec(("tide.replicas", 1, ALONE, NONE, Run::Other(Other::Replicas), "Lists who has ever written")),
-    spec((
-        "tide.retire",
-        -2,
-        ALONE,
-        NONE,
-        Run::Other(Other::Retire),
-        "Says that a replica will never write again",
-    )),
-    spec(("tide.status", 1, ALONE, NONE, Run::Other(Other::Status), "Describes the node")),
-    spec(("tide.unwatch", 1, ALONE, NONE, Run::Other(Other::Unwatch), "Ends TIDE.WATCH")),
-    spec(("tide.watch", -2, ALONE, NONE, Run::Other(Other::Watch), "Pushes changes as they happen")),
-    spec(("type", 2, READ_FAST, ONE, Run::Data(keys::kind), "Tells the type of a key")),
-    spec(("wait", 3, ALONE, NONE, Run::Other(Other::Wait), "Waits until peers have the writes on disk")),
+/// The families, each in the file of what executes it.
+const FAMILIES: &[&[Spec]] = &[
+    connection::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    sets::COMMANDS,
+    strings::COMMANDS,
+    tide::COMMANDS,
+    transaction::COMMANDS,
 ];
+
+/// All commands, in order of their names.
+pub(super) static COMMANDS: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
+    let mut commands: Vec<&Spec> = FAMILIES.iter().copied().flatten().collect();
+    commands.sort_by_key(|spec| spec.name);
+    commands
+});
 
 /// The longest name of a command, in bytes.
 const NAME_BYTES_MAX: usize = 16;
@@ -244,7 +115,7 @@ impl Spec {
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
         let found = COMMANDS.binary_search_by(|spec| spec.name.as_bytes().cmp(lower)).ok()?;
-        Some(&COMMANDS[found])
+        Some(COMMANDS[found])
     }
 
     /// Whether this many arguments, with the name, may be right.
@@ -313,8 +184,8 @@ mod tests {
 
     #[test]
     fn table_is_in_order_and_finds_every_command_in_any_case() {
-        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
-        for spec in COMMANDS {
+        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name), "no name is there twice");
+        for spec in COMMANDS.iter() {
             assert_eq!(
                 Spec::find(spec.name.to_ascii_uppercase().as_bytes()).map(|found| found.name),
                 Some(spec.name)

@@ -13,9 +13,87 @@ use super::connection;
 use super::entry::kind_name;
 use super::errors;
 use super::reply::Reply;
+use super::table::{ALONE, NONE, Other, Run, Spec, spec};
 use crate::status::{KeyspaceStatus, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status};
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
 use tidelock_engine::replica::Order;
+
+/// The commands of this family.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec(("tide.backup", 1, ALONE, NONE, Run::Other(Other::Backup), "Begins a backup; TIDE.NEXT reads it")),
+    spec((
+        "tide.compact",
+        -1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Compact),
+        "Gives back what the files do not use, or tells how far that is",
+    )),
+    spec(("tide.connect", 2, ALONE, NONE, Run::Other(Other::Connect), "Connects to a peer")),
+    spec((
+        "tide.doc",
+        -3,
+        &["write", "no_multi"],
+        (2, 2, 1),
+        Run::Other(Other::Document),
+        "Reads, edits, saves and merges documents",
+    )),
+    spec((
+        "tide.export",
+        1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Export),
+        "Begins an export of the keyspace; TIDE.NEXT reads it",
+    )),
+    spec((
+        "tide.fingerprint",
+        -1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Fingerprint),
+        "Sums up a keyspace in one text",
+    )),
+    spec((
+        "tide.keyspace",
+        -3,
+        ALONE,
+        NONE,
+        Run::Other(Other::Keyspace),
+        "Joins or leaves a keyspace, or limits what it may hold",
+    )),
+    spec(("tide.keyspaces", 1, ALONE, NONE, Run::Other(Other::Keyspaces), "Lists the keyspaces of the node")),
+    spec(("tide.network", 2, ALONE, NONE, Run::Other(Other::Network), "Goes offline or online")),
+    spec((
+        "tide.next",
+        1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Next),
+        "Reads the next piece of a backup or export, nothing at its end",
+    )),
+    spec(("tide.peers", 1, ALONE, NONE, Run::Other(Other::Peers), "Lists the peers")),
+    spec((
+        "tide.rejoin",
+        1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Rejoin),
+        "Goes on as another replica after a fork or a retirement",
+    )),
+    spec(("tide.replicas", 1, ALONE, NONE, Run::Other(Other::Replicas), "Lists who has ever written")),
+    spec((
+        "tide.retire",
+        -2,
+        ALONE,
+        NONE,
+        Run::Other(Other::Retire),
+        "Says that a replica will never write again",
+    )),
+    spec(("tide.status", 1, ALONE, NONE, Run::Other(Other::Status), "Describes the node")),
+    spec(("tide.unwatch", 1, ALONE, NONE, Run::Other(Other::Unwatch), "Ends TIDE.WATCH")),
+    spec(("tide.watch", -2, ALONE, NONE, Run::Other(Other::Watch), "Pushes changes as they happen")),
+];
 
 /// `WAIT peers milliseconds`; 0 milliseconds are for as long as it takes.
 pub(super) fn wait(mut arguments: Arguments) -> Result<(usize, Option<Duration>), Reply> {

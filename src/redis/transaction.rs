@@ -7,6 +7,14 @@ use tidelock_engine::request::Action;
 
 use super::call::{Call, Shape};
 use super::reply::Reply;
+use super::table::{FAST, NONE, Other, Run, Spec, spec};
+
+/// The commands of this family.
+pub(super) const COMMANDS: &[Spec] = &[
+    spec(("discard", 1, FAST, NONE, Run::Other(Other::Discard), "Forgets the queued commands")),
+    spec(("exec", 1, FAST, NONE, Run::Other(Other::Exec), "Executes the queued commands as one batch")),
+    spec(("multi", 1, FAST, NONE, Run::Other(Other::Multi), "Begins to queue commands")),
+];
 
 /// One queued command.
 #[derive(Debug)]
@@ -45,8 +53,10 @@ impl Transaction {
     /// Queues a command of this many bytes.
     pub(super) fn queue(&mut self, call: Call, bytes: usize) {
         if !self.is_spoilt {
-            self.parts.push(Part::Call { shape: call.shape, actions: call.len() });
-            self.actions.extend(call.into_actions());
+            let actions = call.len();
+            let (call_actions, shape) = call.into_parts();
+            self.parts.push(Part::Call { shape, actions });
+            self.actions.extend(call_actions);
             self.bytes += bytes;
         }
     }

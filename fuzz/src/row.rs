@@ -42,7 +42,7 @@ pub fn payload(data: &[u8]) -> Verdict {
             refuse_more(kind, bytes);
         }
         Payload::Value { .. } => assert!(matches!(kind, Kind::Register | Kind::Map)),
-        Payload::Member | Payload::Retired { .. } => refuse_more(kind, bytes),
+        Payload::Member | Payload::Retired { .. } | Payload::Deadline(_) => refuse_more(kind, bytes),
         Payload::Chunk(chunk) => assert!(kind == Kind::Document && chunk == bytes),
     }
     Verdict::Decoded
@@ -50,7 +50,7 @@ pub fn payload(data: &[u8]) -> Verdict {
 
 /// A payload that has an end is all of its bytes.
 fn refuse_more(kind: Kind, bytes: &[u8]) {
-    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired));
+    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired | Kind::Deadline));
     assert!(Payload::decode(kind, &[bytes, &[0]].concat()).is_err(), "a byte behind it is taken too");
 }
 
@@ -144,7 +144,7 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
     let number = |out: &mut Vec<u8>, input: &mut Input<'_>, value| {
         number(out, value, may_be_long && input.once_in(2));
     };
-    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4, 4]);
+    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4, 5]);
     let mut key = vec![tag];
     if tag > 0 {
         let keyspace = interned(input);
@@ -163,6 +163,14 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
             text(&mut key, &forge::any_key(input));
             key.push(forge::kind(input) as u8);
             input.number().to_be_bytes().to_vec()
+        }
+        5 => {
+            key.extend_from_slice(&input.number().to_be_bytes());
+            text(&mut key, &forge::any_key(input));
+            let (author, seq) = (interned(input), input.number());
+            number(&mut key, input, author);
+            number(&mut key, input, seq);
+            Vec::new()
         }
         _ => {
             let kind = forge::kind(input);
@@ -193,6 +201,7 @@ pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
         Kind::Set => Payload::Member,
         Kind::Document => Payload::Chunk(forge::value(input)),
         Kind::Retired => Payload::Retired { stamp: stamp(input), last: input.number() },
+        Kind::Deadline => Payload::Deadline(input.number()),
     }
 }
 
@@ -205,6 +214,7 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
     let tag = input.pick(&[0_u8, 1, 2, 3, 4, 5, 5, 5]);
     let four = |input: &mut Input<'_>| u32::try_from(interned(input)).expect("it is masked").to_be_bytes();
     match tag {
+        0 if input.once_in(2) => (vec![tag, 1], input.number().to_be_bytes().to_vec()),
         0 => (vec![tag], input.number().to_be_bytes().to_vec()),
         1 => {
             let card = card(input.byte() % forge::MEMBERS);

@@ -285,7 +285,7 @@ fn touch(
         Op::Add { key, elements } => elements.iter().for_each(|it| note(key, Kind::Set, &it.element)),
         Op::Put { key, fields } => fields.iter().for_each(|it| note(key, Kind::Map, &it.field)),
         Op::Change { key, .. } => note(key, Kind::Document, &[]),
-        Op::Retire { .. } => {}
+        Op::Retire { .. } | Op::Expire { .. } => {}
         Op::Delete { key, rows, slots } => {
             rows.iter().for_each(|RowRef { kind, subkey, .. }| note(key, *kind, subkey));
             if !slots.is_empty() {

@@ -22,9 +22,10 @@ use crate::database::{Entries, File, Opening, put, reading};
 use crate::names::{AddedNames, Names, Remembered};
 use crate::open::OpenError;
 use crate::schema::{
-    ENTRIES, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_key, card_value, floor_key,
-    index_key, keyspace_key, log_tag, read_card, read_cluster, read_floor_key, read_record, read_settings,
-    read_settings_key, read_u64, record_key, record_value, seal, settings_key, settings_value, unseal,
+    ENTRIES, EXPIRY_KEY, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_key, card_value,
+    floor_key, index_key, keyspace_key, log_tag, read_card, read_cluster, read_floor_key, read_record,
+    read_settings, read_settings_key, read_u64, record_key, record_value, seal, settings_key, settings_value,
+    unseal,
 };
 
 /// A key and its value, without the checksum.
@@ -50,6 +51,8 @@ pub(crate) struct LogWrite<'a> {
     pub(crate) end: LogEnd,
     /// The highest clock so far.
     pub(crate) clock: Hlc,
+    /// What has expired from now on, if that changes.
+    pub(crate) expiry: Option<Hlc>,
 }
 
 /// A record that is added.
@@ -172,6 +175,12 @@ impl LogFile {
         }
     }
 
+    /// What has a deadline up to this moment has expired.
+    pub(crate) fn expiry(&self) -> Result<Hlc, ReadError> {
+        let bits = get(&self.file.entries()?, &EXPIRY_KEY)?.and_then(|bytes| read_u64(&bytes));
+        Ok(Hlc::from_bits(bits.unwrap_or(0)))
+    }
+
     /// Appends records, names and floors; answers where the log ends then.
     pub(crate) fn append(
         &self,
@@ -282,6 +291,9 @@ impl LogWrite<'_> {
         }
         if self.records.is_empty() {
             entries.push((vec![log_tag::CLOCK], self.clock.to_bits().to_be_bytes().to_vec()));
+        }
+        if let Some(expiry) = self.expiry {
+            entries.push((EXPIRY_KEY.to_vec(), expiry.to_bits().to_be_bytes().to_vec()));
         }
         let mut end = self.end;
         for record in &self.records {

@@ -14,8 +14,8 @@ use tidelock_engine::staged::{Piece, Staged};
 use crate::key;
 use crate::log::{decode_record, header};
 use crate::schema::{
-    self, card_key, card_value, floor_key, head_value, index_key, keyspace_key, log_tag, read_card,
-    read_floor_key, read_head, read_settings, read_settings_key, read_state, read_u64, record_key,
+    self, EXPIRY_KEY, card_key, card_value, floor_key, head_value, index_key, keyspace_key, log_tag,
+    read_card, read_floor_key, read_head, read_settings, read_settings_key, read_state, read_u64, record_key,
     record_value, rows_tag, settings_key, settings_value, state_value, unseal,
 };
 
@@ -44,6 +44,10 @@ pub fn rows_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
             let (keyspace, user_key, kind) = key::read_members(key)?;
             Some((key::members(keyspace, &user_key, kind), read_u64(value)?.to_be_bytes().to_vec()))
         }
+        rows_tag::DEADLINE => {
+            let (keyspace, due, author, seq) = key::read_deadline(key)?;
+            value.is_empty().then(|| (key::deadline(keyspace, &due, author, seq), Vec::new()))
+        }
         rows_tag::ROW => {
             let row = key::read_row(key)?;
             let payload = Payload::decode(row.kind, value).ok()?;
@@ -65,6 +69,9 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
     match *tag {
         log_tag::CLOCK if rest.is_empty() => {
             Some((vec![log_tag::CLOCK], read_u64(unseal(key, sealed)?)?.to_be_bytes().to_vec()))
+        }
+        log_tag::CLOCK if key == EXPIRY_KEY => {
+            Some((EXPIRY_KEY.to_vec(), read_u64(unseal(key, sealed)?)?.to_be_bytes().to_vec()))
         }
         log_tag::CARD => {
             let author = u32::from_be_bytes(rest.try_into().ok()?);

@@ -18,6 +18,7 @@
 //! | meta | `fork` | where the replica was found to have two histories: keyspace (16), seq u64; absent if it was not |
 //! | meta | `file` | which file this was when it was last opened, as [`FileIdentity`]; absent where none can tell |
 //! | entries | `0x00` | clock, u64: of the last batch that had no frames |
+//! | entries | `0x00`, `0x01` | clock, u64: what has a deadline up to there has expired; absent if nothing ever had |
 //! | entries | `0x01`, author u32, from 1 | the author's card: public key (32), nonce (16) |
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
 //! | entries | `0x02`, keyspace u32, `0x01` | what is remembered of it, if anything: what is there of it u8 (0 all, 1 what is being dropped, 2 nothing); joined (1) or left (2) by choice, u8; 1 and its quota u64, or zeros; 1, how far the node wrote in it before it was left (replica (16), seq u64) and whether a peer had that u8, or zeros |
@@ -37,6 +38,7 @@
 //! | entries | `0x02`, keyspace, author | head: seq u64, frame id (32) |
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
+//! | entries | `0x05`, keyspace, Unix milliseconds u64, key, author, seq | nothing: the deadlines of the rows above, in order of time |
 //!
 //! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
 //!
@@ -100,6 +102,9 @@ pub(crate) mod log_tag {
     pub(crate) const RECORD: u8 = 5;
 }
 
+/// The key of the clock by which keys have expired.
+pub(crate) const EXPIRY_KEY: [u8; 2] = [log_tag::CLOCK, 1];
+
 /// First bytes of the keys of `rows.redb`.
 pub(crate) mod rows_tag {
     pub(crate) const POSITION: u8 = 0;
@@ -107,6 +112,7 @@ pub(crate) mod rows_tag {
     pub(crate) const HEAD: u8 = 2;
     pub(crate) const MEMBERS: u8 = 3;
     pub(crate) const ROW: u8 = 4;
+    pub(crate) const DEADLINE: u8 = 5;
 }
 
 const CRC_BYTES: usize = 4;

@@ -4,13 +4,14 @@
 //! readers, publish. The log is the commit point; the rows follow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tidelock_engine::causality::Dot;
+use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
+    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
     Recovered, RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
@@ -206,6 +207,24 @@ impl Rows for RedbStore {
         self.reader.members(keyspace, key, kind)
     }
 
+    fn expiry(&self) -> Hlc {
+        self.reader.expiry()
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.reader.has_deadlines(keyspace)
+    }
+
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.reader.deadlines(keyspace, after, until_ms, visit)
+    }
+
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         self.reader.keys(keyspace)
     }
@@ -280,6 +299,7 @@ impl Shared {
             card: published.card,
             keyspaces: keyspaces.collect(),
             clock: published.clock,
+            expiry: published.expiry,
             settings: published.names.all_settings(),
             position: published.position,
             fork: published.fork,
@@ -326,6 +346,7 @@ impl Shared {
             floors: numbered_floors(names, &update.floors),
             end,
             clock,
+            expiry: batch.expiry,
         };
         let copy = &mut writer.copy;
         let end = match durability {
@@ -338,7 +359,10 @@ impl Shared {
         };
         writer.log_is_unsynced = durability == Durability::Buffered;
         writer.has_buffered = writer.log_is_unsynced;
-        self.make_visible(update, |published, update| published.publish(update, new_names, end, clock));
+        self.make_visible(update, |published, update| {
+            published.expiry = batch.expiry.unwrap_or(published.expiry);
+            published.publish(update, new_names, end, clock);
+        });
         Ok(end.position)
     }
 

@@ -18,6 +18,9 @@ use crate::memory::Bound;
 /// A row is its bytes, once as they are and once taken apart.
 pub const BOUND: Bound = Bound { base: 4 << 10, per_byte: 8, max: 128 << 20 };
 
+/// The authors whose cards, or whose floors, are one entry at most.
+const AUTHORS_PER_BLOCK: usize = 16;
+
 /// The payload of a row of any kind.
 pub fn payload(data: &[u8]) -> Verdict {
     let mut input = Input::new(data);
@@ -157,7 +160,10 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
             let author = interned(input);
             number(&mut key, input, author);
             let head = Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) };
-            [&head.seq.to_be_bytes()[..], head.frame.as_bytes()].concat()
+            let mut value = Vec::new();
+            number(&mut value, input, head.seq);
+            value.extend(head.frame.as_bytes());
+            value
         }
         3 => {
             text(&mut key, &forge::any_key(input));
@@ -217,8 +223,12 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
         0 if input.once_in(2) => (vec![tag, 1], input.number().to_be_bytes().to_vec()),
         0 => (vec![tag], input.number().to_be_bytes().to_vec()),
         1 => {
-            let card = card(input.byte() % forge::MEMBERS);
-            ([&[tag][..], &four(input)].concat(), [&card.public_key[..], &card.nonce].concat())
+            let mut cards = Vec::new();
+            for _ in 0..=input.below(AUTHORS_PER_BLOCK - 1) {
+                let card = card(input.byte() % forge::MEMBERS);
+                cards.extend([&card.public_key[..], &card.nonce].concat());
+            }
+            ([&[tag][..], &four(input)].concat(), cards)
         }
         2 => ([&[tag][..], &four(input)].concat(), input.pick(&KEYSPACES).as_bytes().to_vec()),
         3 => {
@@ -226,8 +236,14 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             ([&[tag][..], &keyspace, &author, &last].concat(), input.number().to_be_bytes().to_vec())
         }
         4 => {
-            let (keyspace, author) = (four(input), four(input));
-            ([&[tag][..], &keyspace, &author].concat(), input.number().to_be_bytes().to_vec())
+            let (keyspace, block) = (four(input), four(input));
+            let mut floors = Vec::new();
+            for _ in 0..input.below(AUTHORS_PER_BLOCK) {
+                number(&mut floors, input.number(), false);
+            }
+            // Who comes last has a floor.
+            number(&mut floors, input.number().max(1), false);
+            ([&[tag][..], &keyspace, &block].concat(), floors)
         }
         _ if input.once_in(4) => {
             let (position, head) = (input.number().to_be_bytes(), input.array::<16>());

@@ -198,7 +198,7 @@ fn tagged(tag: u8, keyspace: u32) -> Vec<u8> {
     key
 }
 
-fn push_number(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
     let bytes = number.to_be_bytes();
     match u8::try_from(number) {
         Ok(small) if small < ONE_BYTE_BELOW => out.push(small),
@@ -211,7 +211,7 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
     }
 }
 
-fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     if first < ONE_BYTE_BELOW {
         return Some((u64::from(first), rest));

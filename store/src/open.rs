@@ -382,7 +382,8 @@ mod tests {
 
     /// The entries of a file as they are stored.
     fn entries(disk: &MemDisk, name: &'static str) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let file = opening(disk, name).open(1).expect("the file is sound");
+        let format = if name == LOG_FILE { LOG_FORMAT } else { ROWS_FORMAT };
+        let file = opening(disk, name).open(format).expect("the file is sound");
         let entries = file.entries().expect("the file is sound");
         let all = entries.range::<&[u8]>(..).expect("the file is sound");
         all.map(|item| item.expect("the file is sound"))
@@ -432,7 +433,7 @@ mod tests {
         assert_eq!(entries(&disk, LOG_FILE), golden);
         let file = opening(&disk, LOG_FILE).open(LOG_FORMAT).expect("the file is sound");
         let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
-        assert_eq!(meta(META_FORMAT), [0, 0, 0, 1]);
+        assert_eq!(meta(META_FORMAT), [0, 0, 0, 2]);
         assert_eq!(meta(META_CLUSTER), ClusterId::named("c").as_bytes());
         assert_eq!(meta(META_CARD), [&options().card.public_key[..], &[2; 16]].concat());
     }
@@ -456,7 +457,7 @@ mod tests {
                 ]
                 .concat(),
             ),
-            (vec![2, 0, 0], [&[0, 0, 0, 0, 0, 0, 0, 1][..], frame.id().as_bytes()].concat()),
+            (vec![2, 0, 0], [&[1][..], frame.id().as_bytes()].concat()),
             (vec![3, 0, b'k', 0, 3], vec![0, 0, 0, 0, 0, 0, 0, 1]),
             (vec![4, 0, b'k', 0, 3, b'e', 0, 0, 1], vec![]),
         ];
@@ -465,22 +466,21 @@ mod tests {
         assert_eq!(entries(&disk, ROWS_FILE), golden);
         let file = opening(&disk, ROWS_FILE).open(ROWS_FORMAT).expect("the file is sound");
         let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
-        assert_eq!(meta(META_FORMAT), [0, 0, 0, 1]);
+        assert_eq!(meta(META_FORMAT), [0, 0, 0, 2]);
         assert_eq!(meta(META_REPLICA), options().card.replica().as_bytes());
     }
 
     #[test]
     fn unknown_version_of_either_file_is_refused_and_the_file_is_kept() {
-        for name in [LOG_FILE, ROWS_FILE] {
+        for (name, version) in [(LOG_FILE, 1), (LOG_FILE, 3), (ROWS_FILE, 1), (ROWS_FILE, 3)] {
             let disk = MemDisk::new();
             store_with_a_frame(&disk);
             let replica = options().card.replica();
-            let newer = [(META_FORMAT, &[0, 0, 0, 2][..]), (META_REPLICA, replica.as_bytes())];
-            opening(&disk, name).create(&newer).expect("nothing fails");
+            let other = [(META_FORMAT, &[0, 0, 0, version][..]), (META_REPLICA, replica.as_bytes())];
+            opening(&disk, name).create(&other).expect("nothing fails");
             let bytes = disk.size(name);
             let refused = RedbStore::open(&disk, &options()).expect_err("the version is not known");
-            let is_version =
-                matches!(refused, OpenError::Version { file, found: 2, known: 1 } if file == name);
+            let is_version = matches!(refused, OpenError::Version { file, found, known: 2 } if file == name && found == u32::from(version));
             assert!(is_version, "{refused}");
             assert!(crate::check(&disk, &mut |_| {}).is_err());
             assert_eq!(disk.size(name), bytes);

@@ -15,9 +15,10 @@ use tidelock_engine::ports::{Batch, Due, Fork, KeyspaceState, LogEnd, LogPositio
 use tidelock_engine::row::{Fingerprint, Payload};
 
 use crate::key;
+use crate::log::Entry;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment};
-use crate::schema::{SpaceState, head_value, seal, state_value};
+use crate::schema::{SpaceState, block_of, floors_key, floors_value, head_value, seal, state_value};
 use crate::view::{Generation, View};
 
 /// The state of a keyspace in memory.
@@ -198,6 +199,27 @@ impl Published {
         self.spaces.get(&keyspace).map_or(0, |space| space.floor.get(author))
     }
 
+    /// The blocks in which floors rise, as entries of the log. One that is higher already stays so.
+    pub(crate) fn floors_after(
+        &self,
+        names: &Names,
+        raised: &BTreeMap<(KeyspaceId, ReplicaId), u64>,
+    ) -> Vec<Entry> {
+        let blocks: BTreeSet<(KeyspaceId, u32)> = raised
+            .keys()
+            .map(|(keyspace, author)| (*keyspace, block_of(author_number(names, *author))))
+            .collect();
+        let floors = |(keyspace, block)| {
+            let floor = |author| {
+                let raised = raised.get(&(keyspace, author)).copied().unwrap_or(0);
+                raised.max(self.floor(keyspace, author))
+            };
+            let floors: Vec<u64> = names.block(block).iter().map(|(author, _)| floor(*author)).collect();
+            (floors_key(number(names, keyspace), block), floors_value(&floors))
+        };
+        blocks.into_iter().map(floors).collect()
+    }
+
     /// The seq of an author's last applied operation; 0 without one.
     pub(crate) fn seq(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
         self.spaces.get(&keyspace).map_or(0, |space| space.heads.seq(author))
@@ -290,17 +312,6 @@ pub(crate) fn recorded(batch: &Batch) -> Vec<Recorded<'_>> {
     }
     records.extend(installs.map(|(_, install)| Recorded::Install(install)));
     records
-}
-
-/// Floors, with the numbers of keyspaces and authors.
-pub(crate) fn numbered_floors(
-    names: &Names,
-    floors: &BTreeMap<(KeyspaceId, ReplicaId), u64>,
-) -> Vec<(u32, u32, u64)> {
-    let numbered = |((keyspace, author), seq): (&(KeyspaceId, ReplicaId), &u64)| {
-        (number(names, *keyspace), author_number(names, *author), *seq)
-    };
-    floors.iter().map(numbered).collect()
 }
 
 fn put(entries: &mut Vec<(Vec<u8>, EntryValue)>, key: Vec<u8>, value: Vec<u8>) {

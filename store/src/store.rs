@@ -27,7 +27,7 @@ use crate::materialize::{Materializer, ThreadState};
 use crate::names::{Names, Remembered};
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
 use crate::overlay::{Moment, Overlay};
-use crate::published::{Published, Recorded, Update, author_number, number, numbered_floors, recorded};
+use crate::published::{Published, Recorded, Update, author_number, number, recorded};
 use crate::reader::Reader;
 use crate::rows::RowsFile;
 use crate::schema::SpaceState;
@@ -343,7 +343,7 @@ impl Shared {
             names: names.added_since(old_names.counts()),
             settings: settled.into_iter().collect(),
             records: staged.chain(numbered).collect(),
-            floors: numbered_floors(names, &update.floors),
+            floors: self.published().floors_after(names, &update.floors),
             end,
             clock,
             expiry: batch.expiry,

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use tidelock_engine::ports::{Durability, Log, LogPosition, Rows, Store};
 use tidelock_engine::write::Write;
-use tidelock_store::{CompactError, Disk, Faults, FileDisk, MemDisk, OpenError, RedbStore, check, compact};
+use tidelock_store::{
+    CompactError, Compacted, Disk, Faults, FileDisk, MemDisk, OpenError, RedbStore, check, compact,
+};
 use world::{Dice, History, Peer, SPACES, Turn, all_rows, keyspace, name, options, small_options};
 
 /// Small enough that a history of a few turns is copied in many pieces.
@@ -194,6 +196,43 @@ fn files_get_small_and_are_read_by_who_began_before() {
     drop(snapshot);
     drop(store);
     sound(&disk, "compacted");
+}
+
+/// A file that has hardly more than it needs keeps its length or gets shorter, open or closed, and however often.
+#[test]
+fn small_files_are_never_enlarged() {
+    for turns in [0, 1, 4, 12, TURNS] {
+        let (disk, history) = (MemDisk::new(), history(3));
+        let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("an empty disk");
+        for turn in &history.turns[..turns] {
+            turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+            store.materialize().expect("nothing fails");
+        }
+        for round in 0..3 {
+            let label = format!("{turns} turns, round {round}");
+            let before = sizes(&disk);
+            let compacted = store.reader().compact(&mut |_| {}).expect("nothing fails");
+            println!("{label}, open: {before:?} to {:?}", sizes(&disk));
+            never_larger(before, sizes(&disk), &compacted, &label);
+            same(&store, &history, turns, &label);
+            drop(store);
+            let before = sizes(&disk);
+            let compacted = compact(&disk, &mut |_| {}).expect("nobody has it open");
+            println!("{label}, closed: {before:?} to {:?}", sizes(&disk));
+            never_larger(before, sizes(&disk), &compacted, &label);
+            assert!(world::is_tidy(&disk), "{label}: {:?}", disk.names());
+            store = world::open(&disk, history.card);
+            same(&store, &history, turns, &label);
+        }
+        drop(store);
+        sound(&disk, "compacted");
+    }
+}
+
+fn never_larger(before: (u64, u64), after: (u64, u64), compacted: &[Compacted], label: &str) {
+    let reported: Vec<_> = compacted.iter().map(|file| (file.before_bytes, file.after_bytes)).collect();
+    assert_eq!(reported, [(before.0, after.0), (before.1, after.1)], "{label}");
+    assert!(after.0 <= before.0 && after.1 <= before.1, "{label}: {before:?} to {after:?}");
 }
 
 /// What the copy cannot get does not concern the store.

@@ -49,7 +49,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn file(self) -> &'static str {
+    pub(crate) fn file(self) -> &'static str {
         match self {
             Self::Log => LOG_FILE,
             Self::Rows => ROWS_FILE,
@@ -214,7 +214,10 @@ impl Shared {
             }
             let mut next = || follower.next(file)?.ok_or(CompactError::GivenUp);
             copy.complete(&mut next)?;
-            let below_bytes = file.size().map_err(|source| OpenError::Io { file: part.file(), source })?;
+            let io = |source| OpenError::Io { file: part.file(), source };
+            // The copy of a file that was removed takes its place whatever it takes.
+            let is_there = self.disk.exists(part.file()).map_err(io)?;
+            let below_bytes = if is_there { file.size().map_err(io)? } else { u64::MAX };
             match copy.replace(&self.opening_of_copy(part), file, below_bytes) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),

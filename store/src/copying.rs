@@ -252,15 +252,17 @@ pub(crate) fn count(entries: &Entries) -> Result<u64, ReadError> {
 }
 
 /// The `meta` of a file, as its copy must have it: a store that was made in that file was made in the copy, and one
-/// that was copied by others stays a copy.
+/// that was copied by others stays a copy. A file that was removed is the own one of whoever has it open.
 fn meta_of_copy(opening: &Opening<'_>, file: &File) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
     let identity = |name: &str| opening.disk.identity(name).map_err(|source| opening.io(source));
     let mut meta = file.all_meta()?;
     if let Some((_, recorded)) = meta.iter_mut().find(|(key, _)| key == META_FILE) {
-        let (file, copy) = (identity(opening.name)?, identity(&opening.new_name())?);
-        let is_own = FileIdentity::from_bytes(recorded)
-            .zip(file)
-            .is_some_and(|(recorded, file)| recorded.is_same_file(&file));
+        let copy = identity(&opening.new_name())?;
+        let is_there = opening.disk.exists(opening.name).map_err(|source| opening.io(source))?;
+        let is_own = !is_there
+            || FileIdentity::from_bytes(recorded)
+                .zip(identity(opening.name)?)
+                .is_some_and(|(recorded, file)| recorded.is_same_file(&file));
         if let Some(copy) = copy.filter(|_| is_own) {
             *recorded = copy.to_bytes();
         }

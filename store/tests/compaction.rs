@@ -333,3 +333,49 @@ fn damage_is_never_copied() {
     println!("{refused} refused, {compacted} compacted");
     assert!(refused >= 10 && compacted >= 10, "{refused} refused, {compacted} compacted");
 }
+
+/// Whoever removes a file of a running store finds it there again, with all that was acknowledged meanwhile.
+#[test]
+fn files_that_are_removed_while_they_are_open_are_written_again() {
+    for removed in [&["rows.redb"][..], &["log.redb"], &["log.redb", "rows.redb"]] {
+        let disk = MemDisk::new();
+        let history = history(3);
+        let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("an empty disk");
+        for (number, turn) in history.turns.iter().enumerate() {
+            if number == TURNS / 2 {
+                removed.iter().for_each(|file| disk.remove(file).expect("nothing fails"));
+            }
+            turn.commit(&mut store, Durability::Durable).expect("the file is open still");
+            store.materialize().expect("the file is open still");
+            if number == TURNS * 3 / 4 {
+                store.reader().put_back_removed().expect("nothing fails");
+                assert!(removed.iter().all(|file| disk.size(file) > 0), "{removed:?}");
+            }
+        }
+        same(&store, &history, TURNS, "while it runs");
+        drop(store);
+        disk.crash(7);
+        let store = world::open(&disk, history.card);
+        same(&store, &history, TURNS, "after a power cut");
+        assert_eq!(store.recovered().card, history.card, "it is no copy");
+        drop(store);
+        sound(&disk, "written again");
+        assert!(world::is_tidy(&disk), "{:?}", disk.names());
+    }
+}
+
+#[test]
+fn removed_log_that_cannot_be_written_again_takes_no_more_writes() {
+    let disk = MemDisk::new();
+    let (mut store, history) = filled(&disk);
+    disk.remove("log.redb").expect("nothing fails");
+    disk.set_faults(Faults { bytes_until_full: Some(0), ..Faults::default() });
+    store.reader().put_back_removed().expect_err("there is no room");
+    disk.set_faults(Faults::default());
+    let refused = store.sync().expect_err("it would be lost");
+    assert!(refused.to_string().contains("was removed"), "{refused}");
+    same(&store, &history, TURNS, "reads go on");
+    drop(store);
+    let refused = RedbStore::open(&disk, &options(history.card)).expect_err("dots would be used twice");
+    assert!(matches!(refused, OpenError::LogMissing), "{refused}");
+}

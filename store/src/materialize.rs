@@ -78,7 +78,7 @@ impl Shared {
     /// Writes what is committed to `rows.redb`.
     pub(crate) fn materialize(&self, synced: bool) -> Result<(), CommitError> {
         let mut rounds = self.rounds();
-        self.guard.check()?;
+        self.guard.check_behind()?;
         // Of a keyspace that is left from now on, what is committed already is dropped in the next round.
         let left = self.left_to_drop();
         let frozen = self.freeze();

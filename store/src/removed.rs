@@ -38,7 +38,7 @@ impl Shared {
                 // missing still.
                 Ok(_) | Err(CompactError::Running | CompactError::GivenUp) => {}
                 Err(error) if part == Part::Log => {
-                    let text = format!("it was removed, and {error}; back the node up before it ends");
+                    let text = format!("it was removed, and {error}; export what it holds before it ends");
                     let source = std::io::Error::other(text);
                     self.guard.freeze(CommitError::Io { file: LOG_FILE, source });
                     return Err(error);

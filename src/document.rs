@@ -59,8 +59,7 @@ use tokio::sync::oneshot;
 pub(crate) use self::access::Access;
 pub(crate) use self::cache::DocumentId;
 pub use self::chunk::ChunkError;
-pub(crate) use self::inbox::Inbox;
-use self::inbox::{Given, Job, Work};
+use self::inbox::{Given, Inbox, Job, Work};
 pub use self::json::JsonError;
 use self::loading::{guarded, parse_saved};
 pub(crate) use self::troubles::Troubles;
@@ -295,7 +294,8 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// Starts the worker.
-    pub(crate) fn start(inbox: Arc<Inbox>, access: Access) -> io::Result<Self> {
+    pub(crate) fn start(access: Access) -> io::Result<Self> {
+        let inbox = Arc::new(Inbox::new());
         let troubles = Arc::<Troubles>::default();
         let worker = Worker::new(Arc::clone(&inbox), access, Arc::clone(&troubles));
         let builder = std::thread::Builder::new().name("tidelock-documents".to_owned());
@@ -307,12 +307,6 @@ impl Documents {
     pub(crate) fn close(&self) -> Option<JoinHandle<()>> {
         self.inbox.close();
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Drop for Documents {
-    fn drop(&mut self) {
-        self.inbox.close();
     }
 }
 

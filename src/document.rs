@@ -52,7 +52,7 @@ use std::thread::JoinHandle;
 use automerge::transaction::Transaction;
 use automerge::{Automerge, AutomergeError, ChangeHash};
 use thiserror::Error;
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::read::QueryError;
 use tokio::sync::oneshot;
 
@@ -61,7 +61,7 @@ pub(crate) use self::cache::DocumentId;
 pub use self::chunk::ChunkError;
 use self::inbox::{Given, Inbox, Job, Work};
 pub use self::json::JsonError;
-use self::loading::{guarded, parse_saved};
+use self::loading::{Chunks, Loaded, guarded, parse_saved};
 pub(crate) use self::troubles::Troubles;
 use self::worker::Worker;
 use crate::keyspace::{Keyspace, WriteError};
@@ -313,6 +313,13 @@ impl Documents {
 /// A document in automerge's own format, without changes that wait for others.
 fn save(document: &Automerge) -> Vec<u8> {
     document.save_with_options(automerge::SaveOptions { deflate: true, retain_orphans: false })
+}
+
+/// What the rows of a document show, in automerge's own format; `None` if they show nothing.
+pub(crate) fn save_shown(replica: ReplicaId, chunks: &Chunks) -> Option<Vec<u8>> {
+    let loaded = Loaded::load(replica, chunks);
+    let document = loaded.visible()?;
+    guarded(|| Ok(save(document))).ok()
 }
 
 fn history(document: &Automerge) -> Vec<HistoryEntry> {

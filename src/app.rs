@@ -133,7 +133,10 @@ fn check(directory: &Path) -> Result<()> {
         eprint!("\r\x1b[K");
     }
     let report = report?;
-    println!("{} frames, {} rows, {} keyspaces", report.frames, report.rows, report.keyspaces);
+    let tidelock_store::Report { frames, rows, keyspaces, vector_bytes, .. } = &report;
+    println!(
+        "{frames} frames, {rows} rows, {keyspaces} keyspaces, whose version vectors take {vector_bytes} bytes"
+    );
     if report.findings.is_empty() {
         println!("log, rows and fingerprints agree");
         return Ok(());

@@ -72,7 +72,7 @@ struct Inner {
     replays: Arc<Replays>,
     network: Libp2pTransport,
     mailbox: Arc<Mailbox>,
-    documents: Documents,
+    documents: Arc<Documents>,
     report: Arc<Mutex<Arc<Report>>>,
     observers: Arc<Observers<ChangeObserver>>,
     read_observers: Observers<ReadObserver>,
@@ -95,6 +95,8 @@ impl fmt::Debug for Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.replays.let_go();
+        self.documents.inbox.close();
         self.mailbox.close();
     }
 }

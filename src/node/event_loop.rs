@@ -18,7 +18,7 @@ use tidelock_store::RedbStore;
 use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
-use crate::document::Inbox;
+use crate::document::Documents;
 use crate::node::ending::{self, Ending};
 use crate::node::mailbox::{Job, Mailbox};
 use crate::node::rejoining;
@@ -49,7 +49,7 @@ pub(super) struct EventLoop {
     pub(super) network: Libp2pTransport,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) hub: WatchHub,
-    pub(super) documents: Arc<Inbox>,
+    pub(super) documents: Arc<Documents>,
     pub(super) report: Arc<Mutex<Arc<Report>>>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
@@ -126,6 +126,10 @@ impl EventLoop {
         if let Err(error) = self.driver.store().flush() {
             tracing::warn!(%error, "cannot write all rows before the end");
         }
+        // It reads the store, which is to be closed when the end is known. A panic of it was logged by itself.
+        if let Some(worker) = self.documents.close() {
+            let _ = worker.join();
+        }
     }
 
     /// Takes writes again if the disk was full and has room.
@@ -184,7 +188,7 @@ impl EventLoop {
     fn pass_on(&mut self, outcome: TurnOutcome, bursts: Vec<Burst>) {
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position);
-            self.documents.note_losses(&outcome.changes, self.driver.replica().id());
+            self.documents.inbox.note_losses(&outcome.changes, self.driver.replica().id());
         }
         for (name, settings) in &outcome.settings {
             if settings.choice == Some(Choice::Leave) {

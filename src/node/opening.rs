@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{ConfigError, NodeConfig};
-use crate::document::{Access, Documents, Inbox};
+use crate::document::{Access, Documents};
 use crate::identity::{self, IdentityError};
 use crate::node::ending::{self, Ending};
 use crate::node::event_loop::{EventLoop, Pending};
@@ -85,27 +85,26 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let started = Instant::now();
     let reader = store.reader();
     let replays = Arc::new(Replays::new(reader.clone(), Handle::current()));
-    let inbox = Arc::new(Inbox::new());
     let (peer, replica) = (key.peer(), recovered.card.replica());
+    let submit = Box::new({
+        let mailbox = Arc::clone(&mailbox);
+        move |requests| submit_and_wait(&mailbox, requests)
+    });
+    let access = Access { peer, replays: Arc::clone(&replays), submit };
+    let documents = Arc::new(Documents::start(access).map_err(OpenError::Thread)?);
     let event_loop = EventLoop {
         driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
         key,
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
         hub: WatchHub::new(reader, Arc::clone(&observers)),
-        documents: Arc::clone(&inbox),
+        documents: Arc::clone(&documents),
         report: Arc::clone(&report),
         started,
         pending: Pending::default(),
         discovered: BTreeSet::new(),
         _ending: ending,
     };
-    let submit = Box::new({
-        let mailbox = Arc::clone(&mailbox);
-        move |requests| submit_and_wait(&mailbox, requests)
-    });
-    let access = Access { peer, replays: Arc::clone(&replays), submit };
-    let documents = Documents::start(inbox, access).map_err(OpenError::Thread)?;
     let event_loop = spawn(event_loop, &mailbox)?;
     let inner = Inner {
         cluster,

@@ -102,9 +102,14 @@ impl Replays {
         self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Nobody begins to read any more.
+    pub(crate) fn let_go(&self) {
+        self.reader.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Ends all replays. When it returns none of them reads any more.
     pub(crate) async fn close(&self) {
-        self.reader.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.let_go();
         // It fails only when this was done before.
         let _ = self.permits.acquire_many(STEPS_AT_ONCE).await;
         self.permits.close();

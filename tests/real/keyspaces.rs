@@ -85,5 +85,8 @@ fn last_holder_leaves_by_force_only() {
     assert_eq!(node.terminate(), Some(0));
     let checked = run(PROGRAM, &["check", data.to_str().expect("a plain name")]);
     let text = String::from_utf8(checked.stdout).expect("it prints text");
-    assert!(checked.status.success() && text.contains("1 rows, 1 keyspaces"), "{text}");
+    assert!(
+        checked.status.success() && text.contains("1 rows, 1 keyspaces, ") && text.contains("vectors take "),
+        "{text}"
+    );
 }

@@ -86,8 +86,10 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
                 let is_read = unseal(key, sealed).and_then(|value| self.entry(key, value));
                 check
                     .expect(is_read.is_some(), ROWS_FILE, || format!("the entry {key:02x?} does not decode"));
-                if key.first() == Some(&rows_tag::ROW) {
-                    check.report.rows += 1;
+                match key.first() {
+                    Some(&rows_tag::ROW) => check.report.rows += 1,
+                    Some(&rows_tag::HEAD) => check.report.vector_bytes += (key.len() + sealed.len()) as u64,
+                    _ => {}
                 }
             }
             (check.progress)(Progress::Rows { done: check.report.rows });

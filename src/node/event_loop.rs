@@ -4,6 +4,7 @@
 //! commit is under way the next inputs gather, and that is the group commit. It does no reading for clients.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,6 +52,7 @@ pub(super) struct EventLoop {
     pub(super) hub: WatchHub,
     pub(super) documents: Arc<Inbox>,
     pub(super) report: Arc<Mutex<Arc<Report>>>,
+    pub(super) is_full: Arc<AtomicBool>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
     pub(super) discovered: BTreeSet<PeerId>,
@@ -230,6 +232,7 @@ impl EventLoop {
     }
 
     fn publish_report(&self) {
+        self.is_full.store(self.driver.store().is_full(), Ordering::Relaxed);
         let report = Arc::new(self.driver.replica().report());
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }

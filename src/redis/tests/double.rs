@@ -377,6 +377,7 @@ impl Backend for Double {
         self.world(|world| {
             let recovered = world.store.recovered().keyspaces;
             let keyspace = |(name, state): (KeyspaceName, KeyspaceState)| KeyspaceStatus {
+                is_loading: false,
                 mode: "eventual",
                 keys: world.keys(&name),
                 authors: state.heads.len(),

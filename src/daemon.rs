@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::NodeConfig;
-use crate::http::{HttpServer, HttpStartError};
+use crate::http::{HttpServer, HttpStartError, Prometheus};
 use crate::node::{LoopPanicked, Node, OpenError};
 use crate::redis::{RedisServer, RedisStartError};
 
@@ -52,7 +52,11 @@ pub async fn run(config: NodeConfig, ports: Ports) -> Result<(), DaemonError> {
     let mut signals = Signals::new()?;
     let redis_config = config.redis.clone();
     // It opens before the node, to say that the node is opening.
-    let http = if ports.is_http { Some(HttpServer::start(config.http.clone()).await?) } else { None };
+    let http = if ports.is_http {
+        Some(HttpServer::start(config.http.clone(), Some(Prometheus::install())).await?)
+    } else {
+        None
+    };
     // A store that replays a long log is left as a crash would leave it, and opens as before.
     let node = tokio::select! {
         node = Node::open(config) => node?,
@@ -73,7 +77,7 @@ pub async fn run(config: NodeConfig, ports: Ports) -> Result<(), DaemonError> {
         None
     };
     if let Some(http) = &http {
-        http.serve(node.clone());
+        http.serve(node.clone(), redis.as_ref().map(RedisServer::observer));
     }
     announce(&node, redis.as_ref(), http.as_ref())?;
     let ended = tokio::select! {

@@ -9,6 +9,7 @@ mod ending;
 mod event_loop;
 mod forks;
 mod mailbox;
+mod metrics;
 mod opening;
 mod readiness;
 mod rejoining;

@@ -122,6 +122,14 @@ pub struct PeerState {
     pub connected_for: Option<Duration>,
     /// Bytes that wait to be sent to it.
     pub queued_bytes: u64,
+    /// Bytes that were sent to it since it is connected.
+    pub bytes_sent: u64,
+    /// Bytes that came from it since it is connected.
+    pub bytes_received: u64,
+    /// Messages that were sent to it since it is connected.
+    pub messages_sent: u64,
+    /// Messages that came from it since it is connected.
+    pub messages_received: u64,
     /// Whether it takes messages more slowly than they are made.
     pub is_slow: bool,
     /// The keyspaces that both replicate.

@@ -8,7 +8,7 @@ use axum::routing::get;
 
 use super::problem::Problem;
 use super::state::Shared;
-use super::{guard, health};
+use super::{guard, health, prometheus};
 
 /// All paths of the port, behind the guard.
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
@@ -16,6 +16,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
+        .route("/metrics", get(prometheus::answer))
         .fallback(async || Problem::new("not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new("method_not_allowed", "this path takes other methods")

@@ -7,7 +7,6 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,19 +17,24 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::config::{HttpConfig, HttpConfigError};
 use super::patient::Patient;
+use super::prometheus::Prometheus;
 use super::routes;
-use super::state::Shared;
+use super::state::{Served, Shared};
 use crate::node::Node;
+use crate::redis::RedisObserver;
 
 /// How long clients may take to get their answers when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long no client is accepted after accepting failed, as it does when the process has no more files.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// How often what was recorded is put into buckets.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
 
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -65,27 +69,28 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Opens the port. Until [`HttpServer::serve`] it answers that the node is opening.
+    /// Opens the port. Until [`HttpServer::serve`] it answers that the node is opening. Without a recorder `/metrics` tells
+    /// only what is gathered when it is asked for.
     ///
     /// # Errors
     /// [`HttpStartError`].
-    pub async fn start(config: HttpConfig) -> Result<Self, HttpStartError> {
+    pub async fn start(config: HttpConfig, prometheus: Option<Prometheus>) -> Result<Self, HttpStartError> {
         config.validate()?;
         let address = config.address;
         let cannot_listen = |source| HttpStartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let (stop, stopped) = watch::channel(());
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config, prometheus));
         let router = routes::router(&shared);
         let acceptor = Acceptor { shared: Arc::clone(&shared), router, stopped };
         let accepting = tokio::spawn(accept(listener, acceptor));
         Ok(Self { address, shared, stop, accepting })
     }
 
-    /// Serves a node from now on; one only, for ever.
-    pub fn serve(&self, node: Node) {
-        self.shared.serve(node);
+    /// Serves a node from now on, and tells of its Redis port; one only, for ever.
+    pub fn serve(&self, node: Node, redis: Option<RedisObserver>) {
+        self.shared.serve(Served { node, redis });
     }
 
     /// The address that is listened on, with the port that was taken if 0 was asked for.
@@ -113,9 +118,11 @@ struct Acceptor {
 async fn accept(listener: TcpListener, acceptor: Acceptor) {
     let mut clients = JoinSet::new();
     let mut stopped = acceptor.stopped.clone();
+    let mut settle = interval(SETTLE_EVERY);
     loop {
         tokio::select! {
             _ = stopped.changed() => break,
+            _ = settle.tick() => acceptor.settle(),
             Some(ended) = clients.join_next() => acceptor.ended(&ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => acceptor.accepted(stream, from, &mut clients),
@@ -138,20 +145,29 @@ impl Acceptor {
     fn accepted(&self, stream: TcpStream, from: SocketAddr, clients: &mut JoinSet<()>) {
         let figures = &self.shared.figures;
         if clients.len() >= self.shared.config.connections_max {
-            figures.connections_refused.fetch_add(1, Ordering::Relaxed);
+            figures.turned_away();
             tracing::debug!(%from, clients = clients.len(), "refused an HTTP client, for there are as many as may be");
             refuse(stream);
             return;
         }
-        figures.connections_accepted.fetch_add(1, Ordering::Relaxed);
-        figures.connections.fetch_add(1, Ordering::Relaxed);
-        let patience = Duration::from_secs(self.shared.config.timeout_s);
-        clients.spawn(connection(stream, self.router.clone(), patience, self.stopped.clone()));
+        figures.accepted();
+        clients.spawn(connection(
+            stream,
+            self.router.clone(),
+            Arc::clone(&self.shared),
+            self.stopped.clone(),
+        ));
+    }
+
+    fn settle(&self) {
+        if let Some(prometheus) = &self.shared.prometheus {
+            prometheus.settle();
+        }
     }
 
     /// A panic is our bug; it ends one client and not the node.
     fn ended(&self, ended: &Result<(), tokio::task::JoinError>) {
-        self.shared.figures.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.figures.ended();
         if let Err(error) = ended {
             tracing::error!(%error, "an HTTP client's connection failed");
         }
@@ -159,7 +175,13 @@ impl Acceptor {
 }
 
 /// Serves one connection until it ends, or the server stops and what it asked for is answered.
-async fn connection(stream: TcpStream, router: Router, patience: Duration, mut stopped: watch::Receiver<()>) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<()>,
+) {
+    let patience = Duration::from_secs(shared.config.timeout_s);
     // Answers are written as a whole, so waiting for more only makes them late.
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Patient::new(stream, patience));
@@ -175,6 +197,9 @@ async fn connection(stream: TcpStream, router: Router, patience: Duration, mut s
         }
     };
     if let Err(error) = ended {
+        if error.is_parse() || error.is_timeout() {
+            shared.figures.count_malformed();
+        }
         tracing::debug!(%error, "an HTTP client's connection ended early");
     }
 }

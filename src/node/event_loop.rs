@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use crate::document::Inbox;
 use crate::node::ending::{self, Ending};
 use crate::node::mailbox::{Job, Mailbox};
+use crate::node::metrics::LoopMetrics;
 use crate::node::rejoining;
 use crate::watch_hub::WatchHub;
 
@@ -55,6 +56,7 @@ pub(super) struct EventLoop {
     pub(super) is_full: Arc<AtomicBool>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
+    pub(super) metrics: LoopMetrics,
     pub(super) discovered: BTreeSet<PeerId>,
     /// The last field, so that the end is known when all else was let go.
     pub(super) _ending: Ending,
@@ -96,7 +98,9 @@ impl EventLoop {
                     self.greet_discovered(&mut inputs);
                     tick_at = now + TICK;
                 }
+                let count = inputs.len();
                 let outcome = self.driver.turn(self.moment(), inputs);
+                self.metrics.turned(count, now.elapsed());
                 self.pass_on(outcome, bursts);
                 if is_tick {
                     self.publish_report();
@@ -153,6 +157,7 @@ impl EventLoop {
                     for request in requests {
                         let id = self.pending.next_id();
                         ids.push(id);
+                        self.metrics.asked(&request);
                         inputs.push(Input::Request(id, request));
                     }
                     bursts.push(Burst { ids, sender });

@@ -28,6 +28,7 @@ use crate::identity::{self, IdentityError};
 use crate::node::ending::{self, Ending};
 use crate::node::event_loop::{EventLoop, Pending};
 use crate::node::mailbox::{Job, Mailbox};
+use crate::node::metrics::LoopMetrics;
 use crate::node::{Inner, Node, Parts};
 use crate::watch_hub::{Observers, Replays, WatchHub};
 
@@ -93,6 +94,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         is_full: Arc::clone(&is_full),
         started,
         pending: Pending::default(),
+        metrics: LoopMetrics::new(),
         discovered: BTreeSet::new(),
         _ending: ending,
     };

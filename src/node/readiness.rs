@@ -3,6 +3,8 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+use tidelock_engine::id::PeerId;
+
 use crate::node::Node;
 use crate::status::NotReady;
 
@@ -34,6 +36,17 @@ impl Node {
     /// Frames that wait for others which they depend on, and their bytes.
     pub fn parked(&self) -> (usize, usize) {
         self.report().early
+    }
+
+    /// The jobs that wait for the event loop.
+    pub fn queued_jobs(&self) -> usize {
+        self.inner.mailbox.len()
+    }
+
+    /// The connections of peers that this node did not admit, by peer.
+    pub(crate) fn not_admitted(&self) -> Vec<(PeerId, u64)> {
+        let refusals = self.inner.network.refusals().into_iter();
+        refusals.map(|refusal| (refusal.peer, refusal.by_us)).collect()
     }
 
     /// What is free for this node on the disk of its data, in bytes, if the system tells.

@@ -370,6 +370,7 @@ impl Backend for Double {
             is_slow: true,
             keyspaces: 2,
             keyspaces_in_sync: 1,
+            ..PeerState::default()
         }]
     }
 

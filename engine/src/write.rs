@@ -132,6 +132,8 @@ pub enum ExpireIf {
     Later,
     /// It is before the one that the key has, or there is none.
     Sooner,
+    /// The key has one, and it is before that.
+    HasLater,
 }
 
 /// What a write did.

@@ -2,10 +2,11 @@
 
 use tidelock_engine::read::Query;
 use tidelock_engine::request::Action;
-use tidelock_engine::write::Write;
+use tidelock_engine::write::{Ttl, Write};
 
 use super::call::{Arguments, Call, Shape};
 use super::errors;
+use super::expiry;
 use super::reply::Reply;
 use super::table::{ALL, ONE, PAIRS, READ_FAST, Run, Spec, WRITE, WRITE_FAST, spec};
 
@@ -23,10 +24,23 @@ pub(super) const COMMANDS: &[Spec] = &[
 
 pub(super) fn set(mut arguments: Arguments) -> Result<Call, Reply> {
     let (key, value) = (arguments.key()?, arguments.take());
-    if let Some(option) = arguments.next() {
-        return Err(set_option(&option));
+    let mut ttl = None;
+    while let Some(option) = arguments.next() {
+        let said = if option.eq_ignore_ascii_case(b"keepttl") {
+            Some(Ttl::Keep)
+        } else {
+            expiry::ttl_option("set", &option, &mut arguments)?
+        };
+        let said = said.ok_or_else(|| set_option(&option))?;
+        if ttl.replace(said).is_some() {
+            return Err(errors::SYNTAX);
+        }
     }
-    Ok(Call::write(Write::Set { key, value }, Shape::Done))
+    let write = match ttl {
+        None => Write::Set { key, value },
+        Some(ttl) => Write::SetFor { key, value, ttl },
+    };
+    Ok(Call::write(write, Shape::Done))
 }
 
 /// Comparing and setting cannot be faked on replicas that do not talk to each other; the rest may come.

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod conformance_documents;
+mod conformance_expiry;
 mod conformance_session;
 mod conformance_tide;
 mod decoding;
@@ -84,6 +85,17 @@ impl Link {
         let end = timeout(PATIENCE, self.stream.read_to_end(&mut found)).await;
         assert!(end.is_ok(), "the server did not close: {}", found.escape_ascii());
         found.escape_ascii().to_string()
+    }
+
+    /// Sends a line as an array and answers the reply, which is one line.
+    async fn ask(&mut self, line: &str) -> String {
+        self.send(&encode(line)).await;
+        let mut found = Vec::new();
+        while !found.ends_with(b"\r\n") {
+            let byte = timeout(PATIENCE, self.stream.read_u8()).await;
+            found.push(byte.expect("the server answers").expect("the connection is open"));
+        }
+        String::from_utf8_lossy(&found).trim_end().to_owned()
     }
 
     /// Sends a line as an array and expects the lines of a reply, and nothing behind it.

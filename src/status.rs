@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
+use tidelock_engine::ports::Conditional;
 pub use tidelock_engine::replica::Kept;
 
 /// A node as a whole.
@@ -153,6 +154,8 @@ pub struct KeyspaceStatus {
     pub bytes: u64,
     /// What it may hold on this node, if that is limited. What comes from peers may be more.
     pub quota_bytes: Option<u64>,
+    /// What is done on this node with commands that decide.
+    pub conditional: Conditional,
     /// For how long no connected peer has replicated it, if none does.
     pub alone: Option<Duration>,
     /// Whether a peer with an equal vector showed other rows.

@@ -11,8 +11,9 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
-    Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
+    Batch, CommitError, Conditional, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame,
+    ReadError, Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent,
+    Visit,
 };
 use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
@@ -221,6 +222,7 @@ impl<S: Store> Node<S> {
     pub(crate) fn new(number: u8, store: S) -> Self {
         let config = ReplicaConfig {
             limits: Limits::default(),
+            conditional: Conditional::default(),
             key: signing_key(number),
             cluster: cluster(),
             replicate: Replicate::All,

@@ -70,13 +70,14 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
     let retention = config.retention.for_engine();
-    let limits = Limits {
-        quotas: config.quota.clone(),
-        keyspaces_max: config.keyspaces_max,
-        staged_bytes: Limits::STAGED_BYTES,
+    let replica_config = ReplicaConfig {
+        key: key.clone(),
+        cluster,
+        replicate: replicate.clone(),
+        retention,
+        limits: limits(&config),
+        conditional: config.conditional,
     };
-    let replica_config =
-        ReplicaConfig { key: key.clone(), cluster, replicate: replicate.clone(), retention, limits };
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();
@@ -124,6 +125,14 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         config,
     };
     Ok(Node { inner: Arc::new(inner) })
+}
+
+fn limits(config: &NodeConfig) -> Limits {
+    Limits {
+        quotas: config.quota.clone(),
+        keyspaces_max: config.keyspaces_max,
+        staged_bytes: Limits::STAGED_BYTES,
+    }
 }
 
 /// Hands in the changes of documents on the worker's own thread.

@@ -94,6 +94,7 @@ impl Node {
                 authors: summary.authors,
                 bytes: summary.bytes,
                 quota_bytes: reported.and_then(|keyspace| keyspace.quota_bytes),
+                conditional: reported.map(|keyspace| keyspace.conditional).unwrap_or_default(),
                 peers: reported.map_or(0, |keyspace| keyspace.links),
                 alone: reported.and_then(|keyspace| keyspace.alone_ms).map(Duration::from_millis),
                 is_diverged: reported.is_some_and(|keyspace| keyspace.is_diverged),

@@ -5,6 +5,7 @@ use tidelock_engine::request::Action;
 use tidelock_engine::write::Write;
 
 use super::call::{Arguments, Call, Shape};
+use super::conditional::SetIf;
 use super::errors;
 use super::reply::Reply;
 use super::table::{ALL, ONE, PAIRS, READ_FAST, Run, Spec, WRITE, WRITE_FAST, spec};
@@ -21,28 +22,23 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("set", -3, WRITE, ONE, Run::Data(set), "Writes a value")),
 ];
 
+/// `SET key value [NX|XX] [GET]`.
 pub(super) fn set(mut arguments: Arguments) -> Result<Call, Reply> {
-    let (key, value) = (arguments.key()?, arguments.take());
-    if let Some(option) = arguments.next() {
-        return Err(set_option(&option));
+    let write = Write::Set { key: arguments.key()?, value: arguments.take() };
+    let mut set_if = SetIf::default();
+    while let Some(option) = arguments.next() {
+        match option.to_ascii_lowercase().as_slice() {
+            b"nx" if set_if.exists != Some(true) => set_if.exists = Some(false),
+            b"xx" if set_if.exists != Some(false) => set_if.exists = Some(true),
+            b"get" => set_if.gets = true,
+            b"ex" | b"px" | b"exat" | b"pxat" | b"keepttl" => {
+                let option = errors::text(&option, 64).to_uppercase();
+                return Err(Reply::error(format!("ERR SET option '{option}' is not supported yet")));
+            }
+            _ => return Err(errors::SYNTAX),
+        }
     }
-    Ok(Call::write(Write::Set { key, value }, Shape::Done))
-}
-
-/// Comparing and setting cannot be faked on replicas that do not talk to each other; the rest may come.
-fn set_option(option: &[u8]) -> Reply {
-    let option = errors::text(option, 64).to_uppercase();
-    match option.as_str() {
-        "NX" | "XX" | "GET" | "IFEQ" | "IFNE" | "IFDEQ" | "IFDNE" => needs_strong(&format!("SET {option}")),
-        _ => Reply::error(format!("ERR SET option '{option}' is not supported yet")),
-    }
-}
-
-/// The answer to what an eventual keyspace cannot do.
-pub(super) fn needs_strong(command: &str) -> Reply {
-    Reply::error(format!(
-        "CONSISTENCY {command} needs a strong keyspace (replicas of an eventual one write without asking each other)"
-    ))
+    if set_if == SetIf::default() { Ok(Call::write(write, Shape::Done)) } else { Ok(set_if.call(write)) }
 }
 
 pub(super) fn get(mut arguments: Arguments) -> Result<Call, Reply> {

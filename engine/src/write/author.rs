@@ -42,6 +42,11 @@ impl Author<'_, '_> {
             Write::Remove { key, elements } => self.remove(key, Kind::Set, elements),
             Write::Put { key, fields } => self.put(key, fields),
             Write::Unset { key, fields } => self.remove(key, Kind::Map, fields),
+            Write::Edit { key, edit } => self.edit(key, edit),
+            Write::AddToField { key, field, by } => self.add_to_field(key, field, *by),
+            Write::Pop { key, count, seed } => self.pop(key, *count, *seed),
+            Write::Copy { from, to, is_move } => self.copy(from, to, *is_move),
+            Write::Combine { into, how, keys } => self.combine(into, *how, keys),
             Write::Change { key, chunk, base, replaced } => self.change(key, chunk, base, replaced),
             Write::Delete { key } => self.delete(key).map(|existed| Outcome::Changed(u64::from(existed))),
             Write::Clear => self.clear(Prefix::Keyspace).map(|()| Outcome::Done),
@@ -49,7 +54,7 @@ impl Author<'_, '_> {
         }
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<Outcome, WriteError> {
+    pub(super) fn set(&mut self, key: &[u8], value: &[u8]) -> Result<Outcome, WriteError> {
         check_key(key)?;
         check_value(value)?;
         let mut view = self.view(key)?;
@@ -83,7 +88,7 @@ impl Author<'_, '_> {
         Ok(Outcome::Number(number))
     }
 
-    fn add(&mut self, key: &[u8], elements: &[Vec<u8>]) -> Result<Outcome, WriteError> {
+    pub(super) fn add(&mut self, key: &[u8], elements: &[Vec<u8>]) -> Result<Outcome, WriteError> {
         let existed = self.check_collection(key, VisibleKind::Set, elements)?;
         let start = self.frame.next_dot();
         let distinct: BTreeSet<&Vec<u8>> = elements.iter().collect();
@@ -99,7 +104,7 @@ impl Author<'_, '_> {
         Ok(Outcome::Changed(added))
     }
 
-    fn put(&mut self, key: &[u8], fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Outcome, WriteError> {
+    pub(super) fn put(&mut self, key: &[u8], fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Outcome, WriteError> {
         let names: Vec<Vec<u8>> = fields.iter().map(|(field, _)| field.clone()).collect();
         let existed = self.check_collection(key, VisibleKind::Map, &names)?;
         let start = self.frame.next_dot();
@@ -117,7 +122,12 @@ impl Author<'_, '_> {
         Ok(Outcome::Changed(added))
     }
 
-    fn remove(&mut self, key: &[u8], kind: Kind, subkeys: &[Vec<u8>]) -> Result<Outcome, WriteError> {
+    pub(super) fn remove(
+        &mut self,
+        key: &[u8],
+        kind: Kind,
+        subkeys: &[Vec<u8>],
+    ) -> Result<Outcome, WriteError> {
         let visible = if kind == Kind::Set { VisibleKind::Set } else { VisibleKind::Map };
         let existed = self.check_collection(key, visible, subkeys)?;
         let distinct: BTreeSet<&Vec<u8>> = subkeys.iter().collect();
@@ -164,7 +174,7 @@ impl Author<'_, '_> {
 
     /// Removes all rows of a key; answers whether it existed. A key with few rows is removed row by row, one
     /// with many by what this replica's vector covers.
-    fn delete(&mut self, key: &[u8]) -> Result<bool, WriteError> {
+    pub(super) fn delete(&mut self, key: &[u8]) -> Result<bool, WriteError> {
         check_key(key)?;
         let view = self.view(key)?;
         let existed = view.visible().is_some();
@@ -256,7 +266,7 @@ impl Author<'_, '_> {
         self.push(Op::Delete { key: key.to_vec(), rows: Vec::new(), slots })
     }
 
-    fn view(&self, key: &[u8]) -> Result<KeyView, ReadError> {
+    pub(super) fn view(&self, key: &[u8]) -> Result<KeyView, ReadError> {
         KeyView::read(self.draft, self.frame.header().keyspace, key)
     }
 
@@ -335,7 +345,7 @@ impl Author<'_, '_> {
         changes
     }
 
-    fn push(&mut self, op: Op) -> Result<(), ReadError> {
+    pub(super) fn push(&mut self, op: Op) -> Result<(), ReadError> {
         self.push_on(op, None)
     }
 

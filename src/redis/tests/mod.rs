@@ -1,6 +1,7 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
 mod conformance;
+mod conformance_decisions;
 mod conformance_documents;
 mod conformance_session;
 mod conformance_tide;
@@ -10,6 +11,7 @@ mod limits;
 mod pipelines;
 mod scan;
 mod serving;
+mod side_by_side;
 mod transactions;
 
 use std::time::Duration;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId};
+use tidelock_engine::ports::Conditional;
 use tidelock_engine::replica::{Limits, Retention};
 
 use crate::http::{HttpConfig, HttpConfigError};
@@ -43,6 +44,10 @@ pub struct NodeConfig {
     /// What keyspaces may hold on this node, in bytes, under `[quota]`: names and numbers. It bounds what is written here,
     /// never what comes from peers. Default: anything.
     pub quota: BTreeMap<KeyspaceName, u64>,
+    /// What is done with commands that decide, such as SETNX or EXEC after WATCH, in keyspaces of which nothing else was
+    /// said while the node ran: `strong` refuses them, because other replicas of an eventual keyspace may decide
+    /// otherwise at the same time, and `local` decides by what this node sees. Default: strong.
+    pub conditional: Conditional,
     /// Keyspaces that peers name are taken in while there are fewer than so many; more can be made and joined here, up
     /// to 4,096. Default 1,024. More lets one peer fill more of the disk, fewer may leave a keyspace out.
     pub keyspaces_max: usize,
@@ -94,6 +99,7 @@ impl Default for NodeConfig {
             cache_bytes: 256 << 20,
             retention: RetentionConfig::default(),
             quota: BTreeMap::new(),
+            conditional: Conditional::default(),
             keyspaces_max: Limits::default().keyspaces_max,
             redis: RedisConfig::default(),
             http: HttpConfig::default(),

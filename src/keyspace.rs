@@ -91,7 +91,7 @@ impl Keyspace {
     pub async fn batch(&self, batch: Batch) -> Result<Vec<Outcome>, WriteError> {
         let actions = batch.writes.into_iter().map(Action::Write).collect();
         let replies = self.submit(actions, Atomicity::AllOrNothing).await?;
-        replies.into_iter().map(|reply| Ok(outcome(&reply?))).collect()
+        replies.into_iter().map(|reply| Ok(outcome(reply?))).collect()
     }
 
     /// All that concurrent writes left under a key.
@@ -243,14 +243,14 @@ impl Handle<'_> {
     async fn write(&self, write: impl FnOnce(Vec<u8>) -> Write) -> Result<Outcome, WriteError> {
         let actions = vec![Action::Write(write(self.key.clone()))];
         let replies = self.keyspace.submit(actions, Atomicity::Each).await?;
-        Ok(outcome(&replies.into_iter().next().expect("one reply for one action")?))
+        Ok(outcome(replies.into_iter().next().expect("one reply for one action")?))
     }
 
     async fn changed(&self, write: impl FnOnce(Vec<u8>) -> Write) -> Result<u64, WriteError> {
         match self.write(write).await? {
             Outcome::Changed(count) => Ok(count),
             Outcome::Done => Ok(0),
-            Outcome::Number(_) | Outcome::At(_) => unreachable!("it counts neither rows nor numbers"),
+            other => unreachable!("it counts neither rows nor numbers, and does not do {other:?}"),
         }
     }
 
@@ -291,9 +291,7 @@ impl Counter<'_> {
     pub async fn add(&self, by: i64) -> Result<i64, WriteError> {
         match self.0.write(|key| Write::Increment { key, by }).await? {
             Outcome::Number(number) => Ok(number),
-            Outcome::Done | Outcome::Changed(_) | Outcome::At(_) => {
-                unreachable!("an increment answers a number")
-            }
+            other => unreachable!("an increment answers a number, and not {other:?}"),
         }
     }
 }
@@ -382,10 +380,10 @@ impl Map<'_> {
     }
 }
 
-fn outcome(reply: &ActionReply) -> Outcome {
+fn outcome(reply: ActionReply) -> Outcome {
     match reply {
-        ActionReply::Outcome(outcome) => *outcome,
-        ActionReply::Answer(_) => unreachable!("a write has an outcome"),
+        ActionReply::Outcome(outcome) => outcome,
+        ActionReply::Answer(_) | ActionReply::Decided(_) => unreachable!("a write has an outcome"),
     }
 }
 

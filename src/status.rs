@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
+use tidelock_engine::ports::Conditional;
 pub use tidelock_engine::replica::Kept;
 
 /// A node as a whole.
@@ -205,6 +206,8 @@ pub struct KeyspaceStatus {
     pub quota_bytes: Option<u64>,
     /// Whether its state is being fetched from a peer, so that it can be neither read nor written.
     pub is_loading: bool,
+    /// What is done on this node with commands that decide.
+    pub conditional: Conditional,
     /// For how long no connected peer has replicated it, if none does.
     pub alone: Option<Duration>,
     /// Whether a peer with an equal vector showed other rows.

@@ -11,7 +11,7 @@ use crate::causality::{Dot, Stamp};
 use crate::crdt::{KeyView, Sibling, VisibleKind};
 use crate::id::KeyspaceId;
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
-use crate::row::{Kind, Payload, Slot};
+use crate::row::{Fingerprint, Kind, Payload, Slot};
 
 /// The keys that one page of a scan answers at most.
 pub const PAGE_KEYS_MAX: usize = 10_000;
@@ -45,6 +45,8 @@ pub enum Query {
     Entry(Vec<u8>),
     /// Until when a key lives.
     Deadline(Vec<u8>),
+    /// What is another when the key was changed.
+    Revision(Vec<u8>),
 }
 
 impl Query {
@@ -61,7 +63,8 @@ impl Query {
             | Self::FieldCount(key)
             | Self::Chunks(key)
             | Self::Entry(key)
-            | Self::Deadline(key) => Some(key),
+            | Self::Deadline(key)
+            | Self::Revision(key) => Some(key),
             Self::Keys(_) | Self::Size => None,
         }
     }
@@ -80,6 +83,9 @@ pub struct KeyPage {
 
 /// A field and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// The rows that a key may have to have a revision. All of them are read to tell it.
+pub const REVISION_ROWS_MAX: usize = 10_000;
 
 /// What a query answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +108,8 @@ pub enum Answer {
     Entry(Entry),
     /// If the key exists, when it expires if ever, in Unix milliseconds.
     Deadline(Option<Option<u64>>),
+    /// The fingerprint of what is seen of a key.
+    Revision(Fingerprint),
 }
 
 impl Answer {
@@ -109,7 +117,7 @@ impl Answer {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Value(value) => value.as_ref().map_or(0, Vec::len),
-            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Deadline(_) => 0,
+            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Deadline(_) | Self::Revision(_) => 0,
             Self::List(list) => list.iter().map(Vec::len).sum(),
             Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
             Self::Chunks(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
@@ -137,6 +145,9 @@ pub enum QueryError {
     /// State of the keyspace is being taken over from a peer, and is not complete.
     #[error("the keyspace is being fetched from a peer")]
     Loading,
+    /// The key has too many rows to tell whether it was changed.
+    #[error("the key has more than {REVISION_ROWS_MAX} rows, too many to tell whether it was changed")]
+    NoRevision,
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -209,6 +220,9 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
             let view = KeyView::read(rows, keyspace, key)?;
             Answer::Deadline(view.visible().map(|_| view.deadline_ms))
         }
+        Query::Revision(key) => {
+            Answer::Revision(revision(rows, keyspace, key)?.ok_or(QueryError::NoRevision)?)
+        }
     })
 }
 
@@ -228,6 +242,31 @@ pub fn siblings(
     })?;
     found.sort_by_key(|sibling| std::cmp::Reverse(sibling.rank()));
     Ok(found)
+}
+
+/// What tells whether a key was changed: the fingerprint of its rows, but for the spent slots of a counter, which come
+/// and go without anybody seeing it. A key that does not exist has a revision too; one of more than
+/// [`REVISION_ROWS_MAX`] rows has none.
+pub(crate) fn revision(
+    rows: &dyn Rows,
+    keyspace: KeyspaceId,
+    key: &[u8],
+) -> Result<Option<Fingerprint>, ReadError> {
+    let mut sum = Fingerprint::default();
+    let mut count = 0;
+    rows.scan(keyspace, &RowRange::all(Within::Key(key.to_vec())), &mut |row, payload| {
+        let is_seen = match &payload {
+            Payload::Slot(slot) => slot.is_live(),
+            Payload::Retired { .. } => false,
+            _ => true,
+        };
+        if is_seen {
+            sum.insert(&row, &payload);
+        }
+        count += 1;
+        if count > REVISION_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok((count <= REVISION_ROWS_MAX).then_some(sum))
 }
 
 struct Reader<'a> {

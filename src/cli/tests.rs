@@ -150,8 +150,8 @@ fn node_is_described_in_tables_and_in_json() {
     world.check(&format!("retire {replica} --force --keyspace notes"), "2\n");
     let fingerprint = world.run("fingerprint").expect("the node answers");
     let expected = format!(
-        "NAME     MODE      KEYS  SIZE  QUOTA  AUTHORS  PEERS  FINGERPRINT\n\
-         default  eventual     1  2.0 KiB  4.0 KiB  1      0  {}\n\
+        "NAME     MODE      KEYS  SIZE  QUOTA  CONDITIONAL  AUTHORS  PEERS  FINGERPRINT\n\
+         default  eventual     1  2.0 KiB  4.0 KiB  strong  1      0  {}\n\
          warning: no connected peer replicates default, for 1m 1s\n",
         &fingerprint[..16]
     );
@@ -200,6 +200,7 @@ fn keyspaces_are_joined_and_left() {
     world.check("keyspace leave alone --force", "OK\n");
     world.check("keyspace quota notes 4096", "OK\n");
     world.check("keyspace quota notes none", "OK\n");
+    world.check("keyspace conditional notes local", "OK\n");
 }
 
 #[test]
@@ -270,6 +271,7 @@ fn command_line_is_consistent_and_wrong_usage_ends_with_2() {
         "run k",
         "keyspace quota notes -1",
         "keyspace quota notes much",
+        "keyspace conditional notes maybe",
     ] {
         let words = std::iter::once("tidelock").chain(line.split_whitespace());
         let error = Cli::try_parse_from(words).expect_err(line);

@@ -98,6 +98,7 @@ impl Node {
                 authors: summary.authors,
                 bytes: summary.bytes,
                 quota_bytes: reported.and_then(|keyspace| keyspace.quota_bytes),
+                conditional: reported.map(|keyspace| keyspace.conditional).unwrap_or_default(),
                 peers: reported.map_or(0, |keyspace| keyspace.links),
                 is_loading: reported.is_some_and(|keyspace| keyspace.is_partial || keyspace.is_behind),
                 alone: reported.and_then(|keyspace| keyspace.alone_ms).map(Duration::from_millis),

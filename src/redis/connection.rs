@@ -19,6 +19,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("info", -1, ALONE, NONE, Run::Other(Other::Info), "Describes the node as text")),
     spec(("ping", -1, FAST, NONE, Run::Session(ping), "Answers PONG")),
     spec(("quit", -1, ALONE, NONE, Run::Other(Other::Quit), "Closes the connection")),
+    spec(("reset", 1, FAST, NONE, Run::Other(Other::Reset), "Makes the connection as a new one")),
     spec(("select", 2, ALONE, NONE, Run::Other(Other::Select), "Selects a keyspace by number or name")),
     spec((
         "tide.durability",

@@ -1,7 +1,8 @@
 //! The Redis port: any Redis client reads and writes the keyspaces of this node.
 //!
 //! A burst of commands travels so: [`decoder`](Decoder) (bytes to commands), `table` (which command), the
-//! families `strings`, `sets`, `hashes`, `keys`, `expiry` (commands to actions), `burst` (actions to the node, answers
+//! families `strings`, `sets`, `hashes`, `keys`, `expiry`, `edits`, `copies`, `conditional` (commands to actions),
+//! `burst` (actions to the node, answers
 //! back), [`reply`](Reply) (answers to bytes), `output` (bytes to the socket). `session` decides which commands
 //! go that way and which, such as those of `connection`, `documents` and `tide`, are answered at once; `client` is the loop
 //! around it; `server` accepts. What the port needs from the node is [`Backend`].
@@ -11,11 +12,14 @@ mod budget;
 mod burst;
 mod call;
 mod client;
+mod conditional;
 mod config;
 mod connection;
+mod copies;
 mod cursors;
 mod decoder;
 mod documents;
+mod edits;
 mod entry;
 mod errors;
 mod expiry;
@@ -40,6 +44,7 @@ mod strings;
 mod table;
 mod tide;
 mod transaction;
+mod watched;
 
 #[cfg(test)]
 pub(crate) mod tests;

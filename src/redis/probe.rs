@@ -30,6 +30,7 @@ pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
             true
         }
         Run::Other(Other::Wait) => tide::wait(arguments).is_ok(),
+        Run::Other(Other::Mode) => tide::mode(arguments).is_ok(),
         Run::Other(Other::Watch) => tide::watch(&arguments).is_ok(),
         Run::Other(Other::Retire) => tide::retire(arguments).is_ok(),
         Run::Other(Other::Network) => tide::is_online(&arguments.take()).is_ok(),

@@ -18,10 +18,10 @@ use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::state::{SessionState, Shared};
 use super::stream::Stream;
-use super::strings::needs_strong;
 use super::table::{Foreign, Other, Run, Spec};
 use super::tide;
 use super::transaction::Transaction;
+use super::watched::{self, Watched};
 
 const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
 
@@ -64,7 +64,8 @@ impl<B: Backend> Session<B> {
 
     /// The bytes that the session holds for later.
     pub(super) fn held_bytes(&self) -> usize {
-        self.transaction.as_ref().map_or(0, Transaction::held_bytes) + self.pieces.held_bytes()
+        let queued = self.transaction.as_ref().map_or(0, Transaction::held_bytes);
+        queued + self.pieces.held_bytes() + self.state.watched.held_bytes()
     }
 
     /// Executes all that was taken and writes the replies.
@@ -90,7 +91,7 @@ impl<B: Backend> Session<B> {
         self.taken.push(spec.name);
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some()
-            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi))
+            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi | Other::Reset))
         {
             self.queue(spec, arguments, bytes);
             return Flow::Continue;
@@ -120,7 +121,6 @@ impl<B: Backend> Session<B> {
         let Some(spec) = Spec::find(name) else {
             let shown = errors::text(name, 32);
             return Err(match Foreign::of(name) {
-                Foreign::NeedsStrong => needs_strong(&shown.to_uppercase()),
                 Foreign::NotYet => {
                     Reply::error(format!("ERR the Redis command '{shown}' is not supported yet"))
                 }
@@ -131,7 +131,7 @@ impl<B: Backend> Session<B> {
             return Err(errors::arity(spec.name));
         }
         let may_be_pushed_between = self.state.protocol == Protocol::Resp3
-            || matches!(spec.name, "ping" | "quit" | "tide.unwatch" | "tide.watch");
+            || matches!(spec.name, "ping" | "quit" | "reset" | "tide.unwatch" | "tide.watch");
         if self.state.is_watching && !may_be_pushed_between {
             return Err(Reply::error(format!(
                 "ERR Can't execute '{}': only TIDE.UNWATCH / PING / QUIT are allowed in this context",
@@ -162,6 +162,8 @@ impl<B: Backend> Session<B> {
                 Err(refused) => return self.refuse(refused),
             },
             Run::Session(answer) => transaction.queue_ready(answer(&mut self.state, arguments), bytes),
+            // EXEC has looked at the watched keys before it would be its turn.
+            Run::Other(Other::UnwatchKeys) => transaction.queue_ready(Reply::OK, bytes),
             Run::Other(_) => return self.refuse(NOT_IN_MULTI),
         }
         self.burst.ready(Reply::Simple("QUEUED".into()));
@@ -206,11 +208,18 @@ impl<B: Backend> Session<B> {
             }
             (Other::Exec, None) => errors::constant("ERR EXEC without MULTI"),
             (Other::Exec, Some(transaction)) if transaction.is_spoilt() => {
+                self.state.watched = Watched::default();
                 errors::constant("EXECABORT Transaction discarded because of previous errors.")
             }
-            (Other::Exec, Some(transaction)) => return self.burst.batch(&self.state, transaction),
+            (Other::Exec, Some(transaction)) => {
+                let watched = std::mem::take(&mut self.state.watched);
+                return self.burst.batch(&self.state, transaction, watched);
+            }
             (_, None) => errors::constant("ERR DISCARD without MULTI"),
-            (_, Some(_)) => Reply::OK,
+            (_, Some(_)) => {
+                self.state.watched = Watched::default();
+                Reply::OK
+            }
         };
         self.burst.ready(reply);
     }
@@ -218,6 +227,11 @@ impl<B: Backend> Session<B> {
     /// Refuses a keyspace that no command could use.
     fn select(&mut self, mut arguments: Arguments) -> Result<(), Reply> {
         let keyspace = connection::keyspace(arguments.take())?;
+        if !self.state.watched.is_empty() && keyspace != self.state.keyspace {
+            return Err(errors::constant(
+                "ERR keys of this keyspace are watched, and EXEC is of one; UNWATCH first",
+            ));
+        }
         match self.backend.read(&keyspace, &[], usize::MAX) {
             // It may be chosen before it can be read.
             Ok(_) | Err(RequestError::Loading(_)) => {}
@@ -270,6 +284,20 @@ impl<B: Backend> Session<B> {
                 self.burst.ready(Reply::OK);
                 return Ok(Flow::Unwatch);
             }
+            Other::WatchKeys => {
+                let bytes_max = self.shared.config.command_bytes_max;
+                watched::watch(backend, &mut self.state, arguments, bytes_max).await?
+            }
+            Other::UnwatchKeys => {
+                self.state.watched = Watched::default();
+                Reply::OK
+            }
+            Other::Reset => {
+                self.transaction = None;
+                self.state = SessionState::new(self.state.id);
+                self.burst.ready(Reply::Simple("RESET".into()));
+                return Ok(Flow::Unwatch);
+            }
             Other::Quit | Other::Select | Other::Multi | Other::Exec | Other::Discard => {
                 unreachable!("they are executed in order with the data commands")
             }
@@ -298,6 +326,7 @@ impl<B: Backend> Session<B> {
             }
             Other::Next => self.pieces.next_piece()?,
             Other::Keyspace => order(backend, &arguments).await?,
+            Other::Mode => tide::mode(arguments)?,
             Other::Rejoin => Reply::text(backend.rejoin().await.map_err(refused)?),
             Other::Replicas => tide::replicas(backend.replicas().map_err(refused)?),
             Other::Retire => {

@@ -12,6 +12,7 @@ use super::config::RedisConfig;
 use super::cursors::Cursors;
 use super::metrics::CommandMetrics;
 use super::reply::Protocol;
+use super::watched::Watched;
 
 /// The keyspace that a new connection has selected.
 pub(super) const KEYSPACE_DEFAULT: &str = "default";
@@ -69,6 +70,8 @@ pub(super) struct SessionState {
     pub(super) durability: Durability,
     /// Whether changes are being pushed.
     pub(super) is_watching: bool,
+    /// The keys that WATCH named.
+    pub(super) watched: Watched,
 }
 
 impl SessionState {
@@ -80,6 +83,7 @@ impl SessionState {
             keyspace: KEYSPACE_DEFAULT.parse().expect("the name is valid"),
             durability: Durability::default(),
             is_watching: false,
+            watched: Watched::default(),
         }
     }
 }

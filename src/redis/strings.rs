@@ -5,6 +5,7 @@ use tidelock_engine::request::Action;
 use tidelock_engine::write::{Ttl, Write};
 
 use super::call::{Arguments, Call, Shape};
+use super::conditional::SetIf;
 use super::errors;
 use super::expiry;
 use super::reply::Reply;
@@ -22,41 +23,37 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("set", -3, WRITE, ONE, Run::Data(set), "Writes a value")),
 ];
 
+/// `SET key value [NX|XX] [GET]`.
 pub(super) fn set(mut arguments: Arguments) -> Result<Call, Reply> {
     let (key, value) = (arguments.key()?, arguments.take());
-    let mut ttl = None;
+    let (mut set_if, mut ttl) = (SetIf::default(), None);
     while let Some(option) = arguments.next() {
-        let said = if option.eq_ignore_ascii_case(b"keepttl") {
-            Some(Ttl::Keep)
-        } else {
-            expiry::ttl_option("set", &option, &mut arguments)?
+        let said = match option.to_ascii_lowercase().as_slice() {
+            b"nx" if set_if.exists != Some(true) => {
+                set_if.exists = Some(false);
+                continue;
+            }
+            b"xx" if set_if.exists != Some(false) => {
+                set_if.exists = Some(true);
+                continue;
+            }
+            b"get" => {
+                set_if.gets = true;
+                continue;
+            }
+            b"keepttl" => Some(Ttl::Keep),
+            _ => expiry::ttl_option("set", &option, &mut arguments)?,
         };
-        let said = said.ok_or_else(|| set_option(&option))?;
-        if ttl.replace(said).is_some() {
+        if said.is_none() || ttl.is_some() {
             return Err(errors::SYNTAX);
         }
+        ttl = said;
     }
     let write = match ttl {
         None => Write::Set { key, value },
         Some(ttl) => Write::SetFor { key, value, ttl },
     };
-    Ok(Call::write(write, Shape::Done))
-}
-
-/// Comparing and setting cannot be faked on replicas that do not talk to each other; the rest may come.
-fn set_option(option: &[u8]) -> Reply {
-    let option = errors::text(option, 64).to_uppercase();
-    match option.as_str() {
-        "NX" | "XX" | "GET" | "IFEQ" | "IFNE" | "IFDEQ" | "IFDNE" => needs_strong(&format!("SET {option}")),
-        _ => Reply::error(format!("ERR SET option '{option}' is not supported yet")),
-    }
-}
-
-/// The answer to what an eventual keyspace cannot do.
-pub(super) fn needs_strong(command: &str) -> Reply {
-    Reply::error(format!(
-        "CONSISTENCY {command} needs a strong keyspace (replicas of an eventual one write without asking each other)"
-    ))
+    if set_if == SetIf::default() { Ok(Call::write(write, Shape::Done)) } else { Ok(set_if.call(write)) }
 }
 
 pub(super) fn get(mut arguments: Arguments) -> Result<Call, Reply> {

@@ -68,25 +68,6 @@ async fn strings_answer_as_redis_does() {
 }
 
 #[tokio::test]
-async fn set_options_are_refused_and_write_nothing() {
-    let needs_strong = |option: &str| {
-        format!(
-            "-CONSISTENCY SET {option} needs a strong keyspace (replicas of an eventual one write without asking \
-             each other)"
-        )
-    };
-    let port = Port::open().await;
-    let mut link = port.link().await;
-    link.check("SET k old", "+OK").await;
-    for option in ["NX", "XX", "GET"] {
-        link.check(&format!("SET k new {option}"), &needs_strong(option)).await;
-        link.check(&format!("SET k new {}", option.to_lowercase()), &needs_strong(option)).await;
-    }
-    link.check("SET k new what", "-ERR SET option 'WHAT' is not supported yet").await;
-    link.check("GET k", "$3\nold").await;
-}
-
-#[tokio::test]
 async fn counters_answer_as_redis_does() {
     check_all(&[
         same("INCR n", ":1"),

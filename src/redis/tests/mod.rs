@@ -1,6 +1,7 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
 mod conformance;
+mod conformance_decisions;
 mod conformance_documents;
 mod conformance_expiry;
 mod conformance_session;
@@ -11,6 +12,7 @@ mod limits;
 mod pipelines;
 mod scan;
 mod serving;
+mod side_by_side;
 mod transactions;
 
 use std::time::Duration;

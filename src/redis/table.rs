@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use super::call::{Arguments, Call};
 use super::reply::Reply;
 use super::state::SessionState;
-use super::{connection, hashes, keys, sets, strings, tide, transaction};
+use super::{connection, hashes, keys, lcs, objects, sets, strings, substrings, tide, transaction};
 
 /// A command.
 pub(super) struct Spec {
@@ -44,6 +44,9 @@ pub(super) enum Other {
     Info,
     Keys,
     Scan,
+    ElementScan,
+    FieldScan,
+    FlushAll,
     Multi,
     Exec,
     Discard,
@@ -70,6 +73,8 @@ pub(super) enum Other {
 pub(super) const FAST: &[&str] = &["fast"];
 pub(super) const READ: &[&str] = &["readonly"];
 pub(super) const READ_FAST: &[&str] = &["readonly", "fast"];
+/// The places of the keys are among the arguments.
+pub(super) const READ_MOVABLE: &[&str] = &["readonly", "movablekeys"];
 pub(super) const WRITE: &[&str] = &["write"];
 pub(super) const WRITE_FAST: &[&str] = &["write", "fast"];
 pub(super) const ALONE: &[&str] = &["no_multi"];
@@ -91,8 +96,11 @@ const FAMILIES: &[&[Spec]] = &[
     connection::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
+    lcs::COMMANDS,
+    objects::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
+    substrings::COMMANDS,
     tide::COMMANDS,
     transaction::COMMANDS,
 ];
@@ -160,23 +168,21 @@ impl Foreign {
 const NEED_STRONG: &str = "getset hsetnx msetnx renamenx setnx watch";
 
 /// The commands of Redis 7 that are neither in the table nor in [`NEED_STRONG`].
-const NOT_YET: &str = "acl append asking auth bgrewriteaof bgsave bitcount bitfield bitfield_ro bitop bitpos \
-    blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin cluster config copy debug dump eval eval_ro \
-    evalsha evalsha_ro expire expireat expiretime failover fcall fcall_ro flushall function geoadd geodist \
-    geohash geopos georadius georadius_ro georadiusbymember georadiusbymember_ro geosearch geosearchstore \
-    getbit getdel getex getrange hexists hexpire hincrby hincrbyfloat hkeys hmget hmset hpersist hpexpire \
-    hpttl hrandfield hscan hstrlen httl hvals incrbyfloat lastsave latency lcs lindex linsert llen lmove lmpop \
-    lolwut lpop lpos lpush lpushx lrange lrem lset ltrim memory migrate module monitor move object persist \
-    pexpire pexpireat pexpiretime pfadd pfcount pfdebug pfmerge pfselftest psetex psubscribe psync pttl publish \
-    pubsub punsubscribe randomkey readonly readwrite rename replconf replicaof reset restore restore-asking \
-    role rpop rpoplpush rpush rpushx save script sdiff sdiffstore setbit setex setrange shutdown sinter \
-    sintercard sinterstore slaveof slowlog smismember smove sort sort_ro spop spublish srandmember sscan \
-    ssubscribe strlen subscribe substr sunion sunionstore sunsubscribe swapdb sync time touch ttl unlink \
-    unsubscribe unwatch waitaof xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread \
+const NOT_YET: &str = "acl append asking auth bgrewriteaof bgsave bitfield bitfield_ro bitop bitpos blmove blmpop blpop brpop \
+    brpoplpush bzmpop bzpopmax bzpopmin cluster config copy dump eval eval_ro evalsha evalsha_ro expire \
+    expireat expiretime failover fcall fcall_ro function geoadd geodist geohash geopos georadius \
+    georadius_ro georadiusbymember georadiusbymember_ro geosearch geosearchstore getdel getex hexpire hincrby \
+    hincrbyfloat hpersist hpexpire hpttl httl incrbyfloat lastsave latency lindex linsert llen lmove lmpop \
+    lolwut lpop lpos lpush lpushx lrange lrem lset ltrim memory migrate module monitor move persist \
+    pexpire pexpireat pexpiretime pfadd pfcount pfdebug pfmerge pfselftest psetex psubscribe psync pttl \
+    publish pubsub punsubscribe readonly readwrite rename replconf replicaof reset restore restore-asking role \
+    rpop rpoplpush rpush rpushx save script sdiffstore setbit setex setrange shutdown sinterstore slaveof \
+    slowlog smove sort sort_ro spop spublish ssubscribe subscribe sunionstore sunsubscribe swapdb sync time \
+    ttl unsubscribe unwatch waitaof xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread \
     xreadgroup xrevrange xsetid xtrim zadd zcard zcount zdiff zdiffstore zincrby zinter zintercard zinterstore \
-    zlexcount zmpop zmscore zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank zrem \
-    zremrangebylex zremrangebyrank zremrangebyscore zrevrange zrevrangebylex zrevrangebyscore zrevrank zscan \
-    zscore zunion zunionstore";
+    zlexcount zmpop zmscore zpopmax zpopmin zrandmember zrange zrangebylex zrangebyscore zrangestore zrank \
+    zrem zremrangebylex zremrangebyrank zremrangebyscore zrevrange zrevrangebylex zrevrangebyscore zrevrank \
+    zscan zscore zunion zunionstore";
 
 #[cfg(test)]
 mod tests {

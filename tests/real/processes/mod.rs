@@ -5,9 +5,11 @@
 mod client;
 mod guard;
 mod node;
+mod redis;
 
 pub(crate) use client::Client;
-pub(crate) use node::{Node, Options, eventually, run};
+pub(crate) use node::{DEADLINE, Node, Options, eventually, run};
+pub(crate) use redis::RedisServer;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tidelock");

@@ -29,7 +29,9 @@ mod info;
 mod inline;
 mod introspection;
 mod keys;
+mod lcs;
 mod metrics;
+mod objects;
 mod output;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
 #[doc(hidden)]
@@ -41,6 +43,8 @@ mod sets;
 mod state;
 mod stream;
 mod strings;
+mod subkey_scans;
+mod substrings;
 mod table;
 mod tide;
 mod transaction;

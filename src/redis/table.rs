@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 use super::call::{Arguments, Call};
 use super::reply::Reply;
 use super::state::SessionState;
-use super::{conditional, connection, copies, edits, expiry, hashes, keys, sets, strings, tide, transaction};
+use super::{
+    conditional, connection, copies, edits, expiry, hashes, keys, lcs, objects, sets, strings, substrings,
+    tide, transaction,
+};
 
 /// A command.
 pub(super) struct Spec {
@@ -44,6 +47,9 @@ pub(super) enum Other {
     Info,
     Keys,
     Scan,
+    ElementScan,
+    FieldScan,
+    FlushAll,
     Multi,
     Exec,
     Discard,
@@ -74,6 +80,8 @@ pub(super) enum Other {
 pub(super) const FAST: &[&str] = &["fast"];
 pub(super) const READ: &[&str] = &["readonly"];
 pub(super) const READ_FAST: &[&str] = &["readonly", "fast"];
+/// The places of the keys are among the arguments.
+pub(super) const READ_MOVABLE: &[&str] = &["readonly", "movablekeys"];
 pub(super) const WRITE: &[&str] = &["write"];
 pub(super) const WRITE_FAST: &[&str] = &["write", "fast"];
 pub(super) const ALONE: &[&str] = &["no_multi"];
@@ -99,8 +107,11 @@ const FAMILIES: &[&[Spec]] = &[
     expiry::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
+    lcs::COMMANDS,
+    objects::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
+    substrings::COMMANDS,
     tide::COMMANDS,
     transaction::COMMANDS,
 ];

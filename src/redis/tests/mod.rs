@@ -1,11 +1,13 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
 mod conformance;
+mod conformance_collections;
 mod conformance_decisions;
 mod conformance_documents;
 mod conformance_expiry;
 mod conformance_session;
 mod conformance_tide;
+mod conformance_values;
 mod decoding;
 pub(crate) mod double;
 mod limits;

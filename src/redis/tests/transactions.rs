@@ -50,7 +50,6 @@ async fn command_that_cannot_be_queued_lets_exec_refuse_all() {
         ("TIDE.STATUS", "-ERR Command not allowed inside a transaction"),
         ("HELLO 3", "-ERR Command not allowed inside a transaction"),
         ("QUIT", "-ERR Command not allowed inside a transaction"),
-        ("MULTI", "-ERR MULTI calls can not be nested"),
         ("INCRBY n x", "-ERR value is not an integer or out of range"),
         ("MSET a", "-ERR wrong number of arguments for 'mset' command"),
     ];
@@ -63,6 +62,14 @@ async fn command_that_cannot_be_queued_lets_exec_refuse_all() {
     }
     link.check("EXISTS k", ":0").await;
     assert_eq!(port.double.counts().0, 0);
+}
+
+#[tokio::test]
+async fn second_multi_is_refused_and_spoils_nothing() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.send("MULTI\r\nINCR n\r\nMULTI\r\nEXEC\r\n").await;
+    link.expect("+OK\r\n+QUEUED\r\n-ERR MULTI calls can not be nested\r\n*1\r\n:1\r\n").await;
 }
 
 #[tokio::test]

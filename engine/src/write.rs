@@ -21,6 +21,7 @@ use crate::causality::Dot;
 use crate::crdt::VisibleKind;
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::ports::ReadError;
+use crate::read::Combination;
 
 /// A write of one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,17 +218,6 @@ pub enum Addend {
     Integer(i64),
     /// To a number with a fraction.
     Decimal(Decimal),
-}
-
-/// How sets are combined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Combination {
-    /// What is in all of them.
-    Intersection,
-    /// What is in any of them.
-    Union,
-    /// What is in the first and in no other.
-    Difference,
 }
 
 /// What a write did.

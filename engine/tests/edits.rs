@@ -7,9 +7,10 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidelock_engine::bounds::{BoundError, ELEMENTS_MAX, VALUE_BYTES_MAX};
+use tidelock_engine::read::Combination;
 use tidelock_engine::read::{Answer, Query};
 use tidelock_engine::request::{ActionReply, RequestError, RequestReply};
-use tidelock_engine::write::{Addend, Combination, Decimal, Edit, Outcome, Write, WriteError};
+use tidelock_engine::write::{Addend, Decimal, Edit, Outcome, Write, WriteError};
 use world::by_hand::Station;
 use world::random::Random;
 use world::refusal;

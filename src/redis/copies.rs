@@ -3,9 +3,10 @@
 //! Each is one write, so that it is done whole or not at all, also within MULTI.
 
 use tidelock_engine::condition::Condition;
+use tidelock_engine::read::Combination;
 use tidelock_engine::read::{Answer, Query};
 use tidelock_engine::request::{ActionReply, Decided, Decision};
-use tidelock_engine::write::{Combination, Outcome, Write};
+use tidelock_engine::write::{Outcome, Write};
 
 use super::call::{Arguments, Call, Shape};
 use super::conditional::{doing, whether};

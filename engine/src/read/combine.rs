@@ -38,8 +38,8 @@ impl Reader<'_> {
                 self.each_common(keys, |element| gathered.push(element).map(|()| ControlFlow::Continue(())))?;
             }
             Combination::Difference => {
-                self.cardinalities(keys)?;
-                let Some((first, others)) = keys.split_first() else { return Ok(Vec::new()) };
+                let sized = self.cardinalities(keys)?;
+                let Some(((1.., first), others)) = sized.split_first() else { return Ok(Vec::new()) };
                 self.each_element(first, |element| {
                     if !self.is_in_any(others, &element)? {
                         gathered.push(element)?;
@@ -62,9 +62,9 @@ impl Reader<'_> {
     }
 
     fn union(&self, keys: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, QueryError> {
-        self.cardinalities(keys)?;
+        let sized = self.cardinalities(keys)?;
         let (mut union, mut bytes) = (BTreeSet::new(), 0);
-        for key in keys {
+        for (_, key) in sized.into_iter().filter(|(size, _)| *size > 0) {
             self.each_element(key, |element| {
                 let length = element.len();
                 bytes += if union.insert(element) { length } else { 0 };
@@ -85,7 +85,7 @@ impl Reader<'_> {
         let mut sized = self.cardinalities(keys)?;
         sized.sort_unstable();
         sized.dedup();
-        let Some(((_, smallest), others)) = sized.split_first() else { return Ok(()) };
+        let Some(((1.., smallest), others)) = sized.split_first() else { return Ok(()) };
         self.each_element(smallest, |element| {
             for (_, other) in others {
                 if !self.has(other, Collection::Set, &element)? {
@@ -96,13 +96,13 @@ impl Reader<'_> {
         })
     }
 
-    /// How many elements each key has. All are looked at before anything is answered: each must be a set, or missing.
+    /// How many elements each key has; of one that has expired the rows may be there all the same. All are looked at before anything is answered: each must be a set, or missing.
     fn cardinalities<'k>(&self, keys: &'k [Vec<u8>]) -> Result<Vec<(u64, &'k [u8])>, QueryError> {
         keys.iter().map(|key| Ok((self.expect(key, VisibleKind::Set)?.elements, key.as_slice()))).collect()
     }
 
-    fn is_in_any(&self, keys: &[Vec<u8>], element: &[u8]) -> Result<bool, QueryError> {
-        for key in keys {
+    fn is_in_any(&self, sized: &[(u64, &[u8])], element: &[u8]) -> Result<bool, QueryError> {
+        for (_, key) in sized.iter().filter(|(size, _)| *size > 0) {
             if self.has(key, Collection::Set, element)? {
                 return Ok(true);
             }

@@ -57,10 +57,12 @@ pub struct SubkeyPage {
 impl Reader<'_> {
     pub(super) fn page(&self, page: &SubkeyPage) -> Result<Answer, QueryError> {
         let SubkeyPage { key, collection, after, count } = page;
-        self.expect(key, collection.visible())?;
+        let view = self.expect(key, collection.visible())?;
         let kind = collection.kind();
         let after = after.clone().map(|subkey| After::Group(key.clone(), kind, subkey));
-        let pairs = self.pairs(key, *collection, after, (*count).min(PAGE_SUBKEYS_MAX), PAGE_BYTES_MAX)?;
+        // Of a key that has expired the rows may be there, and are not to be seen.
+        let count = if view.visible().is_none() { 0 } else { (*count).min(PAGE_SUBKEYS_MAX) };
+        let pairs = self.pairs(key, *collection, after, count, PAGE_BYTES_MAX)?;
         Ok(match collection {
             Collection::Set => Answer::List(pairs.into_iter().map(|(element, _)| element).collect()),
             Collection::Map => Answer::Pairs(pairs),

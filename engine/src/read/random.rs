@@ -131,7 +131,7 @@ impl Reader<'_> {
     /// Some key that exists, if there is one.
     pub(super) fn random_key(&self, seed: u64) -> Result<Option<Vec<u8>>, QueryError> {
         let page = |from: &[u8], count: usize| {
-            self.keys_from(&[], Some(After::From(from.to_vec(), Kind::Register, Vec::new())), count)
+            self.keys_from(&[], Some(After::From(from.to_vec(), Kind::ALL[0], Vec::new())), count)
         };
         let chosen = Tree::new(&page).choose(&mut Dice(seed), 1, true)?;
         Ok(chosen.and_then(|mut chosen| chosen.pop()))

@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use super::{Author, Combination, Outcome, WriteError};
+use super::{Author, Outcome, WriteError};
 use crate::bounds::{BoundError, ELEMENTS_MAX, FRAME_OPS_BYTES_MAX, check_elements, check_key};
 use crate::ports::{RowRange, Rows, Within};
-use crate::read::{Answer, Query};
+use crate::read::{Answer, Combination, Query};
 use crate::row::Kind;
 
 /// Elements that are to be written: no more than a frame holds.

@@ -1,11 +1,13 @@
 //! One client's session: takes its commands one by one and decides what each needs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelock_engine::read::Collection;
 use tidelock_engine::request::RequestError;
 
+use super::auth::{self, Credentials};
 use super::backend::Backend;
 use super::burst::Burst;
 use super::call::Arguments;
@@ -55,9 +57,15 @@ pub(super) struct Session<B> {
 }
 
 impl<B: Backend> Session<B> {
-    pub(super) fn new(id: u64, backend: B, shared: Arc<Shared>) -> Self {
+    pub(super) fn new((id, address): (u64, IpAddr), backend: B, shared: Arc<Shared>) -> Self {
+        let state = Self::first_state(id, address, &shared);
         let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
-        Self { backend, state: SessionState::new(id), shared, transaction, burst, pieces }
+        Self { backend, state, shared, transaction, burst, pieces }
+    }
+
+    fn first_state(id: u64, address: IpAddr, shared: &Shared) -> SessionState {
+        let is_authenticated = shared.config.password.is_none();
+        SessionState { address, is_authenticated, ..SessionState::new(id) }
     }
 
     /// The bytes that the session holds for later.
@@ -87,7 +95,7 @@ impl<B: Backend> Session<B> {
         };
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some()
-            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi))
+            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi | Other::Reset))
         {
             self.queue(spec, arguments, bytes);
             return Flow::Continue;
@@ -127,8 +135,11 @@ impl<B: Backend> Session<B> {
         if !spec.takes(arguments.len()) {
             return Err(errors::arity(spec.name));
         }
+        if !self.state.is_authenticated && !matches!(spec.name, "auth" | "hello" | "quit" | "reset") {
+            return Err(auth::REQUIRED);
+        }
         let may_be_pushed_between = self.state.protocol == Protocol::Resp3
-            || matches!(spec.name, "ping" | "quit" | "tide.unwatch" | "tide.watch");
+            || matches!(spec.name, "ping" | "quit" | "reset" | "tide.unwatch" | "tide.watch");
         if self.state.is_watching && !may_be_pushed_between {
             return Err(Reply::error(format!(
                 "ERR Can't execute '{}': only TIDE.UNWATCH / PING / QUIT are allowed in this context",
@@ -229,7 +240,14 @@ impl<B: Backend> Session<B> {
         let backend = &self.backend;
         let pages = Pages { backend, keyspace: &self.state.keyspace, shared: &self.shared };
         let reply = match other {
-            Other::Hello => connection::hello(&mut self.state, arguments),
+            Other::Auth | Other::Hello => return self.authenticate(other, arguments),
+            Other::Reset => {
+                self.transaction = None;
+                self.pieces = Stream::default();
+                self.state = Self::first_state(self.state.id, self.state.address, &self.shared);
+                self.burst.ready(Reply::Simple("RESET".into()));
+                return Ok(Flow::Unwatch);
+            }
             Other::Info => {
                 let about = info::About {
                     status: &backend.status(),
@@ -277,6 +295,28 @@ impl<B: Backend> Session<B> {
         };
         self.burst.ready(reply);
         Ok(Flow::Continue)
+    }
+
+    /// Lets a client in that says the password. One that goes on guessing is closed.
+    fn authenticate(&mut self, other: Other, arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
+        let shared = &self.shared;
+        let let_in = |state: &mut SessionState, credentials: &Credentials| {
+            let mut guesses = shared.guesses.lock().expect("no holder of the lock panics");
+            let expected = shared.config.password.as_ref();
+            let checked = guesses.check(state.address, credentials, expected, Instant::now());
+            state.is_authenticated |= checked.is_ok();
+            state.wrong_passwords += u32::from(checked.is_err() && expected.is_some());
+            checked
+        };
+        let reply = if other == Other::Auth {
+            let_in(&mut self.state, &Credentials::parse(arguments)?)
+                .map_or_else(|refused| refused, |()| Reply::OK)
+        } else {
+            connection::hello(&mut self.state, arguments, let_in)
+        };
+        self.burst.ready(reply);
+        let is_guessing = self.state.wrong_passwords >= auth::WRONG_PER_CONNECTION_MAX;
+        Ok(if is_guessing { Flow::Close } else { Flow::Continue })
     }
 
     /// Answers a command of an operator.

@@ -38,7 +38,9 @@ pub(super) enum Run {
 /// The commands that need more than arguments and session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Other {
+    Auth,
     Hello,
+    Reset,
     Quit,
     Select,
     Info,
@@ -168,14 +170,14 @@ impl Foreign {
 const NEED_STRONG: &str = "getset hsetnx msetnx renamenx setnx watch";
 
 /// The commands of Redis 7 that are neither in the table nor in [`NEED_STRONG`].
-const NOT_YET: &str = "acl append asking auth bgrewriteaof bgsave bitfield bitfield_ro bitop bitpos blmove blmpop blpop brpop \
+const NOT_YET: &str = "acl append asking bgrewriteaof bgsave bitfield bitfield_ro bitop bitpos blmove blmpop blpop brpop \
     brpoplpush bzmpop bzpopmax bzpopmin cluster config copy dump eval eval_ro evalsha evalsha_ro expire \
     expireat expiretime failover fcall fcall_ro function geoadd geodist geohash geopos georadius \
     georadius_ro georadiusbymember georadiusbymember_ro geosearch geosearchstore getdel getex hexpire hincrby \
     hincrbyfloat hpersist hpexpire hpttl httl incrbyfloat lastsave latency lindex linsert llen lmove lmpop \
     lolwut lpop lpos lpush lpushx lrange lrem lset ltrim memory migrate module monitor move persist \
     pexpire pexpireat pexpiretime pfadd pfcount pfdebug pfmerge pfselftest psetex psubscribe psync pttl \
-    publish pubsub punsubscribe readonly readwrite rename replconf replicaof reset restore restore-asking role \
+    publish pubsub punsubscribe readonly readwrite rename replconf replicaof restore restore-asking role \
     rpop rpoplpush rpush rpushx save script sdiffstore setbit setex setrange shutdown sinterstore slaveof \
     slowlog smove sort sort_ro spop spublish ssubscribe subscribe sunionstore sunsubscribe swapdb sync time \
     ttl unsubscribe unwatch waitaof xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread \

@@ -174,13 +174,13 @@ fn decision_is_in_one_frame() {
     let half = "x".repeat(600 << 10);
     let writes = vec![set("c", "1"), set("d", &half)];
     let decision = Action::Decide(Box::new(whole(vec![Condition::Missing(key("c"))], writes)));
-    let actions = vec![Action::Write(set("a", &half)), decision];
+    let actions = vec![Action::Write(set("a", &half)), Action::Write(set("b", "1")), decision];
     let replies = asked(&mut a, actions, Atomicity::Each).expect("the request is executed");
     assert!(replies.iter().all(Result::is_ok), "{replies:?}");
     let frames = a.new_frames();
-    assert_eq!(frames.iter().map(|frame| frame.header().count).collect::<Vec<_>>(), [1, 2]);
-    let third = "x".repeat(400 << 10);
-    let too_much = vec![set("e", &third), set("f", &third), set("g", &third)];
+    assert_eq!(frames.iter().map(|frame| frame.header().count).collect::<Vec<_>>(), [2, 2]);
+    let quarter = "x".repeat(300 << 10);
+    let too_much = ["e", "f", "g", "h"].map(|key| set(key, &quarter)).to_vec();
     let error = decide(&mut a, whole(Vec::new(), too_much)).expect_err("no frame holds it");
     assert!(matches!(error, ActionError::Write(WriteError::Bound(_))), "{error}");
     assert_eq!(a.get("e"), None);

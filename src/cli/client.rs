@@ -16,6 +16,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A node answers within this time, or hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The environment variable that holds the password of the node's Redis port. An argument would show in the list of
+/// processes.
+const PASSWORD_VARIABLE: &str = "TIDELOCK_PASSWORD";
+
 /// Why a command was not done.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -64,7 +68,10 @@ impl Client {
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let mut client = Self { stream: BufReader::new(stream) };
-        client.call(&[b"HELLO", b"3"])?;
+        match std::env::var(PASSWORD_VARIABLE) {
+            Ok(password) => client.call(&[b"HELLO", b"3", b"AUTH", b"default", password.as_bytes()])?,
+            Err(_) => client.call(&[b"HELLO", b"3"])?,
+        };
         if let Some(keyspace) = &node.keyspace {
             client.call(&[b"SELECT", keyspace.as_bytes()])?;
         }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
+use super::auth;
 use super::backend::{Backend, WatchStream};
 use super::budget::Charge;
 use super::decoder::{Command, Decoder};
@@ -24,6 +25,9 @@ use crate::watch::WatchEvent;
 
 /// What one read takes from a socket at most, in bytes. It bounds the commands of one burst.
 const READ_BYTES_MAX: usize = 64 << 10;
+
+/// What a client may have sent, in bytes, before it said the password: more than one read brings.
+const STRANGER_BYTES_MAX: usize = 256 << 10;
 
 /// How long a client that is closed may take to read its last replies.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
@@ -143,6 +147,10 @@ impl<B: Backend> Client<'_, B> {
     fn charge(&mut self, shared: &Shared) {
         let decoded: usize = self.commands.iter().map(|command| command.bytes).sum();
         let held = decoded + self.decoder.held_bytes() + self.session.held_bytes();
+        if !self.session.state.is_authenticated && held > STRANGER_BYTES_MAX {
+            self.commands.clear();
+            self.refusal = Some(auth::REQUIRED);
+        }
         if !self.input.set(held) {
             self.commands.clear();
             let bytes_max = shared.config.input_bytes_max;

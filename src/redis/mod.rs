@@ -7,6 +7,7 @@
 //! go that way and which, such as those of `connection`, `documents` and `tide`, are answered at once; `client` is the loop
 //! around it; `server` accepts. What the port needs from the node is [`Backend`].
 
+mod auth;
 mod backend;
 mod budget;
 mod burst;
@@ -53,6 +54,7 @@ mod watched;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use auth::Password;
 pub use backend::{Backend, Pieces, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
 pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};

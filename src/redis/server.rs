@@ -62,7 +62,7 @@ impl RedisServer {
         let cannot_listen = |source| RedisStartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && config.password.is_none() {
             tracing::warn!(%address, "the Redis port has no password and is open beyond this machine");
         }
         let (stop, stopped) = watch::channel(());
@@ -139,7 +139,7 @@ impl<B: Backend> Acceptor<B> {
         let id = shared.clients_accepted.fetch_add(1, Ordering::Relaxed) + 1;
         shared.clients.store(clients.len() + 1, Ordering::Relaxed);
         tracing::debug!(client = id, %from, "accepted a client");
-        let session = Session::new(id, self.backend.clone(), shared.clone());
+        let session = Session::new((id, from.ip()), self.backend.clone(), shared.clone());
         clients.spawn(client::serve(stream, session, shared.clone(), self.stopped.clone()));
     }
 

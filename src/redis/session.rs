@@ -1,11 +1,13 @@
 //! One client's session: takes its commands one by one and decides what each needs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidelock_engine::read::Collection;
 use tidelock_engine::request::RequestError;
 
+use super::auth::{self, Credentials};
 use super::backend::Backend;
 use super::burst::Burst;
 use super::call::Arguments;
@@ -57,10 +59,15 @@ pub(super) struct Session<B> {
 }
 
 impl<B: Backend> Session<B> {
-    pub(super) fn new(id: u64, backend: B, shared: Arc<Shared>) -> Self {
+    pub(super) fn new((id, address): (u64, IpAddr), backend: B, shared: Arc<Shared>) -> Self {
+        let state = Self::first_state(id, address, &shared);
         let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
-        let state = SessionState::new(id);
         Self { backend, state, shared, transaction, burst, pieces, taken: Vec::new() }
+    }
+
+    fn first_state(id: u64, address: IpAddr, shared: &Shared) -> SessionState {
+        let is_authenticated = shared.config.password.is_none();
+        SessionState { address, is_authenticated, ..SessionState::new(id) }
     }
 
     /// The bytes that the session holds for later.
@@ -130,6 +137,9 @@ impl<B: Backend> Session<B> {
         };
         if !spec.takes(arguments.len()) {
             return Err(errors::arity(spec.name));
+        }
+        if !self.state.is_authenticated && !matches!(spec.name, "auth" | "hello" | "quit" | "reset") {
+            return Err(auth::REQUIRED);
         }
         let may_be_pushed_between = self.state.protocol == Protocol::Resp3
             || matches!(spec.name, "ping" | "quit" | "reset" | "tide.unwatch" | "tide.watch");
@@ -247,7 +257,17 @@ impl<B: Backend> Session<B> {
         let backend = &self.backend;
         let pages = Pages { backend, keyspace: &self.state.keyspace, shared: &self.shared };
         let reply = match other {
-            Other::Hello => connection::hello(&mut self.state, arguments),
+            Other::Auth | Other::Hello => return self.authenticate(other, arguments),
+            Other::Reset => {
+                self.transaction = None;
+                self.pieces = Stream::default();
+                // What it guessed wrong is not forgotten.
+                let wrong_passwords = self.state.wrong_passwords;
+                let first = Self::first_state(self.state.id, self.state.address, &self.shared);
+                self.state = SessionState { wrong_passwords, ..first };
+                self.burst.ready(Reply::Simple("RESET".into()));
+                return Ok(Flow::Unwatch);
+            }
             Other::Info => {
                 let about = info::About {
                     status: &backend.status(),
@@ -296,12 +316,6 @@ impl<B: Backend> Session<B> {
                 self.state.watched = Watched::default();
                 Reply::OK
             }
-            Other::Reset => {
-                self.transaction = None;
-                self.state = SessionState::new(self.state.id);
-                self.burst.ready(Reply::Simple("RESET".into()));
-                return Ok(Flow::Unwatch);
-            }
             Other::Quit | Other::Select | Other::Multi | Other::Exec | Other::Discard => {
                 unreachable!("they are executed in order with the data commands")
             }
@@ -309,6 +323,28 @@ impl<B: Backend> Session<B> {
         };
         self.burst.ready(reply);
         Ok(Flow::Continue)
+    }
+
+    /// Lets a client in that says the password. One that goes on guessing is closed.
+    fn authenticate(&mut self, other: Other, arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
+        let shared = &self.shared;
+        let let_in = |state: &mut SessionState, credentials: &Credentials| {
+            let mut guesses = shared.guesses.lock().expect("no holder of the lock panics");
+            let expected = shared.config.password.as_ref();
+            let checked = guesses.check(state.address, credentials, expected, Instant::now());
+            state.is_authenticated |= checked.is_ok();
+            state.wrong_passwords += u32::from(checked.is_err() && expected.is_some());
+            checked
+        };
+        let reply = if other == Other::Auth {
+            let_in(&mut self.state, &Credentials::parse(arguments)?)
+                .map_or_else(|refused| refused, |()| Reply::OK)
+        } else {
+            connection::hello(&mut self.state, arguments, let_in)
+        };
+        self.burst.ready(reply);
+        let is_guessing = self.state.wrong_passwords >= auth::WRONG_PER_CONNECTION_MAX;
+        Ok(if is_guessing { Flow::Close } else { Flow::Continue })
     }
 
     /// Answers a command of an operator.

@@ -1,5 +1,6 @@
 //! What a session remembers between commands, and what all sessions of a server share.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 
+use super::auth::Guesses;
 use super::budget::Budget;
 use super::config::RedisConfig;
 use super::cursors::Cursors;
@@ -27,6 +29,7 @@ pub(super) struct Shared {
     /// What clients have not read yet.
     pub(super) output: Arc<Budget>,
     pub(super) cursors: Mutex<Cursors>,
+    pub(super) guesses: Mutex<Guesses>,
     pub(super) clients: AtomicUsize,
     pub(super) clients_accepted: AtomicU64,
     pub(super) clients_refused: AtomicU64,
@@ -44,6 +47,7 @@ impl Shared {
             config,
             port,
             cursors: Mutex::new(Cursors::new()),
+            guesses: Mutex::default(),
             clients: AtomicUsize::new(0),
             clients_accepted: AtomicU64::new(0),
             clients_refused: AtomicU64::new(0),
@@ -72,6 +76,12 @@ pub(super) struct SessionState {
     pub(super) is_watching: bool,
     /// The keys that WATCH named.
     pub(super) watched: Watched,
+    /// Where the client is.
+    pub(super) address: IpAddr,
+    /// Whether the client said the password, or there is none.
+    pub(super) is_authenticated: bool,
+    /// The wrong passwords that it said.
+    pub(super) wrong_passwords: u32,
 }
 
 impl SessionState {
@@ -84,6 +94,9 @@ impl SessionState {
             durability: Durability::default(),
             is_watching: false,
             watched: Watched::default(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            is_authenticated: true,
+            wrong_passwords: 0,
         }
     }
 }

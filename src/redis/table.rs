@@ -41,7 +41,9 @@ pub(super) enum Run {
 /// The commands that need more than arguments and session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Other {
+    Auth,
     Hello,
+    Reset,
     Quit,
     Select,
     Info,
@@ -66,7 +68,6 @@ pub(super) enum Other {
     Unwatch,
     WatchKeys,
     UnwatchKeys,
-    Reset,
     Mode,
     Backup,
     Compact,

@@ -1,5 +1,6 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
+mod auth;
 mod conformance;
 mod conformance_collections;
 mod conformance_decisions;
@@ -26,7 +27,7 @@ use tokio::time::timeout;
 pub(crate) use double::Double;
 
 use super::inline;
-use super::{RedisConfig, RedisServer};
+use super::{Password, RedisConfig, RedisServer};
 
 /// No reply takes as long; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

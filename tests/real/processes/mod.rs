@@ -6,6 +6,7 @@ mod client;
 mod guard;
 pub(crate) mod http;
 mod node;
+pub(crate) mod schema;
 
 pub(crate) use client::Client;
 pub(crate) use node::{Node, Options, eventually, run};

@@ -17,6 +17,8 @@ mod routes;
 mod server;
 mod state;
 
+#[doc(hidden)]
+pub use api::probe;
 pub use config::{HTTP_PORT_DEFAULT, HttpConfig, HttpConfigError, Token};
 pub use prometheus::Prometheus;
 pub use server::{HttpServer, HttpStartError};

@@ -10,6 +10,8 @@ mod collections;
 mod input;
 mod keys;
 mod place;
+// Only for the fuzz targets: a request needs a node and a socket, understanding it neither.
+pub mod probe;
 mod registers;
 mod watch;
 

@@ -70,7 +70,10 @@ impl Place {
     }
 }
 
-fn parameters<const N: usize>(query: &str, names: [&str; N]) -> Result<[Option<Vec<u8>>; N], Problem> {
+pub(super) fn parameters<const N: usize>(
+    query: &str,
+    names: [&str; N],
+) -> Result<[Option<Vec<u8>>; N], Problem> {
     let mut values = [const { None }; N];
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

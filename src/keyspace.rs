@@ -117,8 +117,18 @@ impl Keyspace {
 
     /// The next keys that begin with a prefix, in byte order: at most 10,000, behind `after` if it is given.
     pub fn keys(&self, prefix: impl AsRef<[u8]>, after: Option<&[u8]>) -> Result<Vec<Vec<u8>>, QueryError> {
-        let (prefix, after) = (prefix.as_ref().to_vec(), after.map(<[u8]>::to_vec));
-        list(self.query(&Query::Keys(KeyPage { prefix, after, count: PAGE_KEYS_MAX }))?)
+        self.page(prefix.as_ref(), after, PAGE_KEYS_MAX)
+    }
+
+    /// The same, at most `count` and never more than 10,000.
+    pub(crate) fn page(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        count: usize,
+    ) -> Result<Vec<Vec<u8>>, QueryError> {
+        let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
+        list(self.query(&Query::Keys(KeyPage { prefix, after, count }))?)
     }
 
     /// The number of keys that exist.
@@ -218,6 +228,13 @@ impl Batch {
     pub fn put(self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         let fields = vec![(field.as_ref().to_vec(), value.as_ref().to_vec())];
         self.with(Write::Put { key: key.as_ref().to_vec(), fields })
+    }
+
+    /// Removes a field of a map.
+    #[must_use]
+    pub fn unset(self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> Self {
+        let (key, fields) = (key.as_ref().to_vec(), vec![field.as_ref().to_vec()]);
+        self.with(Write::Unset { key, fields })
     }
 
     /// Removes a key.

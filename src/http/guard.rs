@@ -32,7 +32,7 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, request: Request, n
     response
 }
 
-fn check(config: &HttpConfig, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check(config: &HttpConfig, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let host = host(config, uri, headers)?;
     check_origin(&host, headers)?;
     check_token(config, uri, headers)
@@ -49,8 +49,12 @@ fn host(config: &HttpConfig, uri: &Uri, headers: &HeaderMap) -> Result<Authority
     if uri.authority().is_some_and(|authority| *authority != named) {
         return Err(refused());
     }
-    // An address cannot be pointed elsewhere, as a name can.
+    // An address cannot be pointed elsewhere, as a name can. Nothing but a port stands beside it.
     let name = named.host();
+    let port = named.as_str().strip_prefix(name);
+    if !port.is_some_and(|port| port.is_empty() || port[1..].parse::<u16>().is_ok()) {
+        return Err(refused());
+    }
     let is_address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
     let is_ours = is_address
         || name.eq_ignore_ascii_case("localhost")
@@ -139,6 +143,9 @@ mod tests {
             ("127.0.0.1.evil.example.org", "host_not_allowed"),
             ("user@evil.example.org", "host_not_allowed"),
             ("", "host_not_allowed"),
+            ("evil@localhost", "host_not_allowed"),
+            ("localhost:evil", "host_not_allowed"),
+            ("localhost:", "host_not_allowed"),
         ];
         for (host, expected) in cases {
             assert_eq!(code(&config(), "/livez", &[("host", host)]), expected, "{host}");

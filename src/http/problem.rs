@@ -13,7 +13,7 @@ use tidelock_engine::write::WriteError as Refused;
 use crate::keyspace::WriteError;
 
 /// Every code with its status, for the documents that list them.
-pub(super) const CODES: [(&str, StatusCode); 23] = [
+pub(super) const CODES: [(&str, StatusCode); 24] = [
     ("answer_too_long", StatusCode::UNPROCESSABLE_ENTITY),
     ("bad_request", StatusCode::BAD_REQUEST),
     ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
@@ -36,6 +36,7 @@ pub(super) const CODES: [(&str, StatusCode); 23] = [
     ("too_many_keyspaces", StatusCode::INSUFFICIENT_STORAGE),
     ("unauthorized", StatusCode::UNAUTHORIZED),
     ("unknown", StatusCode::INTERNAL_SERVER_ERROR),
+    ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
     ("wrong_kind", StatusCode::CONFLICT),
 ];
 
@@ -137,5 +138,20 @@ impl From<WriteError> for Problem {
             WriteError::Refused(error) => error.into(),
             WriteError::Request(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("api/openapi.json")).expect("it is JSON");
+        let listed = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array();
+        let listed: Vec<&str> =
+            listed.expect("a list").iter().filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(listed, CODES.map(|(code, _)| code));
     }
 }

@@ -8,7 +8,7 @@ use axum::routing::get;
 
 use super::problem::Problem;
 use super::state::Shared;
-use super::{guard, health, prometheus};
+use super::{api, guard, health, prometheus};
 
 /// All paths of the port, behind the guard.
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
@@ -17,6 +17,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(prometheus::answer))
+        .merge(api::router())
         .fallback(async || Problem::new("not_found", "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new("method_not_allowed", "this path takes other methods")

@@ -81,7 +81,7 @@ impl HttpServer {
         let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let (stop, stopped) = watch::channel(());
-        let shared = Arc::new(Shared::new(config, prometheus));
+        let shared = Arc::new(Shared::new(config, prometheus, stopped.clone()));
         let router = routes::router(&shared);
         let acceptor = Acceptor { shared: Arc::clone(&shared), router, stopped };
         let accepting = tokio::spawn(accept(listener, acceptor));

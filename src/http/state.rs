@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::config::HttpConfig;
 use super::problem::Problem;
@@ -21,6 +21,8 @@ pub(super) struct Shared {
     pub(super) config: HttpConfig,
     pub(super) figures: Figures,
     pub(super) prometheus: Option<Prometheus>,
+    /// Changes when the server stops.
+    pub(super) stopped: watch::Receiver<()>,
     served: OnceLock<Served>,
     /// What bodies and answers may still take, in units.
     buffers: Arc<Semaphore>,
@@ -84,9 +86,13 @@ impl Figures {
 }
 
 impl Shared {
-    pub(super) fn new(config: HttpConfig, prometheus: Option<Prometheus>) -> Self {
+    pub(super) fn new(
+        config: HttpConfig,
+        prometheus: Option<Prometheus>,
+        stopped: watch::Receiver<()>,
+    ) -> Self {
         let buffers = Arc::new(Semaphore::new(config.buffers_bytes_max.div_ceil(UNIT_BYTES)));
-        Self { config, figures: Figures::default(), prometheus, served: OnceLock::new(), buffers }
+        Self { config, figures: Figures::default(), prometheus, stopped, served: OnceLock::new(), buffers }
     }
 
     pub(super) fn serve(&self, served: Served) {
@@ -125,7 +131,7 @@ mod tests {
             buffers_bytes_max: 4 * UNIT_BYTES,
             ..HttpConfig::default()
         };
-        let shared = Shared::new(config, None);
+        let shared = Shared::new(config, None, watch::channel(()).1);
         let one = shared.buffer(3 * UNIT_BYTES).expect("there is room");
         let two = shared.buffer(1).expect("there is room");
         assert_eq!(shared.buffer(1).map(drop).map_err(|problem| problem.code), Err("busy"));

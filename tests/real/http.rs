@@ -238,6 +238,16 @@ fn slow_heads_do_not_keep_their_places() {
         let _ = stream.read_to_end(&mut rest);
         assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
     }
+    // So is one that rests for long, whether it ever asked or not.
+    let resting = ["", "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n"].map(|request| {
+        let mut stream = connect(node.http()).expect("it accepts");
+        stream.write_all(request.as_bytes()).expect("it reads");
+        stream
+    });
+    for mut stream in resting {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).expect("it is closed");
+    }
     eventually("there are places again", || {
         send(node.http(), "GET", "/livez", &[], b"").is_ok_and(|response| response.status == 200)
     });

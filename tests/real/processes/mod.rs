@@ -7,6 +7,7 @@ mod guard;
 pub(crate) mod http;
 mod node;
 mod redis;
+pub(crate) mod schema;
 
 pub(crate) use client::Client;
 pub(crate) use node::{DEADLINE, Node, Options, eventually, run};

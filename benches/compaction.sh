@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Members are added to a set and removed again: what is left of them, and how small the files get.
+# Members are added to a set and removed again: what is left of them, rows and version vector, and how small the files
+# get.
 #
 # A real node, filled through its Redis port. Its log is kept up to 4 MiB, so that what is measured is what remains
 # for good. `compact` is asked of the running node; by itself it does so once a file is four times what it holds.

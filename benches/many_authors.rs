@@ -36,6 +36,9 @@ const WRITES: usize = 2_000;
 /// The first byte of the keys of rows, and of the counts of members, as `tidelock_store::schema` says.
 const CONTENT_TAGS: [u8; 2] = [3, 4];
 
+/// What redb adds to an entry in a leaf: where its key ends, and where its value does.
+const OFFSET_BYTES: u64 = 8;
+
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 
 /// What a store with so many authors takes.
@@ -45,6 +48,8 @@ struct Cost {
     /// Keys and values of both files but for content, before the log is let go of and after it.
     kept_bytes: u64,
     entry_bytes: u64,
+    /// The entries that the last figure is of.
+    entries: u64,
 }
 
 fn main() {
@@ -57,6 +62,8 @@ fn main() {
     println!("{authors} authors of one operation each, against one author");
     println!("  bytes per author, with its frame in the log          {:>8.1}", each(|cost| cost.kept_bytes));
     println!("  bytes per author, once that is let go of             {:>8.1}", each(|cost| cost.entry_bytes));
+    let with_offsets = each(|cost| cost.entry_bytes + cost.entries * OFFSET_BYTES);
+    println!("  the same with redb's offsets                         {with_offsets:>8.1}");
     println!(
         "  a write, CPU with its commit                         {:>8.1} us, {:.1} us with one author",
         micros_each(many.write_cpu, WRITES),
@@ -93,7 +100,7 @@ fn cost(authors: usize) -> Cost {
     }
     store.flush().expect("the disk takes everything");
     drop(store);
-    let kept_bytes = bytes_beside_content(directory.path());
+    let (kept_bytes, _) = bytes_beside_content(directory.path());
 
     let mut node = Node::new(1, redb_store(directory.path(), 1));
     // The first write names all that the node has seen.
@@ -115,8 +122,8 @@ fn cost(authors: usize) -> Cost {
     }
     store.flush().expect("the disk takes everything");
     drop(store);
-    let entry_bytes = bytes_beside_content(directory.path());
-    Cost { write_cpu, frame_bytes, kept_bytes, entry_bytes }
+    let (entry_bytes, entries) = bytes_beside_content(directory.path());
+    Cost { write_cpu, frame_bytes, kept_bytes, entry_bytes, entries }
 }
 
 /// The one frame of an author: it adds an element to a set.
@@ -155,9 +162,9 @@ fn commit(store: &mut RedbStore, frames: &[(AuthorCard, Frame)]) {
     store.commit(&batch, Durability::Durable).expect("the disk takes everything");
 }
 
-/// The bytes of keys and values of both files but for content.
-fn bytes_beside_content(directory: &Path) -> u64 {
-    let mut bytes = 0;
+/// The bytes of keys and values of both files but for content, and the number of these entries.
+fn bytes_beside_content(directory: &Path) -> (u64, u64) {
+    let (mut bytes, mut entries) = (0, 0);
     for (file, content) in [(LOG_FILE, &[][..]), (ROWS_FILE, &CONTENT_TAGS[..])] {
         let path = directory.join(file);
         let database = redb::Database::open(path).expect("the file was closed");
@@ -167,8 +174,9 @@ fn bytes_beside_content(directory: &Path) -> u64 {
             let (key, value) = item.expect("the file is sound");
             if !content.contains(&key.value()[0]) {
                 bytes += (key.value().len() + value.value().len()) as u64;
+                entries += 1;
             }
         }
     }
-    bytes
+    (bytes, entries)
 }

@@ -14,9 +14,10 @@ use tracing_subscriber::EnvFilter;
 use crate::backup::{BackupFileError, RestoreProgress};
 use crate::cli::progress::{ProgressLine, size};
 use crate::cli::{
-    CheckArgs, Cli, Command, DemoArgs, IdArgs, KeyspacesArg, RedisArg, RestoreArgs, RunArgs, SnapshotCommand,
+    CheckArgs, Cli, Command, DemoArgs, IdArgs, KeyspacesArg, PortArg, RestoreArgs, RunArgs, SnapshotCommand,
 };
 use crate::config::NodeConfig;
+use crate::daemon::Ports;
 use crate::{backup, cli, daemon, demo, identity};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -64,12 +65,12 @@ fn execute(command: Command) -> Result<()> {
 
 fn run(args: RunArgs) -> Result<()> {
     log_to_stderr("info,libp2p_swarm=warn");
-    let (config, is_redis) = merge(args)?;
-    runtime()?.block_on(daemon::run(config, is_redis)).map_err(Into::into)
+    let (config, ports) = merge(args)?;
+    runtime()?.block_on(daemon::run(config, ports)).map_err(Into::into)
 }
 
 /// What the command line says goes before what the file says, and that before the defaults.
-fn merge(args: RunArgs) -> Result<(NodeConfig, bool)> {
+fn merge(args: RunArgs) -> Result<(NodeConfig, Ports)> {
     let mut config = match &args.config {
         Some(path) => {
             let text =
@@ -97,11 +98,15 @@ fn merge(args: RunArgs) -> Result<(NodeConfig, bool)> {
         Some(KeyspacesArg::Named(names)) => config.keyspaces = names,
         None => {}
     }
-    let is_redis = args.redis != Some(RedisArg::Off);
-    if let Some(RedisArg::At(address)) = args.redis {
+    let ports =
+        Ports { is_redis: args.redis != Some(PortArg::Off), is_http: args.http != Some(PortArg::Off) };
+    if let Some(PortArg::At(address)) = args.redis {
         config.redis.address = address;
     }
-    Ok((config, is_redis))
+    if let Some(PortArg::At(address)) = args.http {
+        config.http.address = address;
+    }
+    Ok((config, ports))
 }
 
 fn run_demo(peers: usize) -> Result<()> {
@@ -133,7 +138,10 @@ fn check(directory: &Path) -> Result<()> {
         eprint!("\r\x1b[K");
     }
     let report = report?;
-    println!("{} frames, {} rows, {} keyspaces", report.frames, report.rows, report.keyspaces);
+    let tidelock_store::Report { frames, rows, keyspaces, vector_bytes, .. } = &report;
+    println!(
+        "{frames} frames, {rows} rows, {keyspaces} keyspaces, whose version vectors take {vector_bytes} bytes"
+    );
     if report.findings.is_empty() {
         println!("log, rows and fingerprints agree");
         return Ok(());
@@ -255,17 +263,19 @@ mod tests {
         let path = path.to_str().expect("a plain name");
         let arguments =
             ["--config", path, "--cluster", "here", "--peer", "/ip4/127.0.0.1/tcp/2", "--listen", "off"];
-        let (config, is_redis) = merge(run_args(&arguments)).expect("a valid file");
+        let (config, ports) = merge(run_args(&arguments)).expect("a valid file");
         assert_eq!((config.cluster.as_str(), config.name.as_deref()), ("here", Some("file")));
         assert_eq!(config.peers, ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]);
-        assert!(config.listen.is_empty() && is_redis);
+        assert!(config.listen.is_empty() && ports.is_redis && ports.is_http);
         assert_eq!(config.data, NodeConfig::default().data);
     }
 
     #[test]
-    fn redis_port_can_be_off() {
-        let (_, is_redis) = merge(run_args(&["--redis", "off"])).expect("valid");
-        assert!(!is_redis);
+    fn ports_can_be_off() {
+        let (_, ports) = merge(run_args(&["--redis", "off"])).expect("valid");
+        assert!(!ports.is_redis && ports.is_http);
+        let (_, ports) = merge(run_args(&["--http", "off"])).expect("valid");
+        assert!(ports.is_redis && !ports.is_http);
     }
 
     #[test]

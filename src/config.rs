@@ -9,10 +9,11 @@ use tidelock_engine::id::{KeyspaceName, PeerId};
 use tidelock_engine::ports::Conditional;
 use tidelock_engine::replica::{Limits, Retention};
 
+use crate::http::{HttpConfig, HttpConfigError};
 use crate::redis::{RedisConfig, RedisConfigError};
 
 /// The settings of a node. In a TOML file the fields stand at the top level, those of the Redis port under
-/// `[redis]`.
+/// `[redis]`, those of the HTTP port under `[http]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeConfig {
@@ -52,6 +53,8 @@ pub struct NodeConfig {
     pub keyspaces_max: usize,
     /// The Redis port. It is served by `tidelock run`, not by the library.
     pub redis: RedisConfig,
+    /// The HTTP port, under `[http]`. It is served by `tidelock run`, not by the library.
+    pub http: HttpConfig,
 }
 
 /// How long a node keeps its log. Whoever comes back later than that is brought up to date by state in place of
@@ -99,6 +102,7 @@ impl Default for NodeConfig {
             conditional: Conditional::default(),
             keyspaces_max: Limits::default().keyspaces_max,
             redis: RedisConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -130,6 +134,9 @@ pub enum ConfigError {
     /// A setting of the Redis port.
     #[error(transparent)]
     Redis(#[from] RedisConfigError),
+    /// A setting of the HTTP port.
+    #[error(transparent)]
+    Http(#[from] HttpConfigError),
 }
 
 /// The least that a store can work with.
@@ -164,7 +171,8 @@ impl NodeConfig {
             tidelock_transport::check_address(peer).map_err(ConfigError::Peer)?;
         }
         self.allowed()?;
-        Ok(self.redis.validate()?)
+        self.redis.validate()?;
+        Ok(self.http.validate()?)
     }
 
     /// The peers that are admitted; `None` for everybody.

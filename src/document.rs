@@ -52,17 +52,16 @@ use std::thread::JoinHandle;
 use automerge::transaction::Transaction;
 use automerge::{Automerge, AutomergeError, ChangeHash};
 use thiserror::Error;
-use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::read::QueryError;
 use tokio::sync::oneshot;
 
 pub(crate) use self::access::Access;
 pub(crate) use self::cache::DocumentId;
 pub use self::chunk::ChunkError;
-pub(crate) use self::inbox::Inbox;
-use self::inbox::{Given, Job, Work};
+use self::inbox::{Given, Inbox, Job, Work};
 pub use self::json::JsonError;
-use self::loading::{guarded, parse_saved};
+use self::loading::{Chunks, Loaded, guarded, parse_saved};
 pub(crate) use self::troubles::Troubles;
 use self::worker::Worker;
 use crate::keyspace::{Keyspace, WriteError};
@@ -295,7 +294,8 @@ pub(crate) struct Documents {
 
 impl Documents {
     /// Starts the worker.
-    pub(crate) fn start(inbox: Arc<Inbox>, access: Access) -> io::Result<Self> {
+    pub(crate) fn start(access: Access) -> io::Result<Self> {
+        let inbox = Arc::new(Inbox::new());
         let troubles = Arc::<Troubles>::default();
         let worker = Worker::new(Arc::clone(&inbox), access, Arc::clone(&troubles));
         let builder = std::thread::Builder::new().name("tidelock-documents".to_owned());
@@ -310,15 +310,16 @@ impl Documents {
     }
 }
 
-impl Drop for Documents {
-    fn drop(&mut self) {
-        self.inbox.close();
-    }
-}
-
 /// A document in automerge's own format, without changes that wait for others.
 fn save(document: &Automerge) -> Vec<u8> {
     document.save_with_options(automerge::SaveOptions { deflate: true, retain_orphans: false })
+}
+
+/// What the rows of a document show, in automerge's own format; `None` if they show nothing.
+pub(crate) fn save_shown(replica: ReplicaId, chunks: &Chunks) -> Option<Vec<u8>> {
+    let loaded = Loaded::load(replica, chunks);
+    let document = loaded.visible()?;
+    guarded(|| Ok(save(document))).ok()
 }
 
 fn history(document: &Automerge) -> Vec<HistoryEntry> {

@@ -8,10 +8,13 @@
 //! | a set | `key`, `kind`: `"set"`, `elements` |
 //! | a map | `key`, `kind`: `"map"`, `fields`: pairs of field and value |
 //! | a document | `key`, `kind`: `"document"`, `saved`: its changes in automerge's own format |
-//! | last | `end`: true, `keys`, `lines`: how many there were before |
+//! | last | `end`: true, `keys`, `lines`: how many there were before; `hidden`: how many documents show nothing, if any |
 //!
 //! Keys, values, elements and fields are bytes. Those that are UTF-8 are strings; all others are `{"hex": "..."}`,
 //! which no string is. A large set or map takes several lines with the same key.
+//!
+//! A document is exported as it is shown, so without changes that wait for others, and not at all as long as it shows
+//! nothing because of them.
 //!
 //! Each line is of one moment, and later lines of later ones: what is written meanwhile may be in or not. What lost
 //! to concurrent writes is not exported, nor is who wrote what.
@@ -27,6 +30,7 @@ use tidelock_engine::read::{Answer, KeyPage, Query, QueryError, answer};
 use tidelock_engine::row::Kind;
 use tidelock_store::{Reader, Snapshot};
 
+use crate::document;
 use crate::node::Node;
 
 /// The version of the lines that this code writes and reads.
@@ -50,6 +54,8 @@ pub struct Export {
     after: Option<Vec<u8>>,
     keys_done: u64,
     lines: u64,
+    /// The documents that show nothing.
+    hidden: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +81,7 @@ impl Node {
             after: None,
             keys_done: 0,
             lines: 0,
+            hidden: 0,
         })
     }
 }
@@ -123,7 +130,11 @@ impl Export {
             }
             let Some(key) = self.keys.pop() else {
                 self.stage = Stage::Over;
-                return Ok(Some(json!({ "end": true, "keys": self.keys_done, "lines": self.lines })));
+                let mut end = json!({ "end": true, "keys": self.keys_done, "lines": self.lines });
+                if self.hidden > 0 {
+                    end["hidden"] = self.hidden.into();
+                }
+                return Ok(Some(end));
             };
             self.after = Some(key.clone());
             // A key may be gone since it was found.
@@ -158,7 +169,10 @@ impl Export {
                 let Answer::Chunks(chunks) = answer(&snapshot, self.id, &Query::Chunks(key.to_vec()))? else {
                     return Ok(None);
                 };
-                let saved: Vec<u8> = chunks.into_iter().flat_map(|(_, chunk)| chunk).collect();
+                let Some(saved) = document::save_shown(self.reader.replica(), &chunks) else {
+                    self.hidden += 1;
+                    return Ok(None);
+                };
                 Ok(Some(json!({ "key": bytes(key), "kind": "document", "saved": { "hex": hex(&saved) } })))
             }
         }

@@ -3,6 +3,7 @@
 //! Commits are timed by themselves, so that the cost of a turn can be told apart from that of its storage.
 
 use std::cell::RefCell;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Conditional, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame,
+    Batch, CommitError, Conditional, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame,
     ReadError, Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent,
     Visit,
 };
@@ -20,7 +21,10 @@ use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
 use tidelock_engine::write::Write;
-use tidelock_engine::{causality::Dot, id::ReplicaId};
+use tidelock_engine::{
+    causality::{Dot, Hlc},
+    id::ReplicaId,
+};
 use tidelock_store::{FileDisk, OpenOptions, RedbStore};
 
 use super::{thread_cpu, thread_cpu_since};
@@ -113,6 +117,24 @@ impl<S: Rows> Rows for Metered<S> {
 
     fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
         self.store.members(keyspace, key, kind)
+    }
+
+    fn expiry(&self) -> Hlc {
+        self.store.expiry()
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.store.has_deadlines(keyspace)
+    }
+
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.store.deadlines(keyspace, after, until_ms, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

@@ -137,6 +137,10 @@ impl<'a, 'b> Apply<'a, 'b> {
                 let row = retired_row(replica, self.dot);
                 self.put(row, Some(Payload::Retired { stamp: self.header.stamp(), last: seq }))
             }
+            // A deadline alone makes no key exist.
+            Op::Expire { key, deadline_ms, observed } => {
+                self.replace((key, Kind::Deadline, &[]), Payload::Deadline(*deadline_ms), observed)
+            }
         }
     }
 
@@ -280,10 +284,11 @@ impl<'a, 'b> Apply<'a, 'b> {
             for group in of_key {
                 self.draft.remove_group(keyspace, &group.covered, group.survives, author)?;
             }
-            // The key existed, for every row that was found but a slot makes it exist.
-            let survives = of_key.iter().any(|group| group.survives);
+            let survives = of_key.iter().any(|group| group.survives && group.is_live());
             let exists = survives || self.draft.key_exists(keyspace, &of_key[0].key)?;
-            self.draft.count_key(keyspace, true, exists);
+            // Every row that was found but a deadline made the key exist.
+            let existed = exists || of_key.iter().any(Group::is_live);
+            self.draft.count_key(keyspace, existed, exists);
         }
         slots.iter().try_for_each(|KeySlot { key, change }| {
             self.on_key(key, Kind::Counter, |apply| apply.slots(key, std::slice::from_ref(change)))
@@ -308,6 +313,11 @@ impl Group {
         let mut group = Self { key, kind, subkey, covered: Vec::new(), survives: false };
         group.take(row, payload, is_covered);
         group
+    }
+
+    /// Whether its rows make their key exist. Slots are not in any.
+    fn is_live(&self) -> bool {
+        self.kind != Kind::Deadline
     }
 
     fn holds(&self, row: &RowId) -> bool {

@@ -4,10 +4,10 @@
 //! keeps the derived figures up to date: fingerprint, number of keys, members per set and map. What is tried
 //! behind a mark can be taken back whole: a refused batch leaves nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use crate::causality::Dot;
+use crate::causality::{Dot, Hlc};
 use crate::id::{KeyspaceId, ReplicaId};
 use crate::ports::{ReadError, RowRange, Rows, Visit, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
@@ -66,6 +66,10 @@ impl Changes {
 pub struct Draft<'a> {
     below: &'a dyn Rows,
     changes: Changes,
+    /// What has a deadline up to this moment is not to be seen.
+    expiry: Hlc,
+    /// The keyspaces in which a deadline was set here.
+    deadlines: BTreeSet<KeyspaceId>,
     /// How to take back what was done since the first mark, the last first.
     undo: Vec<Undo>,
     marks: usize,
@@ -98,7 +102,13 @@ impl<'a> Draft<'a> {
 
     /// A draft that has made `changes` already.
     pub fn with(below: &'a dyn Rows, changes: Changes) -> Self {
-        Self { below, changes, undo: Vec::new(), marks: 0 }
+        let (expiry, deadlines) = (below.expiry(), BTreeSet::new());
+        Self { below, changes, expiry, deadlines, undo: Vec::new(), marks: 0 }
+    }
+
+    /// Says what will have expired once the draft is committed.
+    pub fn set_expiry(&mut self, expiry: Hlc) {
+        self.expiry = expiry;
     }
 
     /// Marks a moment that may have to be gone back to.
@@ -228,6 +238,9 @@ impl<'a> Draft<'a> {
         after: Option<Payload>,
         author: ReplicaId,
     ) {
+        if row.kind == Kind::Deadline {
+            self.deadlines.insert(keyspace);
+        }
         let delta = self.delta(keyspace);
         let bytes = |payload: &Payload| {
             i64::try_from(row.key.len() + row.subkey.len() + payload.bytes()).expect("a row is bounded")
@@ -347,6 +360,14 @@ impl Rows for Draft<'_> {
             Some(count) => Ok(*count),
             None => self.below.members(keyspace, key, kind),
         }
+    }
+
+    fn expiry(&self) -> Hlc {
+        self.expiry
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.deadlines.contains(&keyspace) || self.below.has_deadlines(keyspace)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

@@ -2,7 +2,7 @@
 //!
 //! It keeps rows as one dot store per keyspace, and the frames in commit order. It is never durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::causality::{Dot, Head, Hlc, VersionVector};
 use crate::crdt::DotStore;
@@ -32,6 +32,9 @@ pub struct MemStore {
     floors: BTreeMap<KeyspaceId, VersionVector>,
     index: BTreeMap<(KeyspaceId, ReplicaId, u64), LogPosition>,
     clock: Hlc,
+    expiry: Hlc,
+    /// The keyspaces in which there ever was a deadline.
+    deadlines: BTreeSet<KeyspaceId>,
     fork: Option<Fork>,
 }
 
@@ -52,6 +55,8 @@ impl MemStore {
             floors: BTreeMap::new(),
             index: BTreeMap::new(),
             clock: Hlc::default(),
+            expiry: Hlc::default(),
+            deadlines: BTreeSet::new(),
             fork: None,
         }
     }
@@ -149,6 +154,14 @@ impl Rows for MemStore {
         self.rows.get(&keyspace).map_or(Ok(0), |rows| rows.members(keyspace, key, kind))
     }
 
+    fn expiry(&self) -> Hlc {
+        self.expiry
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.deadlines.contains(&keyspace)
+    }
+
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         self.rows.get(&keyspace).map_or(Ok(0), |rows| rows.keys(keyspace))
     }
@@ -230,6 +243,7 @@ impl Store for MemStore {
             keyspaces: self.keyspaces.iter().map(|(name, id)| (name.clone(), state(id))).collect(),
             settings: self.settings.clone(),
             clock: self.clock,
+            expiry: self.expiry,
             position: self.last(),
             fork: self.fork,
         }
@@ -246,6 +260,9 @@ impl Store for MemStore {
         self.cards.extend(batch.cards.iter().map(|card| (card.replica(), *card)));
         let mut applied: BTreeMap<KeyspaceId, Vec<Dot>> = BTreeMap::new();
         self.clock = self.clock.max(batch.clock);
+        self.expiry = batch.expiry.unwrap_or(self.expiry);
+        let deadlines = batch.changes.rows.keys().filter(|(_, row)| row.kind == Kind::Deadline);
+        self.deadlines.extend(deadlines.map(|(keyspace, _)| *keyspace));
         for staged in &batch.staged {
             self.log(LogEntry::Staged(staged.encode().into()), self.clock);
         }

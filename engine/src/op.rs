@@ -163,7 +163,7 @@ pub enum Op {
         #[serde(deserialize_with = "list::<{ ELEMENTS_MAX }, _, _>")]
         fields: Vec<FieldValue>,
     },
-    /// Removes observed rows of a key, of any kind: DEL of a small key, SREM, HDEL, and closing a spent slot.
+    /// Removes observed rows of a key, of any kind: DEL of a small key, SREM, HDEL, PERSIST, and closing a spent slot.
     Delete {
         /// The key.
         #[serde(with = "serde_bytes")]
@@ -203,6 +203,17 @@ pub enum Op {
         /// The replica's last operation here.
         last: DotRef,
     },
+    /// Says when a key expires, whatever it holds.
+    Expire {
+        /// The key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// When, in Unix milliseconds.
+        deadline_ms: u64,
+        /// The deadlines observed; they go.
+        #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
+        observed: Vec<DotRef>,
+    },
 }
 
 impl Op {
@@ -234,6 +245,7 @@ impl Op {
             }
             Self::Change { key, chunk, observed } => key.len() + chunk.len() + size_of_val(&observed[..]),
             Self::Retire { .. } => 0,
+            Self::Expire { key, observed, .. } => key.len() + size_of_val(&observed[..]),
         };
         size_of::<Self>() + held
     }
@@ -247,7 +259,7 @@ impl Op {
             Self::Put { fields, .. } => (fields.iter().map(|f| &f.observed[..]).collect(), &[], &[]),
             Self::Delete { slots, .. } => (Vec::new(), slots, &[]),
             Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
-            Self::Change { observed, .. } => (vec![observed], &[], &[]),
+            Self::Change { observed, .. } | Self::Expire { observed, .. } => (vec![observed], &[], &[]),
             Self::Retire { last } => (vec![std::slice::from_ref(last)], &[], &[]),
         };
         let rows = if let Self::Delete { rows, .. } = self { &rows[..] } else { &[] };
@@ -298,7 +310,7 @@ mod tests {
         let field = |seq| FieldValue { field: key(), value: key(), observed: observed(seq) };
         let row = |seq| RowRef { kind: Kind::Set, subkey: key(), dot: dot(seq) };
         let listed = slots().into_iter().map(|change| KeySlot { key: key(), change }).collect();
-        let cases: [(Op, &[u64]); 8] = [
+        let cases: [(Op, &[u64]); 9] = [
             (
                 Op::Set { key: key(), value: key(), observed: vec![dot(1), dot(2)], slots: slots() },
                 &[1, 2, 9, 5],
@@ -313,6 +325,7 @@ mod tests {
             ),
             (Op::Change { key: key(), chunk: key(), observed: vec![dot(1), dot(2)] }, &[1, 2]),
             (Op::Retire { last: dot(3) }, &[3]),
+            (Op::Expire { key: key(), deadline_ms: 1, observed: vec![dot(1), dot(2)] }, &[1, 2]),
         ];
         for (op, seqs) in cases {
             let expected: Vec<DotRef> = seqs.iter().map(|seq| dot(*seq)).collect();

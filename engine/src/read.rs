@@ -45,6 +45,8 @@ pub enum Query {
     Entry(Vec<u8>),
     /// What is another when the key was changed.
     Revision(Vec<u8>),
+    /// Until when a key lives.
+    Deadline(Vec<u8>),
 }
 
 impl Query {
@@ -61,7 +63,8 @@ impl Query {
             | Self::FieldCount(key)
             | Self::Chunks(key)
             | Self::Entry(key)
-            | Self::Revision(key) => Some(key),
+            | Self::Revision(key)
+            | Self::Deadline(key) => Some(key),
             Self::Keys(_) | Self::Size => None,
         }
     }
@@ -105,6 +108,8 @@ pub enum Answer {
     Entry(Entry),
     /// The fingerprint of what is seen of a key.
     Revision(Fingerprint),
+    /// If the key exists, when it expires if ever, in Unix milliseconds.
+    Deadline(Option<Option<u64>>),
 }
 
 impl Answer {
@@ -112,7 +117,7 @@ impl Answer {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Value(value) => value.as_ref().map_or(0, Vec::len),
-            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Revision(_) => 0,
+            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Deadline(_) | Self::Revision(_) => 0,
             Self::List(list) => list.iter().map(Vec::len).sum(),
             Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
             Self::Chunks(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
@@ -163,6 +168,8 @@ pub struct EntryRow {
     pub value: Option<Vec<u8>>,
     /// The slot, of a counter.
     pub slot: Option<Slot>,
+    /// When the key expires, of a deadline, in Unix milliseconds.
+    pub deadline_ms: Option<u64>,
     /// Whether it is what a reader sees; all others are conflicts.
     pub is_visible: bool,
 }
@@ -212,6 +219,10 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
         Query::Revision(key) => {
             Answer::Revision(revision(rows, keyspace, key)?.ok_or(QueryError::NoRevision)?)
         }
+        Query::Deadline(key) => {
+            let view = KeyView::read(rows, keyspace, key)?;
+            Answer::Deadline(view.visible().map(|_| view.deadline_ms))
+        }
     })
 }
 
@@ -234,28 +245,31 @@ pub fn siblings(
 }
 
 /// What tells whether a key was changed: the fingerprint of its rows, but for the spent slots of a counter, which come
-/// and go without anybody seeing it. A key that does not exist has a revision too; one of more than
-/// [`REVISION_ROWS_MAX`] rows has none.
+/// and go without anybody seeing it. All keys that are not there have the same; one of more than [`REVISION_ROWS_MAX`]
+/// rows has none.
 pub(crate) fn revision(
     rows: &dyn Rows,
     keyspace: KeyspaceId,
     key: &[u8],
 ) -> Result<Option<Fingerprint>, ReadError> {
     let mut sum = Fingerprint::default();
-    let mut count = 0;
+    let (mut count, mut exists, mut deadline_ms) = (0, false, None);
     rows.scan(keyspace, &RowRange::all(Within::Key(key.to_vec())), &mut |row, payload| {
-        let is_seen = match &payload {
-            Payload::Slot(slot) => slot.is_live(),
-            Payload::Retired { .. } => false,
-            _ => true,
-        };
-        if is_seen {
+        if let Payload::Deadline(unix_ms) = payload {
+            deadline_ms = deadline_ms.max(Some(unix_ms));
+            sum.insert(&row, &payload);
+        } else if payload.is_live() {
+            exists = true;
             sum.insert(&row, &payload);
         }
         count += 1;
         if count > REVISION_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    Ok((count <= REVISION_ROWS_MAX).then_some(sum))
+    let is_expired = deadline_ms.is_some_and(|unix_ms| unix_ms <= rows.expiry().unix_ms());
+    if count > REVISION_ROWS_MAX {
+        return Ok(None);
+    }
+    Ok(Some(if exists && !is_expired { sum } else { Fingerprint::default() }))
 }
 
 struct Reader<'a> {
@@ -284,7 +298,9 @@ impl Reader<'_> {
     }
 
     fn members(&self, key: &[u8]) -> Result<Vec<Vec<u8>>, QueryError> {
-        self.expect(key, VisibleKind::Set)?;
+        if self.expect(key, VisibleKind::Set)?.elements == 0 {
+            return Ok(Vec::new());
+        }
         let mut elements: Vec<Vec<u8>> = Vec::new();
         let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Set));
         self.rows.scan(self.keyspace, &range, &mut |row, _| {
@@ -297,7 +313,9 @@ impl Reader<'_> {
     }
 
     fn contains(&self, key: &[u8], element: &[u8]) -> Result<bool, QueryError> {
-        self.expect(key, VisibleKind::Set)?;
+        if self.expect(key, VisibleKind::Set)?.elements == 0 {
+            return Ok(false);
+        }
         let mut is_member = false;
         let range = RowRange::all(Within::Group(key.to_vec(), Kind::Set, element.to_vec()));
         self.rows.scan(self.keyspace, &range, &mut |_, _| {
@@ -308,13 +326,17 @@ impl Reader<'_> {
     }
 
     fn field(&self, key: &[u8], field: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
-        self.expect(key, VisibleKind::Map)?;
+        if self.expect(key, VisibleKind::Map)?.fields == 0 {
+            return Ok(None);
+        }
         let winner = siblings(self.rows, self.keyspace, (key, Kind::Map, field))?.into_iter().next();
         Ok(winner.map(|sibling| sibling.value))
     }
 
     fn fields(&self, key: &[u8]) -> Result<Vec<Pair>, QueryError> {
-        self.expect(key, VisibleKind::Map)?;
+        if self.expect(key, VisibleKind::Map)?.fields == 0 {
+            return Ok(Vec::new());
+        }
         let mut fields: Vec<(Vec<u8>, Sibling)> = Vec::new();
         let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Map));
         self.rows.scan(self.keyspace, &range, &mut |row, payload| {
@@ -335,7 +357,9 @@ impl Reader<'_> {
     }
 
     fn chunks(&self, key: &[u8]) -> Result<Vec<(Dot, Vec<u8>)>, QueryError> {
-        self.expect(key, VisibleKind::Document)?;
+        if !self.expect(key, VisibleKind::Document)?.is_document {
+            return Ok(Vec::new());
+        }
         let mut chunks = Vec::new();
         let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Document));
         self.rows.scan(self.keyspace, &range, &mut |row, payload| {
@@ -353,25 +377,29 @@ impl Reader<'_> {
         let count_max = page.count.min(PAGE_KEYS_MAX);
         let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut after = page.after.clone();
+        let expiry = self.rows.expiry();
         while keys.len() < count_max {
             let within = Within::KeyPrefix(page.prefix.clone());
             let range = RowRange { within, after: after.take().map(After::Key) };
-            // A key with many rows ends the scan, and the next one starts behind it.
-            let mut rows_of_last = 0;
+            let mut at = KeyInScan::default();
             self.rows.scan(self.keyspace, &range, &mut |row, payload| {
-                let is_last = keys.last() == Some(&row.key);
-                if payload.is_live() && !is_last {
+                if at.key != row.key {
+                    at = KeyInScan { key: row.key, ..KeyInScan::default() };
+                }
+                if let Payload::Deadline(unix_ms) = payload {
+                    at.is_expired = unix_ms <= expiry.unix_ms() && (at.is_expired || at.rows == 0);
+                } else if payload.is_live() && !at.is_expired && !at.is_listed {
                     if keys.len() == count_max {
                         return ControlFlow::Break(());
                     }
-                    keys.push(row.key);
-                    rows_of_last = 0;
-                } else if is_last {
-                    rows_of_last += 1;
-                    if rows_of_last == SKIP_AFTER_ROWS {
-                        after = Some(row.key);
-                        return ControlFlow::Break(());
-                    }
+                    keys.push(at.key.clone());
+                    (at.is_listed, at.rows) = (true, 0);
+                }
+                at.rows += 1;
+                // A key with many rows ends the scan, and the next one starts behind it.
+                if at.rows > SKIP_AFTER_ROWS && (at.is_listed || at.is_expired) {
+                    after = Some(std::mem::take(&mut at.key));
+                    return ControlFlow::Break(());
                 }
                 ControlFlow::Continue(())
             })?;
@@ -397,13 +425,19 @@ impl Reader<'_> {
                 entry.is_truncated = true;
                 return ControlFlow::Break(());
             }
+            let mut deadline_ms = None;
             let (stamp, value, slot) = match payload {
+                Payload::Deadline(unix_ms) => {
+                    deadline_ms = Some(unix_ms);
+                    (None, None, None)
+                }
                 Payload::Value { stamp, value } => (Some(stamp), Some(value), None),
                 Payload::Slot(slot) => (None, None, Some(slot)),
                 Payload::Member | Payload::Chunk(_) | Payload::Retired { .. } => (None, None, None),
             };
             let (kind, subkey, dot) = (row.kind, row.subkey, row.dot);
-            entry.rows.push(EntryRow { kind, subkey, dot, stamp, value, slot, is_visible: false });
+            let row = EntryRow { kind, subkey, dot, stamp, value, slot, deadline_ms, is_visible: false };
+            entry.rows.push(row);
             ControlFlow::Continue(())
         })?;
         entry.rows.sort_by(|a, b| {
@@ -421,12 +455,24 @@ impl Reader<'_> {
     }
 }
 
+/// The key whose rows a scan of keys reads.
+#[derive(Default)]
+struct KeyInScan {
+    key: Vec<u8>,
+    /// Whether all its deadlines are past, which come first.
+    is_expired: bool,
+    is_listed: bool,
+    /// The rows that were read, since it was listed if it was.
+    rows: usize,
+}
+
 /// The rows of one key that a scan of keys reads before it skips to the next key.
 const SKIP_AFTER_ROWS: usize = 16;
 
 /// Whether the kind of a row is one that the key shows. A counter's slots show beside an integer register.
 fn is_shown(row: &EntryRow, view: &KeyView) -> bool {
     match (view.visible(), row.kind) {
+        (Some(_), Kind::Deadline) => row.deadline_ms == view.deadline_ms,
         (Some(VisibleKind::Register), Kind::Counter) => {
             view.number().is_some() && row.slot.is_some_and(|slot| slot.is_live())
         }

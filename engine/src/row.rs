@@ -28,6 +28,9 @@ pub enum Kind {
     /// One row each time that a replica was retired, under [`RETIRED_KEY`]; the subkey is the replica's id. No
     /// user sees it, and nothing removes it.
     Retired = 6,
+    /// When the key expires: one row per EXPIRE that no other has observed, of which the latest counts. No subkey.
+    /// First among the rows of its key, for it tells whether the others are to be seen.
+    Deadline = 0,
 }
 
 /// The key under which retirements are. A user may have a key of that name, whose rows are of other kinds.
@@ -35,12 +38,13 @@ pub const RETIRED_KEY: &[u8] = b"";
 
 impl Kind {
     /// All kinds, in the order of their rows.
-    pub const ALL: [Self; 6] =
-        [Self::Register, Self::Counter, Self::Set, Self::Map, Self::Document, Self::Retired];
+    pub const ALL: [Self; 7] =
+        [Self::Deadline, Self::Register, Self::Counter, Self::Set, Self::Map, Self::Document, Self::Retired];
 
     /// The kind that a stored number stands for.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
+            0 => Some(Self::Deadline),
             1 => Some(Self::Register),
             2 => Some(Self::Counter),
             3 => Some(Self::Set),
@@ -156,6 +160,8 @@ pub enum Payload {
         /// The replica's last operation that was known there. A later one shows that it lives.
         last: u64,
     },
+    /// A deadline, in Unix milliseconds.
+    Deadline(u64),
 }
 
 /// Why stored bytes are not a row's payload.
@@ -174,6 +180,7 @@ impl Payload {
             Self::Chunk(chunk) => chunk.len(),
             Self::Slot(_) => SLOT_BYTES,
             Self::Member | Self::Retired { .. } => 0,
+            Self::Deadline(_) => size_of::<u64>(),
         }
     }
 
@@ -186,6 +193,7 @@ impl Payload {
     /// | set | none |
     /// | document | the chunk |
     /// | retired | epoch (varint), HLC (8 bytes, big endian), last (varint) |
+    /// | deadline | Unix milliseconds (varint) |
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
             Self::Value { stamp, value } => {
@@ -196,6 +204,7 @@ impl Payload {
             Self::Member => {}
             Self::Chunk(chunk) => out.extend_from_slice(chunk),
             Self::Retired { stamp, last } => append(out, &(stamp, last)),
+            Self::Deadline(unix_ms) => append(out, unix_ms),
         }
     }
 
@@ -217,16 +226,20 @@ impl Payload {
                 Ok(((stamp, last), [])) => Self::Retired { stamp, last },
                 _ => return Err(PayloadError(kind)),
             },
+            Kind::Deadline => match postcard::take_from_bytes(bytes) {
+                Ok((unix_ms, [])) => Self::Deadline(unix_ms),
+                _ => return Err(PayloadError(kind)),
+            },
         };
         Ok(payload)
     }
 
-    /// Whether the row makes its key exist: anything of the user's but a spent slot.
+    /// Whether the row makes its key exist: anything of the user's but a spent slot and a deadline.
     pub fn is_live(&self) -> bool {
         match self {
             Self::Slot(slot) => slot.is_live(),
             Self::Value { .. } | Self::Member | Self::Chunk(_) => true,
-            Self::Retired { .. } => false,
+            Self::Retired { .. } | Self::Deadline(_) => false,
         }
     }
 }
@@ -302,11 +315,12 @@ mod tests {
 
     #[test]
     fn kinds_are_stored_as_their_numbers() {
-        assert_eq!(Kind::ALL.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(Kind::ALL.map(|kind| kind as u8), [0, 1, 2, 3, 4, 5, 6]);
+        assert!(Kind::ALL.is_sorted(), "the order of kinds is that of their rows");
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
-        assert_eq!((Kind::from_number(0), Kind::from_number(7)), (None, None));
+        assert_eq!(Kind::from_number(7), None);
     }
 
     #[test]
@@ -317,13 +331,14 @@ mod tests {
         };
         let slot = Payload::Slot(Slot { top: 300, sum: -2, base_top: 1, base_sum: 5 });
         let Payload::Value { stamp, .. } = value else { unreachable!("it is one") };
-        let cases: [(Kind, Payload, &[u8]); 6] = [
+        let cases: [(Kind, Payload, &[u8]); 7] = [
             (Kind::Register, value.clone(), &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Map, value, &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Counter, slot, &[0xac, 0x02, 3, 1, 10]),
             (Kind::Set, Payload::Member, &[]),
             (Kind::Document, Payload::Chunk(b"c".to_vec()), b"c"),
             (Kind::Retired, Payload::Retired { stamp, last: 300 }, &[2, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02]),
+            (Kind::Deadline, Payload::Deadline(300), &[0xac, 0x02]),
         ];
         for (kind, payload, golden) in cases {
             let mut bytes = Vec::new();
@@ -338,6 +353,7 @@ mod tests {
         assert_eq!(Payload::decode(Kind::Set, b"x"), Err(PayloadError(Kind::Set)));
         assert_eq!(Payload::decode(Kind::Counter, &[1, 2, 0, 0, 0]), Err(PayloadError(Kind::Counter)));
         assert_eq!(Payload::decode(Kind::Register, &[0, 1]), Err(PayloadError(Kind::Register)));
+        assert_eq!(Payload::decode(Kind::Deadline, &[1, 0]), Err(PayloadError(Kind::Deadline)));
         let retired = [0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0];
         assert_eq!(Payload::decode(Kind::Retired, &retired), Err(PayloadError(Kind::Retired)));
     }

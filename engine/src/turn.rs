@@ -161,7 +161,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
     }
 
     fn commit(&mut self, step: Step, changes: Changes) -> TurnOutcome {
-        let Step { keyspaces, settings, cards, frames, installs, staged, durability, .. } = step;
+        let Step { keyspaces, settings, cards, frames, installs, staged, expiry, durability, .. } = step;
         let Step { sends, closes, connects, disconnects, truncate, .. } = step;
         let mut outcome = TurnOutcome {
             replies: step.replies,
@@ -170,7 +170,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
             ..TurnOutcome::default()
         };
         let clock = self.replica.clock().last();
-        let batch = Batch { keyspaces, settings, cards, frames, installs, staged, changes, clock };
+        let batch = Batch { keyspaces, settings, cards, frames, installs, staged, changes, clock, expiry };
         if batch.is_empty() {
             // A head may be another all the same, if its author has two histories.
             self.replica.committed(&batch.changes);

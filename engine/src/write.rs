@@ -6,6 +6,7 @@
 mod author;
 mod combine;
 mod copy;
+mod deadlines;
 mod decimal;
 mod edit;
 mod pop;
@@ -24,12 +25,36 @@ use crate::ports::ReadError;
 /// A write of one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
-    /// Makes a key a register with this value, whatever it held.
+    /// Makes a key a register with this value, whatever it held, which lives for ever.
     Set {
         /// The key.
         key: Vec<u8>,
         /// Its value from now on.
         value: Vec<u8>,
+    },
+    /// As `Set`, and says until when the key lives.
+    SetFor {
+        /// The key.
+        key: Vec<u8>,
+        /// Its value from now on.
+        value: Vec<u8>,
+        /// Until when.
+        ttl: Ttl,
+    },
+    /// Says until when a key lives that is there: the number of keys changed is 0 or 1. A moment that is past removes
+    /// it.
+    Expire {
+        /// The key.
+        key: Vec<u8>,
+        /// When it expires, in Unix milliseconds.
+        deadline_ms: u64,
+        /// In which case alone, if not in any.
+        only: Option<ExpireIf>,
+    },
+    /// Lets a key live for ever again.
+    Persist {
+        /// The key.
+        key: Vec<u8>,
     },
     /// Counts under a key that holds nothing, an integer or a counter.
     Increment {
@@ -133,6 +158,30 @@ pub enum Write {
         /// The replica. It must have written here.
         replica: ReplicaId,
     },
+}
+
+/// Until when a key lives that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// For ever.
+    None,
+    /// As long as it would have before.
+    Keep,
+    /// Until this moment, in Unix milliseconds.
+    Until(u64),
+}
+
+/// In which case a deadline is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpireIf {
+    /// The key has none.
+    HasNone,
+    /// It has one.
+    HasOne,
+    /// It is later than the one that the key has.
+    Later,
+    /// It is before the one that the key has, or there is none.
+    Sooner,
 }
 
 /// How the value of a register changes. A key that is missing has an empty value, of the number 0.
@@ -256,11 +305,39 @@ pub enum WriteError {
 }
 
 impl Write {
+    /// The key that is written, if it is one.
+    pub fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Set { key, .. }
+            | Self::SetFor { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Persist { key }
+            | Self::Increment { key, .. }
+            | Self::Add { key, .. }
+            | Self::Remove { key, .. }
+            | Self::Put { key, .. }
+            | Self::Unset { key, .. }
+            | Self::Edit { key, .. }
+            | Self::AddToField { key, .. }
+            | Self::Pop { key, .. }
+            | Self::Copy { to: key, .. }
+            | Self::Combine { into: key, .. }
+            | Self::Change { key, .. }
+            | Self::Delete { key } => Some(key),
+            Self::Clear | Self::Retire { .. } => None,
+        }
+    }
+
     /// Whether it only takes away.
     pub(crate) fn is_removal(&self) -> bool {
         matches!(
             self,
-            Self::Delete { .. } | Self::Remove { .. } | Self::Unset { .. } | Self::Pop { .. } | Self::Clear
+            Self::Delete { .. }
+                | Self::Remove { .. }
+                | Self::Unset { .. }
+                | Self::Pop { .. }
+                | Self::Clear
+                | Self::Expire { .. }
         )
     }
 }

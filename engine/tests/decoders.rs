@@ -195,7 +195,8 @@ fn frames_are_bounded_at_their_bounds() {
     assert_eq!(decoded(&vec![increment(); FRAME_OPS_MAX]), Ok(FRAME_OPS_MAX));
     let too_many = FrameError::Malformed("number of operations out of bounds");
     assert_eq!(decoded(&vec![increment(); FRAME_OPS_MAX + 1]), Err(too_many));
-    let few = |bytes| ops_of(vec![set_op(VALUE_BYTES_MAX); LARGE_FRAME_OPS_MAX - 1], bytes);
+    let small = vec![increment(); LARGE_FRAME_OPS_MAX - 2];
+    let few = |bytes| ops_of([vec![set_op(VALUE_BYTES_MAX)], small.clone()].concat(), bytes);
     let many = |bytes| ops_of(vec![set_op(0); LARGE_FRAME_OPS_MAX], bytes);
     let too_large = FrameError::Malformed("more operations than one frame may hold");
     assert_eq!(decoded(&few(OP_BYTES_MAX)), Ok(LARGE_FRAME_OPS_MAX));

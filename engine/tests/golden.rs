@@ -104,6 +104,7 @@ fn ops() -> Vec<(Op, &'static str)> {
             "04016b00010201ac02",
         ),
         (Op::Retire { last: dot(1, 300) }, "0701ac02"),
+        (Op::Expire { key: k(), deadline_ms: 300, observed: vec![dot(1, 300)] }, "08016bac020101ac02"),
     ]
 }
 
@@ -262,14 +263,14 @@ fn frame() -> Frame {
 }
 
 const FRAME: &str = concat!(
-    "01811e3c74f1357ac34e4f1e8e081186400265a670c2148c4b3bb57a8409168cd44d070d8413915b",
+    "01811e3c74f1357ac34e4f1e8e081186400265a670c2148c4b3bb57a8409168cd44d070e8413915b",
     "f1b1575dc4c7b3f125d4b97d1ee2d9099de50d8ac93e0dfe17ebdafc010909090909090909090909",
     "09090909090101ac02010203040506070800016b0176010107020003010102ac020901016b000201",
     "016b01ffffffffffffffffffffffffffffffffffff0302016b01016501000103016b010166017600",
     "04016b01030166010201010102ac0209050002000401ac0201016b00030501016b00000502016b02",
-    "0165000006016b01630006016b01630201ac02000104016b00010201ac020701ac02009420044afb",
-    "9f41e9176f4ec7a0867f0c4041f1b687d9a595c29da672b6162e619387471f216623394877854c7f",
-    "e434abf8da60005410ae84a24ed9e0cca800"
+    "0165000006016b01630006016b01630201ac02000104016b00010201ac020701ac0208016bac0201",
+    "01ac021d2b7840da82b57488aff8004b1ad87bfd814efce915c2ac060c5a45a03135a8aca1829119",
+    "eb80a190efe258fbdd561ba5072eed8c9951efd96cf35bb2556c06",
 );
 
 #[test]
@@ -296,7 +297,7 @@ fn frames_have_golden_bytes() {
     assert_eq!(hex(frame.bytes()), FRAME);
     assert_eq!(Frame::decode(frame.bytes()), Ok(frame.clone()));
     assert_eq!(frame.verify(&key().card([2; 16])), Ok(()));
-    assert_eq!(Frame::peek(frame.bytes()), Some(Dot::new(author(), 19)));
+    assert_eq!(Frame::peek(frame.bytes()), Some(Dot::new(author(), 20)));
 }
 
 #[test]

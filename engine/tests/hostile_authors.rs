@@ -87,11 +87,16 @@ impl Liars {
 
     fn op(&mut self, seq: u64, others: &[(ReplicaId, u64)]) -> Op {
         let key = vec![b"kl"[self.random.below(2)]];
-        let kind = [Kind::Register, Kind::Set, Kind::Map, Kind::Document][self.random.below(4)];
+        let kind =
+            [Kind::Register, Kind::Set, Kind::Map, Kind::Document, Kind::Deadline][self.random.below(5)];
         let has_subkey = matches!(kind, Kind::Set | Kind::Map);
         let subkey = if has_subkey { vec![b'x'] } else { Vec::new() };
         if let Some(last) = self.dot(seq, others).filter(|_| self.random.chance(5)) {
             return Op::Retire { last };
+        }
+        if self.random.chance(5) {
+            let observed = self.dots(seq, others);
+            return Op::Expire { key, deadline_ms: self.random.next(), observed };
         }
         match self.random.below(10) {
             0 => {

@@ -19,8 +19,8 @@ use tidelock_engine::read::{Answer, Query, answer, siblings};
 use tidelock_engine::row::Kind;
 use tidelock_engine::write::{Addend, Combination, Decimal, Edit, Write};
 use world::by_hand::Station;
-use world::words::{add, delete, increment, put, remove, set, unset};
-use world::{check_derived, keyspace_id};
+use world::words::{add, delete, expire, increment, put, remove, set, unset};
+use world::{START_MS, check_derived, keyspace_id};
 
 const REPLICAS: usize = 3;
 
@@ -40,11 +40,19 @@ enum About {
     Sets,
     Maps,
     Edits,
+    Deadlines,
     Everything,
 }
 
-const KINDS: [About; 6] =
-    [About::Registers, About::Counters, About::Sets, About::Maps, About::Edits, About::Everything];
+const KINDS: [About; 7] = [
+    About::Registers,
+    About::Counters,
+    About::Sets,
+    About::Maps,
+    About::Edits,
+    About::Deadlines,
+    About::Everything,
+];
 
 fn writes(about: About) -> BoxedStrategy<Write> {
     let key = || prop::sample::select(vec!["k", "l"]);
@@ -59,13 +67,22 @@ fn writes(about: About) -> BoxedStrategy<Write> {
     let unsets = (key(), sub()).prop_map(|(key, field)| unset(key, field));
     let deletes = key().prop_map(delete);
     let clear = Just(Write::Clear);
+    // One in four is past, and removes the key.
+    let deadline = || (0..4_u64).prop_map(|n| START_MS - 1_000 + n * 1_000);
+    let expires = (key(), deadline()).prop_map(|(key, deadline_ms)| expire(key, deadline_ms));
+    let persists = key().prop_map(|key| Write::Persist { key: key.into() });
     match about {
         About::Registers => prop_oneof![6 => register, 2 => deletes, 1 => clear].boxed(),
         About::Counters => prop_oneof![6 => counter, 2 => register, 2 => deletes, 1 => clear].boxed(),
         About::Sets => prop_oneof![5 => adds, 3 => removes, 1 => deletes, 1 => clear].boxed(),
         About::Maps => prop_oneof![5 => puts, 3 => unsets, 1 => deletes, 1 => clear].boxed(),
         About::Edits => prop_oneof![4 => edits(), 1 => register, 1 => adds, 1 => puts, 1 => deletes].boxed(),
+        About::Deadlines => {
+            prop_oneof![4 => expires, 2 => persists, 3 => register, 2 => adds, 1 => deletes, 1 => clear]
+                .boxed()
+        }
         About::Everything => prop_oneof![
+            2 => expires,
             3 => register,
             4 => counter,
             3 => adds,
@@ -170,7 +187,7 @@ fn merged(a: &DotStore, b: &DotStore) -> DotStore {
 fn for_all(law: impl Fn(&History, &[usize])) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
     for about in KINDS {
-        let config = Config { cases: cases / 6, failure_persistence: None, ..Config::default() };
+        let config = Config { cases: cases / 7, failure_persistence: None, ..Config::default() };
         let mut runner = TestRunner::new(config);
         let choices = vec(0..10_000_usize, 24);
         let outcome = runner.run(&(events(about), choices), |(events, choices)| {

@@ -192,6 +192,7 @@ fn every_operation() -> Frame {
         Op::Clear { prefix: Prefix::Keyspace, vector: vec![own], slots: vec![listed] },
         Op::Change { key: b"k".to_vec(), chunk: b"chunk".to_vec(), observed: vec![own, other] },
         Op::Retire { last: other },
+        Op::Expire { key: b"k".to_vec(), deadline_ms: forge::START_MS, observed: vec![own, other] },
     ];
     for op in ops {
         builder.push(op);

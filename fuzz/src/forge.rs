@@ -141,7 +141,7 @@ pub fn any_replica(input: &mut Input<'_>) -> ReplicaId {
 
 /// Any operation.
 pub fn op(input: &mut Input<'_>) -> Op {
-    match input.below(8) {
+    match input.below(9) {
         0 => Op::Set { key: any_key(input), value: value(input), observed: dots(input), slots: slots(input) },
         1 => Op::Increment { key: any_key(input), birth: input.number(), sum: input.signed() },
         2 => {
@@ -168,6 +168,7 @@ pub fn op(input: &mut Input<'_>) -> Op {
             change
         }
         7 => Op::Retire { last: dot(input) },
+        8 => Op::Expire { key: any_key(input), deadline_ms: input.number(), observed: dots(input) },
         _ => {
             let slot = |input: &mut Input<'_>| KeySlot { key: any_key(input), change: slot_change(input) };
             Op::Clear { prefix: prefix(input), vector: input.list(5, dot), slots: input.list(3, slot) }

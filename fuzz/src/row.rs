@@ -18,6 +18,9 @@ use crate::memory::Bound;
 /// A row is its bytes, once as they are and once taken apart.
 pub const BOUND: Bound = Bound { base: 4 << 10, per_byte: 8, max: 128 << 20 };
 
+/// The authors whose cards, or whose floors, are one entry at most.
+const AUTHORS_PER_BLOCK: usize = 16;
+
 /// The payload of a row of any kind.
 pub fn payload(data: &[u8]) -> Verdict {
     let mut input = Input::new(data);
@@ -42,7 +45,7 @@ pub fn payload(data: &[u8]) -> Verdict {
             refuse_more(kind, bytes);
         }
         Payload::Value { .. } => assert!(matches!(kind, Kind::Register | Kind::Map)),
-        Payload::Member | Payload::Retired { .. } => refuse_more(kind, bytes),
+        Payload::Member | Payload::Retired { .. } | Payload::Deadline(_) => refuse_more(kind, bytes),
         Payload::Chunk(chunk) => assert!(kind == Kind::Document && chunk == bytes),
     }
     Verdict::Decoded
@@ -50,7 +53,7 @@ pub fn payload(data: &[u8]) -> Verdict {
 
 /// A payload that has an end is all of its bytes.
 fn refuse_more(kind: Kind, bytes: &[u8]) {
-    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired));
+    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired | Kind::Deadline));
     assert!(Payload::decode(kind, &[bytes, &[0]].concat()).is_err(), "a byte behind it is taken too");
 }
 
@@ -144,7 +147,7 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
     let number = |out: &mut Vec<u8>, input: &mut Input<'_>, value| {
         number(out, value, may_be_long && input.once_in(2));
     };
-    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4, 4]);
+    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4, 5]);
     let mut key = vec![tag];
     if tag > 0 {
         let keyspace = interned(input);
@@ -157,12 +160,23 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
             let author = interned(input);
             number(&mut key, input, author);
             let head = Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) };
-            [&head.seq.to_be_bytes()[..], head.frame.as_bytes()].concat()
+            let mut value = Vec::new();
+            number(&mut value, input, head.seq);
+            value.extend(head.frame.as_bytes());
+            value
         }
         3 => {
             text(&mut key, &forge::any_key(input));
             key.push(forge::kind(input) as u8);
             input.number().to_be_bytes().to_vec()
+        }
+        5 => {
+            key.extend_from_slice(&input.number().to_be_bytes());
+            text(&mut key, &forge::any_key(input));
+            let (author, seq) = (interned(input), input.number());
+            number(&mut key, input, author);
+            number(&mut key, input, seq);
+            Vec::new()
         }
         _ => {
             let kind = forge::kind(input);
@@ -193,6 +207,7 @@ pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
         Kind::Set => Payload::Member,
         Kind::Document => Payload::Chunk(forge::value(input)),
         Kind::Retired => Payload::Retired { stamp: stamp(input), last: input.number() },
+        Kind::Deadline => Payload::Deadline(input.number()),
     }
 }
 
@@ -205,10 +220,15 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
     let tag = input.pick(&[0_u8, 1, 2, 3, 4, 5, 5, 5]);
     let four = |input: &mut Input<'_>| u32::try_from(interned(input)).expect("it is masked").to_be_bytes();
     match tag {
+        0 if input.once_in(2) => (vec![tag, 1], input.number().to_be_bytes().to_vec()),
         0 => (vec![tag], input.number().to_be_bytes().to_vec()),
         1 => {
-            let card = card(input.byte() % forge::MEMBERS);
-            ([&[tag][..], &four(input)].concat(), [&card.public_key[..], &card.nonce].concat())
+            let mut cards = Vec::new();
+            for _ in 0..=input.below(AUTHORS_PER_BLOCK - 1) {
+                let card = card(input.byte() % forge::MEMBERS);
+                cards.extend([&card.public_key[..], &card.nonce].concat());
+            }
+            ([&[tag][..], &four(input)].concat(), cards)
         }
         2 => ([&[tag][..], &four(input)].concat(), input.pick(&KEYSPACES).as_bytes().to_vec()),
         3 => {
@@ -216,8 +236,14 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             ([&[tag][..], &keyspace, &author, &last].concat(), input.number().to_be_bytes().to_vec())
         }
         4 => {
-            let (keyspace, author) = (four(input), four(input));
-            ([&[tag][..], &keyspace, &author].concat(), input.number().to_be_bytes().to_vec())
+            let (keyspace, block) = (four(input), four(input));
+            let mut floors = Vec::new();
+            for _ in 0..input.below(AUTHORS_PER_BLOCK) {
+                number(&mut floors, input.number(), false);
+            }
+            // Who comes last has a floor.
+            number(&mut floors, input.number().max(1), false);
+            ([&[tag][..], &keyspace, &block].concat(), floors)
         }
         _ if input.once_in(4) => {
             let (position, head) = (input.number().to_be_bytes(), input.array::<16>());

@@ -99,6 +99,7 @@ impl Place<'_> {
                 is_key(key) && chunk.len() <= CHUNK_BYTES_MAX && self.observes(observed)
             }
             Op::Retire { last } => self.knows(*last),
+            Op::Expire { key, observed, .. } => is_key(key) && self.observes(observed),
         }
     }
 

@@ -34,7 +34,7 @@ enum Line {
     Start,
     Write(Vec<Vec<u8>>),
     Count { key: Vec<u8>, count: i128 },
-    End { lines: u64 },
+    End { lines: u64, hidden: u64 },
 }
 
 /// An import under way.
@@ -45,6 +45,8 @@ struct Import {
     /// The counters in the batch: the same one twice would be counted by what it missed before both.
     counters: BTreeSet<Vec<u8>>,
     done: u64,
+    /// The documents that showed nothing when they were exported.
+    hidden: u64,
 }
 
 pub(super) fn import(node: &NodeArgs, file: Option<&Path>, out: &mut dyn Write) -> Result<(), ClientError> {
@@ -55,10 +57,15 @@ pub(super) fn import(node: &NodeArgs, file: Option<&Path>, out: &mut dyn Write) 
         None => Box::new(BufReader::new(io::stdin().lock())),
     };
     let client = Client::connect(node)?;
-    let mut import = Import { client, batch: Vec::new(), bytes: 0, counters: BTreeSet::new(), done: 0 };
+    let mut import =
+        Import { client, batch: Vec::new(), bytes: 0, counters: BTreeSet::new(), done: 0, hidden: 0 };
     let lines = import.run(&mut input)?;
     let keyspace = node.keyspace.as_deref().unwrap_or_default();
-    print(out, &format!("{lines} lines imported into {keyspace}\n"))
+    let hidden = match import.hidden {
+        0 => String::new(),
+        count => format!("; {count} documents are not in it, which waited for changes when it was made"),
+    };
+    print(out, &format!("{lines} lines imported into {keyspace}{hidden}\n"))
 }
 
 impl Import {
@@ -80,14 +87,16 @@ impl Import {
                 line if number == 1 && line != Line::Start => {
                     Err("an export begins with another line".to_owned())
                 }
-                Line::End { lines } if lines + 1 != number => {
+                Line::End { lines, .. } if lines + 1 != number => {
                     Err(format!("there were {lines} lines before it once, and now there are {}", number - 1))
                 }
                 line => Ok(line),
             });
             match line {
                 Ok(Line::Start) => {}
-                Ok(Line::End { .. }) => is_over = true,
+                Ok(Line::End { hidden, .. }) => {
+                    (is_over, self.hidden) = (true, hidden);
+                }
                 Ok(line) => self.take(number, line, text.len())?,
                 Err(reason) => {
                     self.flush()?;
@@ -215,7 +224,7 @@ fn parse(text: &[u8]) -> Result<Line, String> {
     }
     if json["end"] == true {
         let lines = json["lines"].as_u64().ok_or("the last line does not count the others")?;
-        return Ok(Line::End { lines });
+        return Ok(Line::End { lines, hidden: json["hidden"].as_u64().unwrap_or_default() });
     }
     let bytes = |json: &Json, what: &str| {
         from_json(json).ok_or(format!("{what} is neither text nor {{\"hex\": ..}}"))
@@ -273,7 +282,9 @@ mod tests {
         assert_eq!(map, command(&[b"HSET", b"k", b"f", b"v", b"", b""]));
         let counter = line(r#"{"key":"k","kind":"counter","count":"-170000000000000000000"}"#);
         assert_eq!(counter, Ok(Line::Count { key: b"k".to_vec(), count: -170_000_000_000_000_000_000 }));
-        assert_eq!(line(r#"{"end":true,"keys":1,"lines":3}"#), Ok(Line::End { lines: 3 }));
+        assert_eq!(line(r#"{"end":true,"keys":1,"lines":3}"#), Ok(Line::End { lines: 3, hidden: 0 }));
+        let hidden = line(r#"{"end":true,"keys":1,"lines":3,"hidden":2}"#);
+        assert_eq!(hidden, Ok(Line::End { lines: 3, hidden: 2 }));
     }
 
     #[test]

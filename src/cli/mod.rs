@@ -20,7 +20,7 @@ mod tests;
 
 pub use args::{
     CheckArgs, Cli, ClientCommand, Command, CompactArgs, DemoArgs, IdArgs, KeyspaceCommand, KeyspacesArg,
-    NodeArgs, RedisArg, RestoreArgs, RunArgs, SnapshotCommand,
+    NodeArgs, PortArg, RestoreArgs, RunArgs, SnapshotCommand,
 };
 pub use client::ClientError;
 pub use commands::execute;

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use tidelock_engine::row::Kind;
 use tokio::runtime::Runtime;
 
-use super::args::{Cli, Command, KeyspacesArg, RedisArg};
+use super::args::{Cli, Command, KeyspacesArg, PortArg};
 use super::client::ClientError;
 use super::commands::execute_on;
 use super::compaction::compact_node;
@@ -293,13 +293,15 @@ fn run_options_are_all_optional_and_some_repeat() {
     let peer = tidelock_engine::id::PeerId::from_public_key([7; 32]);
     let all = parse(&format!(
         "tidelock run --data d --name n --cluster c --listen /a --listen /b --peer /p --allow {peer} \
-         --redis 127.0.0.1:0 --keyspaces a,b --config f.toml"
+         --redis 127.0.0.1:0 --http 127.0.0.1:1 --keyspaces a,b --config f.toml"
     ));
     assert_eq!((all.listen.len(), all.peer.len(), all.allow), (2, 1, vec![peer]));
-    assert_eq!(all.redis, Some(RedisArg::At(([127, 0, 0, 1], 0).into())));
+    assert_eq!(all.redis, Some(PortArg::At(([127, 0, 0, 1], 0).into())));
     assert_eq!(all.keyspaces, Some(KeyspacesArg::Named(vec![name("a"), name("b")])));
-    let off = parse("tidelock run --redis off --keyspaces all");
-    assert_eq!((off.redis, off.keyspaces), (Some(RedisArg::Off), Some(KeyspacesArg::All)));
+    assert_eq!(all.http, Some(PortArg::At(([127, 0, 0, 1], 1).into())));
+    let off = parse("tidelock run --redis off --http off --keyspaces all");
+    assert_eq!((off.redis, off.http), (Some(PortArg::Off), Some(PortArg::Off)));
+    assert_eq!(off.keyspaces, Some(KeyspacesArg::All));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! commit is under way the next inputs gather, and that is the group commit. It does no reading for clients.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -18,9 +19,10 @@ use tidelock_store::RedbStore;
 use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
-use crate::document::Inbox;
+use crate::document::Documents;
 use crate::node::ending::{self, Ending};
 use crate::node::mailbox::{Job, Mailbox};
+use crate::node::metrics::LoopMetrics;
 use crate::node::rejoining;
 use crate::watch_hub::WatchHub;
 
@@ -49,10 +51,12 @@ pub(super) struct EventLoop {
     pub(super) network: Libp2pTransport,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) hub: WatchHub,
-    pub(super) documents: Arc<Inbox>,
+    pub(super) documents: Arc<Documents>,
     pub(super) report: Arc<Mutex<Arc<Report>>>,
+    pub(super) is_full: Arc<AtomicBool>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
+    pub(super) metrics: LoopMetrics,
     pub(super) discovered: BTreeSet<PeerId>,
     /// The last field, so that the end is known when all else was let go.
     pub(super) _ending: Ending,
@@ -94,7 +98,9 @@ impl EventLoop {
                     self.greet_discovered(&mut inputs);
                     tick_at = now + TICK;
                 }
+                let count = inputs.len();
                 let outcome = self.driver.turn(self.moment(), inputs);
+                self.metrics.turned(count, now.elapsed());
                 self.pass_on(outcome, bursts);
                 if is_tick {
                     self.publish_report();
@@ -126,6 +132,10 @@ impl EventLoop {
         if let Err(error) = self.driver.store().flush() {
             tracing::warn!(%error, "cannot write all rows before the end");
         }
+        // It reads the store, which is to be closed when the end is known. A panic of it was logged by itself.
+        if let Some(worker) = self.documents.close() {
+            let _ = worker.join();
+        }
     }
 
     /// Takes writes again if the disk was full and has room.
@@ -151,6 +161,7 @@ impl EventLoop {
                     for request in requests {
                         let id = self.pending.next_id();
                         ids.push(id);
+                        self.metrics.asked(&request);
                         inputs.push(Input::Request(id, request));
                     }
                     bursts.push(Burst { ids, sender });
@@ -184,7 +195,7 @@ impl EventLoop {
     fn pass_on(&mut self, outcome: TurnOutcome, bursts: Vec<Burst>) {
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position);
-            self.documents.note_losses(&outcome.changes, self.driver.replica().id());
+            self.documents.inbox.note_losses(&outcome.changes, self.driver.replica().id());
         }
         for (name, settings) in &outcome.settings {
             if settings.choice == Some(Choice::Leave) {
@@ -230,6 +241,7 @@ impl EventLoop {
     }
 
     fn publish_report(&self) {
+        self.is_full.store(self.driver.store().is_full(), Ordering::Relaxed);
         let report = Arc::new(self.driver.replica().report());
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }

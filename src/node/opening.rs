@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -22,11 +23,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{ConfigError, NodeConfig};
-use crate::document::{Access, Documents, Inbox};
+use crate::document::{Access, Documents};
 use crate::identity::{self, IdentityError};
 use crate::node::ending::{self, Ending};
 use crate::node::event_loop::{EventLoop, Pending};
 use crate::node::mailbox::{Job, Mailbox};
+use crate::node::metrics::LoopMetrics;
 use crate::node::{Inner, Node, Parts};
 use crate::watch_hub::{Observers, Replays, WatchHub};
 
@@ -69,44 +71,38 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     } else {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
-    let retention = config.retention.for_engine();
-    let replica_config = ReplicaConfig {
-        key: key.clone(),
-        cluster,
-        replicate: replicate.clone(),
-        retention,
-        limits: limits(&config),
-        conditional: config.conditional,
-    };
+    let replica_config = replica_config(&config, &key, cluster, replicate.clone());
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();
+    let is_full = Arc::new(AtomicBool::new(false));
     let (end_sender, end) = watch::channel(None);
     let ending = Ending { mailbox: Arc::clone(&mailbox), report: Arc::clone(&report), end: end_sender };
     let started = Instant::now();
     let reader = store.reader();
     let replays = Arc::new(Replays::new(reader.clone(), Handle::current()));
-    let inbox = Arc::new(Inbox::new());
     let (peer, replica) = (key.peer(), recovered.card.replica());
+    let submit = Box::new({
+        let mailbox = Arc::clone(&mailbox);
+        move |requests| submit_and_wait(&mailbox, requests)
+    });
+    let access = Access { peer, replays: Arc::clone(&replays), submit };
+    let documents = Arc::new(Documents::start(access).map_err(OpenError::Thread)?);
     let event_loop = EventLoop {
         driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
         key,
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
         hub: WatchHub::new(reader, Arc::clone(&observers)),
-        documents: Arc::clone(&inbox),
+        documents: Arc::clone(&documents),
         report: Arc::clone(&report),
+        is_full: Arc::clone(&is_full),
         started,
         pending: Pending::default(),
+        metrics: LoopMetrics::new(),
         discovered: BTreeSet::new(),
         _ending: ending,
     };
-    let submit = Box::new({
-        let mailbox = Arc::clone(&mailbox);
-        move |requests| submit_and_wait(&mailbox, requests)
-    });
-    let access = Access { peer, replays: Arc::clone(&replays), submit };
-    let documents = Documents::start(inbox, access).map_err(OpenError::Thread)?;
     let event_loop = spawn(event_loop, &mailbox)?;
     let inner = Inner {
         cluster,
@@ -117,6 +113,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         mailbox,
         documents,
         report,
+        is_full,
         observers,
         read_observers: Observers::default(),
         end,
@@ -127,11 +124,24 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     Ok(Node { inner: Arc::new(inner) })
 }
 
-fn limits(config: &NodeConfig) -> Limits {
-    Limits {
+fn replica_config(
+    config: &NodeConfig,
+    key: &SigningKey,
+    cluster: ClusterId,
+    replicate: Replicate,
+) -> ReplicaConfig {
+    let limits = Limits {
         quotas: config.quota.clone(),
         keyspaces_max: config.keyspaces_max,
         staged_bytes: Limits::STAGED_BYTES,
+    };
+    ReplicaConfig {
+        key: key.clone(),
+        cluster,
+        replicate,
+        retention: config.retention.for_engine(),
+        limits,
+        conditional: config.conditional,
     }
 }
 

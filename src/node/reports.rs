@@ -70,6 +70,10 @@ impl Node {
                 round_trip: peer.rtt,
                 connected_for: Some(peer.connected_for),
                 queued_bytes: peer.queued_bytes_out as u64,
+                bytes_sent: peer.bytes_sent,
+                bytes_received: peer.bytes_received,
+                messages_sent: peer.frames_sent,
+                messages_received: peer.frames_received,
                 is_slow: link.is_some_and(|link| link.is_congested),
                 keyspaces: link.map_or(0, |link| link.shared),
                 keyspaces_in_sync: link.map_or(0, |link| link.in_sync),
@@ -96,6 +100,7 @@ impl Node {
                 quota_bytes: reported.and_then(|keyspace| keyspace.quota_bytes),
                 conditional: reported.map(|keyspace| keyspace.conditional).unwrap_or_default(),
                 peers: reported.map_or(0, |keyspace| keyspace.links),
+                is_loading: reported.is_some_and(|keyspace| keyspace.is_partial || keyspace.is_behind),
                 alone: reported.and_then(|keyspace| keyspace.alone_ms).map(Duration::from_millis),
                 is_diverged: reported.is_some_and(|keyspace| keyspace.is_diverged),
             }

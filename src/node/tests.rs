@@ -125,6 +125,37 @@ async fn last_handle_that_is_dropped_lets_the_node_end_and_its_folder_be_opened(
     node.shutdown().await;
 }
 
+/// The worker of documents reads the store, so the end is not known before it has ended, too.
+#[tokio::test]
+async fn end_of_a_dropped_node_is_known_behind_an_edit_that_is_under_way() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = open(&folder).await;
+    let keyspace = node.keyspace("ks").expect("a name");
+    let (there, is_there) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let edit = tokio::spawn(async move {
+        let page = keyspace.document("page");
+        page.transact(move |_| {
+            there.send(()).expect("the test waits");
+            may_go.recv().expect_err("nothing is sent");
+            Ok(())
+        })
+        .await
+    });
+    tokio::task::spawn_blocking(move || is_there.recv_timeout(DEADLINE).expect("an edit"))
+        .await
+        .expect("ends");
+    edit.abort();
+    assert!(edit.await.expect_err("it was given up").is_cancelled());
+    let end = node.inner.end.clone();
+    drop(node);
+    let early = timeout(Duration::from_millis(100), ending::ended(end.clone())).await;
+    assert!(early.is_err(), "the worker has the store still");
+    drop(go);
+    timeout(DEADLINE, ending::ended(end)).await.expect("the loop ends").expect("it did not panic");
+    open(&folder).await.shutdown().await;
+}
+
 #[tokio::test]
 async fn backup_by_the_library_is_restored_as_another_node_or_with_its_key() {
     let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));

@@ -32,17 +32,16 @@ impl Charge {
         Self { budget: budget.clone(), held: 0 }
     }
 
-    /// Says that the client holds `bytes` now; answers whether all clients together are within the budget.
+    /// Says that the client holds `bytes` now; answers whether it may. Who does not hold more than before always
+    /// may: that all clients together are past the budget is the doing of another, which will be refused.
     pub(super) fn set(&mut self, bytes: usize) -> bool {
-        let used = if bytes >= self.held {
-            let more = bytes - self.held;
-            self.budget.used.fetch_add(more, Ordering::Relaxed) + more
-        } else {
-            let less = self.held - bytes;
-            self.budget.used.fetch_sub(less, Ordering::Relaxed) - less
-        };
-        self.held = bytes;
-        used <= self.budget.max
+        let held = std::mem::replace(&mut self.held, bytes);
+        if bytes <= held {
+            self.budget.used.fetch_sub(held - bytes, Ordering::Relaxed);
+            return true;
+        }
+        let more = bytes - held;
+        self.budget.used.fetch_add(more, Ordering::Relaxed) + more <= self.budget.max
     }
 }
 
@@ -64,6 +63,7 @@ mod tests {
         assert!(one.set(6));
         assert!(two.set(4));
         assert!(!two.set(5));
+        assert!(one.set(6) && Charge::new(&budget).set(0), "it is not their doing");
         drop(two);
         assert_eq!(budget.used(), 6);
         assert!(one.set(10));

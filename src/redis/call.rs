@@ -187,8 +187,8 @@ impl Shape {
             ActionReply::Answer(Answer::Chunks(_)) | ActionReply::Outcome(Outcome::At(_)) => {
                 unreachable!("documents have commands of their own")
             }
-            ActionReply::Answer(Answer::Entry(_)) => {
-                unreachable!("the commands that ask for rows show them")
+            ActionReply::Answer(Answer::Entry(_) | Answer::Deadline(_)) => {
+                unreachable!("the commands that ask for them show them")
             }
             ActionReply::Answer(Answer::Revision(_)) | ActionReply::Decided(_) => {
                 unreachable!("the commands that decide say what that means")

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -105,11 +105,12 @@ impl<B: Backend> Client<'_, B> {
             };
             self.charge(shared);
             shared.commands.fetch_add(self.commands.len() as u64, Ordering::Relaxed);
-            if let Some(end) = self.execute(out).await {
+            if let Some(end) = self.execute(shared, out).await {
                 return end;
             }
             self.charge(shared);
             if let Some(refusal) = self.refusal.take() {
+                shared.clients_malformed.fetch_add(1, Ordering::Relaxed);
                 out.push(&refusal, self.session.state.protocol);
                 return End::Close;
             }
@@ -151,7 +152,8 @@ impl<B: Backend> Client<'_, B> {
     }
 
     /// Executes the decoded commands.
-    async fn execute(&mut self, out: &mut Output<'_>) -> Option<End> {
+    async fn execute(&mut self, shared: &Shared, out: &mut Output<'_>) -> Option<End> {
+        let started = Instant::now();
         while let Some(command) = self.commands.pop_front() {
             match self.session.run(command, out).await {
                 Flow::Continue => {}
@@ -175,6 +177,10 @@ impl<B: Backend> Client<'_, B> {
             }
         }
         self.session.flush(out).await;
+        let duration = started.elapsed();
+        for name in self.session.taken.drain(..) {
+            shared.metrics.executed(name, duration);
+        }
         None
     }
 

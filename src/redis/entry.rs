@@ -48,6 +48,7 @@ fn row(row: &EntryRow) -> Reply {
         (Reply::text("unix_ms"), row.stamp.map_or(Reply::Null, |stamp| Reply::count(stamp.hlc.unix_ms()))),
         (Reply::text("value"), Reply::optional(row.value.clone())),
         (Reply::text("slot"), slot),
+        (Reply::text("deadline_ms"), row.deadline_ms.map_or(Reply::Null, Reply::count)),
         (Reply::text("visible"), Reply::Boolean(row.is_visible)),
     ])
 }
@@ -61,5 +62,6 @@ pub(super) const fn kind_name(kind: Kind) -> &'static str {
         Kind::Map => "map",
         Kind::Document => "document",
         Kind::Retired => "retired",
+        Kind::Deadline => "deadline",
     }
 }

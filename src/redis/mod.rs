@@ -27,6 +27,7 @@ mod info;
 mod inline;
 mod introspection;
 mod keys;
+mod metrics;
 mod output;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
 #[doc(hidden)]
@@ -50,5 +51,6 @@ pub use backend::{Backend, Pieces, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
 pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};
 pub use documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
+pub use metrics::{RedisFigures, RedisObserver};
 pub use reply::{Protocol, Reply};
 pub use server::{RedisServer, RedisStartError};

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::backend::Backend;
 use super::client;
 use super::config::{RedisConfig, RedisConfigError};
+use super::metrics::RedisObserver;
 use super::session::Session;
 use super::state::Shared;
 
@@ -45,6 +46,7 @@ pub enum RedisStartError {
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
+    observer: RedisObserver,
     stop: watch::Sender<()>,
     accepting: JoinHandle<()>,
 }
@@ -65,13 +67,19 @@ impl RedisServer {
         }
         let (stop, stopped) = watch::channel(());
         let shared = Arc::new(Shared::new(config, address.port()));
+        let observer = RedisObserver(Arc::clone(&shared));
         let accepting = tokio::spawn(accept(listener, Acceptor { backend, shared, stopped }));
-        Ok(Self { address, stop, accepting })
+        Ok(Self { address, observer, stop, accepting })
     }
 
     /// The address that is listened on, with the port that was taken if 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What tells the figures of this port.
+    pub fn observer(&self) -> RedisObserver {
+        self.observer.clone()
     }
 
     /// Takes no more clients and commands, lets those that are being executed be answered, and closes all

@@ -51,12 +51,15 @@ pub(super) struct Session<B> {
     burst: Burst,
     /// What TIDE.NEXT reads.
     pieces: Stream,
+    /// The commands of the table that were taken and not recorded yet.
+    pub(super) taken: Vec<&'static str>,
 }
 
 impl<B: Backend> Session<B> {
     pub(super) fn new(id: u64, backend: B, shared: Arc<Shared>) -> Self {
         let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
-        Self { backend, state: SessionState::new(id), shared, transaction, burst, pieces }
+        let state = SessionState::new(id);
+        Self { backend, state, shared, transaction, burst, pieces, taken: Vec::new() }
     }
 
     /// The bytes that the session holds for later.
@@ -85,6 +88,7 @@ impl<B: Backend> Session<B> {
                 return Flow::Continue;
             }
         };
+        self.taken.push(spec.name);
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some()
             && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi | Other::Reset))

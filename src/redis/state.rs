@@ -10,6 +10,7 @@ use tidelock_engine::ports::Durability;
 use super::budget::Budget;
 use super::config::RedisConfig;
 use super::cursors::Cursors;
+use super::metrics::CommandMetrics;
 use super::reply::Protocol;
 use super::watched::Watched;
 
@@ -30,7 +31,9 @@ pub(super) struct Shared {
     pub(super) clients_accepted: AtomicU64,
     pub(super) clients_refused: AtomicU64,
     pub(super) clients_closed_slow: AtomicU64,
+    pub(super) clients_malformed: AtomicU64,
     pub(super) commands: AtomicU64,
+    pub(super) metrics: CommandMetrics,
 }
 
 impl Shared {
@@ -45,7 +48,9 @@ impl Shared {
             clients_accepted: AtomicU64::new(0),
             clients_refused: AtomicU64::new(0),
             clients_closed_slow: AtomicU64::new(0),
+            clients_malformed: AtomicU64::new(0),
             commands: AtomicU64::new(0),
+            metrics: CommandMetrics::new(),
         }
     }
 }

@@ -102,9 +102,14 @@ impl Replays {
         self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Nobody begins to read any more.
+    pub(crate) fn let_go(&self) {
+        self.reader.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Ends all replays. When it returns none of them reads any more.
     pub(crate) async fn close(&self) {
-        self.reader.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.let_go();
         // It fails only when this was done before.
         let _ = self.permits.acquire_many(STEPS_AT_ONCE).await;
         self.permits.close();
@@ -285,7 +290,7 @@ fn touch(
         Op::Add { key, elements } => elements.iter().for_each(|it| note(key, Kind::Set, &it.element)),
         Op::Put { key, fields } => fields.iter().for_each(|it| note(key, Kind::Map, &it.field)),
         Op::Change { key, .. } => note(key, Kind::Document, &[]),
-        Op::Retire { .. } => {}
+        Op::Retire { .. } | Op::Expire { .. } => {}
         Op::Delete { key, rows, slots } => {
             rows.iter().for_each(|RowRef { kind, subkey, .. }| note(key, *kind, subkey));
             if !slots.is_empty() {

@@ -64,7 +64,8 @@ pub(super) fn read(
     (keyspace, key, kind, subkey): &Group,
 ) -> Result<Option<Vec<u8>>, ReadError> {
     match kind {
-        Kind::Register | Kind::Counter => Ok(KeyView::read(rows, *keyspace, key)?.text()),
+        // That a key expired is told when it is removed, so until then it is as it was.
+        Kind::Register | Kind::Counter => Ok(KeyView::read_all(rows, *keyspace, key)?.text()),
         Kind::Map => {
             let field = siblings(rows, *keyspace, (key, Kind::Map, subkey))?;
             Ok(field.into_iter().next().map(|sibling| sibling.value))
@@ -79,7 +80,7 @@ pub(super) fn read(
             })?;
             Ok(document)
         }
-        Kind::Retired => Ok(None),
+        Kind::Retired | Kind::Deadline => Ok(None),
         Kind::Set => {
             let within = Within::Group(key.clone(), Kind::Set, subkey.clone());
             let mut element = None;

@@ -87,13 +87,21 @@ impl WriteGuard {
     /// Says whether everything that was written so far was written: the cause once, then that the store is
     /// poisoned; or that the disk is full, as long as it is.
     pub(crate) fn check(&self) -> Result<(), CommitError> {
-        if !self.is_frozen() {
-            return Ok(());
+        self.check_behind().map_err(|error| match error {
+            CommitError::Poisoned => {
+                self.cause().replace(CommitError::Poisoned).unwrap_or(CommitError::Poisoned)
+            }
+            error => error,
+        })
+    }
+
+    /// The same for what works in the background: the cause is left for who commits, and so for the status.
+    pub(crate) fn check_behind(&self) -> Result<(), CommitError> {
+        match self.mode.load(Ordering::Acquire) {
+            FULL => Err(CommitError::Full { file: "the store" }),
+            FROZEN => Err(CommitError::Poisoned),
+            _ => Ok(()),
         }
-        if self.is_full() {
-            return Err(CommitError::Full { file: "the store" });
-        }
-        Err(self.cause().replace(CommitError::Poisoned).unwrap_or(CommitError::Poisoned))
     }
 
     fn cause(&self) -> MutexGuard<'_, Option<CommitError>> {

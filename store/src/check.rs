@@ -52,6 +52,8 @@ pub struct Report {
     pub rows: u64,
     /// The keyspaces.
     pub keyspaces: u64,
+    /// The bytes of their version vectors in `rows.redb`, keys and checksums included.
+    pub vector_bytes: u64,
     /// What is wrong, at most the first 100.
     pub findings: Vec<Finding>,
 }

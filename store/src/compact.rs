@@ -49,7 +49,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn file(self) -> &'static str {
+    pub(crate) fn file(self) -> &'static str {
         match self {
             Self::Log => LOG_FILE,
             Self::Rows => ROWS_FILE,
@@ -203,7 +203,7 @@ impl Shared {
         Ok(Compacted { file, before_bytes, after_bytes })
     }
 
-    /// Puts a copy that holds nearly all in its place, while nobody writes.
+    /// Puts a copy that holds nearly all in its place, while nobody writes, if that gives anything back.
     fn take_over(&self, part: Part, mut copy: Copy) -> Result<(), CompactError> {
         self.with_follower(part, |file, follower| {
             if self.guard.is_frozen() {
@@ -214,8 +214,13 @@ impl Shared {
             }
             let mut next = || follower.next(file)?.ok_or(CompactError::GivenUp);
             copy.complete(&mut next)?;
-            match copy.replace(&self.opening_of_copy(part), file) {
-                Ok(()) => {}
+            let io = |source| OpenError::Io { file: part.file(), source };
+            // The copy of a file that was removed takes its place whatever it takes.
+            let is_there = self.disk.exists(part.file()).map_err(io)?;
+            let below_bytes = if is_there { file.size().map_err(io)? } else { u64::MAX };
+            match copy.replace(&self.opening_of_copy(part), file, below_bytes) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
                 Err(ReplaceError::Unchanged(error)) => return Err(error.into()),
                 Err(ReplaceError::Unknown(source)) => return Err(self.poison(part, source)),
             }
@@ -327,8 +332,9 @@ pub fn compact(
     if !exists(LOG_FILE)? {
         return Err(CompactError::NoStore);
     }
-    let opening =
-        |name| Opening { disk, name, guard: Arc::<WriteGuard>::default(), cache_bytes: COPY_CACHE_BYTES };
+    // What redb writes when it opens and closes a file stays in memory, so that one that is kept is kept as it is.
+    let guard = Arc::new(WriteGuard::frozen());
+    let opening = |name| Opening { disk, name, guard: Arc::clone(&guard), cache_bytes: COPY_CACHE_BYTES };
     let log = LogFile::open(&opening(LOG_FILE))?;
     let rows = if exists(ROWS_FILE)? { Some(RowsFile::open(&opening(ROWS_FILE))?) } else { None };
     let mark = Mark::open(disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
@@ -348,7 +354,9 @@ fn compact_closed(
     if !file.verify()? {
         return Err(OpenError::damaged(name, "pages do not match their checksums").into());
     }
-    let (before_bytes, entries) = (file.size().map_err(io)?, count(&file.entries()?)?);
+    let size = || opening.disk.open(name).and_then(|file| file.size()).map_err(io);
+    let (before_bytes, entries) = (size()?, count(&file.entries()?)?);
+    let opening = &Opening { guard: Arc::default(), ..opening.clone() };
     let mut follower = Follower::default();
     follower.begin(PIECE_BYTES);
     let mut copy = Copy::begin(opening)?;
@@ -356,12 +364,12 @@ fn compact_closed(
         progress(CompactProgress { file: name, copied: follower.copied(), entries });
         follower.next(&file)?.ok_or(CompactError::GivenUp)
     })?;
-    copy.replace(opening, &file).map_err(|error| match error {
+    let is_replaced = copy.replace(opening, &file, before_bytes).map_err(|error| match error {
         ReplaceError::Unchanged(error) => error,
         ReplaceError::Unknown(source) => opening.io(source),
     })?;
-    // What redb writes when it closes the replaced file is nobody's.
-    drop(file);
-    let after_bytes = opening.disk.open(name).and_then(|file| file.size()).map_err(io)?;
-    Ok(Compacted { file: name, before_bytes, after_bytes })
+    if !is_replaced {
+        opening.remove_new()?;
+    }
+    Ok(Compacted { file: name, before_bytes, after_bytes: size()? })
 }

@@ -7,7 +7,7 @@
 //! the one or the other, both whole, and a copy that was begun only is removed at the next opening.
 //!
 //! Nothing damaged is copied: each entry has its checksum, and a copy must come to as many entries as redb
-//! counts in the file.
+//! counts in the file. A copy that did not become smaller is given up.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +26,10 @@ pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
 /// After so many bytes the copy is synced, so that little is left to be synced while writers wait.
 const SYNC_BYTES: usize = 64 << 20;
+
+/// A copy of so many bytes at most is compacted by redb, too, which a file of this length shows most: redb makes one of
+/// a megabyte, doubles it, and cuts off what is free at its end only. More would keep writers waiting.
+const COMPACT_BYTES_MAX: u64 = 4 << 20;
 
 /// What may be noted between two pieces, in bytes. A copy that comes behind further is given up.
 const NOTED_BYTES_MAX: usize = 64 << 20;
@@ -156,11 +160,17 @@ impl Copy {
         }
     }
 
-    /// Puts the copy, which is complete, in the place of `file`. The caller keeps writers out.
+    /// Puts the copy, which is complete, in the place of `file`, if it is shorter than so many bytes; answers whether
+    /// it is. The caller keeps writers out.
     ///
     /// # Errors
     /// [`ReplaceError`] says whether the file has its place still.
-    pub(crate) fn replace(self, opening: &Opening<'_>, file: &File) -> Result<(), ReplaceError> {
+    pub(crate) fn replace(
+        mut self,
+        opening: &Opening<'_>,
+        file: &File,
+        below_bytes: u64,
+    ) -> Result<bool, ReplaceError> {
         if count(&self.file.entries()?)? != count(&file.entries()?)? {
             return Err(OpenError::damaged(opening.name, "it counts more entries than it holds").into());
         }
@@ -176,14 +186,26 @@ impl Copy {
             }
             Ok(())
         };
-        self.file.write(Durability::Immediate, write).map_err(|source| opening.io(source))?;
+        let io = |source| opening.io(source);
+        self.file.write(Durability::Immediate, write).map_err(io)?;
+        if self.file.size().map_err(io)? <= COMPACT_BYTES_MAX {
+            self.file.compact()?;
+        }
+        // Closing it cuts off what is free at its end.
         drop(self.file);
         let new_name = opening.new_name();
-        opening.disk.rename(&new_name, opening.name).map_err(|source| match opening.disk.exists(&new_name) {
-            Ok(true) => ReplaceError::Unchanged(opening.io(source)),
-            // The copy has the name, and may lose it in a power cut.
-            _ => ReplaceError::Unknown(source),
-        })
+        let copy_bytes = opening.disk.open(&new_name).and_then(|copy| copy.size()).map_err(io)?;
+        if copy_bytes >= below_bytes {
+            return Ok(false);
+        }
+        let renamed = opening.disk.rename(&new_name, opening.name).map_err(|source| {
+            match opening.disk.exists(&new_name) {
+                Ok(true) => ReplaceError::Unchanged(opening.io(source)),
+                // The copy has the name, and may lose it in a power cut.
+                _ => ReplaceError::Unknown(source),
+            }
+        });
+        renamed.map(|()| true)
     }
 
     fn write(&mut self, durability: Durability, next: &Next) -> io::Result<()> {
@@ -230,15 +252,17 @@ pub(crate) fn count(entries: &Entries) -> Result<u64, ReadError> {
 }
 
 /// The `meta` of a file, as its copy must have it: a store that was made in that file was made in the copy, and one
-/// that was copied by others stays a copy.
+/// that was copied by others stays a copy. A file that was removed is the own one of whoever has it open.
 fn meta_of_copy(opening: &Opening<'_>, file: &File) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
     let identity = |name: &str| opening.disk.identity(name).map_err(|source| opening.io(source));
     let mut meta = file.all_meta()?;
     if let Some((_, recorded)) = meta.iter_mut().find(|(key, _)| key == META_FILE) {
-        let (file, copy) = (identity(opening.name)?, identity(&opening.new_name())?);
-        let is_own = FileIdentity::from_bytes(recorded)
-            .zip(file)
-            .is_some_and(|(recorded, file)| recorded.is_same_file(&file));
+        let copy = identity(&opening.new_name())?;
+        let is_there = opening.disk.exists(opening.name).map_err(|source| opening.io(source))?;
+        let is_own = !is_there
+            || FileIdentity::from_bytes(recorded)
+                .zip(identity(opening.name)?)
+                .is_some_and(|(recorded, file)| recorded.is_same_file(&file));
         if let Some(copy) = copy.filter(|_| is_own) {
             *recorded = copy.to_bytes();
         }

@@ -223,10 +223,21 @@ impl File {
 
     /// Reads every page and compares it with its checksum; `false` if redb had to go back to an earlier state.
     pub(crate) fn verify(&mut self) -> Result<bool, ReadError> {
+        let name = self.name;
+        reading(name, || self.alone().check_integrity())
+    }
+
+    /// Moves pages from the end of the file to where there is room, and cuts it there.
+    pub(crate) fn compact(&mut self) -> Result<(), ReadError> {
+        let name = self.name;
+        reading(name, || self.alone().compact().map(drop))
+    }
+
+    /// What redb has open, of a file that nobody reads yet.
+    fn alone(&mut self) -> &mut Database {
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let open = Arc::get_mut(open).expect("a file is verified before anybody reads it");
-        let database = open.database.as_mut().expect("it is present until the drop");
-        reading(self.name, || database.check_integrity())
+        let open = Arc::get_mut(open).expect("nobody reads it yet");
+        open.database.as_mut().expect("it is present until the drop")
     }
 
     /// Opens the file that has the name now, in the place of the one that had it. Whoever reads that one goes on;

@@ -16,7 +16,7 @@ use crate::database::reading;
 use crate::log::LogFile;
 use crate::names::{Fate, Names, Remembered};
 use crate::schema::{
-    LOG_FILE, floor_key, index_key, record_key, record_value, seal, settings_key, settings_value,
+    LOG_FILE, floors_key, index_key, record_key, record_value, seal, settings_key, settings_value,
 };
 use crate::store::Shared;
 
@@ -140,7 +140,7 @@ impl LogFile {
     fn floors_and_index(&self, number: u32, count_max: usize) -> Result<Vec<Vec<u8>>, ReadError> {
         let entries = self.file.entries()?;
         let ranges = [
-            (floor_key(number, 0), floor_key(number, u32::MAX)),
+            (floors_key(number, 0), floors_key(number, u32::MAX)),
             (index_key(number, 0, 0), index_key(number, u32::MAX, u64::MAX)),
         ];
         reading(LOG_FILE, || {

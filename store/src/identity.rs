@@ -16,12 +16,12 @@ use tidelock_engine::ports::{CommitError, Fork, ReadError};
 
 use crate::database::Opening;
 use crate::disk::FileIdentity;
-use crate::log::{LogFile, damaged};
+use crate::log::{Entry, LogFile, cards_entry, damaged};
 use crate::names::Names;
 use crate::open::OpenError;
 use crate::rows::RowsFile;
 use crate::schema::{
-    ENTRIES, LOG_FILE, META, META_CARD, META_FILE, META_FORK, META_FORMER, META_REPLICA, card_key,
+    ENTRIES, LOG_FILE, META, META_CARD, META_FILE, META_FORK, META_FORMER, META_REPLICA, block_of,
     card_value, read_u64, seal,
 };
 use crate::store::Shared;
@@ -29,20 +29,18 @@ use crate::store::Shared;
 /// From one replica to another.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {
-    /// The card of author 0.
-    first: AuthorCard,
     former: ReplicaId,
     card: &'a AuthorCard,
-    number: u32,
+    /// The cards of its block of authors, as an entry.
+    cards: Entry,
 }
 
 impl<'a> Change<'a> {
     /// The change from `former` to the replica that `card` proves, which is added to the names; `None` if it is
     /// among them already, and so must not be taken.
     pub(crate) fn new(names: &mut Names, former: ReplicaId, card: &'a AuthorCard) -> Option<Self> {
-        let first = names.replica(0).and_then(|replica| names.card(replica)).expect("author 0 has a card");
-        let number = names.add_author(*card)?;
-        Some(Self { first, former, card, number })
+        let block = block_of(names.add_author(*card)?);
+        Some(Self { former, card, cards: cards_entry(block, names.block(block)) })
     }
 
     /// Writes it, and which file the log is now.
@@ -57,11 +55,9 @@ impl<'a> Change<'a> {
                 meta.insert(META_FILE, &file.to_bytes()[..])?;
             }
             let mut entries = transaction.open_table(ENTRIES)?;
-            for (number, card) in [(0, &self.first), (self.number, self.card)] {
-                let key = card_key(number);
-                let value = seal(&key, card_value(card));
-                entries.insert(&key[..], &value[..])?;
-            }
+            let (key, value) = &self.cards;
+            let value = seal(key, value.clone());
+            entries.insert(&key[..], &value[..])?;
             Ok(())
         })
     }

@@ -7,7 +7,7 @@
 //! text sorts before all texts that it is a prefix of, provided that what follows it never begins with 0xff:
 //! a kind is a small number, and an author's number has at most four bytes, hence begins with 251 at most.
 
-use tidelock_engine::ports::{RowRange, Within};
+use tidelock_engine::ports::{Due, RowRange, Within};
 use tidelock_engine::row::{Kind, RowId};
 
 use crate::schema::rows_tag;
@@ -36,8 +36,9 @@ pub(crate) fn state(keyspace: u32) -> Vec<u8> {
 }
 
 /// What the keys of all entries of a keyspace begin with.
-pub(crate) fn all_of(keyspace: u32) -> [Vec<u8>; 4] {
-    [rows_tag::STATE, rows_tag::HEAD, rows_tag::MEMBERS, rows_tag::ROW].map(|tag| tagged(tag, keyspace))
+pub(crate) fn all_of(keyspace: u32) -> [Vec<u8>; 5] {
+    [rows_tag::STATE, rows_tag::HEAD, rows_tag::MEMBERS, rows_tag::ROW, rows_tag::DEADLINE]
+        .map(|tag| tagged(tag, keyspace))
 }
 
 /// The keyspace whose state has the key `key`.
@@ -82,6 +83,39 @@ pub(crate) fn read_members(key: &[u8]) -> Option<(u32, Vec<u8>, Kind)> {
     let (user_key, rest) = read_text(rest)?;
     let [kind] = rest else { return None };
     Some((keyspace.try_into().ok()?, user_key, Kind::from_number(*kind)?))
+}
+
+/// What the keys of all deadlines of a keyspace begin with.
+pub(crate) fn deadlines(keyspace: u32) -> Vec<u8> {
+    tagged(rows_tag::DEADLINE, keyspace)
+}
+
+/// The key of the entry that finds a deadline by its time.
+pub(crate) fn deadline(keyspace: u32, due: &Due, author: u32, seq: u64) -> Vec<u8> {
+    let mut key = deadlines_of_key(keyspace, due);
+    push_number(&mut key, u64::from(author));
+    push_number(&mut key, seq);
+    key
+}
+
+/// What the keys of the deadlines of a key at one moment begin with. 0xff behind it is behind all of them.
+pub(crate) fn deadlines_of_key(keyspace: u32, due: &Due) -> Vec<u8> {
+    let mut key = deadlines(keyspace);
+    key.extend_from_slice(&due.unix_ms.to_be_bytes());
+    push_text(&mut key, &due.key);
+    key
+}
+
+/// The deadline that a key finds: its keyspace, time and key, author and seq.
+pub(crate) fn read_deadline(key: &[u8]) -> Option<(u32, Due, u32, u64)> {
+    let (&rows_tag::DEADLINE, rest) = key.split_first()? else { return None };
+    let (keyspace, rest) = read_number(rest)?;
+    let (unix_ms, rest) = rest.split_first_chunk()?;
+    let (key, rest) = read_text(rest)?;
+    let (author, rest) = read_number(rest)?;
+    let (seq, []) = read_number(rest)? else { return None };
+    let due = Due { unix_ms: u64::from_be_bytes(*unix_ms), key };
+    Some((keyspace.try_into().ok()?, due, author.try_into().ok()?, seq))
 }
 
 /// The key of a row.
@@ -164,7 +198,7 @@ fn tagged(tag: u8, keyspace: u32) -> Vec<u8> {
     key
 }
 
-fn push_number(out: &mut Vec<u8>, number: u64) {
+pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
     let bytes = number.to_be_bytes();
     match u8::try_from(number) {
         Ok(small) if small < ONE_BYTE_BELOW => out.push(small),
@@ -177,7 +211,7 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
     }
 }
 
-fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (&first, rest) = bytes.split_first()?;
     if first < ONE_BYTE_BELOW {
         return Some((u64::from(first), rest));

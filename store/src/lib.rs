@@ -31,6 +31,7 @@ mod overlay;
 pub mod probe;
 mod published;
 mod reader;
+mod removed;
 mod replay;
 mod rows;
 pub mod schema;

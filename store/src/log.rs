@@ -11,7 +11,7 @@ use std::sync::Arc;
 use redb::Durability;
 use tidelock_engine::causality::{Dot, Heads, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, FrameHeader};
-use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::install::Install;
 use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, ReadError};
 use tidelock_engine::staged::Staged;
@@ -22,13 +22,14 @@ use crate::database::{Entries, File, Opening, put, reading};
 use crate::names::{AddedNames, Names, Remembered};
 use crate::open::OpenError;
 use crate::schema::{
-    ENTRIES, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_key, card_value, floor_key,
-    index_key, keyspace_key, log_tag, read_card, read_cluster, read_floor_key, read_record, read_settings,
-    read_settings_key, read_u64, record_key, record_value, seal, settings_key, settings_value, unseal,
+    ENTRIES, EXPIRY_KEY, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_value, cards_key,
+    cards_value, index_key, keyspace_key, log_tag, read_card, read_cards, read_cluster, read_floors,
+    read_floors_key, read_record, read_settings, read_settings_key, read_u64, record_key, record_value, seal,
+    settings_key, settings_value, unseal,
 };
 
 /// A key and its value, without the checksum.
-type Entry = (Vec<u8>, Vec<u8>);
+pub(crate) type Entry = (Vec<u8>, Vec<u8>);
 
 /// The log of a store.
 #[derive(Debug)]
@@ -44,12 +45,14 @@ pub(crate) struct LogWrite<'a> {
     pub(crate) settings: Vec<(u32, Remembered)>,
     /// In their order.
     pub(crate) records: Vec<NewRecord<'a>>,
-    /// Floors that rise: keyspace, author, seq.
-    pub(crate) floors: Vec<(u32, u32, u64)>,
+    /// The blocks in which floors rise, as they are then.
+    pub(crate) floors: Vec<Entry>,
     /// Where the log ends already.
     pub(crate) end: LogEnd,
     /// The highest clock so far.
     pub(crate) clock: Hlc,
+    /// What has expired from now on, if that changes.
+    pub(crate) expiry: Option<Hlc>,
 }
 
 /// A record that is added.
@@ -88,17 +91,19 @@ impl LogFile {
     }
 
     /// All names, in the order in which they were given their numbers. The store's own card is in `meta`,
-    /// written with the file itself, and is number 0 unless the store has become another replica since.
+    /// written with the file itself, and is number 0 if there is no other.
     pub(crate) fn names(&self, cluster: ClusterId, own: AuthorCard) -> Result<Names, ReadError> {
         let entries = self.file.entries()?;
         let mut names = Names::new(cluster);
-        if get(&entries, &card_key(0))?.is_none() {
+        visit(&entries, &[log_tag::CARD], &[log_tag::CARD + 1], |key, value| {
+            let is_next = names.next_block().map(cards_key).as_deref() == Some(key);
+            let cards = read_cards(value).filter(|_| is_next).ok_or_else(|| damaged("some authors"))?;
+            let is_new = cards.into_iter().all(|card| names.add_author(card).is_some());
+            if is_new { Ok(()) } else { Err(damaged("an author")) }
+        })?;
+        if names.counts().0 == 0 {
             names.add_author(own);
         }
-        visit(&entries, &[log_tag::CARD], &[log_tag::CARD + 1], |key, value| {
-            let number = read_card(value).and_then(|card| names.add_author(card));
-            if number.map(card_key).as_deref() == Some(key) { Ok(()) } else { Err(damaged("an author")) }
-        })?;
         if names.author(own.replica()).is_none() {
             return Err(damaged("it does not name itself among the authors"));
         }
@@ -124,15 +129,19 @@ impl LogFile {
     pub(crate) fn floors(&self, names: &Names) -> Result<BTreeMap<KeyspaceId, VersionVector>, ReadError> {
         let mut floors: BTreeMap<KeyspaceId, VersionVector> = BTreeMap::new();
         visit(&self.file.entries()?, &[log_tag::FLOOR], &[log_tag::FLOOR + 1], |key, value| {
-            let place = read_floor_key(key).and_then(|(number, author)| {
+            let place = read_floors_key(key).and_then(|(number, block)| {
                 let (keyspace, _) = names.keyspaces().get(usize::try_from(number).ok()?)?;
-                Some((number, *keyspace, names.replica(author)?))
+                Some((number, *keyspace, names.block(block)))
             });
-            let (number, keyspace, author) =
-                place.ok_or_else(|| damaged("the floor of an unknown author"))?;
-            let seq = read_u64(value).ok_or_else(|| damaged("a floor"))?;
+            let (number, keyspace, authors) =
+                place.ok_or_else(|| damaged("floors of an unknown keyspace"))?;
+            let seqs = read_floors(value).filter(|seqs| seqs.len() <= authors.len());
+            let seqs = seqs.ok_or_else(|| damaged("the floors of some authors"))?;
             if names.is_held(number) {
-                floors.entry(keyspace).or_default().raise(Dot::new(author, seq));
+                let floor = floors.entry(keyspace).or_default();
+                for ((author, _), seq) in authors.iter().zip(seqs).filter(|(_, seq)| *seq > 0) {
+                    floor.raise(Dot::new(*author, seq));
+                }
             }
             Ok(())
         })?;
@@ -170,6 +179,12 @@ impl LogFile {
                 Ok((LogEnd { position, total_bytes }, of_record.max(Hlc::from_bits(clock))))
             }
         }
+    }
+
+    /// What has a deadline up to this moment has expired.
+    pub(crate) fn expiry(&self) -> Result<Hlc, ReadError> {
+        let bits = get(&self.file.entries()?, &EXPIRY_KEY)?.and_then(|bytes| read_u64(&bytes));
+        Ok(Hlc::from_bits(bits.unwrap_or(0)))
     }
 
     /// Appends records, names and floors; answers where the log ends then.
@@ -273,7 +288,7 @@ impl LogFile {
 impl LogWrite<'_> {
     fn entries(&self) -> (Vec<Entry>, LogEnd) {
         let mut entries = Vec::with_capacity(self.records.len() * 2 + 1);
-        entries.extend(self.names.cards.iter().map(|(number, card)| (card_key(*number), card_value(card))));
+        entries.extend(self.names.blocks.iter().map(|(block, authors)| cards_entry(*block, authors)));
         for (number, name) in &self.names.keyspaces {
             entries.push((keyspace_key(*number), name.as_str().as_bytes().to_vec()));
         }
@@ -282,6 +297,9 @@ impl LogWrite<'_> {
         }
         if self.records.is_empty() {
             entries.push((vec![log_tag::CLOCK], self.clock.to_bits().to_be_bytes().to_vec()));
+        }
+        if let Some(expiry) = self.expiry {
+            entries.push((EXPIRY_KEY.to_vec(), expiry.to_bits().to_be_bytes().to_vec()));
         }
         let mut end = self.end;
         for record in &self.records {
@@ -298,13 +316,13 @@ impl LogWrite<'_> {
             end.total_bytes += entry.bytes().len() as u64;
             entries.push((record_key(end.position.0), record_value(self.clock, end.total_bytes, &entry)));
         }
-        entries.extend(self.floors.iter().map(floor_entry));
+        entries.extend(self.floors.iter().cloned());
         (entries, end)
     }
 }
 
-pub(crate) fn floor_entry((keyspace, author, seq): &(u32, u32, u64)) -> Entry {
-    (floor_key(*keyspace, *author), seq.to_be_bytes().to_vec())
+pub(crate) fn cards_entry(block: u32, authors: &[(ReplicaId, AuthorCard)]) -> Entry {
+    (cards_key(block), cards_value(authors.iter().map(|(_, card)| card)))
 }
 
 /// Entries to be written, with their checksums.

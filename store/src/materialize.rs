@@ -26,8 +26,11 @@ pub(crate) struct ThreadState {
     stops: bool,
 }
 
-/// How often the background looks whether compacting a file pays.
-const COMPACT_EVERY: Duration = Duration::from_mins(1);
+/// How often the background looks whether the files are there still.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How many times it looks until it also looks whether compacting a file pays: once in a minute.
+const LOOKS_PER_COMPACTION: u32 = 12;
 
 /// The threads that write rows and compact files in the background; dropping this stops them after what they are
 /// writing.
@@ -75,7 +78,7 @@ impl Shared {
     /// Writes what is committed to `rows.redb`.
     pub(crate) fn materialize(&self, synced: bool) -> Result<(), CommitError> {
         let mut rounds = self.rounds();
-        self.guard.check()?;
+        self.guard.check_behind()?;
         // Of a keyspace that is left from now on, what is committed already is dropped in the next round.
         let left = self.left_to_drop();
         let frozen = self.freeze();
@@ -207,20 +210,25 @@ impl Shared {
         self.thread().stops
     }
 
-    /// The background thread that looks now and then whether compacting pays.
+    /// The background thread that looks after the files now and then.
     fn run_compact(&self) {
         let mut after = [0; 2];
-        loop {
+        for look in 1_u32.. {
             let (thread, timeout) = self
                 .thread_wakes
-                .wait_timeout_while(self.thread(), COMPACT_EVERY, |thread| !thread.stops)
+                .wait_timeout_while(self.thread(), LOOK_EVERY, |thread| !thread.stops)
                 .expect("no holder of this lock panics");
             if !timeout.timed_out() || thread.stops {
                 break;
             }
             drop(thread);
+            if let Err(error) = self.put_back_removed() {
+                tracing::error!(%error, "a file that was removed is not there again");
+            }
             // Somebody may be at it already, or the disk be full: then it is for another time.
-            if let Err(error) = self.compact_if_worth(&mut after) {
+            if look.is_multiple_of(LOOKS_PER_COMPACTION)
+                && let Err(error) = self.compact_if_worth(&mut after)
+            {
                 tracing::warn!(%error, "a file is not compacted");
             }
         }

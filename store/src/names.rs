@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{Choice, Settings};
 
+use crate::schema::{AUTHORS_PER_BLOCK, block_of};
+
 /// What is there of a keyspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -63,6 +65,17 @@ impl Names {
     pub(crate) fn card(&self, replica: ReplicaId) -> Option<AuthorCard> {
         let author = usize::try_from(self.author(replica)?).ok()?;
         Some(self.authors[author].1)
+    }
+
+    /// The authors of a block, in order of their numbers; the last block has room for more.
+    pub(crate) fn block(&self, block: u32) -> &[(ReplicaId, AuthorCard)] {
+        self.authors.chunks(AUTHORS_PER_BLOCK as usize).nth(block as usize).unwrap_or_default()
+    }
+
+    /// The block that the next author begins; `None` if there is room in the last one.
+    pub(crate) fn next_block(&self) -> Option<u32> {
+        let number = next(self.authors.len());
+        number.is_multiple_of(AUTHORS_PER_BLOCK).then(|| block_of(number))
     }
 
     /// The number of a keyspace that is held.
@@ -170,8 +183,12 @@ impl Names {
 
     /// What was added since there were so many authors and keyspaces.
     pub(crate) fn added_since(&self, (authors, keyspaces): (usize, usize)) -> AddedNames<'_> {
+        let blocks = match self.authors.len() {
+            count if count > authors => block_of(next(authors))..block_of(next(count - 1)) + 1,
+            _ => 0..0,
+        };
         AddedNames {
-            cards: (next(authors)..).zip(self.authors[authors..].iter().map(|(_, card)| card)).collect(),
+            blocks: blocks.map(|block| (block, self.block(block))).collect(),
             keyspaces: (next(keyspaces)..)
                 .zip(self.keyspaces[keyspaces..].iter().map(|(_, name)| name))
                 .collect(),
@@ -187,7 +204,8 @@ impl Names {
 /// Names that are not in the log yet.
 #[derive(Debug, Default)]
 pub(crate) struct AddedNames<'a> {
-    pub(crate) cards: Vec<(u32, &'a AuthorCard)>,
+    /// The blocks of authors that have new ones, whole.
+    pub(crate) blocks: Vec<(u32, &'a [(ReplicaId, AuthorCard)])>,
     pub(crate) keyspaces: Vec<(u32, &'a KeyspaceName)>,
 }
 

@@ -4,6 +4,7 @@
 //! A store is never changed before it is known to be ours and of a version that we know.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
@@ -171,6 +172,8 @@ struct OpenLog {
     first: LogPosition,
     /// Where it ends, and its highest clock.
     end: (LogEnd, Hlc),
+    /// What has a deadline up to this moment has expired.
+    expiry: Hlc,
 }
 
 /// Opens a store and brings its rows to the end of its log. Rows that turn out to be damaged are moved aside
@@ -220,7 +223,8 @@ fn open_locked(
     let end = open_log.end.0.position;
     let rows = RowsFile::open_or_make(&rows_opening, replicas, end, options.verify_rows)?;
     let fork = identity::fork(&open_log.log, replica)?;
-    let mut published = Published { fork, ..load(&rows, open_log.names, open_log.card)? };
+    let expiry = open_log.expiry;
+    let mut published = Published { fork, expiry, ..load(&rows, open_log.names, open_log.card)? };
     published.first = open_log.first;
     for (keyspace, floor) in open_log.floors {
         published.spaces.entry(keyspace).or_default().floor = Arc::new(floor);
@@ -283,11 +287,12 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
     }
     let mut names = log.names(options.cluster, card)?;
     let (floors, first, end) = (log.floors(&names)?, log.first()?, log.end()?);
+    let expiry = log.expiry()?;
     let mark = Mark::open(opening.disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
     mark.is_reached(end.0.position)?;
     let card = identity::settle(opening, &log, &mut names, (card, &options.card))?;
     let former = identity::former(&log)?;
-    Ok(OpenLog { log, mark, card, former, names, floors, first, end })
+    Ok(OpenLog { log, mark, card, former, names, floors, first, end, expiry })
 }
 
 /// Rows that stand before the first record that is held cannot be made from the log. The keyspaces of which
@@ -328,6 +333,7 @@ fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, Re
         first: LogPosition(1),
         partial: Arc::default(),
         clock: Hlc::default(),
+        expiry: Hlc::default(),
         names: Arc::new(names),
         spaces: BTreeMap::new(),
     };
@@ -341,7 +347,12 @@ fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, Re
         // Who joined again, and whose rows do not say so yet, has not taken over anything.
         let is_partial = is_partial || view.names.settings(keyspace).is_behind(own, heads.seq(own));
         let (heads, floor) = (Arc::new(heads), Arc::default());
-        let space = Space { fingerprint, keys, bytes, is_partial, heads, floor };
+        let mut has_deadlines = false;
+        view.deadlines(keyspace, None, u64::MAX, &mut |_| {
+            has_deadlines = true;
+            ControlFlow::Break(())
+        })?;
+        let space = Space { fingerprint, keys, bytes, is_partial, has_deadlines, heads, floor };
         published.spaces.insert(keyspace, space);
     }
     published.partial = Arc::new(published.partial_spaces());
@@ -371,7 +382,8 @@ mod tests {
 
     /// The entries of a file as they are stored.
     fn entries(disk: &MemDisk, name: &'static str) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let file = opening(disk, name).open(1).expect("the file is sound");
+        let format = if name == LOG_FILE { LOG_FORMAT } else { ROWS_FORMAT };
+        let file = opening(disk, name).open(format).expect("the file is sound");
         let entries = file.entries().expect("the file is sound");
         let all = entries.range::<&[u8]>(..).expect("the file is sound");
         all.map(|item| item.expect("the file is sound"))
@@ -421,7 +433,7 @@ mod tests {
         assert_eq!(entries(&disk, LOG_FILE), golden);
         let file = opening(&disk, LOG_FILE).open(LOG_FORMAT).expect("the file is sound");
         let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
-        assert_eq!(meta(META_FORMAT), [0, 0, 0, 1]);
+        assert_eq!(meta(META_FORMAT), [0, 0, 0, 2]);
         assert_eq!(meta(META_CLUSTER), ClusterId::named("c").as_bytes());
         assert_eq!(meta(META_CARD), [&options().card.public_key[..], &[2; 16]].concat());
     }
@@ -445,7 +457,7 @@ mod tests {
                 ]
                 .concat(),
             ),
-            (vec![2, 0, 0], [&[0, 0, 0, 0, 0, 0, 0, 1][..], frame.id().as_bytes()].concat()),
+            (vec![2, 0, 0], [&[1][..], frame.id().as_bytes()].concat()),
             (vec![3, 0, b'k', 0, 3], vec![0, 0, 0, 0, 0, 0, 0, 1]),
             (vec![4, 0, b'k', 0, 3, b'e', 0, 0, 1], vec![]),
         ];
@@ -454,22 +466,21 @@ mod tests {
         assert_eq!(entries(&disk, ROWS_FILE), golden);
         let file = opening(&disk, ROWS_FILE).open(ROWS_FORMAT).expect("the file is sound");
         let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
-        assert_eq!(meta(META_FORMAT), [0, 0, 0, 1]);
+        assert_eq!(meta(META_FORMAT), [0, 0, 0, 2]);
         assert_eq!(meta(META_REPLICA), options().card.replica().as_bytes());
     }
 
     #[test]
     fn unknown_version_of_either_file_is_refused_and_the_file_is_kept() {
-        for name in [LOG_FILE, ROWS_FILE] {
+        for (name, version) in [(LOG_FILE, 1), (LOG_FILE, 3), (ROWS_FILE, 1), (ROWS_FILE, 3)] {
             let disk = MemDisk::new();
             store_with_a_frame(&disk);
             let replica = options().card.replica();
-            let newer = [(META_FORMAT, &[0, 0, 0, 2][..]), (META_REPLICA, replica.as_bytes())];
-            opening(&disk, name).create(&newer).expect("nothing fails");
+            let other = [(META_FORMAT, &[0, 0, 0, version][..]), (META_REPLICA, replica.as_bytes())];
+            opening(&disk, name).create(&other).expect("nothing fails");
             let bytes = disk.size(name);
             let refused = RedbStore::open(&disk, &options()).expect_err("the version is not known");
-            let is_version =
-                matches!(refused, OpenError::Version { file, found: 2, known: 1 } if file == name);
+            let is_version = matches!(refused, OpenError::Version { file, found, known: 2 } if file == name && found == u32::from(version));
             assert!(is_version, "{refused}");
             assert!(crate::check(&disk, &mut |_| {}).is_err());
             assert_eq!(disk.size(name), bytes);

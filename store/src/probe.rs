@@ -14,9 +14,10 @@ use tidelock_engine::staged::{Piece, Staged};
 use crate::key;
 use crate::log::{decode_record, header};
 use crate::schema::{
-    self, card_key, card_value, floor_key, head_value, index_key, keyspace_key, log_tag, read_card,
-    read_floor_key, read_head, read_settings, read_settings_key, read_state, read_u64, record_key,
-    record_value, rows_tag, settings_key, settings_value, state_value, unseal,
+    self, EXPIRY_KEY, cards_key, cards_value, floors_key, floors_value, head_value, index_key, keyspace_key,
+    log_tag, read_cards, read_floors, read_floors_key, read_head, read_settings, read_settings_key,
+    read_state, read_u64, record_key, record_value, rows_tag, settings_key, settings_value, state_value,
+    unseal,
 };
 
 /// Key and value without its checksum.
@@ -44,6 +45,10 @@ pub fn rows_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
             let (keyspace, user_key, kind) = key::read_members(key)?;
             Some((key::members(keyspace, &user_key, kind), read_u64(value)?.to_be_bytes().to_vec()))
         }
+        rows_tag::DEADLINE => {
+            let (keyspace, due, author, seq) = key::read_deadline(key)?;
+            value.is_empty().then(|| (key::deadline(keyspace, &due, author, seq), Vec::new()))
+        }
         rows_tag::ROW => {
             let row = key::read_row(key)?;
             let payload = Payload::decode(row.kind, value).ok()?;
@@ -66,9 +71,12 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
         log_tag::CLOCK if rest.is_empty() => {
             Some((vec![log_tag::CLOCK], read_u64(unseal(key, sealed)?)?.to_be_bytes().to_vec()))
         }
+        log_tag::CLOCK if key == EXPIRY_KEY => {
+            Some((EXPIRY_KEY.to_vec(), read_u64(unseal(key, sealed)?)?.to_be_bytes().to_vec()))
+        }
         log_tag::CARD => {
-            let author = u32::from_be_bytes(rest.try_into().ok()?);
-            Some((card_key(author), card_value(&read_card(unseal(key, sealed)?)?)))
+            let block = u32::from_be_bytes(rest.try_into().ok()?);
+            Some((cards_key(block), cards_value(&read_cards(unseal(key, sealed)?)?)))
         }
         log_tag::KEYSPACE if read_settings_key(key).is_some() => {
             let remembered = read_settings(unseal(key, sealed)?)?;
@@ -88,9 +96,9 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
             Some((index_key(keyspace, author, read_u64(last)?), position.0.to_be_bytes().to_vec()))
         }
         log_tag::FLOOR => {
-            let (keyspace, author) = read_floor_key(key)?;
-            let seq = read_u64(unseal(key, sealed)?)?;
-            Some((floor_key(keyspace, author), seq.to_be_bytes().to_vec()))
+            let (keyspace, block) = read_floors_key(key)?;
+            let floors = read_floors(unseal(key, sealed)?)?;
+            Some((floors_key(keyspace, block), floors_value(&floors)))
         }
         log_tag::RECORD => {
             let LogRecord { position, clock, total_bytes, entry } = decode_record(key, sealed).ok()?;

@@ -11,13 +11,14 @@ use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{Batch, Fork, KeyspaceState, LogEnd, LogPosition};
-use tidelock_engine::row::Fingerprint;
+use tidelock_engine::ports::{Batch, Due, Fork, KeyspaceState, LogEnd, LogPosition};
+use tidelock_engine::row::{Fingerprint, Payload};
 
 use crate::key;
+use crate::log::Entry;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment};
-use crate::schema::{SpaceState, head_value, seal, state_value};
+use crate::schema::{SpaceState, block_of, floors_key, floors_value, head_value, seal, state_value};
 use crate::view::{Generation, View};
 
 /// The state of a keyspace in memory.
@@ -29,6 +30,8 @@ pub(crate) struct Space {
     pub(crate) bytes: u64,
     /// Whether state is being taken over.
     pub(crate) is_partial: bool,
+    /// Whether there was any deadline since the store was opened.
+    pub(crate) has_deadlines: bool,
     /// Shared with readers; a commit copies them only while one holds them.
     pub(crate) heads: Arc<Heads>,
     /// Per author the seq up to which its frames may be missing from the log.
@@ -51,6 +54,8 @@ pub(crate) struct Published {
     pub(crate) first: LogPosition,
     /// The highest clock of any batch.
     pub(crate) clock: Hlc,
+    /// What has a deadline up to this moment has expired.
+    pub(crate) expiry: Hlc,
     pub(crate) names: Arc<Names>,
     /// The keyspaces whose rows are those of no version vector.
     pub(crate) partial: Arc<BTreeSet<KeyspaceId>>,
@@ -76,6 +81,8 @@ pub(crate) struct Update {
     heads: BTreeMap<(KeyspaceId, ReplicaId), Head>,
     /// The floors that rise.
     pub(crate) floors: BTreeMap<(KeyspaceId, ReplicaId), u64>,
+    /// The keyspaces with a new deadline.
+    expiring: BTreeSet<KeyspaceId>,
 }
 
 impl Update {
@@ -87,8 +94,13 @@ impl Update {
         changes: &Changes,
         states: BTreeMap<KeyspaceId, SpaceState>,
     ) -> Self {
-        let mut update =
-            Self { entries: Vec::new(), states, heads: BTreeMap::new(), floors: BTreeMap::new() };
+        let mut update = Self {
+            entries: Vec::new(),
+            states,
+            heads: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            expiring: BTreeSet::new(),
+        };
         for record in records {
             update.take_in(record);
         }
@@ -107,8 +119,23 @@ impl Update {
                 _ => put(&mut update.entries, key, members.to_be_bytes().to_vec()),
             }
         }
-        for ((keyspace, row), change) in &changes.rows {
-            let key = key::row(number(names, *keyspace), row, author_number(names, row.dot.replica));
+        for ((keyspace_id, row), change) in &changes.rows {
+            let (keyspace, author) = (number(names, *keyspace_id), author_number(names, row.dot.replica));
+            let due = |payload: &Payload| match payload {
+                Payload::Deadline(unix_ms) => {
+                    let due = Due { unix_ms: *unix_ms, key: row.key.clone() };
+                    Some(key::deadline(keyspace, &due, author, row.dot.seq))
+                }
+                _ => None,
+            };
+            if let Some(key) = change.before.as_ref().and_then(due) {
+                update.entries.push((key, None));
+            }
+            if let Some(key) = change.after.as_ref().and_then(due) {
+                put(&mut update.entries, key, Vec::new());
+                update.expiring.insert(*keyspace_id);
+            }
+            let key = key::row(keyspace, row, author);
             match &change.after {
                 Some(payload) => {
                     let mut value = Vec::new();
@@ -146,7 +173,8 @@ impl Update {
 
 impl Published {
     pub(crate) fn view(&self) -> View {
-        View { generation: Arc::clone(&self.generation), moment: self.moment, names: Arc::clone(&self.names) }
+        let (generation, names) = (Arc::clone(&self.generation), Arc::clone(&self.names));
+        View { generation, moment: self.moment, names, expiry: self.expiry }
     }
 
     pub(crate) fn state(&self, keyspace: KeyspaceId) -> Option<KeyspaceState> {
@@ -169,6 +197,27 @@ impl Published {
     /// The seq up to which an author's frames may be missing.
     pub(crate) fn floor(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
         self.spaces.get(&keyspace).map_or(0, |space| space.floor.get(author))
+    }
+
+    /// The blocks in which floors rise, as entries of the log. One that is higher already stays so.
+    pub(crate) fn floors_after(
+        &self,
+        names: &Names,
+        raised: &BTreeMap<(KeyspaceId, ReplicaId), u64>,
+    ) -> Vec<Entry> {
+        let blocks: BTreeSet<(KeyspaceId, u32)> = raised
+            .keys()
+            .map(|(keyspace, author)| (*keyspace, block_of(author_number(names, *author))))
+            .collect();
+        let floors = |(keyspace, block)| {
+            let floor = |author| {
+                let raised = raised.get(&(keyspace, author)).copied().unwrap_or(0);
+                raised.max(self.floor(keyspace, author))
+            };
+            let floors: Vec<u64> = names.block(block).iter().map(|(author, _)| floor(*author)).collect();
+            (floors_key(number(names, keyspace), block), floors_value(&floors))
+        };
+        blocks.into_iter().map(floors).collect()
     }
 
     /// The seq of an author's last applied operation; 0 without one.
@@ -231,6 +280,9 @@ impl Published {
             }
         }
         self.raise_floors(&update.floors);
+        for keyspace in update.expiring {
+            self.spaces.entry(keyspace).or_default().has_deadlines = true;
+        }
         for ((keyspace, author), head) in update.heads {
             let space = self.spaces.entry(keyspace).or_default();
             Arc::make_mut(&mut space.heads).advance(author, head);
@@ -260,17 +312,6 @@ pub(crate) fn recorded(batch: &Batch) -> Vec<Recorded<'_>> {
     }
     records.extend(installs.map(|(_, install)| Recorded::Install(install)));
     records
-}
-
-/// Floors, with the numbers of keyspaces and authors.
-pub(crate) fn numbered_floors(
-    names: &Names,
-    floors: &BTreeMap<(KeyspaceId, ReplicaId), u64>,
-) -> Vec<(u32, u32, u64)> {
-    let numbered = |((keyspace, author), seq): (&(KeyspaceId, ReplicaId), &u64)| {
-        (number(names, *keyspace), author_number(names, *author), *seq)
-    };
-    floors.iter().map(numbered).collect()
 }
 
 fn put(entries: &mut Vec<(Vec<u8>, EntryValue)>, key: Vec<u8>, value: Vec<u8>) {

@@ -1,13 +1,14 @@
 //! Reading beside the store, from any thread.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use tidelock_engine::causality::Dot;
+use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{
-    KeyspaceState, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows, Settings,
-    Visit,
+    Due, KeyspaceState, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows,
+    Settings, Visit,
 };
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
@@ -204,6 +205,24 @@ impl Rows for Reader {
         self.shared.view().members(keyspace, key, kind)
     }
 
+    fn expiry(&self) -> Hlc {
+        self.shared.published().expiry
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.shared.published().spaces.get(&keyspace).is_some_and(|space| space.has_deadlines)
+    }
+
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.shared.view().deadlines(keyspace, after, until_ms, visit)
+    }
+
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         Ok(self.shared.published().spaces.get(&keyspace).map_or(0, |space| space.keys))
     }
@@ -288,6 +307,24 @@ impl Rows for Snapshot {
 
     fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
         self.view.members(keyspace, key, kind)
+    }
+
+    fn expiry(&self) -> Hlc {
+        self.view.expiry()
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.view.has_deadlines(keyspace)
+    }
+
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.view.deadlines(keyspace, after, until_ms, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

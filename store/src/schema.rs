@@ -18,11 +18,12 @@
 //! | meta | `fork` | where the replica was found to have two histories: keyspace (16), seq u64; absent if it was not |
 //! | meta | `file` | which file this was when it was last opened, as [`FileIdentity`]; absent where none can tell |
 //! | entries | `0x00` | clock, u64: of the last batch that had no frames |
-//! | entries | `0x01`, author u32, from 1 | the author's card: public key (32), nonce (16) |
+//! | entries | `0x00`, `0x01` | clock, u64: what has a deadline up to there has expired; absent if nothing ever had |
+//! | entries | `0x01`, block u32 | the cards of the authors of a block, in order: each public key (32), nonce (16) |
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
 //! | entries | `0x02`, keyspace u32, `0x01` | what is remembered of it, if anything: what is there of it u8 (0 all, 1 what is being dropped, 2 nothing); joined (1) or left (2) by choice, u8; 1 and its quota u64, or zeros; 1, how far the node wrote in it before it was left (replica (16), seq u64) and whether a peer had that u8, or zeros; what is done with decisions by choice, u8: refused (1) or decided here (2), absent if nothing was chosen |
 //! | entries | `0x03`, keyspace u32, author u32, last seq u64 | position of the frame that ends there, u64 |
-//! | entries | `0x04`, keyspace u32, author u32 | floor, u64: up to there the author's frames may be missing |
+//! | entries | `0x04`, keyspace u32, block u32 | the floors of the authors of a block, in order, each a number, up to the last one that is not 0: up to there the author's frames may be missing |
 //! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over, 2 for state that waits until all of it is there, 3 for what was dropped with its keyspace; then its bytes |
 //!
 //! `rows.redb`, which follows from the log:
@@ -34,17 +35,21 @@
 //! | meta | `live` | the bytes of all keys and values, u64, by which is known whether compacting pays; absent if nothing was written yet |
 //! | entries | `0x00` | the log position that the rows stand at, u64 |
 //! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8, bytes of its rows as quotas count them u64 (absent in what was written before there were quotas) |
-//! | entries | `0x02`, keyspace, author | head: seq u64, frame id (32) |
+//! | entries | `0x02`, keyspace, author | head: seq, a number; frame id (32) |
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
+//! | entries | `0x05`, keyspace, Unix milliseconds u64, key, author, seq | nothing: the deadlines of the rows above, in order of time |
 //!
 //! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
 //!
 //! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the replica
-//! that the store was made as. Once it has become another one, that is an author like all others, and the card of
-//! author 0 stands among theirs. A keyspace's number also stands for its generation, of which there is one. In keys of `rows.redb`
-//! numbers, keys and subkeys are written as `key.rs` says, so that the order of the bytes is the order
-//! of rows. Interned numbers reach neither wire nor fingerprint.
+//! that the store was made as, and no block of cards is written before there is another author. Sixteen authors that
+//! follow each other are a block, the first of them 0 to 15: what is kept of an author who wrote once shares its key
+//! and its checksum with fifteen others. Only what seldom changes is kept so, because a block is written whole; a
+//! head changes with every frame, and has an entry of its own. A keyspace's number also stands for its generation, of
+//! which there is one. In keys of `rows.redb` numbers, keys and subkeys are written as `key.rs` says, so that the
+//! order of the bytes is the order of rows; numbers in values without a width are written so too. Interned numbers
+//! reach neither wire nor fingerprint.
 //!
 //! [`FileIdentity`]: crate::FileIdentity
 //! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into
@@ -55,6 +60,7 @@ use tidelock_engine::id::{AuthorCard, ClusterId, FrameId, ReplicaId};
 use tidelock_engine::ports::{Choice, Conditional, LogEntry, LogPosition, LogRecord, Settings, Written};
 use tidelock_engine::row::Fingerprint;
 
+use crate::key::{push_number, read_number};
 use crate::names::{Fate, Remembered};
 
 /// The file that is the commit point.
@@ -73,10 +79,16 @@ pub const ROWS_FILE_ASIDE: &str = "rows.redb.damaged";
 pub(crate) const ROOM_FILE: &str = "room.new";
 
 /// The version of `log.redb` that this code reads and writes.
-pub const LOG_FORMAT: u32 = 1;
+pub const LOG_FORMAT: u32 = 2;
 
 /// The version of `rows.redb` that this code reads and writes.
-pub const ROWS_FORMAT: u32 = 1;
+pub const ROWS_FORMAT: u32 = 2;
+
+/// The authors whose cards, and whose floors in a keyspace, are one entry.
+pub(crate) const AUTHORS_PER_BLOCK: u32 = 16;
+
+/// The bytes of a card.
+const CARD_BYTES: usize = 48;
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(crate) const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -100,6 +112,9 @@ pub(crate) mod log_tag {
     pub(crate) const RECORD: u8 = 5;
 }
 
+/// The key of the clock by which keys have expired.
+pub(crate) const EXPIRY_KEY: [u8; 2] = [log_tag::CLOCK, 1];
+
 /// First bytes of the keys of `rows.redb`.
 pub(crate) mod rows_tag {
     pub(crate) const POSITION: u8 = 0;
@@ -107,6 +122,7 @@ pub(crate) mod rows_tag {
     pub(crate) const HEAD: u8 = 2;
     pub(crate) const MEMBERS: u8 = 3;
     pub(crate) const ROW: u8 = 4;
+    pub(crate) const DEADLINE: u8 = 5;
 }
 
 const CRC_BYTES: usize = 4;
@@ -131,8 +147,13 @@ fn crc(key: &[u8], value: &[u8]) -> [u8; CRC_BYTES] {
     hasher.finalize().to_be_bytes()
 }
 
-pub(crate) fn card_key(author: u32) -> Vec<u8> {
-    [&[log_tag::CARD][..], &author.to_be_bytes()].concat()
+/// The block that an author is in.
+pub(crate) fn block_of(author: u32) -> u32 {
+    author / AUTHORS_PER_BLOCK
+}
+
+pub(crate) fn cards_key(block: u32) -> Vec<u8> {
+    [&[log_tag::CARD][..], &block.to_be_bytes()].concat()
 }
 
 pub(crate) fn keyspace_key(keyspace: u32) -> Vec<u8> {
@@ -208,15 +229,33 @@ pub(crate) fn index_key(keyspace: u32, author: u32, last: u64) -> Vec<u8> {
     [&[log_tag::INDEX][..], &keyspace.to_be_bytes(), &author.to_be_bytes(), &last.to_be_bytes()].concat()
 }
 
-pub(crate) fn floor_key(keyspace: u32, author: u32) -> Vec<u8> {
-    [&[log_tag::FLOOR][..], &keyspace.to_be_bytes(), &author.to_be_bytes()].concat()
+pub(crate) fn floors_key(keyspace: u32, block: u32) -> Vec<u8> {
+    [&[log_tag::FLOOR][..], &keyspace.to_be_bytes(), &block.to_be_bytes()].concat()
 }
 
-/// The keyspace and author of a floor.
-pub(crate) fn read_floor_key(key: &[u8]) -> Option<(u32, u32)> {
+/// The keyspace and block of floors.
+pub(crate) fn read_floors_key(key: &[u8]) -> Option<(u32, u32)> {
     let numbers: &[u8; 8] = key.strip_prefix(&[log_tag::FLOOR])?.try_into().ok()?;
-    let (keyspace, author) = numbers.split_first_chunk()?;
-    Some((u32::from_be_bytes(*keyspace), u32::from_be_bytes(author.try_into().ok()?)))
+    let (keyspace, block) = numbers.split_first_chunk()?;
+    Some((u32::from_be_bytes(*keyspace), u32::from_be_bytes(block.try_into().ok()?)))
+}
+
+/// The floors of the first authors of a block; who comes behind the last one that is not 0 has none.
+pub(crate) fn floors_value(floors: &[u64]) -> Vec<u8> {
+    let count = floors.iter().rposition(|floor| *floor != 0).map_or(0, |last| last + 1);
+    let mut value = Vec::with_capacity(count);
+    floors[..count].iter().for_each(|floor| push_number(&mut value, *floor));
+    value
+}
+
+pub(crate) fn read_floors(mut value: &[u8]) -> Option<Vec<u64>> {
+    let mut floors = Vec::with_capacity(AUTHORS_PER_BLOCK as usize);
+    while !value.is_empty() && floors.len() < AUTHORS_PER_BLOCK as usize {
+        let (floor, rest) = read_number(value)?;
+        floors.push(floor);
+        value = rest;
+    }
+    (value.is_empty() && floors.last() != Some(&0)).then_some(floors)
 }
 
 pub(crate) fn record_key(position: u64) -> Vec<u8> {
@@ -258,6 +297,16 @@ pub(crate) fn read_card(bytes: &[u8]) -> Option<AuthorCard> {
     Some(AuthorCard { public_key: *public_key, nonce: nonce.try_into().ok()? })
 }
 
+pub(crate) fn cards_value<'a>(cards: impl IntoIterator<Item = &'a AuthorCard>) -> Vec<u8> {
+    cards.into_iter().flat_map(card_value).collect()
+}
+
+/// The cards of a block of authors, of which there is at least one.
+pub(crate) fn read_cards(value: &[u8]) -> Option<Vec<AuthorCard>> {
+    let is_block = (1..=AUTHORS_PER_BLOCK as usize * CARD_BYTES).contains(&value.len());
+    is_block.then(|| value.chunks(CARD_BYTES).map(read_card).collect())?
+}
+
 pub(crate) fn read_cluster(bytes: &[u8]) -> Option<ClusterId> {
     // Its encoding is its 32 bytes.
     postcard::from_bytes(bytes).ok().filter(|cluster: &ClusterId| cluster.as_bytes() == bytes)
@@ -296,12 +345,15 @@ pub(crate) fn read_state(bytes: &[u8]) -> Option<SpaceState> {
 }
 
 pub(crate) fn head_value(head: Head) -> Vec<u8> {
-    [&head.seq.to_be_bytes()[..], head.frame.as_bytes()].concat()
+    let mut value = Vec::with_capacity(1 + size_of::<u64>() + head.frame.as_bytes().len());
+    push_number(&mut value, head.seq);
+    value.extend_from_slice(head.frame.as_bytes());
+    value
 }
 
 pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
-    let (seq, frame) = bytes.split_first_chunk()?;
-    Some(Head { seq: u64::from_be_bytes(*seq), frame: FrameId::from_bytes(frame.try_into().ok()?) })
+    let (seq, frame) = read_number(bytes)?;
+    Some(Head { seq, frame: FrameId::from_bytes(frame.try_into().ok()?) })
 }
 
 pub(crate) fn read_u64(bytes: &[u8]) -> Option<u64> {
@@ -316,14 +368,15 @@ mod tests {
 
     #[test]
     fn log_keys_have_golden_bytes() {
-        assert_eq!(card_key(2), [1, 0, 0, 0, 2]);
+        assert_eq!(cards_key(2), [1, 0, 0, 0, 2]);
+        assert_eq!([0, 15, 16, 31, 32].map(block_of), [0, 0, 1, 1, 2]);
         assert_eq!(keyspace_key(3), [2, 0, 0, 0, 3]);
         assert_eq!(settings_key(3), [2, 0, 0, 0, 3, 1]);
         assert_eq!(read_settings_key(&settings_key(3)), Some(3));
         assert_eq!(read_settings_key(&keyspace_key(1)), None);
         assert_eq!(index_key(3, 2, 258), [3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(floor_key(3, 2), [4, 0, 0, 0, 3, 0, 0, 0, 2]);
-        assert_eq!(read_floor_key(&floor_key(3, 2)), Some((3, 2)));
+        assert_eq!(floors_key(3, 2), [4, 0, 0, 0, 3, 0, 0, 0, 2]);
+        assert_eq!(read_floors_key(&floors_key(3, 2)), Some((3, 2)));
         assert_eq!(record_key(258), [5, 0, 0, 0, 0, 0, 0, 1, 2]);
     }
 
@@ -361,9 +414,29 @@ mod tests {
             assert_eq!(read_record(position, &value[..16]), None);
         }
         let head = Head { seq: 258, frame: FrameId::from_bytes([7; 32]) };
-        assert_eq!(head_value(head), [&[0, 0, 0, 0, 0, 0, 1, 2][..], &[7; 32]].concat());
+        assert_eq!(head_value(head), [&[249, 1, 2][..], &[7; 32]].concat());
         assert_eq!(read_head(&head_value(head)), Some(head));
+        assert_eq!(read_head(&[7; 32]), None);
         assert_eq!(seal(b"key", b"value".to_vec()), *b"value\xc6\x55\xf3\xe6");
+    }
+
+    #[test]
+    fn blocks_of_authors_have_golden_bytes() {
+        const COUNT: usize = AUTHORS_PER_BLOCK as usize;
+        let [first, second] = [1, 3].map(|byte| AuthorCard { public_key: [byte; 32], nonce: [byte + 1; 16] });
+        let golden = [&[1; 32][..], &[2; 16], &[3; 32], &[4; 16]].concat();
+        assert_eq!(cards_value([&first, &second]), golden);
+        assert_eq!(read_cards(&golden), Some(vec![first, second]));
+        assert_eq!(read_cards(&[0; 48 * COUNT]).map(|cards| cards.len()), Some(COUNT));
+        assert_eq!(read_cards(&[0; 48 * (COUNT + 1)]), None);
+        assert_eq!((read_cards(&[]), read_cards(&golden[..95])), (None, None));
+
+        assert_eq!(floors_value(&[0, 247, 0, 258, 0, 0]), [0, 247, 0, 249, 1, 2]);
+        assert_eq!(read_floors(&[0, 247, 0, 249, 1, 2]), Some(vec![0, 247, 0, 258]));
+        assert_eq!(read_floors(&[1; COUNT]), Some(vec![1; COUNT]));
+        assert_eq!(read_floors(&[1; COUNT + 1]), None);
+        assert_eq!((floors_value(&[0; 3]), read_floors(&[])), (vec![], Some(vec![])));
+        assert_eq!((read_floors(&[1, 0]), read_floors(&[249, 1])), (None, None));
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! readers, publish. The log is the commit point; the rows follow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
-use tidelock_engine::causality::Dot;
+use metrics::Histogram;
+use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
+    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
     Recovered, RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
@@ -26,7 +29,7 @@ use crate::materialize::{Materializer, ThreadState};
 use crate::names::{Names, Remembered};
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
 use crate::overlay::{Moment, Overlay};
-use crate::published::{Published, Recorded, Update, author_number, number, numbered_floors, recorded};
+use crate::published::{Published, Recorded, Update, author_number, number, recorded};
 use crate::reader::Reader;
 use crate::rows::RowsFile;
 use crate::schema::SpaceState;
@@ -41,6 +44,7 @@ pub struct RedbStore {
     reader: Reader,
     recovered: Recovered,
     options: OpenOptions,
+    commit_seconds: Histogram,
 }
 
 /// What the store, its readers and its thread share.
@@ -121,7 +125,8 @@ impl RedbStore {
     pub fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Self, OpenError> {
         let shared = open::open(disk, options)?;
         let recovered = shared.recovered();
-        Ok(Self { reader: Reader::new(shared), recovered, options: options.clone() })
+        let commit_seconds = metrics::histogram!("tidelock_commit_seconds");
+        Ok(Self { reader: Reader::new(shared), recovered, options: options.clone(), commit_seconds })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -172,7 +177,10 @@ impl Store for RedbStore {
     }
 
     fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
-        self.reader.shared().commit(batch, durability)
+        let started = Instant::now();
+        let committed = self.reader.shared().commit(batch, durability);
+        self.commit_seconds.record(started.elapsed());
+        committed
     }
 
     fn sync(&mut self) -> Result<(), CommitError> {
@@ -204,6 +212,24 @@ impl Rows for RedbStore {
 
     fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
         self.reader.members(keyspace, key, kind)
+    }
+
+    fn expiry(&self) -> Hlc {
+        self.reader.expiry()
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.reader.has_deadlines(keyspace)
+    }
+
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.reader.deadlines(keyspace, after, until_ms, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
@@ -280,6 +306,7 @@ impl Shared {
             card: published.card,
             keyspaces: keyspaces.collect(),
             clock: published.clock,
+            expiry: published.expiry,
             settings: published.names.all_settings(),
             position: published.position,
             fork: published.fork,
@@ -323,9 +350,10 @@ impl Shared {
             names: names.added_since(old_names.counts()),
             settings: settled.into_iter().collect(),
             records: staged.chain(numbered).collect(),
-            floors: numbered_floors(names, &update.floors),
+            floors: self.published().floors_after(names, &update.floors),
             end,
             clock,
+            expiry: batch.expiry,
         };
         let copy = &mut writer.copy;
         let end = match durability {
@@ -338,7 +366,10 @@ impl Shared {
         };
         writer.log_is_unsynced = durability == Durability::Buffered;
         writer.has_buffered = writer.log_is_unsynced;
-        self.make_visible(update, |published, update| published.publish(update, new_names, end, clock));
+        self.make_visible(update, |published, update| {
+            published.expiry = batch.expiry.unwrap_or(published.expiry);
+            published.publish(update, new_names, end, clock);
+        });
         Ok(end.position)
     }
 

@@ -15,9 +15,8 @@ use tidelock_engine::ports::{CommitError, LogEntry, LogPosition, ReadError};
 
 use crate::backend::WriteGuard;
 use crate::copying::Follower;
-use crate::log::{LogFile, damaged, floor_entry, header, sealed};
+use crate::log::{Entry, LogFile, damaged, header, sealed};
 use crate::names::Names;
-use crate::published::numbered_floors;
 use crate::schema::{LOG_FILE, index_key, record_key};
 use crate::store::{Retention, Shared};
 
@@ -69,10 +68,10 @@ impl LogFile {
         &self,
         guard: &WriteGuard,
         plan: &Truncation,
-        floors: &[(u32, u32, u64)],
+        floors: Vec<Entry>,
         copy: &mut Follower,
     ) -> Result<(), CommitError> {
-        let mut entries = sealed(floors.iter().map(floor_entry));
+        let mut entries = sealed(floors);
         entries.extend(plan.keys.iter().map(|key| (key.clone(), None)));
         self.change(guard, Durability::None, &entries, copy)
     }
@@ -148,16 +147,13 @@ impl Shared {
             Err(ReadError::Io { source, .. }) => return Err(CommitError::Io { file: LOG_FILE, source }),
             Err(_) => return Ok(false),
         };
-        // State that was taken over may have raised them further.
-        let floors = {
+        let floors = self.published().floors_after(&names, &plan.floors);
+        {
             let mut published = self.published_mut();
             published.raise_floors(&plan.floors);
             published.first = LogPosition(plan.until.0 + 1);
-            let raised = plan.floors.keys().map(|of| (*of, published.floor(of.0, of.1)));
-            raised.collect()
-        };
-        let floors = numbered_floors(&names, &floors);
-        self.log.truncate(&self.guard, &plan, &floors, &mut writer.copy)?;
+        }
+        self.log.truncate(&self.guard, &plan, floors, &mut writer.copy)?;
         Ok(true)
     }
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
-use tidelock_engine::causality::{Dot, Heads};
+use tidelock_engine::causality::{Dot, Heads, Hlc};
 use tidelock_engine::id::KeyspaceId;
-use tidelock_engine::ports::{KeyspaceState, ReadError, RowRange, Rows, Visit, Within};
+use tidelock_engine::ports::{Due, KeyspaceState, ReadError, RowRange, Rows, Visit, Within};
 use tidelock_engine::row::{Kind, Payload, RowId};
 
 use crate::key;
@@ -41,6 +41,7 @@ pub(crate) struct View {
     pub(crate) generation: Arc<Generation>,
     pub(crate) moment: Moment,
     pub(crate) names: Arc<Names>,
+    pub(crate) expiry: Hlc,
 }
 
 /// Some consecutive entries.
@@ -144,6 +145,46 @@ impl Rows for View {
     fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
         let Some(number) = self.names.keyspace(keyspace) else { return Ok(0) };
         Ok(self.entry(&key::members(number, key, kind), read_u64)?.unwrap_or(0))
+    }
+
+    fn expiry(&self) -> Hlc {
+        self.expiry
+    }
+
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let Some(number) = self.names.keyspace(keyspace) else { return Ok(()) };
+        let first = after.map_or_else(
+            || key::deadlines(number),
+            |after| [key::deadlines_of_key(number, after), vec![0xff]].concat(),
+        );
+        let end = key::behind_prefix(key::deadlines(number));
+        let (mut from, mut last) = (Bound::Included(first), None);
+        loop {
+            let chunk = self.chunk(&from, &end, CHUNK_ROWS)?;
+            for (key, sealed) in chunk.entries {
+                let found = open_entry(&key, &sealed, |_| key::read_deadline(&key))?;
+                let due = Some(found.1);
+                // A key that has several at one moment is visited once.
+                if due == last {
+                    continue;
+                }
+                let Some(found) = due.clone().filter(|due| due.unix_ms <= until_ms) else { return Ok(()) };
+                if visit(found).is_break() {
+                    return Ok(());
+                }
+                last = due;
+            }
+            match chunk.last {
+                Some(last) => from = Bound::Excluded(last),
+                None => return Ok(()),
+            }
+        }
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

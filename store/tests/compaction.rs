@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use tidelock_engine::ports::{Durability, Log, LogPosition, Rows, Store};
 use tidelock_engine::write::Write;
-use tidelock_store::{CompactError, Disk, Faults, FileDisk, MemDisk, OpenError, RedbStore, check, compact};
+use tidelock_store::{
+    CompactError, Compacted, Disk, Faults, FileDisk, MemDisk, OpenError, RedbStore, check, compact,
+};
 use world::{Dice, History, Peer, SPACES, Turn, all_rows, keyspace, name, options, small_options};
 
 /// Small enough that a history of a few turns is copied in many pieces.
@@ -196,6 +198,43 @@ fn files_get_small_and_are_read_by_who_began_before() {
     sound(&disk, "compacted");
 }
 
+/// A file that has hardly more than it needs keeps its length or gets shorter, open or closed, and however often.
+#[test]
+fn small_files_are_never_enlarged() {
+    for turns in [0, 1, 4, 12, TURNS] {
+        let (disk, history) = (MemDisk::new(), history(3));
+        let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("an empty disk");
+        for turn in &history.turns[..turns] {
+            turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+            store.materialize().expect("nothing fails");
+        }
+        for round in 0..3 {
+            let label = format!("{turns} turns, round {round}");
+            let before = sizes(&disk);
+            let compacted = store.reader().compact(&mut |_| {}).expect("nothing fails");
+            println!("{label}, open: {before:?} to {:?}", sizes(&disk));
+            never_larger(before, sizes(&disk), &compacted, &label);
+            same(&store, &history, turns, &label);
+            drop(store);
+            let before = sizes(&disk);
+            let compacted = compact(&disk, &mut |_| {}).expect("nobody has it open");
+            println!("{label}, closed: {before:?} to {:?}", sizes(&disk));
+            never_larger(before, sizes(&disk), &compacted, &label);
+            assert!(world::is_tidy(&disk), "{label}: {:?}", disk.names());
+            store = world::open(&disk, history.card);
+            same(&store, &history, turns, &label);
+        }
+        drop(store);
+        sound(&disk, "compacted");
+    }
+}
+
+fn never_larger(before: (u64, u64), after: (u64, u64), compacted: &[Compacted], label: &str) {
+    let reported: Vec<_> = compacted.iter().map(|file| (file.before_bytes, file.after_bytes)).collect();
+    assert_eq!(reported, [(before.0, after.0), (before.1, after.1)], "{label}");
+    assert!(after.0 <= before.0 && after.1 <= before.1, "{label}: {before:?} to {after:?}");
+}
+
 /// What the copy cannot get does not concern the store.
 #[test]
 fn full_disk_ends_a_compaction_and_nothing_else() {
@@ -293,4 +332,50 @@ fn damage_is_never_copied() {
     }
     println!("{refused} refused, {compacted} compacted");
     assert!(refused >= 10 && compacted >= 10, "{refused} refused, {compacted} compacted");
+}
+
+/// Whoever removes a file of a running store finds it there again, with all that was acknowledged meanwhile.
+#[test]
+fn files_that_are_removed_while_they_are_open_are_written_again() {
+    for removed in [&["rows.redb"][..], &["log.redb"], &["log.redb", "rows.redb"]] {
+        let disk = MemDisk::new();
+        let history = history(3);
+        let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("an empty disk");
+        for (number, turn) in history.turns.iter().enumerate() {
+            if number == TURNS / 2 {
+                removed.iter().for_each(|file| disk.remove(file).expect("nothing fails"));
+            }
+            turn.commit(&mut store, Durability::Durable).expect("the file is open still");
+            store.materialize().expect("the file is open still");
+            if number == TURNS * 3 / 4 {
+                store.reader().put_back_removed().expect("nothing fails");
+                assert!(removed.iter().all(|file| disk.size(file) > 0), "{removed:?}");
+            }
+        }
+        same(&store, &history, TURNS, "while it runs");
+        drop(store);
+        disk.crash(7);
+        let store = world::open(&disk, history.card);
+        same(&store, &history, TURNS, "after a power cut");
+        assert_eq!(store.recovered().card, history.card, "it is no copy");
+        drop(store);
+        sound(&disk, "written again");
+        assert!(world::is_tidy(&disk), "{:?}", disk.names());
+    }
+}
+
+#[test]
+fn removed_log_that_cannot_be_written_again_takes_no_more_writes() {
+    let disk = MemDisk::new();
+    let (mut store, history) = filled(&disk);
+    disk.remove("log.redb").expect("nothing fails");
+    disk.set_faults(Faults { bytes_until_full: Some(0), ..Faults::default() });
+    store.reader().put_back_removed().expect_err("there is no room");
+    disk.set_faults(Faults::default());
+    let refused = store.sync().expect_err("it would be lost");
+    assert!(refused.to_string().contains("was removed"), "{refused}");
+    same(&store, &history, TURNS, "reads go on");
+    drop(store);
+    let refused = RedbStore::open(&disk, &options(history.card)).expect_err("dots would be used twice");
+    assert!(matches!(refused, OpenError::LogMissing), "{refused}");
 }

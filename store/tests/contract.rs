@@ -3,11 +3,13 @@
 mod world;
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use tidelock_engine::causality::{Dot, Hlc};
+use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    After, Durability, Log, LogPosition, LoggedFrame, RowRange, Rows, Store, Within,
+    After, Due, Durability, Log, LogPosition, LoggedFrame, RowRange, Rows, Store, Within,
 };
 use tidelock_engine::row::{Kind, RowId};
 use tidelock_store::{MemDisk, RedbStore};
@@ -56,6 +58,7 @@ fn same_rows(dice: &mut Dice, store: &impl Store, model: &MemStore) {
             let dot = Dot::new(row.dot.replica, row.dot.seq + 100_000);
             assert_eq!(store.row(keyspace(space), &RowId { dot, ..row }).expect("readable"), None);
         }
+        same_deadlines(dice, store, model, keyspace(space));
         for _ in 0..40 {
             let range = random_range(dice);
             assert_eq!(rows(store, space, &range), rows(model, space, &range), "{range:?}");
@@ -63,6 +66,26 @@ fn same_rows(dice: &mut Dice, store: &impl Store, model: &MemStore) {
     }
     assert_eq!(all_rows(store, "unknown"), []);
     assert_eq!(store.keys(keyspace("unknown")).expect("readable"), 0);
+}
+
+/// The store finds deadlines by their time, the model looks at every row.
+fn same_deadlines(dice: &mut Dice, store: &impl Store, model: &MemStore, keyspace: KeyspaceId) {
+    let found = |store: &dyn Rows, after: Option<&Due>, until_ms, count: usize| {
+        let mut found = Vec::new();
+        let visit = &mut |due| {
+            found.push(due);
+            if found.len() == count { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        store.deadlines(keyspace, after, until_ms, visit).expect("readable");
+        found
+    };
+    let all = found(model, None, u64::MAX, usize::MAX);
+    assert_eq!(found(store, None, u64::MAX, usize::MAX), all);
+    assert!(all.is_empty() || store.has_deadlines(keyspace));
+    for after in &all {
+        let (until_ms, count) = (after.unix_ms + dice.below(3) as u64, 1 + dice.below(4));
+        assert_eq!(found(store, Some(after), until_ms, count), found(model, Some(after), until_ms, count));
+    }
 }
 
 fn random_range(dice: &mut Dice) -> RowRange {

@@ -1,8 +1,11 @@
 //! Documents on real nodes: two and more in one process, over libp2p on loopback and with their stores on disk.
 
+mod processes;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use processes::{Node as Process, Options, PROGRAM, run};
 use tidelock::automerge::transaction::Transactable;
 use tidelock::automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc};
 use tidelock::config::RetentionConfig;
@@ -24,11 +27,38 @@ async fn open(folder: &Path, name: &str, peers: Vec<String>) -> Result<Node, Box
     Ok(Node::open(NodeConfig { listen, peers, ..NodeConfig::at(folder.join(name)) }).await?)
 }
 
-/// Two nodes that are connected.
-async fn pair(folder: &Path) -> Result<[Node; 2], Box<dyn std::error::Error>> {
-    let a = open(folder, "a", Vec::new()).await?;
-    let b = open(folder, "b", a.listen_addresses()).await?;
-    Ok([a, b])
+/// Two nodes that are connected, and where they keep their data.
+type Pair = (tempfile::TempDir, [Node; 2], [Keyspace; 2]);
+
+async fn pair() -> Result<Pair, Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let a = open(folder.path(), "a", Vec::new()).await?;
+    let b = open(folder.path(), "b", a.listen_addresses()).await?;
+    let keyspaces = [a.keyspace("notes")?, b.keyspace("notes")?];
+    Ok((folder, [a, b], keyspaces))
+}
+
+/// The same, cut apart: A deletes what B edits at the same time.
+async fn pair_that_deletes_and_edits() -> Result<Pair, Box<dyn std::error::Error>> {
+    let (folder, [a, b], [of_a, of_b]) = pair().await?;
+    put(&of_a.document("page"), "x", 1).await?;
+    put(&of_a.document("page"), "y", 2).await?;
+    meet(&[&of_a, &of_b]).await?;
+    b.set_online(false);
+    assert!(of_a.delete("page").await?);
+    put(&of_b.document("page"), "z", 3).await?;
+    assert_eq!(json(&of_a.document("page")).await?, "none");
+    Ok((folder, [a, b], [of_a, of_b]))
+}
+
+/// A document, and its last change alone, which builds on the one before.
+fn change_that_waits() -> Result<(AutoCommit, Vec<u8>), Box<dyn std::error::Error>> {
+    let mut document = AutoCommit::new();
+    document.put(ROOT, "x", 1)?;
+    let first = document.get_heads();
+    document.put(ROOT, "y", 2)?;
+    let waits = document.save_after(&first);
+    Ok((document, waits))
 }
 
 async fn until(
@@ -54,6 +84,16 @@ async fn meet(keyspaces: &[&Keyspace]) -> Checked {
 
 async fn put(document: &Document<'_>, field: &'static str, value: i64) -> Result<(), DocumentError> {
     document.transact(move |edit| edit.put(ROOT, field, value)).await
+}
+
+/// Bytes that do not deflate, by a generator that repeats.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x5eed_u64;
+    let next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[1]
+    };
+    std::iter::repeat_with(next).take(count).collect()
 }
 
 async fn json(document: &Document<'_>) -> Result<String, DocumentError> {
@@ -92,9 +132,7 @@ async fn chunk(node: &Node, key: &str, chunk: Vec<u8>) {
 /// Two edit one document without a network, text at one place too; when they meet, both hold both edits.
 #[tokio::test(flavor = "multi_thread")]
 async fn edits_that_were_made_apart_are_merged_on_both() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (folder, [a, b], [of_a, of_b]) = pair().await?;
     let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
     assert_eq!(json(&at_a).await?, "none");
     let text = at_a
@@ -132,9 +170,7 @@ async fn edits_that_were_made_apart_are_merged_on_both() -> Checked {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watcher_is_told_of_edits_of_others_and_of_the_end() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (_folder, [a, b], [of_a, of_b]) = pair().await?;
     let at_a = of_a.document("page");
     let mut watch = of_b.document("page").watch(None);
     for value in 0..2 {
@@ -156,9 +192,8 @@ async fn watcher_is_told_of_edits_of_others_and_of_the_end() -> Checked {
 /// Many edits: rows are bounded, and concurrent ones that each write the document whole lose nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_bounded_and_two_that_compact_at_once_lose_nothing() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?.buffered(), b.keyspace("notes")?.buffered());
+    let (_folder, [a, b], [of_a, of_b]) = pair().await?;
+    let (of_a, of_b) = (of_a.buffered(), of_b.buffered());
     let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
     put(&at_a, "first", 1).await?;
     for _ in 1..ROWS_MAX {
@@ -192,17 +227,8 @@ async fn rows_are_bounded_and_two_that_compact_at_once_lose_nothing() -> Checked
 /// A deletes what B edits at the same time: the whole document comes back, with what B saw of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_beside_a_delete_brings_the_whole_document_back() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (_folder, [a, b], [of_a, of_b]) = pair_that_deletes_and_edits().await?;
     let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
-    put(&at_a, "x", 1).await?;
-    put(&at_a, "y", 2).await?;
-    meet(&[&of_a, &of_b]).await?;
-    b.set_online(false);
-    assert!(of_a.delete("page").await?);
-    put(&at_b, "z", 3).await?;
-    assert_eq!(json(&at_a).await?, "none");
     b.set_online(true);
     shows(&[&at_a, &at_b], r#"{"x":1,"y":2,"z":3}"#).await?;
     meet(&[&of_a, &of_b]).await?;
@@ -221,18 +247,11 @@ async fn change_beside_a_delete_brings_the_whole_document_back() -> Checked {
 /// The same, and the author forgets the document in between: it finds what is missing in its log.
 #[tokio::test(flavor = "multi_thread")]
 async fn author_that_was_restarted_restores_from_its_log() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
-    put(&of_a.document("page"), "x", 1).await?;
-    meet(&[&of_a, &of_b]).await?;
-    b.set_online(false);
-    of_a.delete("page").await?;
-    put(&of_b.document("page"), "z", 3).await?;
+    let (folder, [a, b], [of_a, _]) = pair_that_deletes_and_edits().await?;
     b.shutdown().await;
     let b = open(folder.path(), "b", a.listen_addresses()).await?;
     let of_b = b.keyspace("notes")?;
-    shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"z":3}"#).await?;
+    shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"y":2,"z":3}"#).await?;
     a.shutdown().await;
     b.shutdown().await;
     Ok(())
@@ -241,21 +260,14 @@ async fn author_that_was_restarted_restores_from_its_log() -> Checked {
 /// The same, and the author has neither the document in memory nor a log: what is missing is what the DEL removes.
 #[tokio::test(flavor = "multi_thread")]
 async fn author_without_a_log_restores_what_the_delete_removed() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
-    put(&of_a.document("page"), "x", 1).await?;
-    meet(&[&of_a, &of_b]).await?;
-    b.set_online(false);
-    of_a.delete("page").await?;
-    put(&of_b.document("page"), "z", 3).await?;
+    let (folder, [a, b], [of_a, _]) = pair_that_deletes_and_edits().await?;
     b.shutdown().await;
     let retention = RetentionConfig { age_s: 0, peers_s: 0, bytes: 0 };
     let b = Node::open(NodeConfig { retention, ..NodeConfig::at(folder.path().join("b")) }).await?;
     until("what it builds on is not in the log", async || Ok(b.status().frames <= 1)).await?;
     a.listen_addresses().iter().for_each(|address| b.connect(address));
     let of_b = b.keyspace("notes")?;
-    shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"z":3}"#).await?;
+    shows(&[&of_a.document("page"), &of_b.document("page")], r#"{"x":1,"y":2,"z":3}"#).await?;
     meet(&[&of_a, &of_b]).await?;
     assert!(b.status().counters.contains(&("documents_restored".to_owned(), 1)));
     a.shutdown().await;
@@ -266,9 +278,7 @@ async fn author_without_a_log_restores_what_the_delete_removed() -> Checked {
 /// A node that was retired goes on as another replica, and restores what it wrote as the former one.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_rejoined_restores_its_former_changes() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (_folder, [a, b], [of_a, of_b]) = pair().await?;
     let (at_a, at_b) = (of_a.document("page"), of_b.document("page"));
     put(&at_a, "x", 1).await?;
     put(&at_b, "y", 2).await?;
@@ -310,17 +320,8 @@ async fn document_is_bounded_at_the_bound_and_past_it() -> Checked {
     let folder = tempfile::tempdir()?;
     let a = open(folder.path(), "a", Vec::new()).await?;
     let notes = a.keyspace("notes")?;
-    // Bytes that do not deflate, by a generator that repeats.
-    let bytes = |count: usize| {
-        let mut state = 0x5eed_u64;
-        let next = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            state.to_be_bytes()[1]
-        };
-        std::iter::repeat_with(next).take(count).collect::<Vec<u8>>()
-    };
     let write = async |key: &str, count: usize| {
-        notes.document(key).transact(move |edit| edit.put(ROOT, "b", bytes(count))).await
+        notes.document(key).transact(move |edit| edit.put(ROOT, "b", noise(count))).await
     };
     let Err(DocumentError::TooLarge(saved)) = write("first", CHUNK_BYTES_MAX).await else {
         return Err("it has a header too".into());
@@ -348,11 +349,8 @@ async fn changes_that_wait_are_named_and_join_when_the_rest_comes() -> Checked {
     let a = open(folder.path(), "a", Vec::new()).await?;
     let notes = a.keyspace("notes")?;
     let page = notes.document("page");
-    let mut lost = AutoCommit::new();
-    lost.put(ROOT, "x", 1)?;
-    let first = lost.get_heads();
-    lost.put(ROOT, "y", 2)?;
-    chunk(&a, "page", lost.save_after(&first)).await;
+    let (mut lost, waits) = change_that_waits()?;
+    chunk(&a, "page", waits).await;
     assert_eq!(json(&page).await?, "none");
     assert!(
         a.status().warnings.iter().any(|warning| warning.contains("the author of the change restores it"))
@@ -384,12 +382,46 @@ async fn changes_that_wait_are_named_and_join_when_the_rest_comes() -> Checked {
     Ok(())
 }
 
+/// An export holds what is shown. Rows as they are, of which some wait for others, are refused by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_leave_out_what_waits_and_imports_refuse_it() -> Checked {
+    let folder = tempfile::tempdir()?;
+    let a = open(folder.path(), "a", Vec::new()).await?;
+    let notes = a.keyspace("notes")?;
+    let (_, waits) = change_that_waits()?;
+    for key in ["page", "hidden"] {
+        chunk(&a, key, waits.clone()).await;
+    }
+    put(&notes.document("page"), "z", 3).await?;
+    notes.register("text").set("v").await?;
+    let lines = a.export(notes.name())?.collect::<Result<Vec<_>, _>>()?.concat();
+    let mut other = Process::start(PROGRAM, &folder.path().join("b"), Options::default());
+    let import = |name: &str, lines: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, lines).expect("it is ours");
+        run(PROGRAM, &["import", "default", path.to_str().expect("a plain name"), "--node", other.redis()])
+    };
+    let done = import("export", &lines);
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && said.contains("1 documents are not in it"), "{done:?}");
+    let raw = String::from_utf8(lines)?;
+    let hex: String = waits.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let begin = raw.lines().next().ok_or("it has lines")?;
+    let line = format!(r#"{{"key":"half","kind":"document","saved":{{"hex":"{hex}"}}}}"#);
+    let refused = import("half", format!("{begin}\n{line}\n{{\"end\":true,\"lines\":2}}\n").as_bytes());
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("line 2") && error.contains("build on"), "{error}");
+    assert_eq!(other.command(&["TIDE.DOC", "GET", "page"]), r#"{"z":3}"#);
+    assert_eq!(other.command(&["GET", "text"]), "v");
+    assert_eq!(other.command(&["EXISTS", "hidden", "half"]), "0");
+    a.shutdown().await;
+    Ok(())
+}
+
 /// Bytes that are no document, from a peer: skipped, named, and in the way of nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_rows_are_skipped_and_named() -> Checked {
-    let folder = tempfile::tempdir()?;
-    let [a, b] = pair(folder.path()).await?;
-    let (of_a, of_b) = (a.keyspace("notes")?, b.keyspace("notes")?);
+    let (_folder, [a, b], [of_a, of_b]) = pair().await?;
     put(&of_a.document("page"), "x", 1).await?;
     meet(&[&of_a, &of_b]).await?;
     chunk(&b, "page", b"no document".to_vec()).await;
@@ -431,17 +463,7 @@ async fn edit_that_fails_leaves_nothing_and_the_worker_goes_on() -> Checked {
     assert!(matches!(panicked, Err(DocumentError::Panicked(text)) if text == "as the test wants it"));
     assert!(matches!(refused, Err(DocumentError::Refused(_))));
     assert_eq!(json(&page).await?, r#"{"x":1}"#);
-    // Random letters, which do not compress to less than 16 MiB.
-    let too_much = page.transact(|edit| {
-        let mut state = 1_u64;
-        let text: Vec<u8> = (0..17 << 20)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (state >> 56).to_le_bytes()[0]
-            })
-            .collect();
-        edit.put(ROOT, "bytes", text)
-    });
+    let too_much = page.transact(|edit| edit.put(ROOT, "bytes", noise(17 << 20)));
     assert!(matches!(too_much.await, Err(DocumentError::TooLarge(bytes)) if bytes > 16 << 20));
     put(&page, "y", 2).await?;
     assert_eq!(json(&page).await?, r#"{"x":1,"y":2}"#);

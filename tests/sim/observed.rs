@@ -50,7 +50,7 @@ pub fn from_rows(rows: &RowList) -> Reads {
             Payload::Slot(slot) => key.counted = Some(key.counted.unwrap_or(0) + slot.contribution()),
             Payload::Member => drop(key.elements.insert(row.subkey.clone())),
             Payload::Chunk(chunk) => drop(key.changes.insert(row.dot, chunk.clone())),
-            Payload::Retired { .. } => {}
+            Payload::Retired { .. } | Payload::Deadline(_) => {}
         }
     }
     reads

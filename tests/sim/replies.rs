@@ -41,8 +41,8 @@ pub fn expected(before: &Reads, write: &Write) -> Option<Outcome> {
     let at = |key: &Vec<u8>| before.get(key).unwrap_or(&nothing);
     let changed = |count: usize| Outcome::Changed(count as u64);
     match write {
-        Write::Set { .. } | Write::Clear => Some(Outcome::Done),
-        Write::Retire { .. } => None,
+        Write::Set { .. } | Write::SetFor { .. } | Write::Clear => Some(Outcome::Done),
+        Write::Retire { .. } | Write::Expire { .. } | Write::Persist { .. } => None,
         // Whether what it builds on is there, the rows say; a story that wants it refused looks for itself.
         Write::Change { key, .. } => is_free(at(key), VisibleKind::Document).then_some(Outcome::Done),
         Write::Delete { key } => Some(changed(usize::from(at(key).visible().is_some()))),

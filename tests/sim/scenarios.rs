@@ -9,15 +9,7 @@ use crate::node::Storage;
 use crate::scenario::Scenario;
 use crate::workload::Workload;
 
-const CALM: Conditions = Conditions {
-    delay_us: (100, 20_000),
-    loss: 0,
-    duplication: 0,
-    reordering: 0,
-    corruption: 0,
-    truncation: 0,
-    queue_max: 10_000,
-};
+const CALM: Conditions = Conditions { delay_us: (100, 20_000), ..Conditions::GOOD };
 
 /// A peer that said what cannot be is left alone for half a minute, and an answer is awaited for a whole one: so
 /// long it may take to become equal after messages were damaged or lost although their session went on.

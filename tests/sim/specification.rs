@@ -59,7 +59,9 @@ impl Meant {
     pub fn of(write: &Write) -> Vec<Self> {
         let one = |key: &[u8], what| Self { what, key: key.to_vec(), rank: None, slot: None };
         match write {
-            Write::Set { key, value } => vec![one(key, What::Set(value.clone()))],
+            Write::Set { key, value } | Write::SetFor { key, value, .. } => {
+                vec![one(key, What::Set(value.clone()))]
+            }
             Write::Increment { key, by } => vec![one(key, What::Increment(*by))],
             Write::Add { key, elements } => {
                 elements.iter().map(|element| one(key, What::Add(element.clone()))).collect()
@@ -82,6 +84,8 @@ impl Meant {
             Write::Delete { key } => vec![one(key, What::Delete)],
             Write::Clear => vec![one(b"", What::Clear)],
             Write::Retire { .. } => vec![one(b"", What::Retire)],
+            // Deadlines are played in stories of their own.
+            Write::Expire { .. } | Write::Persist { .. } => Vec::new(),
             // They become the operations of the writes above; the engine's tests are about which.
             edit => unreachable!("no workload makes {edit:?}"),
         }

@@ -1,13 +1,14 @@
 //! What a node of the simulator stands on: the real store on a disk in memory, or rows in memory for worlds of
 //! a thousand peers.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use tidelock_engine::causality::Dot;
+use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
+    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
     Recovered, RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
@@ -131,6 +132,24 @@ impl Rows for SimStore {
 
     fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
         self.as_store().members(keyspace, key, kind)
+    }
+
+    fn expiry(&self) -> Hlc {
+        self.as_store().expiry()
+    }
+
+    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
+        self.as_store().has_deadlines(keyspace)
+    }
+
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.as_store().deadlines(keyspace, after, until_ms, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

@@ -11,7 +11,7 @@ use crdts::{CmRDT, CvRDT};
 use thiserror::Error;
 
 use crate::apply::apply_frame;
-use crate::causality::{Dot, VersionVector};
+use crate::causality::{Dot, Hlc, VersionVector};
 use crate::draft::{Changes, Draft};
 use crate::frame::Frame;
 use crate::id::KeyspaceId;
@@ -143,6 +143,11 @@ impl Rows for DotStore {
 
     fn members(&self, _: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
         Ok(self.members.get(&(key.to_vec(), kind)).copied().unwrap_or(0))
+    }
+
+    /// Nothing of it has expired: a state has no clock.
+    fn expiry(&self) -> Hlc {
+        Hlc::default()
     }
 
     fn keys(&self, _: KeyspaceId) -> Result<u64, ReadError> {

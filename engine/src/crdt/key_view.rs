@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::causality::{Dot, Stamp};
+use crate::causality::{Dot, Hlc, Stamp};
 use crate::id::KeyspaceId;
 use crate::ports::{ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, Payload, Slot};
@@ -45,6 +45,10 @@ pub enum VisibleKind {
 /// The first rows of a key: all that a write of the key must observe but for elements and fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyView {
+    /// When it expires, in Unix milliseconds: the latest of its deadlines.
+    pub deadline_ms: Option<u64>,
+    /// The rows of its deadlines.
+    pub deadlines: Vec<Dot>,
     /// The register's concurrent values, the one that is read first.
     pub siblings: Vec<Sibling>,
     /// The counter's slots, spent ones too, in order of their birth.
@@ -58,8 +62,14 @@ pub struct KeyView {
 }
 
 impl KeyView {
-    /// Reads a key.
+    /// Reads a key as it is to be seen: of one that has expired there is nothing.
     pub fn read(rows: &dyn Rows, keyspace: KeyspaceId, key: &[u8]) -> Result<Self, ReadError> {
+        let view = Self::read_all(rows, keyspace, key)?;
+        Ok(if view.is_expired(rows.expiry()) { Self::default() } else { view })
+    }
+
+    /// Reads a key as its rows are, expired or not.
+    pub fn read_all(rows: &dyn Rows, keyspace: KeyspaceId, key: &[u8]) -> Result<Self, ReadError> {
         let mut view = Self::default();
         let mut has_more = false;
         rows.scan(keyspace, &RowRange::all(Within::Key(key.to_vec())), &mut |row, payload| {
@@ -71,6 +81,10 @@ impl KeyView {
                 Payload::Value { .. } | Payload::Member => has_more = true,
                 Payload::Chunk(_) => view.is_document = true,
                 Payload::Retired { .. } => {}
+                Payload::Deadline(unix_ms) => {
+                    view.deadline_ms = view.deadline_ms.max(Some(unix_ms));
+                    view.deadlines.push(row.dot);
+                }
             }
             if has_more || view.is_document { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
@@ -82,6 +96,11 @@ impl KeyView {
             view.is_document = is_document(rows, keyspace, key)?;
         }
         Ok(view)
+    }
+
+    /// Whether its deadline is past at this moment.
+    pub fn is_expired(&self, moment: Hlc) -> bool {
+        self.deadline_ms.is_some_and(|unix_ms| unix_ms <= moment.unix_ms())
     }
 
     /// The kind that the key shows: the first of document, map, set, register, counter that has live rows.

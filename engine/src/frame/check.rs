@@ -71,6 +71,10 @@ impl OpCheck<'_> {
                 self.observed(observed)
             }
             Op::Retire { last } => self.dot(*last),
+            Op::Expire { key, observed, .. } => {
+                key_is_bounded(key)?;
+                self.observed(observed)
+            }
         }
     }
 

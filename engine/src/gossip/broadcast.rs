@@ -100,13 +100,7 @@ impl Replica {
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) {
-        let receipt = match self.receive(now, session, frames, view, step) {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                self.counters.count("refused_frames");
-                return self.refuse(session, &error.to_string(), step);
-            }
-        };
+        let Some(receipt) = self.receive(now, session, frames, view, step) else { return };
         for (keyspace, tally) in receipt {
             let is_useless = tally.duplicate > 0 && tally.applied + tally.early == 0;
             // The peer may push on a link that we have pruned already, if it had no other one: it is told again.

@@ -252,13 +252,7 @@ impl Replica {
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) {
-        let receipt = match self.receive(now, session, frames, view, step) {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                self.counters.count("refused_frames");
-                return self.refuse(session, &error.to_string(), step);
-            }
-        };
+        let Some(receipt) = self.receive(now, session, frames, view, step) else { return };
         let tally = receipt.get(&id).cloned().unwrap_or_default();
         let Some(keyspace) = self.keyspace_mut(id) else { return };
         keyspace.awaited.retain(|_, (from, _)| *from != session);

@@ -48,14 +48,14 @@ impl RowRange {
     /// The least row that can be in the range, by the order of [`RowId`].
     pub fn first(&self) -> RowId {
         let within = match &self.within {
-            Within::Keyspace => least(Vec::new(), Kind::Register, Vec::new()),
-            Within::KeyPrefix(key) | Within::Key(key) => least(key.clone(), Kind::Register, Vec::new()),
+            Within::Keyspace => least(Vec::new(), Kind::ALL[0], Vec::new()),
+            Within::KeyPrefix(key) | Within::Key(key) => least(key.clone(), Kind::ALL[0], Vec::new()),
             Within::Kind(key, kind) => least(key.clone(), *kind, Vec::new()),
             Within::Group(key, kind, subkey) => least(key.clone(), *kind, subkey.clone()),
         };
         let after = match &self.after {
             None => return within,
-            Some(After::Key(key)) => least(successor(key), Kind::Register, Vec::new()),
+            Some(After::Key(key)) => least(successor(key), Kind::ALL[0], Vec::new()),
             Some(After::Group(key, kind, subkey)) => least(key.clone(), *kind, successor(subkey)),
             Some(After::From(key, kind, subkey)) => least(key.clone(), *kind, subkey.clone()),
         };

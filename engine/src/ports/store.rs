@@ -3,7 +3,7 @@
 //! The log is the database: a commit appends frames, and rows are what applying the frames in commit order
 //! gives. So a store may write its rows later than its log, as long as a reader never sees the difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::draft::Changes;
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
-use crate::ports::RowRange;
+use crate::ports::{RowRange, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 use crate::staged::Staged;
 
@@ -60,6 +60,36 @@ pub trait Rows {
     /// The number of elements or fields under a key: a derived row, kept by [`crate::draft::Draft`].
     fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError>;
 
+    /// What has a deadline up to this moment has expired.
+    fn expiry(&self) -> Hlc;
+
+    /// Whether any key of a keyspace may have a deadline. Yes is never wrong, no saves looking.
+    fn has_deadlines(&self, _: KeyspaceId) -> bool {
+        true
+    }
+
+    /// Visits the deadlines of a keyspace that are behind `after` and not behind `until_ms`, in order of time and then
+    /// of key, until told to stop. A key has one for each EXPIRE that no other has observed.
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let mut due = BTreeSet::new();
+        self.scan(keyspace, &RowRange::all(Within::Keyspace), &mut |row, payload| {
+            if let Payload::Deadline(unix_ms) = payload {
+                due.insert(Due { unix_ms, key: row.key });
+            }
+            ControlFlow::Continue(())
+        })?;
+        let behind = |due: &Due| due.unix_ms <= until_ms && after.is_none_or(|after| due > after);
+        // That it was told to stop is all that there is to know of the end.
+        let _ = due.into_iter().filter(behind).try_for_each(visit);
+        Ok(())
+    }
+
     /// The number of keys that exist in a keyspace; 0 when it is not known here.
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError>;
 
@@ -68,6 +98,15 @@ pub trait Rows {
     fn bytes(&self, _: KeyspaceId) -> Result<u64, ReadError> {
         Ok(0)
     }
+}
+
+/// That a key has a deadline, in order of time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// When, in Unix milliseconds.
+    pub unix_ms: u64,
+    /// Which key.
+    pub key: Vec<u8>,
 }
 
 /// A frame in the log.
@@ -263,14 +302,17 @@ pub struct Batch {
     pub changes: Changes,
     /// The clock after the turn.
     pub clock: Hlc,
+    /// What has a deadline up to this moment has expired from now on; `None` where that stays as it was. It hardly
+    /// ever goes back.
+    pub expiry: Option<Hlc>,
 }
 
 impl Batch {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        let Self { keyspaces, settings, cards, frames, installs, staged, .. } = self;
+        let Self { keyspaces, settings, cards, frames, installs, staged, expiry, .. } = self;
         let names_nothing = keyspaces.is_empty() && settings.is_empty() && cards.is_empty();
-        names_nothing && frames.is_empty() && installs.is_empty() && staged.is_empty()
+        expiry.is_none() && names_nothing && frames.is_empty() && installs.is_empty() && staged.is_empty()
     }
 }
 
@@ -338,6 +380,8 @@ pub struct Recovered {
     pub settings: BTreeMap<KeyspaceName, Settings>,
     /// The highest clock value that was persisted.
     pub clock: Hlc,
+    /// What has a deadline up to this moment has expired.
+    pub expiry: Hlc,
     /// The position of the last frame in the log.
     pub position: LogPosition,
     /// Why no writes are taken, if the replica was found to have two histories.

@@ -97,7 +97,7 @@ impl SpentSlots {
                 }
                 Payload::Value { value, .. } => cost += value.len() / 256,
                 Payload::Chunk(chunk) => cost += chunk.len() / 256,
-                Payload::Slot(_) | Payload::Member | Payload::Retired { .. } => {}
+                Payload::Slot(_) | Payload::Member | Payload::Retired { .. } | Payload::Deadline(_) => {}
             }
             last = Some(row.key);
             ControlFlow::Continue(())
@@ -147,7 +147,8 @@ impl Replica {
                 | Op::Add { .. }
                 | Op::Put { .. }
                 | Op::Change { .. }
-                | Op::Retire { .. } => {}
+                | Op::Retire { .. }
+                | Op::Expire { .. } => {}
             }
         }
     }

@@ -49,11 +49,27 @@ enum Verdict {
 }
 
 impl Replica {
-    /// Takes in the frames of one message.
+    /// Takes in the frames of one message. A peer that sent one which cannot be taken in is refused.
+    pub(crate) fn receive(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        sent: (Vec<AuthorCard>, Vec<FrameBytes>),
+        view: &mut View<'_, '_>,
+        step: &mut Step,
+    ) -> Option<Receipt> {
+        let received = self.take_frames(now, session, sent, view, step).inspect_err(|error| {
+            self.counters.count("refused_frames");
+            self.refuse(session, &error.to_string(), step);
+        });
+        received.ok()
+    }
+
+    /// Takes in frames one by one.
     ///
     /// # Errors
     /// A frame is malformed or not signed by its author. Those before it were taken in, the session must end.
-    pub(crate) fn receive(
+    fn take_frames(
         &mut self,
         now: Now,
         session: SessionId,

@@ -9,6 +9,7 @@ use crate::id::{KeyspaceName, ReplicaId};
 use crate::message::{HEADS_MAX, HeadEntry};
 use crate::ports::{KeyspaceState, SessionId};
 use crate::ranges::RangeIndex;
+use crate::replica::Deadlines;
 use crate::replica::housekeeping::SpentSlots;
 use crate::replica::retirement::Retired;
 use crate::row::Fingerprint;
@@ -35,6 +36,8 @@ pub(crate) struct Keyspace {
     pub(crate) awaited: BTreeMap<ReplicaId, (SessionId, u64)>,
     /// Counter slots that we may remove once they are spent.
     pub(crate) spent: SpentSlots,
+    /// What is known of its deadlines.
+    pub(crate) deadlines: Deadlines,
     /// What is known of peers with equal heads and other rows.
     pub(crate) divergence: Divergence,
     /// Who was retired; `None` until it is read.
@@ -69,6 +72,7 @@ impl Keyspace {
             awaited: BTreeMap::new(),
             retired: None,
             spent: if has_written { SpentSlots::unknown() } else { SpentSlots::default() },
+            deadlines: Deadlines::default(),
             divergence: Divergence::default(),
             is_partial: state.is_partial,
             alone_since_ms: None,

@@ -7,6 +7,7 @@
 mod counters;
 mod early;
 mod evidence;
+mod expiry;
 mod fork;
 mod housekeeping;
 mod incoming;
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::counters::Counters;
 pub use self::early::{EARLY_BYTES_MAX, EARLY_FRAMES_MAX};
 pub use self::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence};
+pub(crate) use self::expiry::Deadlines;
 pub(crate) use self::orders::Orders;
 pub use self::orders::{Order, OrderError, OrderReply};
 pub use self::retention::{Kept, LogReport, Retention};
@@ -30,7 +32,7 @@ pub use crate::gossip::Repair;
 
 use self::early::EarlyFrames;
 pub(crate) use self::keyspace::Keyspace;
-use crate::causality::Clock;
+use crate::causality::{Clock, Hlc};
 use crate::draft::{Changes, Draft};
 use crate::evaluation::AnswerBudget;
 use crate::frame::{Frame, SigningKey};
@@ -111,6 +113,8 @@ pub struct Step {
     pub staged: Vec<Staged>,
     /// Up to where records of the log are needed no more.
     pub truncate: Option<LogPosition>,
+    /// What has a deadline up to this moment has expired.
+    pub expiry: Option<Hlc>,
     /// The highest durability that a request of this step asked for.
     pub durability: Option<Durability>,
     /// Messages.
@@ -139,6 +143,7 @@ impl Step {
         self.installs.extend(later.installs.into_iter().map(|(number, install)| (before + number, install)));
         self.frames.extend(later.frames);
         self.staged.extend(later.staged);
+        self.expiry = later.expiry.or(self.expiry);
         self.truncate = self.truncate.max(later.truncate);
         self.durability = self.durability.max(later.durability);
         self.sends.extend(later.sends);
@@ -212,6 +217,7 @@ pub struct Replica {
     card: AuthorCard,
     id: ReplicaId,
     clock: Clock,
+    expiry: expiry::Expiry,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     early: EarlyFrames,
     answers: AnswerBudget,
@@ -263,6 +269,7 @@ impl Replica {
             card: recovered.card,
             id: recovered.card.replica(),
             clock: Clock::starting_at(recovered.clock),
+            expiry: expiry::Expiry::since(recovered.expiry),
             keyspaces,
             early: EarlyFrames::default(),
             answers: AnswerBudget::default(),
@@ -316,6 +323,7 @@ impl Replica {
         } else {
             self.tick_leaving(&mut step);
             self.resume_transfers(now, view, &mut step);
+            self.expire(now, view, &mut step);
         }
         self.learn_retirements(view);
         step
@@ -374,6 +382,7 @@ impl Replica {
     /// Takes in that a turn was committed, with what it changed.
     pub fn committed(&mut self, changes: &Changes) {
         self.index_changes(changes);
+        self.note_deadlines(changes);
         self.orders.committed();
         for (id, delta) in &changes.deltas {
             if let Some(keyspace) = self.keyspaces.get_mut(id) {

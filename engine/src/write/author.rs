@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::{Outcome, Write, WriteError};
+use super::{Outcome, Ttl, Write, WriteError};
 use crate::apply::apply_known;
 use crate::bounds::{
     BoundError, OBSERVED_BYTES_MAX, OBSERVED_LISTED_MAX, SLOTS_MAX, check_chunk, check_elements, check_key,
@@ -35,8 +35,14 @@ impl Author<'_, '_> {
     /// # Errors
     /// [`WriteError`]. The draft and the frame may hold a part of the write: take them back.
     pub fn write(&mut self, write: &Write) -> Result<Outcome, WriteError> {
+        if let Some(key) = write.key() {
+            self.bury(key)?;
+        }
         match write {
-            Write::Set { key, value } => self.set(key, value),
+            Write::Set { key, value } => self.set(key, value, Ttl::None),
+            Write::SetFor { key, value, ttl } => self.set(key, value, *ttl),
+            Write::Expire { key, deadline_ms, only } => self.expire(key, *deadline_ms, *only),
+            Write::Persist { key } => self.persist(key),
             Write::Increment { key, by } => self.increment(key, *by),
             Write::Add { key, elements } => self.add(key, elements),
             Write::Remove { key, elements } => self.remove(key, Kind::Set, elements),
@@ -54,20 +60,28 @@ impl Author<'_, '_> {
         }
     }
 
-    pub(super) fn set(&mut self, key: &[u8], value: &[u8]) -> Result<Outcome, WriteError> {
+    pub(super) fn set(&mut self, key: &[u8], value: &[u8], mut ttl: Ttl) -> Result<Outcome, WriteError> {
         check_key(key)?;
         check_value(value)?;
         let mut view = self.view(key)?;
         let has_others = view.elements > 0 || view.fields > 0 || view.is_document;
         if has_others || view.siblings.len() > OBSERVED_LISTED_MAX {
+            if let (Ttl::Keep, Some(deadline_ms)) = (ttl, view.deadline_ms) {
+                ttl = Ttl::Until(deadline_ms);
+            }
             self.delete(key)?;
             view = KeyView::default();
+        } else if ttl == Ttl::None {
+            self.remove_deadlines(key, &view.deadlines)?;
         }
         let existed = Some(view.visible().is_some());
         let slots = self.slot_changes(&view.slots);
         let dots: Vec<Dot> = view.siblings.iter().map(|sibling| sibling.dot).collect();
         let observed = self.references(&dots);
         self.push_on(Op::Set { key: key.to_vec(), value: value.to_vec(), observed, slots }, existed)?;
+        if let Ttl::Until(deadline_ms) = ttl {
+            self.expire(key, deadline_ms, None)?;
+        }
         Ok(Outcome::Done)
     }
 
@@ -174,9 +188,9 @@ impl Author<'_, '_> {
 
     /// Removes all rows of a key; answers whether it existed. A key with few rows is removed row by row, one
     /// with many by what this replica's vector covers.
-    pub(super) fn delete(&mut self, key: &[u8]) -> Result<bool, WriteError> {
+    pub(crate) fn delete(&mut self, key: &[u8]) -> Result<bool, WriteError> {
         check_key(key)?;
-        let view = self.view(key)?;
+        let view = KeyView::read_all(self.draft, self.frame.header().keyspace, key)?;
         let existed = view.visible().is_some();
         let mut listed: Vec<RowId> = Vec::new();
         let mut bytes = 0;
@@ -316,7 +330,12 @@ impl Author<'_, '_> {
 
     /// The rows of an element or field that the next operation lists as observed. If they are too many to
     /// list, an operation of its own removes them before.
-    fn observe(&mut self, key: &[u8], kind: Kind, subkey: &[u8]) -> Result<(bool, Vec<DotRef>), WriteError> {
+    pub(super) fn observe(
+        &mut self,
+        key: &[u8],
+        kind: Kind,
+        subkey: &[u8],
+    ) -> Result<(bool, Vec<DotRef>), WriteError> {
         let mut dots = self.dots(key, kind, subkey)?;
         let existed = !dots.is_empty();
         if dots.len() > OBSERVED_LISTED_MAX {
@@ -326,7 +345,7 @@ impl Author<'_, '_> {
         Ok((existed, self.references(&dots)))
     }
 
-    fn references(&mut self, dots: &[Dot]) -> Vec<DotRef> {
+    pub(super) fn references(&mut self, dots: &[Dot]) -> Vec<DotRef> {
         dots.iter().map(|dot| self.frame.reference(*dot)).collect()
     }
 
@@ -350,7 +369,7 @@ impl Author<'_, '_> {
     }
 
     /// Applies and appends an operation on a key of which it is known whether it exists.
-    fn push_on(&mut self, op: Op, existed: Option<bool>) -> Result<(), ReadError> {
+    pub(super) fn push_on(&mut self, op: Op, existed: Option<bool>) -> Result<(), ReadError> {
         let dot = self.frame.next_dot();
         apply_known(self.draft, self.frame.header(), dot, &op, existed)?;
         self.frame.push(op);

@@ -1,4 +1,4 @@
-//! Copying and renaming a key: what one key shows becomes all that another one holds.
+//! Copying and renaming a key: what one key shows becomes all that another one holds, until the same deadline.
 //!
 //! It is done as a removal and a write of what is read here, so what others write to either key at the same time
 //! survives where they wrote it. It fits into one frame or is refused.
@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use super::combine::Gathered;
-use super::{Author, Outcome, WriteError};
+use super::{Author, Outcome, Ttl, WriteError};
 use crate::bounds::{BoundError, OP_BYTES_MAX, check_key};
 use crate::crdt::VisibleKind;
 use crate::op::Op;
@@ -27,7 +27,8 @@ impl Author<'_, '_> {
     pub(super) fn copy(&mut self, from: &[u8], to: &[u8], is_move: bool) -> Result<Outcome, WriteError> {
         check_key(from)?;
         check_key(to)?;
-        let Some(visible) = self.visible(from)? else { return Ok(Outcome::Changed(0)) };
+        let view = self.view(from)?;
+        let Some(visible) = view.visible() else { return Ok(Outcome::Changed(0)) };
         if from == to {
             return Ok(Outcome::Changed(1));
         }
@@ -37,7 +38,7 @@ impl Author<'_, '_> {
             self.delete(to)?;
         }
         match shown {
-            Shown::Text(value) => drop(self.set(to, &value)?),
+            Shown::Text(value) => drop(self.set(to, &value, Ttl::None)?),
             Shown::Elements(elements) => drop(self.add(to, &elements)?),
             Shown::Fields(fields) => drop(self.put(to, &fields)?),
             Shown::Chunks(chunks) => {
@@ -45,6 +46,9 @@ impl Author<'_, '_> {
                     self.push(Op::Change { key: to.to_vec(), chunk, observed: Vec::new() })?;
                 }
             }
+        }
+        if let Some(deadline_ms) = view.deadline_ms {
+            self.expire(to, deadline_ms, None)?;
         }
         if is_move {
             self.delete(from)?;

@@ -3,9 +3,9 @@
 //! So they merge as any two writes do: a later one has seen the earlier, and of true concurrents one is read and the
 //! others stay as conflicts. Nothing is added up; that is what counters are for.
 
-use super::{Addend, Author, Decimal, Edit, Outcome, WriteError};
+use super::{Addend, Author, Decimal, Edit, Outcome, Ttl, WriteError};
 use crate::bounds::{BoundError, VALUE_BYTES_MAX, check_key, check_subkey};
-use crate::crdt::{VisibleKind, integer};
+use crate::crdt::integer;
 use crate::read::{Answer, Query, QueryError, answer};
 
 impl Author<'_, '_> {
@@ -34,7 +34,7 @@ impl Author<'_, '_> {
                 Outcome::Value(value.clone())
             }
         };
-        self.set(key, &value)?;
+        self.set(key, &value, Ttl::Keep)?;
         Ok(outcome)
     }
 
@@ -78,11 +78,6 @@ impl Author<'_, '_> {
             QueryError::Read(error) => error.into(),
             other => unreachable!("no write asks what is answered by {other}"),
         })
-    }
-
-    /// What a key shows.
-    pub(super) fn visible(&self, key: &[u8]) -> Result<Option<VisibleKind>, WriteError> {
-        Ok(self.view(key)?.visible())
     }
 }
 

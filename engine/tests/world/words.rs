@@ -31,6 +31,10 @@ pub(crate) fn delete(key: &str) -> Write {
     Write::Delete { key: key.into() }
 }
 
+pub(crate) fn expire(key: &str, deadline_ms: u64) -> Write {
+    Write::Expire { key: key.into(), deadline_ms, only: None }
+}
+
 pub(crate) fn change(key: impl Into<Vec<u8>>, chunk: impl Into<Vec<u8>>, replaced: Vec<Dot>) -> Write {
     Write::Change { key: key.into(), chunk: chunk.into(), base: replaced.clone(), replaced }
 }

@@ -370,6 +370,7 @@ impl Backend for Double {
             is_slow: true,
             keyspaces: 2,
             keyspaces_in_sync: 1,
+            ..PeerState::default()
         }]
     }
 
@@ -377,6 +378,7 @@ impl Backend for Double {
         self.world(|world| {
             let recovered = world.store.recovered().keyspaces;
             let keyspace = |(name, state): (KeyspaceName, KeyspaceState)| KeyspaceStatus {
+                is_loading: false,
                 mode: "eventual",
                 keys: world.keys(&name),
                 authors: state.heads.len(),

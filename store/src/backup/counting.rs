@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use tidelock_engine::causality::Dot;
+use tidelock_engine::ports::Due;
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
 use crate::key::{self, InternedRow};
@@ -23,6 +24,8 @@ pub(super) struct Counting {
     group: Option<(u32, Vec<u8>, Kind, Vec<u8>)>,
     /// The sets and maps whose rows were all read, with the last one, which may have more.
     members: BTreeMap<(u32, Vec<u8>, Kind), u64>,
+    /// The keys of the entries that find deadlines.
+    deadlines: Vec<Vec<u8>>,
 }
 
 impl Counting {
@@ -31,6 +34,10 @@ impl Counting {
         let InternedRow { keyspace, key, kind, subkey, author, seq } = key::read_row(key)?;
         let payload = Payload::decode(kind, value).ok()?;
         let dot = Dot::new(names.replica(author)?, seq);
+        if let Payload::Deadline(unix_ms) = payload {
+            let due = Due { unix_ms, key: key.clone() };
+            self.deadlines.push(key::deadline(keyspace, &due, author, seq));
+        }
         names.keyspaces().get(keyspace as usize)?;
         let sum = self.sums.entry(keyspace).or_default();
         let was_counted = match &self.key {
@@ -49,7 +56,7 @@ impl Counting {
         Some(())
     }
 
-    /// The entries of the numbers of members that will not change any more.
+    /// The entries that follow from rows and will not change any more.
     pub(super) fn finished(&mut self, is_end: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
         let last = if is_end { None } else { self.members.pop_last() };
         let members = std::mem::replace(&mut self.members, last.into_iter().collect());
@@ -58,6 +65,10 @@ impl Counting {
             let value = seal(&key, count.to_be_bytes().to_vec());
             (key, value)
         };
-        members.into_iter().map(entry).collect()
+        let deadlines = std::mem::take(&mut self.deadlines).into_iter().map(|key| {
+            let value = seal(&key, Vec::new());
+            (key, value)
+        });
+        members.into_iter().map(entry).chain(deadlines).collect()
     }
 }

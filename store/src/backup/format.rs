@@ -24,7 +24,7 @@ use tidelock_engine::id::{AuthorCard, ClusterId};
 use crate::schema::{card_value, read_card, read_cluster, read_u64};
 
 /// The version that this code reads and writes.
-pub(crate) const BACKUP_FORMAT: u32 = 1;
+pub(crate) const BACKUP_FORMAT: u32 = 2;
 
 /// What a backup begins with.
 pub(crate) const MAGIC: &[u8; 16] = b"tidelock backup\n";
@@ -175,7 +175,7 @@ mod tests {
         let mut chain = Chain::new();
         let first = chain.block(BlockKind::Rows, b"ab");
         assert_eq!(first[..7], [3, 0, 0, 0, 2, b'a', b'b']);
-        let before = blake3::hash(b"tidelock backup\n\x00\x00\x00\x01");
+        let before = blake3::hash(b"tidelock backup\n\x00\x00\x00\x02");
         let bytes = [&before.as_bytes()[..], &first[..7]].concat();
         assert_eq!(first[7..], *blake3::hash(&bytes).as_bytes());
         let second = chain.block(BlockKind::Rows, b"ab");

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use redb::{Durability, WriteTransaction};
 use thiserror::Error;
+use tidelock_engine::causality::Hlc;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
@@ -310,7 +311,7 @@ impl Restore<'_> {
     fn view(&self) -> Result<View, ReadError> {
         let (active, rows) = (Arc::new(Overlay::default()), Arc::new(self.rows.table()?));
         let generation = Arc::new(Generation { active, frozen: None, rows });
-        Ok(View { generation, moment: 0, names: Arc::new(self.names.clone()) })
+        Ok(View { generation, moment: 0, names: Arc::new(self.names.clone()), expiry: Hlc::default() })
     }
 
     fn compare_heads(&self, seqs: &BTreeMap<(KeyspaceId, ReplicaId), u64>) -> Result<(), RestoreError> {

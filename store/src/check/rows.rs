@@ -1,11 +1,11 @@
 //! Checking `rows.redb`: every entry has its checksum and decodes, and every derived figure is counted again
 //! and compared with what is stored and with what the log gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use tidelock_engine::causality::{Dot, Heads};
-use tidelock_engine::ports::{LogPosition, ReadError, Rows};
+use tidelock_engine::ports::{Due, LogPosition, ReadError, Rows};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
 use super::log::LogCheck;
@@ -36,6 +36,9 @@ pub(super) struct RowsCheck<'a, 'b> {
     /// The row before: its keyspace and key, and whether that key was counted.
     key_before: Option<(u32, Vec<u8>, bool)>,
     group_before: Option<(u32, Vec<u8>, Kind, Vec<u8>)>,
+    /// The keys of the entries that find deadlines, which come behind the rows.
+    deadlines: BTreeSet<Vec<u8>>,
+    deadlines_without_row: bool,
 }
 
 impl<'a, 'b> RowsCheck<'a, 'b> {
@@ -60,6 +63,8 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
             counted_members: BTreeMap::new(),
             key_before: None,
             group_before: None,
+            deadlines: BTreeSet::new(),
+            deadlines_without_row: false,
         }
     }
 
@@ -81,8 +86,10 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
                 let is_read = unseal(key, sealed).and_then(|value| self.entry(key, value));
                 check
                     .expect(is_read.is_some(), ROWS_FILE, || format!("the entry {key:02x?} does not decode"));
-                if key.first() == Some(&rows_tag::ROW) {
-                    check.report.rows += 1;
+                match key.first() {
+                    Some(&rows_tag::ROW) => check.report.rows += 1,
+                    Some(&rows_tag::HEAD) => check.report.vector_bytes += (key.len() + sealed.len()) as u64,
+                    _ => {}
                 }
             }
             (check.progress)(Progress::Rows { done: check.report.rows });
@@ -115,6 +122,13 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
                 Some(())
             }
             rows_tag::ROW => self.row(key::read_row(key)?, value),
+            rows_tag::DEADLINE => {
+                let (keyspace, due, author, seq) = key::read_deadline(key)?;
+                let is_there = self.deadlines.remove(&key::deadline(keyspace, &due, author, seq));
+                let is_held = self.log.names().is_held(keyspace);
+                self.deadlines_without_row |= is_held && !is_there;
+                value.is_empty().then_some(())
+            }
             _ => None,
         }
     }
@@ -139,6 +153,10 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
             *self.counted_members.entry((keyspace, key.clone(), kind)).or_default() += 1;
         }
         self.group_before = Some(group);
+        if let Payload::Deadline(unix_ms) = payload {
+            let due = Due { unix_ms, key: key.clone() };
+            self.deadlines.insert(key::deadline(keyspace, &due, author, seq));
+        }
         tally.counted.0.insert(&RowId { key, kind, subkey, dot }, &payload);
         Some(())
     }
@@ -150,6 +168,8 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
         check.expect(stored.eq(counted), ROWS_FILE, || {
             "the number of members of some set or map is wrong".to_owned()
         });
+        let are_found = self.deadlines.is_empty() && !self.deadlines_without_row;
+        check.expect(are_found, ROWS_FILE, || "the order of deadlines is not that of the rows".to_owned());
         let applied = self.log.applied();
         for (number, keyspace, name) in self.log.names().held() {
             let Some(tally) = self.tallies.get(&number) else { continue };

@@ -4,6 +4,7 @@
 
 mod client;
 mod guard;
+pub(crate) mod http;
 mod node;
 
 pub(crate) use client::Client;

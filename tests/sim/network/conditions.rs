@@ -24,19 +24,22 @@ pub struct Conditions {
 
 impl Default for Conditions {
     fn default() -> Self {
-        Self {
-            delay_us: (0, 20_000),
-            loss: 0,
-            duplication: 0,
-            reordering: 0,
-            corruption: 0,
-            truncation: 0,
-            queue_max: 10_000,
-        }
+        Self::GOOD
     }
 }
 
 impl Conditions {
+    /// Nothing happens to messages.
+    pub const GOOD: Self = Self {
+        delay_us: (0, 20_000),
+        loss: 0,
+        duplication: 0,
+        reordering: 0,
+        corruption: 0,
+        truncation: 0,
+        queue_max: 10_000,
+    };
+
     /// What becomes of a message: nothing, itself, itself twice, or something else.
     pub(crate) fn afflict(
         &self,

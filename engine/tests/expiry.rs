@@ -1,0 +1,294 @@
+//! Keys that expire: when they are not to be seen any more, who removes them, and what survives that.
+
+mod world;
+
+use tidelock_engine::read::{Answer, KeyPage, Query};
+use tidelock_engine::row::{Kind, Payload};
+use tidelock_engine::write::{ExpireIf, Ttl, Write};
+use world::by_hand::Station;
+use world::words::{self, add, delete, increment, put, set};
+use world::{START_MS, check_derived};
+
+const SECOND_MS: u64 = 1_000;
+const HOUR_MS: u64 = 3_600_000;
+
+/// The key expires so long after the beginning.
+fn expire(key: &str, after_ms: u64) -> Write {
+    words::expire(key, START_MS + after_ms)
+}
+
+fn set_for(key: &str, value: &str, ttl: Ttl) -> Write {
+    Write::SetFor { key: key.into(), value: value.into(), ttl }
+}
+
+fn two() -> [Station; 2] {
+    [Station::new(0, 2), Station::new(1, 2)]
+}
+
+/// Both take what the other has.
+fn meet([a, b]: &mut [Station; 2]) {
+    a.pull(b, usize::MAX);
+    b.pull(a, usize::MAX);
+    assert_eq!(a.rows().fingerprint(), b.rows().fingerprint());
+    [a, b].iter().for_each(|station| check_derived(station.rows()));
+}
+
+fn deadline(station: &Station, key: &str) -> Option<Option<u64>> {
+    match station.query(&Query::Deadline(key.into())) {
+        Answer::Deadline(deadline) => deadline.map(|at| at.map(|unix_ms| unix_ms - START_MS)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn keys(station: &Station) -> usize {
+    match station.query(&Query::Keys(KeyPage { count: 100, ..KeyPage::default() })) {
+        Answer::List(keys) => keys.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Whether anything of a key is in the rows.
+fn has_rows(station: &Station, key: &str) -> bool {
+    station.rows().rows().keys().any(|row| row.key == key.as_bytes())
+}
+
+#[test]
+fn key_lives_until_its_deadline() {
+    let mut a = Station::new(0, 1);
+    a.batch(vec![set("k", "v"), expire("k", SECOND_MS)]);
+    a.pass(SECOND_MS - 1);
+    assert_eq!((a.get("k").as_deref(), deadline(&a, "k")), (Some("v"), Some(Some(SECOND_MS))));
+    a.pass(1);
+    assert_eq!((a.get("k"), deadline(&a, "k"), keys(&a)), (None, None, 0));
+    assert!(!has_rows(&a, "k"), "whoever set the deadline removes the key");
+    check_derived(a.rows());
+}
+
+#[test]
+fn every_kind_expires_with_all_it_holds() {
+    let mut a = Station::new(0, 1);
+    a.batch(vec![increment("n", 3), expire("n", SECOND_MS)]);
+    a.batch(vec![add("s", "e"), expire("s", SECOND_MS)]);
+    a.batch(vec![put("m", "f", "v"), expire("m", SECOND_MS)]);
+    // So many that they are not listed one by one.
+    (0..200).for_each(|number| drop(a.write(add("many", &number.to_string()))));
+    a.write(expire("many", SECOND_MS));
+    assert_eq!(keys(&a), 4);
+    a.pass(SECOND_MS);
+    assert_eq!(keys(&a), 0);
+    // What is left of a counter is closed a moment later.
+    a.pass(2 * SECOND_MS);
+    assert!(a.rows().rows().is_empty(), "{:?}", a.rows().rows());
+}
+
+/// The other replica is offline, so nobody who set the deadline removes the key here. It is not to be seen all the
+/// same, and goes after a minute.
+#[test]
+fn deadline_of_another_is_kept_without_it() {
+    let mut pair = two();
+    pair[0].batch(vec![add("s", "e"), expire("s", SECOND_MS)]);
+    meet(&mut pair);
+    let [_, mut b] = pair;
+    b.pass(SECOND_MS);
+    assert_eq!((keys(&b), deadline(&b, "s")), (0, None));
+    assert_eq!(b.query(&Query::Members("s".into())), Answer::List(Vec::new()));
+    assert_eq!(b.query(&Query::Contains("s".into(), "e".into())), Answer::Bool(false));
+    assert!(has_rows(&b, "s"));
+    b.pass(59 * SECOND_MS);
+    assert!(has_rows(&b, "s"));
+    b.pass(SECOND_MS);
+    assert!(!has_rows(&b, "s"));
+    check_derived(b.rows());
+}
+
+#[test]
+fn concurrent_write_survives_the_removal() {
+    let mut pair = two();
+    pair[0].batch(vec![set("k", "old"), expire("k", SECOND_MS)]);
+    meet(&mut pair);
+    let [a, b] = &mut pair;
+    b.write(set("k", "new"));
+    a.pass(SECOND_MS);
+    assert_eq!(a.get("k"), None);
+    meet(&mut pair);
+    for station in &mut pair {
+        station.pass(HOUR_MS);
+        assert_eq!((station.get("k").as_deref(), deadline(station, "k")), (Some("new"), Some(None)));
+    }
+}
+
+#[test]
+fn latest_of_concurrent_deadlines_counts() {
+    let mut pair = two();
+    pair[0].write(set("k", "v"));
+    meet(&mut pair);
+    pair[0].write(expire("k", SECOND_MS));
+    pair[1].write(expire("k", HOUR_MS));
+    meet(&mut pair);
+    for station in &mut pair {
+        station.pass(SECOND_MS);
+        assert_eq!(deadline(station, "k"), Some(Some(HOUR_MS)));
+    }
+    meet(&mut pair);
+    pair[0].write(expire("k", 2 * SECOND_MS));
+    assert_eq!(deadline(&pair[0], "k"), Some(Some(2 * SECOND_MS)), "what was seen counts no more");
+}
+
+/// A key expired, and was not removed yet, when the clock stepped back and the node was restarted.
+#[test]
+fn clock_that_steps_back_brings_nothing_back() {
+    let mut pair = two();
+    pair[0].batch(vec![set("k", "v"), expire("k", HOUR_MS)]);
+    meet(&mut pair);
+    let [_, mut b] = pair;
+    b.pass(HOUR_MS);
+    assert_eq!(b.get("k"), None);
+    for back_ms in [5 * 60_000, 2 * HOUR_MS] {
+        b.unix_ms -= back_ms;
+        b.restart();
+        assert_eq!(b.get("k"), None, "{back_ms}");
+        b.pass(100);
+        assert_eq!(b.get("k"), None, "{back_ms}");
+    }
+    assert!(!has_rows(&b, "k"), "it was removed before the clock began again");
+}
+
+/// A clock that stood a year ahead is set right. What expired by it is gone; what is written now lives as long as it
+/// is said.
+#[test]
+fn deadlines_are_right_again_once_the_clock_is() {
+    let mut a = Station::new(0, 1);
+    a.batch(vec![set("short", "v"), expire("short", HOUR_MS)]);
+    a.unix_ms += 365 * 24 * HOUR_MS;
+    a.pass(100);
+    assert_eq!(a.get("short"), None);
+    a.unix_ms = START_MS;
+    a.restart();
+    a.pass(100);
+    a.batch(vec![set("new", "v"), expire("new", HOUR_MS)]);
+    a.pass(100);
+    assert_eq!(a.get("new").as_deref(), Some("v"));
+    a.restart();
+    a.pass(100);
+    assert_eq!(a.get("new").as_deref(), Some("v"));
+    a.pass(HOUR_MS);
+    assert_eq!(a.get("new"), None);
+}
+
+#[test]
+fn write_to_an_expired_key_begins_anew() {
+    let mut pair = two();
+    let writes = [increment("n", 5), add("s", "old"), put("m", "old", "v"), set("k", "old")];
+    for (write, key) in writes.into_iter().zip(["n", "s", "m", "k"]) {
+        pair[0].batch(vec![write, expire(key, SECOND_MS)]);
+    }
+    meet(&mut pair);
+    let [_, b] = &mut pair;
+    b.pass(SECOND_MS);
+    b.batch(vec![increment("n", 2), add("s", "new"), put("m", "new", "v"), increment("k", 1)]);
+    assert_eq!((b.get("n").as_deref(), b.get("k").as_deref()), (Some("2"), Some("1")));
+    assert_eq!(b.query(&Query::Members("s".into())), Answer::List(vec![b"new".to_vec()]));
+    assert_eq!(b.query(&Query::FieldCount("m".into())), Answer::Count(1));
+    assert_eq!((deadline(b, "n"), keys(b)), (Some(None), 4));
+    meet(&mut pair);
+    pair[0].pass(HOUR_MS);
+    assert_eq!(keys(&pair[0]), 4);
+}
+
+#[test]
+fn setting_a_key_says_how_long_it_lives() {
+    let mut a = Station::new(0, 1);
+    a.batch(vec![set("k", "1"), expire("k", HOUR_MS), set_for("k", "2", Ttl::Keep)]);
+    assert_eq!(deadline(&a, "k"), Some(Some(HOUR_MS)));
+    a.write(set("k", "3"));
+    assert_eq!(deadline(&a, "k"), Some(None));
+    a.write(set_for("k", "4", Ttl::Until(START_MS + SECOND_MS)));
+    assert_eq!(deadline(&a, "k"), Some(Some(SECOND_MS)));
+    a.write(increment("k", 1));
+    assert_eq!(deadline(&a, "k"), Some(Some(SECOND_MS)), "what changes a value leaves its deadline");
+    a.write(Write::Persist { key: "k".into() });
+    assert_eq!(deadline(&a, "k"), Some(None));
+    // A set that is overwritten goes whole, and its deadline stays if that is wanted.
+    a.batch(vec![add("s", "e"), expire("s", HOUR_MS), set_for("s", "v", Ttl::Keep)]);
+    assert_eq!((a.get("s").as_deref(), deadline(&a, "s")), (Some("v"), Some(Some(HOUR_MS))));
+    a.write(set_for("gone", "v", Ttl::Until(START_MS - 1)));
+    assert_eq!((a.get("gone"), has_rows(&a, "gone")), (None, false));
+    let deadlines = a.rows().rows().iter().filter(|(row, _)| row.kind == Kind::Deadline);
+    assert_eq!(deadlines.count(), 1, "no more than one each is left");
+}
+
+#[test]
+fn deadline_is_set_in_the_case_that_is_asked_for() {
+    let mut a = Station::new(0, 1);
+    a.write(set("k", "v"));
+    let mut cases = |only, after_ms| {
+        let write = Write::Expire { key: "k".into(), deadline_ms: START_MS + after_ms, only: Some(only) };
+        let before = deadline(&a, "k");
+        a.write(write);
+        deadline(&a, "k") != before
+    };
+    assert!(!cases(ExpireIf::HasOne, 50_000));
+    assert!(!cases(ExpireIf::Later, 50_000), "it lives for ever");
+    assert!(cases(ExpireIf::Sooner, 50_000));
+    assert!(!cases(ExpireIf::HasNone, 60_000));
+    assert!(!cases(ExpireIf::Sooner, 60_000));
+    assert!(cases(ExpireIf::Later, 60_000));
+    assert!(!cases(ExpireIf::Later, 60_000));
+    assert!(cases(ExpireIf::HasOne, 40_000));
+    a.write(expire("nothing", SECOND_MS));
+    assert!(!has_rows(&a, "nothing"), "only what is there can expire");
+}
+
+/// One removes the key while another sets its deadline. The deadline alone is no key, and it does not shorten the
+/// life of what is written there later.
+#[test]
+fn deadline_that_is_left_over_is_nobodys() {
+    let mut pair = two();
+    pair[0].write(set("k", "v"));
+    meet(&mut pair);
+    pair[0].write(delete("k"));
+    pair[1].write(expire("k", SECOND_MS));
+    meet(&mut pair);
+    assert_eq!((keys(&pair[0]), deadline(&pair[0], "k")), (0, None));
+    assert!(has_rows(&pair[0], "k"));
+    pair[0].write(put("k", "f", "v"));
+    meet(&mut pair);
+    pair.iter_mut().for_each(|station| station.pass(HOUR_MS));
+    meet(&mut pair);
+    assert_eq!((keys(&pair[0]), deadline(&pair[0], "k")), (1, Some(None)));
+}
+
+/// More deadlines are due than one turn looks at, of keys of both replicas.
+#[test]
+fn many_deadlines_are_kept_in_turns() {
+    let mut pair = two();
+    for (number, station) in (0..2).zip(&mut pair) {
+        for key in 0..1_500 {
+            station.batch(vec![
+                set(&format!("{number}-{key}"), "v"),
+                expire(&format!("{number}-{key}"), SECOND_MS),
+            ]);
+        }
+    }
+    meet(&mut pair);
+    let [a, _] = &mut pair;
+    a.pass(SECOND_MS);
+    assert_eq!(keys(a), 0, "none is to be seen from the first turn on");
+    (0..10).for_each(|_| a.pass(100));
+    let left = a.rows().rows().keys().filter(|row| row.kind == Kind::Deadline).count();
+    assert_eq!(left, 1_500, "its own are removed");
+    a.pass(HOUR_MS);
+    (0..10).for_each(|_| a.pass(100));
+    assert!(a.rows().rows().is_empty());
+    assert_eq!(a.counter("keys_expired"), 3_000);
+}
+
+/// What a row of a deadline says is all that there is to it.
+#[test]
+fn deadline_is_a_row() {
+    let mut a = Station::new(0, 1);
+    a.batch(vec![set("k", "v"), expire("k", SECOND_MS)]);
+    let (row, payload) = a.rows().rows().iter().next().expect("it is the first row of its key");
+    assert_eq!((row.kind, payload), (Kind::Deadline, &Payload::Deadline(START_MS + SECOND_MS)));
+    assert_eq!(row.dot.seq, 2);
+}

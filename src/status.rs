@@ -204,10 +204,10 @@ pub struct KeyspaceStatus {
     pub bytes: u64,
     /// What it may hold on this node, if that is limited. What comes from peers may be more.
     pub quota_bytes: Option<u64>,
-    /// What is done on this node with commands that decide.
-    pub conditional: Conditional,
     /// Whether its state is being fetched from a peer, so that it can be neither read nor written.
     pub is_loading: bool,
+    /// What is done on this node with commands that decide.
+    pub conditional: Conditional,
     /// For how long no connected peer has replicated it, if none does.
     pub alone: Option<Duration>,
     /// Whether a peer with an equal vector showed other rows.

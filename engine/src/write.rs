@@ -182,6 +182,8 @@ pub enum ExpireIf {
     Later,
     /// It is before the one that the key has, or there is none.
     Sooner,
+    /// The key has one, and it is before that.
+    HasLater,
 }
 
 /// How the value of a register changes. A key that is missing has an empty value, of the number 0.
@@ -317,12 +319,12 @@ impl Write {
             | Self::Remove { key, .. }
             | Self::Put { key, .. }
             | Self::Unset { key, .. }
+            | Self::Change { key, .. }
             | Self::Edit { key, .. }
             | Self::AddToField { key, .. }
             | Self::Pop { key, .. }
             | Self::Copy { to: key, .. }
             | Self::Combine { into: key, .. }
-            | Self::Change { key, .. }
             | Self::Delete { key } => Some(key),
             Self::Clear | Self::Retire { .. } => None,
         }

@@ -87,7 +87,8 @@ impl EventLoop {
             let jobs = self.mailbox.take(TURN_JOBS_MAX);
             let now = Instant::now();
             let is_tick = now >= tick_at;
-            let is_idle = events.is_empty() && jobs.is_empty() && !is_tick;
+            let is_due = unix_ms() >= self.driver.replica().next_deadline_ms();
+            let is_idle = events.is_empty() && jobs.is_empty() && !is_tick && !is_due;
             if !is_idle {
                 let mut inputs: Vec<Input> =
                     events.into_iter().map(|(_, event)| Input::Network(event)).collect();
@@ -123,7 +124,9 @@ impl EventLoop {
             }
             if is_idle {
                 let until = sync_at.map_or(tick_at, |at| at.min(tick_at));
-                thread::park_timeout(until.saturating_duration_since(Instant::now()));
+                let due_in = self.driver.replica().next_deadline_ms().saturating_sub(unix_ms());
+                let patience = until.saturating_duration_since(Instant::now());
+                thread::park_timeout(patience.min(Duration::from_millis(due_in)));
             }
         }
         let _ = self.driver.sync();
@@ -248,7 +251,7 @@ impl EventLoop {
 
     fn moment(&self) -> Now {
         Now {
-            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            unix_ms: unix_ms(),
             mono_ms: millis(self.started.elapsed()),
             // Without dice the choices among peers repeat, which is harmless.
             entropy: getrandom::u64().unwrap_or(0),
@@ -261,6 +264,10 @@ impl Pending {
         self.next += 1;
         RequestId(self.next)
     }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 fn millis(duration: Duration) -> u64 {

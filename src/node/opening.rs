@@ -135,14 +135,9 @@ fn replica_config(
         keyspaces_max: config.keyspaces_max,
         staged_bytes: Limits::STAGED_BYTES,
     };
-    ReplicaConfig {
-        key: key.clone(),
-        cluster,
-        replicate,
-        retention: config.retention.for_engine(),
-        limits,
-        conditional: config.conditional,
-    }
+    let retention = config.retention.for_engine();
+    let conditional = config.conditional;
+    ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits, conditional }
 }
 
 /// Hands in the changes of documents on the worker's own thread.

@@ -232,6 +232,12 @@ pub(super) fn sum(given: &mut Vec<Given>, count: impl Fn(ActionReply) -> u64) ->
     counts.map_or_else(|error| errors::action(&error), Reply::count)
 }
 
+/// A list of what each action gave, or the first error.
+pub(super) fn list(given: &mut Vec<Given>, show: impl Fn(ActionReply) -> Reply) -> Reply {
+    let list: Result<Vec<Reply>, ActionError> = given.drain(..).map(|given| given.map(&show)).collect();
+    list.map_or_else(|error| errors::action(&error), Reply::Array)
+}
+
 /// The arguments of a command behind its name. The command table has checked their number.
 #[derive(Debug)]
 pub(super) struct Arguments {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidelock_engine::read::Collection;
 use tidelock_engine::request::RequestError;
 
 use super::backend::Backend;
@@ -13,7 +14,7 @@ use super::decoder::Command;
 use super::documents;
 use super::errors;
 use super::info;
-use super::keys::Pages;
+use super::keys::{self, Pages};
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::state::{SessionState, Shared};
@@ -204,7 +205,7 @@ impl<B: Backend> Session<B> {
             }
             (Other::Multi, open) => {
                 self.transaction = open;
-                return self.refuse(errors::constant("ERR MULTI calls can not be nested"));
+                errors::constant("ERR MULTI calls can not be nested")
             }
             (Other::Exec, None) => errors::constant("ERR EXEC without MULTI"),
             (Other::Exec, Some(transaction)) if transaction.is_spoilt() => {
@@ -255,8 +256,11 @@ impl<B: Backend> Session<B> {
                 };
                 Reply::Verbatim(about.sections(arguments.as_slice()))
             }
+            Other::FlushAll => keys::flushall(backend, self.state.durability, arguments).await?,
             Other::Keys => pages.keys(&arguments.take()).await,
             Other::Scan => pages.scan(arguments),
+            Other::ElementScan => pages.scan_subkeys(Collection::Set, arguments)?,
+            Other::FieldScan => pages.scan_subkeys(Collection::Map, arguments)?,
             Other::Wait => {
                 return tide::wait(arguments).map(|(peers, timeout)| Flow::Wait { peers, timeout });
             }

@@ -2,11 +2,12 @@
 
 use tidelock_engine::read::Query;
 use tidelock_engine::request::Action;
-use tidelock_engine::write::Write;
+use tidelock_engine::write::{Ttl, Write};
 
 use super::call::{Arguments, Call, Shape};
 use super::conditional::SetIf;
 use super::errors;
+use super::expiry;
 use super::reply::Reply;
 use super::table::{ALL, ONE, PAIRS, READ_FAST, Run, Spec, WRITE, WRITE_FAST, spec};
 
@@ -24,20 +25,34 @@ pub(super) const COMMANDS: &[Spec] = &[
 
 /// `SET key value [NX|XX] [GET]`.
 pub(super) fn set(mut arguments: Arguments) -> Result<Call, Reply> {
-    let write = Write::Set { key: arguments.key()?, value: arguments.take() };
-    let mut set_if = SetIf::default();
+    let (key, value) = (arguments.key()?, arguments.take());
+    let (mut set_if, mut ttl) = (SetIf::default(), None);
     while let Some(option) = arguments.next() {
-        match option.to_ascii_lowercase().as_slice() {
-            b"nx" if set_if.exists != Some(true) => set_if.exists = Some(false),
-            b"xx" if set_if.exists != Some(false) => set_if.exists = Some(true),
-            b"get" => set_if.gets = true,
-            b"ex" | b"px" | b"exat" | b"pxat" | b"keepttl" => {
-                let option = errors::text(&option, 64).to_uppercase();
-                return Err(Reply::error(format!("ERR SET option '{option}' is not supported yet")));
+        let said = match option.to_ascii_lowercase().as_slice() {
+            b"nx" if set_if.exists != Some(true) => {
+                set_if.exists = Some(false);
+                continue;
             }
-            _ => return Err(errors::SYNTAX),
+            b"xx" if set_if.exists != Some(false) => {
+                set_if.exists = Some(true);
+                continue;
+            }
+            b"get" => {
+                set_if.gets = true;
+                continue;
+            }
+            b"keepttl" => Some(Ttl::Keep),
+            _ => expiry::ttl_option("set", &option, &mut arguments)?,
+        };
+        if said.is_none() || ttl.is_some() {
+            return Err(errors::SYNTAX);
         }
+        ttl = said;
     }
+    let write = match ttl {
+        None => Write::Set { key, value },
+        Some(ttl) => Write::SetFor { key, value, ttl },
+    };
     if set_if == SetIf::default() { Ok(Call::write(write, Shape::Done)) } else { Ok(set_if.call(write)) }
 }
 

@@ -109,6 +109,9 @@ impl Author<'_, '_> {
         key: &[u8],
         visit: &mut dyn FnMut(Vec<u8>) -> ControlFlow<()>,
     ) -> Result<(), WriteError> {
+        if self.view(key)?.elements == 0 {
+            return Ok(());
+        }
         let mut last = None;
         let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Set));
         self.draft.scan(self.frame.header().keyspace, &range, &mut |row, _| {

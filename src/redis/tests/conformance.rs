@@ -9,11 +9,11 @@ const OVERFLOW: &str = "-ERR increment or decrement would overflow";
 /// A command, its reply in RESP2, and in RESP3 if that differs.
 pub(super) type Case = (&'static str, &'static str, Option<&'static str>);
 
-const fn same(line: &'static str, reply: &'static str) -> Case {
+pub(super) const fn same(line: &'static str, reply: &'static str) -> Case {
     (line, reply, None)
 }
 
-const fn both(line: &'static str, resp2: &'static str, resp3: &'static str) -> Case {
+pub(super) const fn both(line: &'static str, resp2: &'static str, resp3: &'static str) -> Case {
     (line, resp2, Some(resp3))
 }
 

@@ -1,10 +1,13 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
 mod conformance;
+mod conformance_collections;
 mod conformance_decisions;
 mod conformance_documents;
+mod conformance_expiry;
 mod conformance_session;
 mod conformance_tide;
+mod conformance_values;
 mod decoding;
 pub(crate) mod double;
 mod limits;
@@ -86,6 +89,17 @@ impl Link {
         let end = timeout(PATIENCE, self.stream.read_to_end(&mut found)).await;
         assert!(end.is_ok(), "the server did not close: {}", found.escape_ascii());
         found.escape_ascii().to_string()
+    }
+
+    /// Sends a line as an array and answers the reply, which is one line.
+    async fn ask(&mut self, line: &str) -> String {
+        self.send(&encode(line)).await;
+        let mut found = Vec::new();
+        while !found.ends_with(b"\r\n") {
+            let byte = timeout(PATIENCE, self.stream.read_u8()).await;
+            found.push(byte.expect("the server answers").expect("the connection is open"));
+        }
+        String::from_utf8_lossy(&found).trim_end().to_owned()
     }
 
     /// Sends a line as an array and expects the lines of a reply, and nothing behind it.

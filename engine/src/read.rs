@@ -276,31 +276,31 @@ pub fn siblings(
 }
 
 /// What tells whether a key was changed: the fingerprint of its rows, but for the spent slots of a counter, which come
-/// and go without anybody seeing it. A key that does not exist has a revision too; one of more than
-/// [`REVISION_ROWS_MAX`] rows has none.
+/// and go without anybody seeing it. All keys that are not there have the same; one of more than [`REVISION_ROWS_MAX`]
+/// rows has none.
 pub(crate) fn revision(
     rows: &dyn Rows,
     keyspace: KeyspaceId,
     key: &[u8],
 ) -> Result<Option<Fingerprint>, ReadError> {
     let mut sum = Fingerprint::default();
-    let mut count = 0;
-    if KeyView::read_all(rows, keyspace, key)?.is_expired(rows.expiry()) {
-        return Ok(Some(sum));
-    }
+    let (mut count, mut exists, mut deadline_ms) = (0, false, None);
     rows.scan(keyspace, &RowRange::all(Within::Key(key.to_vec())), &mut |row, payload| {
-        let is_seen = match &payload {
-            Payload::Slot(slot) => slot.is_live(),
-            Payload::Retired { .. } => false,
-            _ => true,
-        };
-        if is_seen {
+        if let Payload::Deadline(unix_ms) = payload {
+            deadline_ms = deadline_ms.max(Some(unix_ms));
+            sum.insert(&row, &payload);
+        } else if payload.is_live() {
+            exists = true;
             sum.insert(&row, &payload);
         }
         count += 1;
         if count > REVISION_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    Ok((count <= REVISION_ROWS_MAX).then_some(sum))
+    let is_expired = deadline_ms.is_some_and(|unix_ms| unix_ms <= rows.expiry().unix_ms());
+    if count > REVISION_ROWS_MAX {
+        return Ok(None);
+    }
+    Ok(Some(if exists && !is_expired { sum } else { Fingerprint::default() }))
 }
 
 struct Reader<'a> {

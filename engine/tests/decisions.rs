@@ -11,8 +11,8 @@ use tidelock_engine::request::{
 };
 use tidelock_engine::write::{Outcome, Write, WriteError};
 use world::by_hand::Station;
-use world::words::{add, delete, increment, put, set, text};
-use world::{NOTES, named};
+use world::words::{add, delete, expire, increment, put, set, text};
+use world::{NOTES, START_MS, named};
 
 /// A station that decides by what it sees.
 fn deciding(index: u8, count: u8) -> Station {
@@ -172,15 +172,15 @@ fn decision_is_in_one_frame() {
     let mut a = deciding(0, 1);
     a.new_frames();
     let half = "x".repeat(600 << 10);
-    let writes = vec![set("c", "1"), set("d", &half)];
+    let writes = vec![set("c", "1"), set("d", &half), set("x", "2"), set("y", "3"), set("z", "4")];
     let decision = Action::Decide(Box::new(whole(vec![Condition::Missing(key("c"))], writes)));
-    let actions = vec![Action::Write(set("a", &half)), Action::Write(set("b", "1")), decision];
+    let actions = vec![Action::Write(set("a", &half)), decision];
     let replies = asked(&mut a, actions, Atomicity::Each).expect("the request is executed");
     assert!(replies.iter().all(Result::is_ok), "{replies:?}");
     let frames = a.new_frames();
-    assert_eq!(frames.iter().map(|frame| frame.header().count).collect::<Vec<_>>(), [2, 2]);
-    let quarter = "x".repeat(300 << 10);
-    let too_much = ["e", "f", "g", "h"].map(|key| set(key, &quarter)).to_vec();
+    assert_eq!(frames.iter().map(|frame| frame.header().count).collect::<Vec<_>>(), [1, 5]);
+    let third = "x".repeat(400 << 10);
+    let too_much = ["e", "f", "g", "h", "i"].map(|name| set(name, &third)).to_vec();
     let error = decide(&mut a, whole(Vec::new(), too_much)).expect_err("no frame holds it");
     assert!(matches!(error, ActionError::Write(WriteError::Bound(_))), "{error}");
     assert_eq!(a.get("e"), None);
@@ -216,6 +216,13 @@ fn revision_changes_with_the_key_and_with_nothing_else() {
     a.pull(&b, usize::MAX);
     a.write(delete("n"));
     assert_eq!(revision(&a, "n"), revision(&a, "nothing"), "a spent slot");
+    a.write(set("e", "v"));
+    let before = revision(&a, "e");
+    a.write(expire("e", START_MS + 10_000));
+    assert_ne!(revision(&a, "e"), before, "a deadline");
+    a.unix_ms = START_MS + 10_000;
+    a.write(set("clock", "moves"));
+    assert_eq!(revision(&a, "e"), revision(&a, "nothing"), "a key that has expired");
 }
 
 #[test]

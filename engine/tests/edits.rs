@@ -13,8 +13,8 @@ use tidelock_engine::request::{ActionReply, RequestError, RequestReply};
 use tidelock_engine::write::{Addend, Decimal, Edit, Outcome, Write, WriteError};
 use world::by_hand::Station;
 use world::random::Random;
-use world::refusal;
-use world::words::{add, change, increment, put, remove, set, text};
+use world::words::{add, change, expire, increment, put, remove, set, text};
+use world::{START_MS, refusal};
 
 fn key(name: &str) -> Vec<u8> {
     name.as_bytes().to_vec()
@@ -111,9 +111,9 @@ fn edits_of_a_value_are_those_of_its_bytes() {
                 let mask = 0x80_u8 >> (offset % 8);
                 let was = model[offset / 8] & mask != 0;
                 if is_set {
-                    model[offset / 8] |= mask
+                    model[offset / 8] |= mask;
                 } else {
-                    model[offset / 8] &= !mask
+                    model[offset / 8] &= !mask;
                 }
                 (Edit::Bit { offset: offset as u64, is_set }, Outcome::Bit(was))
             }
@@ -328,12 +328,13 @@ fn what_no_frame_holds_is_not_copied_and_the_source_stays() {
     assert!(refusal(a.try_write(vec![pop("many", u64::MAX, 1)])).contains("at most 65536"));
 }
 
+const NAMES: [&str; 4] = ["p", "q", "r", "t"];
+
 /// Random sets, combined in every way and compared with the standard library's.
 #[test]
 fn sets_combine_as_sets_do() {
     let (mut random, mut a) = (Random::new(8), Station::new(0, 1));
     let mut model: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    const NAMES: [&str; 4] = ["p", "q", "r", "t"];
     let mut combined = 0;
     for _ in 0..600 {
         let name = *random.pick(&NAMES);
@@ -404,4 +405,43 @@ fn other_kinds_are_refused_and_left_alone() {
         assert!(reply.contains("and this needs another kind"), "{write:?}: {reply}");
     }
     assert_eq!(a.rows(), &before);
+}
+
+/// An edit keeps the deadline of its key, a copy takes it along, and what has expired is not there to be read.
+#[test]
+fn deadlines_are_kept_by_edits_and_go_along_with_copies() {
+    let mut a = Station::new(0, 1);
+    let soon = START_MS + 10_000;
+    let deadline = |station: &Station, name: &str| match station.query(&Query::Deadline(key(name))) {
+        Answer::Deadline(deadline) => deadline,
+        other => panic!("{other:?}"),
+    };
+    for name in ["value", "set", "map"] {
+        let write = match name {
+            "value" => set(name, "1"),
+            "set" => add(name, "x"),
+            _ => put(name, "f", "1"),
+        };
+        a.batch(vec![write, expire(name, soon), set("to", "old"), expire("to", soon + 5_000)]);
+        a.write(copy(name, "to"));
+        assert_eq!((deadline(&a, "to"), deadline(&a, name)), (Some(Some(soon)), Some(Some(soon))), "{name}");
+    }
+    a.write(append("value", "2"));
+    a.write(Write::AddToField { key: key("map"), field: key("f"), by: Addend::Integer(1) });
+    assert_eq!((deadline(&a, "value"), deadline(&a, "map")), (Some(Some(soon)), Some(Some(soon))));
+    a.batch(vec![set("lives", "v"), set("to", "old"), expire("to", soon)]);
+    a.write(copy("lives", "to"));
+    assert_eq!(deadline(&a, "to"), Some(None), "the deadline of what was replaced goes with it");
+    // Nothing ticks: the rows are there, and nobody is to see them.
+    a.unix_ms = soon;
+    a.write(set("clock", "moves"));
+    assert_eq!(deadline(&a, "set"), None);
+    for how in [Combination::Intersection, Combination::Union, Combination::Difference] {
+        a.write(add("other", "y"));
+        assert_eq!(outcome(a.try_write(vec![combine("into", how, &["set", "set"])])), Outcome::Changed(0));
+    }
+    assert_eq!(outcome(a.try_write(vec![copy("map", "to")])), Outcome::Changed(0));
+    assert_eq!(outcome(a.try_write(vec![pop("set", 1, 1)])), Outcome::Elements(Vec::new()));
+    assert_eq!(outcome(a.try_write(vec![append("value", "new")])), Outcome::Length(3));
+    assert_eq!(deadline(&a, "value"), Some(None), "what is written to a key that has expired is a new key");
 }

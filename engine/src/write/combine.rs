@@ -73,7 +73,7 @@ impl Author<'_, '_> {
     ) -> Result<Vec<Vec<u8>>, WriteError> {
         let mut gathered = Gathered::default();
         if how == Combination::Union {
-            for key in keys {
+            for (key, _) in keys.iter().zip(sizes).filter(|(_, size)| **size > 0) {
                 self.visit_elements(key, &mut |element| gathered.take(element))?;
             }
             return Ok(gathered.into_elements()?);
@@ -83,6 +83,9 @@ impl Author<'_, '_> {
         let walked = if how == Combination::Intersection { smallest } else { 0 };
         let wanted = how == Combination::Intersection;
         let Some(first) = keys.get(walked) else { return Err(WriteError::Empty) };
+        if sizes[walked] == 0 {
+            return Ok(Vec::new());
+        }
         let mut failed = None;
         self.visit_elements(first, &mut |element| {
             for other in keys.iter().enumerate().filter(|(index, _)| *index != walked).map(|(_, key)| key) {
@@ -100,7 +103,7 @@ impl Author<'_, '_> {
         failed.map_or_else(|| Ok(gathered.into_elements()?), Err)
     }
 
-    /// Shows each element of a set, in byte order.
+    /// Shows each element of a set, in byte order. Of one that has expired too: whoever calls has looked.
     pub(super) fn visit_elements(
         &self,
         key: &[u8],

@@ -1,4 +1,4 @@
-//! Copying and renaming a key: what one key shows becomes all that another one holds.
+//! Copying and renaming a key: what one key shows becomes all that another one holds, until the same deadline.
 //!
 //! It is done as a removal and a write of what is read here, so what others write to either key at the same time
 //! survives where they wrote it. It fits into one frame or is refused.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::args::NodeArgs;
+use super::client_args::NodeArgs;
 use super::value::{self, Value};
 use crate::backup::BackupFileError;
 

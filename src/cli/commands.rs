@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal, Write};
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 
-use super::args::{ClientCommand, KeyspaceCommand, NodeArgs};
 use super::client::{Client, ClientError};
+use super::client_args::{ClientCommand, KeyspaceCommand, NodeArgs};
 use super::files;
 use super::import;
 use super::json;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tidelock_store::{Compacted, FileDisk};
 
-use super::args::{CompactArgs, NodeArgs};
+use super::args::CompactArgs;
 use super::client::{Client, ClientError};
+use super::client_args::NodeArgs;
 use super::commands::print;
 use super::json;
 use super::progress::{ProgressLine, size};

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::args::NodeArgs;
 use super::client::{Client, ClientError};
+use super::client_args::NodeArgs;
 use super::commands::print;
 use super::progress::{ProgressLine, size};
 use super::value::Value;

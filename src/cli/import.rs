@@ -12,8 +12,8 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::args::NodeArgs;
 use super::client::{Client, ClientError};
+use super::client_args::NodeArgs;
 use super::commands::print;
 use super::progress::ProgressLine;
 use super::value::Value;

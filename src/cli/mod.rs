@@ -3,6 +3,7 @@
 
 pub mod args;
 mod client;
+pub mod client_args;
 pub mod commands;
 mod compaction;
 mod escape;
@@ -19,10 +20,11 @@ mod watching;
 mod tests;
 
 pub use args::{
-    CheckArgs, Cli, ClientCommand, Command, CompactArgs, DemoArgs, IdArgs, KeyspaceCommand, KeyspacesArg,
-    NodeArgs, RedisArg, RestoreArgs, RunArgs, SnapshotCommand,
+    CheckArgs, Cli, Command, CompactArgs, DemoArgs, IdArgs, KeyspacesArg, RedisArg, RestoreArgs, RunArgs,
+    SnapshotCommand,
 };
 pub use client::ClientError;
+pub use client_args::{ClientCommand, KeyspaceCommand, NodeArgs};
 pub use commands::execute;
 pub use compaction::compact;
 pub(crate) use escape::line as escape_line;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use tidelock_engine::id::{KeyspaceName, KeyspaceNameError, PeerId};
 
 use super::client_args::{ClientCommand, NodeArgs};
@@ -36,6 +37,11 @@ pub enum Command {
     /// Look at backups
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Print the script that makes a shell complete commands and options
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// A command that acts on a running node
     #[command(flatten)]
     Client(ClientCommand),
@@ -116,6 +122,9 @@ pub struct IdArgs {
     /// The directory of the node's key and data
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `tidelock demo`.
@@ -131,6 +140,9 @@ pub struct DemoArgs {
 pub struct CheckArgs {
     /// The directory of the node's key and data
     pub dir: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The arguments of `tidelock restore`.
@@ -144,6 +156,9 @@ pub struct RestoreArgs {
     /// The key of the node that is replaced, to keep its peer id; without it a new key is made
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `tidelock compact`.
@@ -163,5 +178,8 @@ pub enum SnapshotCommand {
     Ls {
         /// The directory
         dir: PathBuf,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
     },
 }

@@ -58,6 +58,9 @@ pub struct NodeArgs {
     /// The keyspace, by name or number; the default one if it is not given
     #[arg(long, value_name = "NAME")]
     pub keyspace: Option<String>,
+    /// A file that holds the node's password, if it asks for one; else `TIDELOCK_PASSWORD` in the environment
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,

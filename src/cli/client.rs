@@ -78,6 +78,9 @@ pub enum ClientError {
     /// An export could not be read, or not be written to the node; the text says what was done.
     #[error("{0}")]
     Import(String),
+    /// A measurement says nothing; the text says why.
+    #[error("{0}")]
+    Bench(String),
     /// Files could not be compacted, in the store's words.
     #[error("{0}")]
     Compact(String),
@@ -90,7 +93,7 @@ pub enum ClientError {
 #[derive(Debug)]
 pub(super) struct Client {
     stream: BufReader<TcpStream>,
-    /// How long an answer may take; `None` for as long as it does, of which nothing is told meanwhile.
+    /// How long an answer may take, of which somebody is told; nobody is, if it is `None`.
     patience: Option<Duration>,
 }
 
@@ -155,13 +158,20 @@ impl Client {
     pub(super) fn send(&mut self, arguments: &[impl AsRef<[u8]>]) -> Result<(), ClientError> {
         let mut bytes = Vec::new();
         encode(arguments, &mut bytes);
-        Ok(self.stream.get_mut().write_all(&bytes)?)
+        self.send_encoded(&bytes)
+    }
+
+    /// Gives commands that [`encode`] wrote. Each is answered by one [`Client::next`].
+    pub(super) fn send_encoded(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        Ok(self.stream.get_mut().write_all(bytes)?)
     }
 
     /// Reads the next answer. Whoever waits for it on a terminal is told so.
     pub(super) fn next(&mut self) -> Result<Value, ClientError> {
-        if self.stream.buffer().is_empty() {
-            self.wait()?;
+        if let Some(patience) = self.patience
+            && self.stream.buffer().is_empty()
+        {
+            self.wait(patience)?;
         }
         value::read(&mut self.stream).map_err(|error| match error {
             ClientError::Lost(error) if is_timeout(&error) => silent().into(),
@@ -170,11 +180,7 @@ impl Client {
     }
 
     /// Waits for the first bytes of an answer.
-    fn wait(&mut self) -> Result<(), ClientError> {
-        let Some(patience) = self.patience else {
-            self.stream.get_ref().set_read_timeout(None)?;
-            return Ok(());
-        };
+    fn wait(&mut self, patience: Duration) -> Result<(), ClientError> {
         let (mut line, started) = (ProgressLine::default(), Instant::now());
         self.stream.get_ref().set_read_timeout(Some(TELL_EVERY))?;
         loop {
@@ -189,8 +195,15 @@ impl Client {
     }
 
     /// Lets [`Client::next`] wait for as long as it takes.
-    pub(super) fn wait_forever(&mut self) {
+    pub(super) fn wait_forever(&mut self) -> Result<(), ClientError> {
         self.patience = None;
+        Ok(self.stream.get_ref().set_read_timeout(None)?)
+    }
+
+    /// Lets [`Client::next`] wait without telling anybody, and without the system calls that this takes.
+    pub(super) fn wait_quietly(&mut self) -> Result<(), ClientError> {
+        self.patience = None;
+        Ok(self.stream.get_ref().set_read_timeout(Some(ANSWER_TIMEOUT))?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 
 /// What can be done with a keyspace of a running node. It outlasts restarts, and goes before --keyspaces.
@@ -64,6 +64,51 @@ pub struct NodeArgs {
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// The options of `tidelock bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// What to measure, one after another
+    #[arg(long, value_delimiter = ',', default_value = "set,get,incr,sadd")]
+    pub commands: Vec<BenchCommand>,
+    /// How many clients ask at the same time
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub clients: u16,
+    /// How many commands each of them gives before it waits for the answers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub pipeline: u16,
+    /// How often each command is given
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests: u64,
+    /// How long each command is given, instead of how often
+    #[arg(long, conflicts_with = "requests", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// How many keys, or elements of the set, are written and read
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub keys: u32,
+    /// The length of a value in bytes
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=16 << 20))]
+    pub size: u32,
+    /// Leave what was written
+    #[arg(long)]
+    pub keep: bool,
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchCommand {
+    /// Write registers.
+    Set,
+    /// Read registers, which are written before.
+    Get,
+    /// Count up.
+    Incr,
+    /// Add elements to one set.
+    Sadd,
 }
 
 /// The commands that act on a running node. Keys, elements and values are bytes: whatever the shell hands over.
@@ -266,6 +311,8 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Measure a running node: rates, and percentiles of the time to an answer
+    Bench(BenchArgs),
     /// Join or leave a keyspace
     #[command(subcommand)]
     Keyspace(KeyspaceCommand),

@@ -49,7 +49,7 @@ pub fn compact(args: &CompactArgs) -> Result<(), ClientError> {
 /// One connection waits until it is done, another one asks how far it is.
 pub(super) fn compact_node(node: &NodeArgs, out: &mut dyn Write) -> Result<(), ClientError> {
     let (mut waiting, mut asking) = (Client::connect(node)?, Client::connect(node)?);
-    waiting.wait_forever();
+    waiting.wait_forever()?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         // Nobody listens any more only when the command ends for another reason.

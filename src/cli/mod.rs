@@ -2,6 +2,7 @@
 //! Redis port ([`commands`]). Those that run a node or look at its files are executed by the binary.
 
 pub mod args;
+mod bench;
 mod client;
 pub mod client_args;
 pub mod commands;
@@ -26,7 +27,7 @@ pub use args::{
     SnapshotCommand,
 };
 pub use client::ClientError;
-pub use client_args::{ClientCommand, KeyspaceCommand, NodeArgs};
+pub use client_args::{BenchArgs, BenchCommand, ClientCommand, KeyspaceCommand, NodeArgs};
 pub use commands::execute;
 pub use compaction::compact;
 pub use completing::completions;

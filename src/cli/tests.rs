@@ -17,16 +17,16 @@ use crate::redis::tests::{Double, Port};
 use crate::watch::{Change, Cursor, WatchEvent};
 
 /// A node to talk to.
-struct World {
-    address: String,
-    double: Double,
+pub(super) struct World {
+    pub(super) address: String,
+    pub(super) double: Double,
     /// Serves in the background until it is dropped.
     _runtime: Runtime,
     _port: Port,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let runtime = Runtime::new().expect("threads can be made");
         let port = runtime.block_on(Port::open());
         let (address, double) = (port.server.address().to_string(), port.double.clone());
@@ -42,7 +42,7 @@ impl World {
         run_on(&self.address, words)
     }
 
-    fn check(&self, line: &str, expected: &str) {
+    pub(super) fn check(&self, line: &str, expected: &str) {
         let found = self.run(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert_eq!(found, expected, "{line}");
     }

@@ -33,7 +33,7 @@ pub(super) fn watch(range: &Range<'_>, node: &NodeArgs, out: &mut dyn Write) -> 
         arguments.extend([b"FROM", from.as_bytes()]);
     }
     client.call(&arguments)?;
-    client.wait_forever();
+    client.wait_forever()?;
     loop {
         let event = client.next()?;
         let line = if node.json { as_json(&event).to_string() } else { as_text(&event) };

@@ -4,21 +4,17 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidelock_store::{FileDisk, Progress};
 use tracing_subscriber::EnvFilter;
 
-use crate::backup::{BackupFileError, RestoreProgress};
-use crate::cli::progress::{ProgressLine, size};
-use crate::cli::{
-    CheckArgs, Cli, Command, DemoArgs, IdArgs, KeyspacesArg, PortArg, RestoreArgs, RunArgs, SnapshotCommand,
-};
+use crate::cli::{Cli, Command, DemoArgs, KeyspacesArg, PortArg, RunArgs, SnapshotCommand};
 use crate::config::NodeConfig;
 use crate::daemon::Ports;
-use crate::{backup, cli, daemon, demo, identity};
+use crate::{cli, daemon, demo};
+
+mod folders;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -50,15 +46,13 @@ fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run(args),
-        Command::Id(IdArgs { data }) => {
-            println!("{}", identity::load_or_make(&data)?.peer());
-            Ok(())
-        }
+        Command::Id(args) => folders::id(&args),
         Command::Demo(DemoArgs { peers }) => run_demo(usize::from(peers)),
-        Command::Check(CheckArgs { dir }) => check(&dir),
+        Command::Check(args) => folders::check(&args),
         Command::Compact(args) => Ok(cli::compact(&args)?),
-        Command::Restore(args) => restore(&args),
-        Command::Snapshot(SnapshotCommand::Ls { dir }) => list_backups(&dir),
+        Command::Restore(args) => folders::restore(&args),
+        Command::Snapshot(SnapshotCommand::Ls { dir, json }) => folders::list_backups(&dir, json),
+        Command::Completions { shell } => Ok(cli::completions(shell, &mut io::stdout().lock())?),
         Command::Client(command) => Ok(cli::execute(&command)?),
     }
 }
@@ -118,100 +112,6 @@ fn run_demo(peers: usize) -> Result<()> {
     };
     let is_coloured = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     runtime()?.block_on(demo::run(peers, is_coloured, &mut print)).map_err(Into::into)
-}
-
-fn check(directory: &Path) -> Result<()> {
-    log_to_stderr("warn");
-    if !directory.is_dir() {
-        return Err(format!("{} is not a directory", directory.display()).into());
-    }
-    let is_terminal = io::stderr().is_terminal();
-    let mut last = String::new();
-    let report = tidelock_store::check(&FileDisk::at(directory), &mut |progress| {
-        let line = describe(progress);
-        if is_terminal && line != last {
-            eprint!("\r\x1b[K{line}");
-            last = line;
-        }
-    });
-    if is_terminal {
-        eprint!("\r\x1b[K");
-    }
-    let report = report?;
-    let tidelock_store::Report { frames, rows, keyspaces, vector_bytes, .. } = &report;
-    println!(
-        "{frames} frames, {rows} rows, {keyspaces} keyspaces, whose version vectors take {vector_bytes} bytes"
-    );
-    if report.findings.is_empty() {
-        println!("log, rows and fingerprints agree");
-        return Ok(());
-    }
-    for finding in &report.findings {
-        println!("{}: {}\n  to do: {}", finding.file, finding.what, finding.run);
-    }
-    Err(format!("{} findings", report.findings.len()).into())
-}
-
-fn restore(args: &RestoreArgs) -> Result<()> {
-    log_to_stderr("warn");
-    let mut line = ProgressLine::default();
-    let restored = backup::restore_folder(&args.from, &args.data, args.key.as_deref(), &mut |progress| {
-        line.show(|| match progress {
-            RestoreProgress::Read(bytes) => format!("{} read", size(bytes)),
-            RestoreProgress::Frames { done, total } => format!("frame {done} of {total} applied"),
-            RestoreProgress::Rows(rows) => format!("{rows} rows counted"),
-            _ => "restoring".to_owned(),
-        });
-    });
-    drop(line);
-    let (summary, peer) = restored?;
-    let data = args.data.display();
-    println!("{data}: {}, of {}", cli::describe_backup(&summary), backup::date(summary.unix_ms));
-    println!(
-        "replica {} was backed up; this node is peer {peer} and writes as a new replica",
-        summary.replica
-    );
-    Ok(())
-}
-
-fn list_backups(folder: &Path) -> Result<()> {
-    let mut line = ProgressLine::default();
-    let found = backup::backups_in(folder, &mut |path, bytes| {
-        line.show(|| format!("{}: {} read", path.display(), size(bytes)));
-    });
-    drop(line);
-    let found = found?;
-    if found.is_empty() {
-        println!("no backups in {}", folder.display());
-    }
-    let mut damaged = 0;
-    for (path, summary) in found {
-        let name = path.file_name().unwrap_or_default().display().to_string();
-        match summary {
-            Ok(summary) => {
-                let (replica, date) = (summary.replica, backup::date(summary.unix_ms));
-                println!("{name}  sound  {date}  replica {replica}  {}", cli::describe_backup(&summary));
-            }
-            Err(BackupFileError::Backup { source, .. }) => {
-                damaged += 1;
-                println!("{name}  damaged  {source}");
-            }
-            Err(error) => {
-                damaged += 1;
-                println!("{name}  unreadable  {error}");
-            }
-        }
-    }
-    if damaged > 0 { Err(format!("{damaged} of these backups cannot be restored").into()) } else { Ok(()) }
-}
-
-fn describe(progress: Progress) -> String {
-    match progress {
-        Progress::Pages { file } => format!("checking the pages of {file}"),
-        Progress::Frames { done, total } => format!("frame {done} of {total}"),
-        Progress::Rows { done } => format!("row {done}"),
-        _ => "checking".to_owned(),
-    }
 }
 
 /// Half of the cores serve clients and peers; the others are for the turns and for writing rows. More workers

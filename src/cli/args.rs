@@ -1,12 +1,14 @@
 //! What may be said on the command line. Wrong usage is explained and ends with status 2.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
-use tidelock_engine::id::{KeyspaceName, KeyspaceNameError, PeerId, ReplicaId};
+use clap_complete::Shell;
+use tidelock_engine::id::{KeyspaceName, KeyspaceNameError, PeerId};
+
+use super::client_args::{ClientCommand, NodeArgs};
 
 /// Replicated data that keeps working when the network does not.
 #[derive(Clone, Debug, Parser)]
@@ -35,6 +37,11 @@ pub enum Command {
     /// Look at backups
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Print the script that makes a shell complete commands and options
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// A command that acts on a running node
     #[command(flatten)]
     Client(ClientCommand),
@@ -118,6 +125,9 @@ pub struct IdArgs {
     /// The directory of the node's key and data
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `tidelock demo`.
@@ -133,6 +143,9 @@ pub struct DemoArgs {
 pub struct CheckArgs {
     /// The directory of the node's key and data
     pub dir: PathBuf,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The arguments of `tidelock restore`.
@@ -146,6 +159,9 @@ pub struct RestoreArgs {
     /// The key of the node that is replaced, to keep its peer id; without it a new key is made
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The options of `tidelock compact`.
@@ -165,294 +181,8 @@ pub enum SnapshotCommand {
     Ls {
         /// The directory
         dir: PathBuf,
-    },
-}
-
-/// What can be done with a keyspace of a running node. It outlasts restarts, and goes before --keyspaces.
-#[derive(Clone, Debug, Subcommand)]
-pub enum KeyspaceCommand {
-    /// Replicate it from now on
-    Join {
-        /// The keyspace
-        #[arg(value_name = "KEYSPACE")]
-        name: KeyspaceName,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Limit what may be written to it on this node
-    Quota {
-        /// The keyspace
-        #[arg(value_name = "KEYSPACE")]
-        name: KeyspaceName,
-        /// What it may hold, in bytes, or `none`, or `default` for what the config says
-        #[arg(value_name = "BYTES", value_parser = quota)]
-        bytes: String,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Choose what is done with commands that decide, such as SETNX
-    Conditional {
-        /// The keyspace
-        #[arg(value_name = "KEYSPACE")]
-        name: KeyspaceName,
-        /// `strong` refuses them, `local` decides by what this node sees, `default` is what the config says
-        #[arg(value_name = "WHO", value_parser = ["strong", "local", "default"])]
-        decided: String,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Replicate it no more, once a connected peer has all of it, and drop what is here
-    Leave {
-        /// The keyspace
-        #[arg(value_name = "KEYSPACE")]
-        name: KeyspaceName,
-        /// Leave at once, and lose what nobody else has
+        /// Answer in JSON
         #[arg(long)]
-        force: bool,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-}
-
-fn quota(text: &str) -> Result<String, String> {
-    let is_right = matches!(text, "none" | "default") || text.parse::<i64>().is_ok_and(|bytes| bytes >= 0);
-    if is_right { Ok(text.to_owned()) } else { Err("a number of bytes, `none` or `default`".to_owned()) }
-}
-
-/// Which node a command acts on, and how it answers.
-#[derive(Args, Clone, Debug)]
-pub struct NodeArgs {
-    /// The Redis port of the node
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6380")]
-    pub node: String,
-    /// The keyspace, by name or number; the default one if it is not given
-    #[arg(long, value_name = "NAME")]
-    pub keyspace: Option<String>,
-    /// Answer in JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The commands that act on a running node. Keys, elements and values are bytes: whatever the shell hands over.
-#[derive(Clone, Debug, Subcommand)]
-pub enum ClientCommand {
-    /// Read a value
-    Get {
-        /// The key
-        key: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Write a value
-    Set {
-        /// The key
-        key: OsString,
-        /// Its value from now on
-        #[arg(allow_negative_numbers = true)]
-        value: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Remove keys, whatever they hold
-    Del {
-        /// The keys
-        #[arg(required = true)]
-        keys: Vec<OsString>,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Count up
-    Incr {
-        /// The key
-        key: OsString,
-        /// How far
-        #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Count down
-    Decr {
-        /// The key
-        key: OsString,
-        /// How far
-        #[arg(default_value_t = 1, allow_negative_numbers = true)]
-        by: i64,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Add elements to a set
-    Add {
-        /// The key
-        key: OsString,
-        /// The elements
-        #[arg(required = true, allow_negative_numbers = true)]
-        elements: Vec<OsString>,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Remove elements from a set
-    Rem {
-        /// The key
-        key: OsString,
-        /// The elements
-        #[arg(required = true, allow_negative_numbers = true)]
-        elements: Vec<OsString>,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// List the elements of a set
-    Members {
-        /// The key
-        key: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Write fields of a map
-    Hset {
-        /// The key
-        key: OsString,
-        /// Fields and values in turn
-        #[arg(required = true, num_args = 2.., value_names = ["FIELD", "VALUE"], allow_negative_numbers = true)]
-        pairs: Vec<OsString>,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Read a field of a map
-    Hget {
-        /// The key
-        key: OsString,
-        /// The field
-        field: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// List the fields of a map and their values
-    Hgetall {
-        /// The key
-        key: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// List keys
-    Keys {
-        /// A pattern with *, ? and [a-z]
-        #[arg(default_value = "*")]
-        pattern: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Print changes as they happen, until interrupted
-    Watch {
-        /// The key
-        #[arg(required_unless_present = "prefix")]
-        key: Option<OsString>,
-        /// Watch all keys that begin with this instead; '' is for all
-        #[arg(long, conflicts_with = "key")]
-        prefix: Option<OsString>,
-        /// Go on behind this cursor of an earlier watch
-        #[arg(long, value_name = "CURSOR")]
-        from: Option<u64>,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Describe the node
-    Status(NodeArgs),
-    /// List its peers
-    Peers(NodeArgs),
-    /// List its keyspaces
-    Keyspaces(NodeArgs),
-    /// Print a text that is equal on two nodes exactly when their data is
-    Fingerprint(NodeArgs),
-    /// List what lost to concurrent writes under a key
-    Conflicts {
-        /// The key
-        key: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// List everything that is stored under a key
-    Entry {
-        /// The key
-        key: OsString,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Hang up on all peers and refuse them
-    Offline(NodeArgs),
-    /// Go back to the peers
-    Online(NodeArgs),
-    /// Connect to a peer
-    Connect {
-        /// The peer's multiaddress
-        address: String,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Write a backup of the node to a new file, while it goes on
-    Backup {
-        /// The file; in a directory, a file that is named by replica and date
-        dest: PathBuf,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Print what a keyspace shows, as JSON lines
-    Export {
-        /// The keyspace
-        #[arg(value_name = "KEYSPACE")]
-        name: KeyspaceName,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Write what an export holds to a keyspace; doing it again changes nothing
-    Import {
-        /// The keyspace
-        #[arg(value_name = "KEYSPACE")]
-        name: KeyspaceName,
-        /// The export; stdin if it is not given
-        file: Option<PathBuf>,
-        /// Which node
-        #[command(flatten)]
-        node: NodeArgs,
-    },
-    /// Join or leave a keyspace
-    #[command(subcommand)]
-    Keyspace(KeyspaceCommand),
-    /// Go on as a new replica, after the status said that this one has two histories or was retired
-    Rejoin(NodeArgs),
-    /// List every replica that ever wrote
-    Replicas(NodeArgs),
-    /// Say that a replica will never write again: a lost phone, a wiped disk
-    Retire {
-        /// The replica, as `replicas` lists it
-        replica: ReplicaId,
-        /// Also if it is connected now, or the node's own; it must rejoin then
-        #[arg(long)]
-        force: bool,
-        /// Which node; with --keyspace in that keyspace only, else wherever it has written
-        #[command(flatten)]
-        node: NodeArgs,
+        json: bool,
     },
 }

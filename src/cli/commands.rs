@@ -5,8 +5,9 @@ use std::io::{self, IsTerminal, Write};
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 
-use super::args::{ClientCommand, KeyspaceCommand, NodeArgs};
+use super::bench;
 use super::client::{Client, ClientError};
+use super::client_args::{ClientCommand, KeyspaceCommand, NodeArgs};
 use super::files;
 use super::import;
 use super::json;
@@ -49,6 +50,7 @@ pub(super) fn execute_on(
         ClientCommand::Import { name, file, node } => {
             import::import(&in_keyspace(node, name), file.as_deref(), out)
         }
+        ClientCommand::Bench(args) => bench::bench(args, style, out),
         _ => {
             let Asked { arguments, view, node } = asked(command);
             let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
@@ -105,7 +107,12 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Replicas(node) => (one("TIDE.REPLICAS", &[]), View::Replicas, node),
         C::Retire { replica, force, node } => (retire(*replica, *force, node), View::Plain, node),
         C::Rejoin(node) => (one("TIDE.REJOIN", &[]), View::Plain, node),
-        C::Keys { .. } | C::Watch { .. } | C::Backup { .. } | C::Export { .. } | C::Import { .. } => {
+        C::Keys { .. }
+        | C::Watch { .. }
+        | C::Backup { .. }
+        | C::Export { .. }
+        | C::Import { .. }
+        | C::Bench(_) => {
             unreachable!("they are not one command of the port")
         }
     };

@@ -5,10 +5,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use serde_json::{Value as Json, json};
 use tidelock_store::{Compacted, FileDisk};
 
-use super::args::{CompactArgs, NodeArgs};
+use super::args::CompactArgs;
 use super::client::{Client, ClientError};
+use super::client_args::NodeArgs;
 use super::commands::print;
 use super::json;
 use super::progress::{ProgressLine, size};
@@ -33,6 +35,9 @@ pub fn compact(args: &CompactArgs) -> Result<(), ClientError> {
             let files = tidelock_store::compact(&FileDisk::at(dir), &mut |at| line.show(|| at.to_string()));
             drop(line);
             let files = files.map_err(|error| ClientError::Compact(error.to_string()))?;
+            if args.node.json {
+                return print(&mut out, &format!("{}\n", files.iter().map(as_json).collect::<Json>()));
+            }
             files.iter().try_for_each(|file| {
                 let Compacted { file, before_bytes, after_bytes } = *file;
                 print(&mut out, &describe(file, before_bytes, after_bytes))
@@ -75,6 +80,11 @@ pub(super) fn compact_node(node: &NodeArgs, out: &mut dyn Write) -> Result<(), C
         let name = String::from_utf8_lossy(name);
         print(out, &describe(&name, bytes("before_bytes")?, bytes("after_bytes")?))
     })
+}
+
+/// In the fields of `TIDE.COMPACT`.
+fn as_json(file: &Compacted) -> Json {
+    json!({ "file": file.file, "before_bytes": file.before_bytes, "after_bytes": file.after_bytes })
 }
 
 fn describe(file: &str, before_bytes: u64, after_bytes: u64) -> String {

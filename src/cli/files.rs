@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::args::NodeArgs;
+use serde_json::{Value as Json, json};
+
 use super::client::{Client, ClientError};
+use super::client_args::NodeArgs;
 use super::commands::print;
 use super::progress::{ProgressLine, size};
 use super::value::Value;
@@ -40,6 +42,11 @@ pub(super) fn backup(dest: &Path, node: &NodeArgs, out: &mut dyn Write) -> Resul
     let summary =
         file.finish(&mut |done| progress.show(|| format!("{} of {} read back", size(done), size(bytes))))?;
     drop(progress);
+    if node.json {
+        let mut written = as_json(&summary);
+        written["path"] = json!(path.display().to_string());
+        return print(out, &format!("{written}\n"));
+    }
     print(out, &format!("{}: {}\n", path.display(), describe(&summary)))
 }
 
@@ -58,6 +65,20 @@ pub(crate) fn describe(summary: &BackupSummary) -> String {
     let BackupSummary { frames, rows, keyspaces, position, bytes, .. } = summary;
     let size = size(*bytes);
     format!("{frames} frames, {rows} rows, {keyspaces} keyspaces, {size}, up to position {position}")
+}
+
+/// The same for programs.
+pub(crate) fn as_json(summary: &BackupSummary) -> Json {
+    let BackupSummary { replica, unix_ms, frames, rows, keyspaces, position, bytes, .. } = summary;
+    json!({
+        "replica": replica.to_string(),
+        "unix_ms": unix_ms,
+        "frames": frames,
+        "rows": rows,
+        "keyspaces": keyspaces,
+        "position": position,
+        "bytes": bytes,
+    })
 }
 
 pub(super) fn export(node: &NodeArgs, out: &mut dyn Write) -> Result<(), ClientError> {

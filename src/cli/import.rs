@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-use super::args::NodeArgs;
 use super::client::{Client, ClientError};
+use super::client_args::NodeArgs;
 use super::commands::print;
 use super::progress::ProgressLine;
 use super::value::Value;
@@ -61,6 +61,10 @@ pub(super) fn import(node: &NodeArgs, file: Option<&Path>, out: &mut dyn Write) 
         Import { client, batch: Vec::new(), bytes: 0, counters: BTreeSet::new(), done: 0, hidden: 0 };
     let lines = import.run(&mut input)?;
     let keyspace = node.keyspace.as_deref().unwrap_or_default();
+    if node.json {
+        let imported = json!({ "keyspace": keyspace, "lines": lines, "hidden": import.hidden });
+        return print(out, &format!("{imported}\n"));
+    }
     let hidden = match import.hidden {
         0 => String::new(),
         count => format!("; {count} documents are not in it, which waited for changes when it was made"),

@@ -2,13 +2,17 @@
 //! Redis port ([`commands`]). Those that run a node or look at its files are executed by the binary.
 
 pub mod args;
+mod bench;
 mod client;
+pub mod client_args;
 pub mod commands;
 mod compaction;
+mod completing;
 mod escape;
 mod files;
 mod import;
 mod json;
+mod password;
 pub mod progress;
 pub mod table;
 mod text;
@@ -19,14 +23,16 @@ mod watching;
 mod tests;
 
 pub use args::{
-    CheckArgs, Cli, ClientCommand, Command, CompactArgs, DemoArgs, IdArgs, KeyspaceCommand, KeyspacesArg,
-    NodeArgs, PortArg, RestoreArgs, RunArgs, SnapshotCommand,
+    CheckArgs, Cli, Command, CompactArgs, DemoArgs, IdArgs, KeyspacesArg, PortArg, RestoreArgs, RunArgs,
+    SnapshotCommand,
 };
 pub use client::ClientError;
+pub use client_args::{BenchArgs, BenchCommand, ClientCommand, KeyspaceCommand, NodeArgs};
 pub use commands::execute;
 pub use compaction::compact;
+pub use completing::completions;
 pub(crate) use escape::line as escape_line;
-pub(crate) use files::describe as describe_backup;
+pub(crate) use files::{as_json as backup_json, describe as describe_backup};
 
 /// Reads one answer off the front of `bytes`, as a client does; its length, unless it is an error or none. Only
 /// for the fuzz targets: a client needs a socket.

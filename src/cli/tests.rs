@@ -17,16 +17,16 @@ use crate::redis::tests::{Double, Port};
 use crate::watch::{Change, Cursor, WatchEvent};
 
 /// A node to talk to.
-struct World {
-    address: String,
-    double: Double,
+pub(super) struct World {
+    pub(super) address: String,
+    pub(super) double: Double,
     /// Serves in the background until it is dropped.
     _runtime: Runtime,
     _port: Port,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let runtime = Runtime::new().expect("threads can be made");
         let port = runtime.block_on(Port::open());
         let (address, double) = (port.server.address().to_string(), port.double.clone());
@@ -42,7 +42,7 @@ impl World {
         run_on(&self.address, words)
     }
 
-    fn check(&self, line: &str, expected: &str) {
+    pub(super) fn check(&self, line: &str, expected: &str) {
         let found = self.run(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         assert_eq!(found, expected, "{line}");
     }
@@ -214,7 +214,7 @@ fn errors_say_what_to_do() {
     let free =
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     let error = run_on(&free.to_string(), &["get", "k"]).expect_err("nobody listens");
-    assert_eq!(error.to_string(), format!("no node answers on {free}; start one with 'tidelock run'"));
+    assert_eq!(error.to_string(), format!("no node answers on {free}; start one with `tidelock run`"));
 }
 
 #[test]
@@ -272,6 +272,8 @@ fn command_line_is_consistent_and_wrong_usage_ends_with_2() {
         "keyspace quota notes -1",
         "keyspace quota notes much",
         "keyspace conditional notes maybe",
+        "completions",
+        "completions tcsh",
     ] {
         let words = std::iter::once("tidelock").chain(line.split_whitespace());
         let error = Cli::try_parse_from(words).expect_err(line);
@@ -316,4 +318,20 @@ fn compaction_of_a_node_prints_sizes() {
     };
     assert_eq!(sizes(&[]), "log.redb: 2 B before, 1 B now\n");
     assert_eq!(sizes(&["--json"]), "[{\"after_bytes\":1,\"before_bytes\":2,\"file\":\"log.redb\"}]\n");
+}
+
+/// What prints an answer prints it for programs too. The others are named here, with why.
+#[test]
+fn every_command_that_answers_can_answer_in_json() {
+    // A node's one line, a story, and a script.
+    const NOT_ANSWERS: [&str; 3] = ["run", "demo", "completions"];
+    fn check(command: &clap::Command) {
+        let mut groups = command.get_subcommands().peekable();
+        if groups.peek().is_none() {
+            let has_json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            assert_ne!(has_json, NOT_ANSWERS.contains(&command.get_name()), "{}", command.get_name());
+        }
+        groups.for_each(check);
+    }
+    check(&Cli::command());
 }

@@ -5,8 +5,8 @@ use std::io::Write;
 
 use serde_json::{Value as Json, json};
 
-use super::args::NodeArgs;
 use super::client::{Client, ClientError};
+use super::client_args::NodeArgs;
 use super::commands::print;
 use super::json;
 use super::text::cell;

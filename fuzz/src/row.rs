@@ -155,7 +155,7 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
     }
     let value = match tag {
         0 => input.number().to_be_bytes().to_vec(),
-        1 => [&input.array::<24>()[..], &[u8::from(input.once_in(2))]].concat(),
+        1 => [&input.array::<24>()[..], &[u8::from(input.once_in(2))], &input.array::<8>()].concat(),
         2 => {
             let author = interned(input);
             number(&mut key, input, author);

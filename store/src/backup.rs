@@ -27,6 +27,7 @@ use self::format::{BLOCK_BYTES, BlockKind, Chain, End, Entry, Head, preamble, pu
 use crate::database::reading;
 use crate::key;
 use crate::log::{LogFile, damaged};
+use crate::published::Space;
 use crate::reader::Reader;
 use crate::schema::{
     LOG_FILE, SpaceState, head_value, log_tag, read_u64, record_key, rows_tag, seal, state_value,
@@ -220,8 +221,8 @@ impl Backup {
             let states = published.names.keyspaces().iter().zip(0..).filter_map(|((keyspace, _), number)| {
                 let space = published.spaces.get(keyspace)?;
                 let key = key::state(number);
-                let (fingerprint, keys, is_partial) = (space.fingerprint, space.keys, space.is_partial);
-                let state = SpaceState { fingerprint, keys, bytes: Some(space.bytes), is_partial };
+                let Space { fingerprint, keys, bytes, is_partial, .. } = *space;
+                let state = SpaceState { fingerprint, keys, bytes, is_partial };
                 let value = seal(&key, state_value(state));
                 Some((key, Arc::from(value)))
             });

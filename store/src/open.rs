@@ -307,7 +307,7 @@ fn skip_what_is_gone(shared: &Shared) {
         }
         let gone = published.spaces.iter().filter(|(_, space)| space.floor.iter().next().is_some());
         let partial = |(keyspace, _): (&KeyspaceId, &Space)| {
-            (*keyspace, SpaceState { is_partial: true, bytes: Some(0), ..SpaceState::default() })
+            (*keyspace, SpaceState { is_partial: true, ..SpaceState::default() })
         };
         (Arc::clone(&published.names), end, gone.map(partial).collect::<BTreeMap<_, _>>())
     };

@@ -233,10 +233,9 @@ impl Published {
     ) -> BTreeMap<KeyspaceId, SpaceState> {
         let of = |keyspace| {
             let space = self.spaces.get(&keyspace);
-            let nothing = || SpaceState { bytes: Some(0), ..SpaceState::default() };
-            space.map_or_else(nothing, |space| {
+            space.map_or_else(SpaceState::default, |space| {
                 let Space { fingerprint, keys, bytes, is_partial, .. } = *space;
-                SpaceState { fingerprint, keys, bytes: Some(bytes), is_partial }
+                SpaceState { fingerprint, keys, bytes, is_partial }
             })
         };
         let installed = installs.into_iter().map(|install| (install.keyspace, of(install.keyspace)));
@@ -245,7 +244,7 @@ impl Published {
             let state = states.entry(*keyspace).or_insert_with(|| of(*keyspace));
             // A key that was never counted cannot cease to be; `check` would show it if it did.
             state.keys = state.keys.saturating_add_signed(delta.keys);
-            state.bytes = state.bytes.map(|bytes| bytes.saturating_add_signed(delta.bytes));
+            state.bytes = state.bytes.saturating_add_signed(delta.bytes);
             state.fingerprint = state.fingerprint.plus(delta.fingerprint);
         }
         states
@@ -268,8 +267,8 @@ impl Published {
         }
         for (keyspace, SpaceState { fingerprint, keys, bytes, is_partial }) in update.states {
             let space = self.spaces.entry(keyspace).or_default();
-            (space.fingerprint, space.keys, space.is_partial) = (fingerprint, keys, is_partial);
-            space.bytes = bytes.unwrap_or(0);
+            (space.fingerprint, space.keys, space.bytes) = (fingerprint, keys, bytes);
+            space.is_partial = is_partial;
             if is_partial != self.partial.contains(&keyspace) {
                 let partial = Arc::make_mut(&mut self.partial);
                 if is_partial {

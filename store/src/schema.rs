@@ -34,7 +34,7 @@
 //! | meta | `replica` | whose log it follows from, 16 bytes |
 //! | meta | `live` | the bytes of all keys and values, u64, by which is known whether compacting pays; absent if nothing was written yet |
 //! | entries | `0x00` | the log position that the rows stand at, u64 |
-//! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8, bytes of its rows as quotas count them u64 (absent in what was written before there were quotas) |
+//! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8, bytes of its rows as quotas count them u64 |
 //! | entries | `0x02`, keyspace, author | head: seq, a number; frame id (32) |
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
@@ -307,8 +307,8 @@ pub(crate) struct SpaceState {
     pub(crate) fingerprint: Fingerprint,
     /// The keys that exist.
     pub(crate) keys: u64,
-    /// The bytes of its rows, as quotas count them; not known of what was written before there were quotas.
-    pub(crate) bytes: Option<u64>,
+    /// The bytes of its rows, as quotas count them.
+    pub(crate) bytes: u64,
     /// Whether state is being taken over, and the rows are those of no version vector.
     pub(crate) is_partial: bool,
 }
@@ -316,8 +316,7 @@ pub(crate) struct SpaceState {
 pub(crate) fn state_value(state: SpaceState) -> Vec<u8> {
     let SpaceState { fingerprint, keys, bytes, is_partial } = state;
     let fingerprint = fingerprint.to_bits().to_be_bytes();
-    let bytes = bytes.map(u64::to_be_bytes).iter().flatten().copied().collect::<Vec<u8>>();
-    [&fingerprint[..], &keys.to_be_bytes(), &[u8::from(is_partial)], &bytes].concat()
+    [&fingerprint[..], &keys.to_be_bytes(), &[u8::from(is_partial)], &bytes.to_be_bytes()].concat()
 }
 
 pub(crate) fn read_state(bytes: &[u8]) -> Option<SpaceState> {
@@ -328,9 +327,8 @@ pub(crate) fn read_state(bytes: &[u8]) -> Option<SpaceState> {
         [1, rest @ ..] => (true, rest),
         _ => return None,
     };
-    let bytes = if rest.is_empty() { None } else { Some(read_u64(rest)?) };
     let fingerprint = Fingerprint::from_bits(u128::from_be_bytes(*fingerprint));
-    Some(SpaceState { fingerprint, keys: u64::from_be_bytes(*keys), bytes, is_partial })
+    Some(SpaceState { fingerprint, keys: u64::from_be_bytes(*keys), bytes: read_u64(rest)?, is_partial })
 }
 
 pub(crate) fn head_value(head: Head) -> Vec<u8> {
@@ -377,19 +375,13 @@ mod tests {
         let cluster = ClusterId::named("c");
         assert_eq!(read_cluster(cluster.as_bytes()), Some(cluster));
         assert_eq!(read_cluster(&[0; 33]), None);
-        let state = SpaceState {
-            fingerprint: Fingerprint::from_bits(5),
-            keys: 258,
-            bytes: Some(259),
-            is_partial: true,
-        };
+        let state =
+            SpaceState { fingerprint: Fingerprint::from_bits(5), keys: 258, bytes: 259, is_partial: true };
         let value = state_value(state);
         let numbers = [&[0, 0, 0, 0, 0, 0, 1, 2, 1][..], &[0, 0, 0, 0, 0, 0, 1, 3]].concat();
         assert_eq!(value, [&[0; 15][..], &[5], &numbers].concat());
         assert_eq!(read_state(&value), Some(state));
-        let older = SpaceState { bytes: None, ..state };
-        assert_eq!((state_value(older), read_state(&value[..25])), (value[..25].to_vec(), Some(older)));
-        assert_eq!(read_state(&value[..30]), None);
+        assert_eq!((read_state(&value[..25]), read_state(&value[..30])), (None, None));
         assert_eq!(read_state(&[&value[..24], &[2], &value[25..]].concat()), None);
         let bytes: Arc<[u8]> = [7, 8].into();
         let entries =

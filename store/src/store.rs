@@ -423,8 +423,7 @@ fn settle(
             touched.insert(number);
         }
         if names.settings(keyspace).is_behind(own, 0) {
-            let nothing = SpaceState { bytes: Some(0), ..SpaceState::default() };
-            states.entry(keyspace).or_insert(nothing).is_partial = true;
+            states.entry(keyspace).or_default().is_partial = true;
         }
     }
     touched.into_iter().map(|number| (number, names.remembered(number))).collect()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidelock_engine::causality::{Dot, Heads, Hlc};
 use tidelock_engine::id::KeyspaceId;
-use tidelock_engine::ports::{Due, KeyspaceState, ReadError, RowRange, Rows, Visit, Within};
+use tidelock_engine::ports::{Due, KeyspaceState, ReadError, RowRange, Rows, Visit};
 use tidelock_engine::row::{Kind, Payload, RowId};
 
 use crate::key;
@@ -192,19 +192,9 @@ impl Rows for View {
         Ok(self.entry(&key::state(number), read_state)?.map_or(0, |state| state.keys))
     }
 
-    /// Where the state does not say, the rows are counted.
     fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         let Some(number) = self.names.keyspace(keyspace) else { return Ok(0) };
-        let Some(state) = self.entry(&key::state(number), read_state)? else { return Ok(0) };
-        if let Some(bytes) = state.bytes {
-            return Ok(bytes);
-        }
-        let mut bytes = 0;
-        self.scan(keyspace, &RowRange::all(Within::Keyspace), &mut |row, payload| {
-            bytes += (row.key.len() + row.subkey.len() + payload.bytes()) as u64;
-            ControlFlow::Continue(())
-        })?;
-        Ok(bytes)
+        Ok(self.entry(&key::state(number), read_state)?.map_or(0, |state| state.bytes))
     }
 }
 

@@ -21,7 +21,7 @@ const ENTRIES_PER_CHUNK: usize = 1024;
 #[derive(Default)]
 struct Tally {
     stored: (Fingerprint, u64),
-    stored_bytes: Option<u64>,
+    stored_bytes: u64,
     counted_bytes: u64,
     heads: Heads,
     counted: (Fingerprint, u64),
@@ -174,8 +174,8 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
         for (number, keyspace, name) in self.log.names().held() {
             let Some(tally) = self.tallies.get(&number) else { continue };
             let Tally { stored, heads, counted, stored_bytes, counted_bytes } = tally;
-            check.expect(stored_bytes.is_none_or(|bytes| bytes == *counted_bytes), ROWS_FILE, || {
-                format!("{name} takes {counted_bytes} bytes, but counts {stored_bytes:?}")
+            check.expect(stored_bytes == counted_bytes, ROWS_FILE, || {
+                format!("{name} takes {counted_bytes} bytes, but counts {stored_bytes}")
             });
             check.expect(stored.0 == counted.0, ROWS_FILE, || {
                 format!("the fingerprint of {name} is not that of its rows")

@@ -17,13 +17,14 @@ use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition, LogReco
 
 pub(crate) use self::write::{Entry, LogWrite, NewRecord, cards_entry, sealed};
 use crate::backend::WriteGuard;
+use crate::blocks::{read_cards, read_floors};
 use crate::database::{Entries, File, Opening, reading};
 use crate::names::Names;
 use crate::open::OpenError;
 use crate::schema::{
     EXPIRY_KEY, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_value, cards_key, index_key,
-    keyspace_key, log_tag, read_card, read_cards, read_cluster, read_floors, read_floors_key, read_record,
-    read_settings, read_settings_key, read_u64, record_key, unseal,
+    keyspace_key, log_tag, read_card, read_cluster, read_floors_key, read_record, read_settings,
+    read_settings_key, read_u64, record_key, unseal,
 };
 
 /// The log of a store.

@@ -11,13 +11,13 @@ use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord};
 use tidelock_engine::row::{Payload, RowId};
 use tidelock_engine::staged::{Piece, Staged};
 
+use crate::blocks::{cards_value, floors_value, read_cards, read_floors};
 use crate::key;
 use crate::log::{decode_record, header};
 use crate::schema::{
-    self, EXPIRY_KEY, cards_key, cards_value, floors_key, floors_value, head_value, index_key, keyspace_key,
-    log_tag, read_cards, read_floors, read_floors_key, read_head, read_settings, read_settings_key,
-    read_state, read_u64, record_key, record_value, rows_tag, settings_key, settings_value, state_value,
-    unseal,
+    self, EXPIRY_KEY, cards_key, floors_key, head_value, index_key, keyspace_key, log_tag, read_floors_key,
+    read_head, read_settings, read_settings_key, read_state, read_u64, record_key, record_value, rows_tag,
+    settings_key, settings_value, state_value, unseal,
 };
 
 /// Key and value without its checksum.

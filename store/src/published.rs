@@ -14,11 +14,12 @@ use tidelock_engine::install::Install;
 use tidelock_engine::ports::{Batch, Due, Fork, KeyspaceState, LogEnd, LogPosition};
 use tidelock_engine::row::{Fingerprint, Payload};
 
+use crate::blocks::{block_of, floors_value};
 use crate::key;
 use crate::log::Entry;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment};
-use crate::schema::{SpaceState, block_of, floors_key, floors_value, head_value, seal, state_value};
+use crate::schema::{SpaceState, floors_key, head_value, seal, state_value};
 use crate::view::{Generation, View};
 
 /// The state of a keyspace in memory.

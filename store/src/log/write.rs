@@ -12,12 +12,13 @@ use tidelock_engine::staged::Staged;
 
 use super::LogFile;
 use crate::backend::WriteGuard;
+use crate::blocks::cards_value;
 use crate::copying::Follower;
 use crate::database::put;
 use crate::names::{AddedNames, Remembered};
 use crate::schema::{
-    ENTRIES, EXPIRY_KEY, cards_key, cards_value, index_key, keyspace_key, log_tag, record_key, record_value,
-    seal, settings_key, settings_value,
+    ENTRIES, EXPIRY_KEY, cards_key, index_key, keyspace_key, log_tag, record_key, record_value, seal,
+    settings_key, settings_value,
 };
 
 /// A key and its value, without the checksum.

@@ -292,7 +292,7 @@ pub fn install(input: &mut Input<'_>) -> Install {
     }
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));
     let head = |input: &mut Input<'_>| {
-        (any_replica(input), Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) })
+        (any_replica(input), Head { seq: input.number().max(1), frame: FrameId::from_bytes(input.array()) })
     };
     let heads = input.once_in(2).then(|| (0..input.below(3)).map(|_| head(input)).collect());
     Install { keyspace: forge::keyspace_id(KEYSPACES[0]), rows, heads }

@@ -21,6 +21,9 @@ pub const BOUND: Bound = Bound { base: 4 << 10, per_byte: 8, max: 128 << 20 };
 /// The authors whose cards, or whose floors, are one entry at most.
 const AUTHORS_PER_BLOCK: usize = 16;
 
+/// The authors whose heads are one entry at most.
+const HEADS_PER_BLOCK: usize = 4;
+
 /// The payload of a row of any kind.
 pub fn payload(data: &[u8]) -> Verdict {
     let mut input = Input::new(data);
@@ -157,12 +160,17 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
         0 => input.number().to_be_bytes().to_vec(),
         1 => [&input.array::<24>()[..], &[u8::from(input.once_in(2))], &input.array::<8>()].concat(),
         2 => {
-            let author = interned(input);
-            number(&mut key, input, author);
-            let head = Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) };
+            let block = interned(input) % (1 << 30);
+            number(&mut key, input, block);
             let mut value = Vec::new();
-            number(&mut value, input, head.seq);
-            value.extend(head.frame.as_bytes());
+            // Who comes last has a head.
+            for others in (0..=input.below(HEADS_PER_BLOCK - 1)).rev() {
+                let seq = input.number().max(u64::from(others == 0));
+                number(&mut value, input, seq);
+                if seq > 0 {
+                    value.extend(input.array::<32>());
+                }
+            }
             value
         }
         3 => {

@@ -24,7 +24,7 @@ use crate::log::LogFile;
 use crate::mark::Mark;
 use crate::names::Names;
 use crate::overlay::Overlay;
-use crate::published::{Published, Space, Update};
+use crate::published::{Published, Space};
 use crate::replay::replay;
 use crate::rows::RowsFile;
 use crate::schema::{LOG_FILE, MARK_FILE, ROOM_FILE, ROWS_FILE, ROWS_FILE_ASIDE, SpaceState};
@@ -315,7 +315,7 @@ fn skip_what_is_gone(shared: &Shared) {
         keyspaces = states.len(),
         "rows are gone, and so is the log that made them; peers have them"
     );
-    let update = Update::new(&names, [], &Changes::default(), states);
+    let update = shared.update(&names, [], &Changes::default(), states);
     shared.make_visible(update, |published, update| published.publish(update, None, end, Hlc::default()));
 }
 

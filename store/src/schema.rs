@@ -35,7 +35,7 @@
 //! | meta | `live` | the bytes of all keys and values, u64, by which is known whether compacting pays; absent if nothing was written yet |
 //! | entries | `0x00` | the log position that the rows stand at, u64 |
 //! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8, bytes of its rows as quotas count them u64 |
-//! | entries | `0x02`, keyspace, author | head: seq, a number; frame id (32) |
+//! | entries | `0x02`, keyspace, block | the heads of the authors of a block, in order, up to the last who has one: each its seq, a number, and frame id (32); for who has none the number 0 alone |
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
 //! | entries | `0x05`, keyspace, Unix milliseconds u64, key, author, seq | nothing: the deadlines of the rows above, in order of time |
@@ -43,24 +43,23 @@
 //! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
 //!
 //! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the replica
-//! that the store was made as, and no block of cards is written before there is another author. Sixteen authors that
-//! follow each other are a block, the first of them 0 to 15: what is kept of an author who wrote once shares its key
-//! and its checksum with fifteen others. Only what seldom changes is kept so, because a block is written whole; a
-//! head changes with every frame, and has an entry of its own. A keyspace's number also stands for its generation, of
-//! which there is one. In keys of `rows.redb` numbers, keys and subkeys are written as `key.rs` says, so that the
-//! order of the bytes is the order of rows; numbers in values without a width are written so too. Interned numbers
-//! reach neither wire nor fingerprint.
+//! that the store was made as, and no block of cards is written before there is another author. Authors that follow
+//! each other are a block, so that what is kept of one who wrote once shares its key and its checksum with others. A
+//! block is written whole: cards and floors seldom change and have blocks of sixteen, the first of them 0 to 15; a
+//! head changes with every frame, so that blocks of heads are of four, the first of them 0 to 3. A keyspace's number
+//! also stands for its generation, of which there is one. In keys of `rows.redb` numbers, keys and subkeys are written
+//! as `key.rs` says, so that the order of the bytes is the order of rows; numbers in values without a width are
+//! written so too. Interned numbers reach neither wire nor fingerprint.
 //!
 //! [`FileIdentity`]: crate::FileIdentity
 //! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into
 
 use redb::TableDefinition;
-use tidelock_engine::causality::{Head, Hlc};
-use tidelock_engine::id::{AuthorCard, ClusterId, FrameId, ReplicaId};
+use tidelock_engine::causality::Hlc;
+use tidelock_engine::id::{AuthorCard, ClusterId, ReplicaId};
 use tidelock_engine::ports::{Choice, LogEntry, LogPosition, LogRecord, Settings, Written};
 use tidelock_engine::row::Fingerprint;
 
-use crate::key::{push_number, read_number};
 use crate::names::{Fate, Remembered};
 
 /// The file that is the commit point.
@@ -292,18 +291,6 @@ pub(crate) fn read_state(bytes: &[u8]) -> Option<SpaceState> {
     Some(SpaceState { fingerprint, keys: u64::from_be_bytes(*keys), bytes: read_u64(rest)?, is_partial })
 }
 
-pub(crate) fn head_value(head: Head) -> Vec<u8> {
-    let mut value = Vec::with_capacity(1 + size_of::<u64>() + head.frame.as_bytes().len());
-    push_number(&mut value, head.seq);
-    value.extend_from_slice(head.frame.as_bytes());
-    value
-}
-
-pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
-    let (seq, frame) = read_number(bytes)?;
-    Some(Head { seq, frame: FrameId::from_bytes(frame.try_into().ok()?) })
-}
-
 pub(crate) fn read_u64(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
@@ -354,10 +341,6 @@ mod tests {
             assert_eq!(read_record(position, &value), Some(record));
             assert_eq!(read_record(position, &value[..16]), None);
         }
-        let head = Head { seq: 258, frame: FrameId::from_bytes([7; 32]) };
-        assert_eq!(head_value(head), [&[249, 1, 2][..], &[7; 32]].concat());
-        assert_eq!(read_head(&head_value(head)), Some(head));
-        assert_eq!(read_head(&[7; 32]), None);
         assert_eq!(seal(b"key", b"value".to_vec()), *b"value\xc6\x55\xf3\xe6");
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tidelock_engine::causality::{Dot, Hlc};
+use tidelock_engine::draft::Changes;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
     Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
@@ -330,7 +331,7 @@ impl Shared {
         });
         let names = new_names.as_ref().unwrap_or(&old_names);
         let recorded = recorded(batch);
-        let update = Update::new(names, recorded.iter().copied(), &batch.changes, states);
+        let update = self.update(names, recorded.iter().copied(), &batch.changes, states);
         let numbered = recorded.into_iter().map(|record| match record {
             Recorded::Frame(frame) => {
                 let header = frame.header();
@@ -364,6 +365,20 @@ impl Shared {
             published.publish(update, new_names, end, clock);
         });
         Ok(end.position)
+    }
+
+    /// What the next commit changes. The caller holds `writer` until it is published, so that the heads which share a
+    /// block with new ones are those of the commit before.
+    pub(crate) fn update<'a>(
+        &self,
+        names: &Names,
+        records: impl IntoIterator<Item = Recorded<'a>>,
+        changes: &Changes,
+        states: BTreeMap<KeyspaceId, SpaceState>,
+    ) -> Update {
+        let mut update = Update::new(names, records, changes, states);
+        update.put_heads(&self.published(), names);
+        update
     }
 
     /// Adds the entries of an update beside the readers, then publishes. The caller holds `writer`, so that

@@ -10,9 +10,10 @@ use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
 use super::log::LogCheck;
 use super::{Check, Progress};
+use crate::blocks::read_heads;
 use crate::key::{self, InternedRow};
 use crate::rows::{RowsFile, damaged};
-use crate::schema::{META_REPLICA, ROWS_FILE, SpaceState, read_head, read_state, read_u64, rows_tag, unseal};
+use crate::schema::{META_REPLICA, ROWS_FILE, SpaceState, read_state, read_u64, rows_tag, unseal};
 
 /// The entries that are read at a time.
 const ENTRIES_PER_CHUNK: usize = 1024;
@@ -112,9 +113,11 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
                 Some(())
             }
             rows_tag::HEAD => {
-                let (keyspace, author) = key::read_head_author(key)?;
-                let replica = self.log.names().replica(author)?;
-                self.tallies.get_mut(&keyspace)?.heads.advance(replica, read_head(value)?);
+                let (keyspace, heads) = read_heads(key, value)?;
+                let tally = self.tallies.get_mut(&keyspace)?;
+                for (author, head) in heads {
+                    tally.heads.advance(self.log.names().replica(author)?, head);
+                }
                 Some(())
             }
             rows_tag::MEMBERS => {

@@ -192,7 +192,10 @@ impl Install {
             return Err(Malformed("version of a record of state"));
         }
         let heads = record.heads.into_iter();
-        let heads = heads.map(ListedHead::read).collect();
+        let heads: Vec<(ReplicaId, Head)> = heads.map(ListedHead::read).collect();
+        if heads.iter().any(|(_, head)| head.seq == 0) {
+            return Err(Malformed("head"));
+        }
         Ok(Self {
             keyspace: record.keyspace,
             rows: record.rows.read()?,
@@ -245,6 +248,9 @@ mod tests {
         let mut version = bytes.clone();
         version[0] = 2;
         assert_eq!(Install::decode(&version), Err(Malformed("version of a record of state")));
+        let nothing = Head { seq: 0, frame: FrameId::NONE };
+        let headless = Install { heads: Some(vec![(ReplicaId::from_bytes([1; 16]), nothing)]), ..install() };
+        assert_eq!(Install::decode(&headless.encode()), Err(Malformed("head")));
         let broken = |change: fn(&mut Vec<(RowId, Option<Payload>)>)| {
             let mut install = install();
             change(&mut install.rows);

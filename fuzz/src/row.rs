@@ -21,6 +21,9 @@ pub const BOUND: Bound = Bound { base: 4 << 10, per_byte: 8, max: 128 << 20 };
 /// The authors whose cards, or whose floors, are one entry at most.
 const AUTHORS_PER_BLOCK: usize = 16;
 
+/// The authors whose heads are one entry at most.
+const HEADS_PER_BLOCK: usize = 4;
+
 /// The payload of a row of any kind.
 pub fn payload(data: &[u8]) -> Verdict {
     let mut input = Input::new(data);
@@ -155,14 +158,19 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
     }
     let value = match tag {
         0 => input.number().to_be_bytes().to_vec(),
-        1 => [&input.array::<24>()[..], &[u8::from(input.once_in(2))]].concat(),
+        1 => [&input.array::<24>()[..], &[u8::from(input.once_in(2))], &input.array::<8>()].concat(),
         2 => {
-            let author = interned(input);
-            number(&mut key, input, author);
-            let head = Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) };
+            let block = interned(input) % (1 << 30);
+            number(&mut key, input, block);
             let mut value = Vec::new();
-            number(&mut value, input, head.seq);
-            value.extend(head.frame.as_bytes());
+            // Who comes last has a head.
+            for others in (0..=input.below(HEADS_PER_BLOCK - 1)).rev() {
+                let seq = input.number().max(u64::from(others == 0));
+                number(&mut value, input, seq);
+                if seq > 0 {
+                    value.extend(input.array::<32>());
+                }
+            }
             value
         }
         3 => {
@@ -292,7 +300,7 @@ pub fn install(input: &mut Input<'_>) -> Install {
     }
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));
     let head = |input: &mut Input<'_>| {
-        (any_replica(input), Head { seq: input.number(), frame: FrameId::from_bytes(input.array()) })
+        (any_replica(input), Head { seq: input.number().max(1), frame: FrameId::from_bytes(input.array()) })
     };
     let heads = input.once_in(2).then(|| (0..input.below(3)).map(|_| head(input)).collect());
     Install { keyspace: forge::keyspace_id(KEYSPACES[0]), rows, heads }

@@ -16,21 +16,21 @@ pub(crate) mod format;
 pub(crate) mod reading;
 pub(crate) mod restoring;
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tidelock_engine::causality::Heads;
+use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
 use self::format::{BLOCK_BYTES, BlockKind, Chain, End, Entry, Head, preamble, push_entry};
 use crate::database::reading;
 use crate::key;
 use crate::log::{LogFile, damaged};
+use crate::published::Space;
 use crate::reader::Reader;
-use crate::schema::{
-    LOG_FILE, SpaceState, head_value, log_tag, read_u64, record_key, rows_tag, seal, state_value,
-};
+use crate::schema::{LOG_FILE, SpaceState, log_tag, read_u64, record_key, rows_tag, seal, state_value};
 use crate::store::Shared;
 
 /// The rows that are read at a time at most.
@@ -220,8 +220,8 @@ impl Backup {
             let states = published.names.keyspaces().iter().zip(0..).filter_map(|((keyspace, _), number)| {
                 let space = published.spaces.get(keyspace)?;
                 let key = key::state(number);
-                let (fingerprint, keys, is_partial) = (space.fingerprint, space.keys, space.is_partial);
-                let state = SpaceState { fingerprint, keys, bytes: Some(space.bytes), is_partial };
+                let Space { fingerprint, keys, bytes, is_partial, .. } = *space;
+                let state = SpaceState { fingerprint, keys, bytes, is_partial };
                 let value = seal(&key, state_value(state));
                 Some((key, Arc::from(value)))
             });
@@ -311,17 +311,14 @@ fn log_chunk(log: &LogFile, from: &[u8], end: &[u8]) -> Result<Vec<Entry>, ReadE
 
 /// The heads of all keyspaces, as `rows.redb` has them.
 fn entries_of_heads(published: &crate::published::Published) -> Vec<Entry> {
-    let names = &published.names;
-    let of_space = |(number, heads): (u32, &Heads)| {
-        let entry = |(author, head)| {
-            let author = names.author(author).expect("whoever has a head has a card");
-            let key = key::head(number, author);
-            let value = seal(&key, head_value(head));
-            (key, Arc::from(value))
-        };
-        heads.iter().map(entry).collect::<Vec<Entry>>()
+    let of_space = |(keyspace, space): (&KeyspaceId, &Space)| {
+        space.heads.iter().map(|(author, _)| (*keyspace, author)).collect::<Vec<_>>()
     };
-    let numbered = (0..).zip(names.keyspaces());
-    let spaces = numbered.filter_map(|(number, (id, _))| Some((number, &*published.spaces.get(id)?.heads)));
-    spaces.flat_map(of_space).collect()
+    let authors = published.spaces.iter().flat_map(of_space);
+    let entries = published.heads_after(&published.names, authors, &BTreeMap::new()).into_iter();
+    let sealed = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let value = seal(&key, value);
+        (key, Arc::from(value))
+    };
+    entries.map(sealed).collect()
 }

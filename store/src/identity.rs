@@ -14,6 +14,7 @@ use redb::Durability;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, Fork, ReadError};
 
+use crate::blocks::block_of;
 use crate::database::Opening;
 use crate::disk::FileIdentity;
 use crate::log::{Entry, LogFile, cards_entry, damaged};
@@ -21,8 +22,8 @@ use crate::names::Names;
 use crate::open::OpenError;
 use crate::rows::RowsFile;
 use crate::schema::{
-    ENTRIES, LOG_FILE, META, META_CARD, META_FILE, META_FORK, META_FORMER, META_REPLICA, block_of,
-    card_value, read_u64, seal,
+    ENTRIES, LOG_FILE, META, META_CARD, META_FILE, META_FORK, META_FORMER, META_REPLICA, card_value,
+    read_u64, seal,
 };
 use crate::store::Shared;
 

@@ -53,19 +53,19 @@ pub(crate) fn heads(keyspace: u32) -> Vec<u8> {
     tagged(rows_tag::HEAD, keyspace)
 }
 
-/// The key of the head of an author.
-pub(crate) fn head(keyspace: u32, author: u32) -> Vec<u8> {
+/// The key of the heads of a block of authors.
+pub(crate) fn heads_of(keyspace: u32, block: u32) -> Vec<u8> {
     let mut key = heads(keyspace);
-    push_number(&mut key, u64::from(author));
+    push_number(&mut key, u64::from(block));
     key
 }
 
-/// The keyspace and author of the head whose key is `key`.
-pub(crate) fn read_head_author(key: &[u8]) -> Option<(u32, u32)> {
+/// The keyspace and block of the heads whose key is `key`.
+pub(crate) fn read_heads_block(key: &[u8]) -> Option<(u32, u32)> {
     let (&rows_tag::HEAD, rest) = key.split_first()? else { return None };
     let (keyspace, rest) = read_number(rest)?;
-    let (author, []) = read_number(rest)? else { return None };
-    Some((keyspace.try_into().ok()?, author.try_into().ok()?))
+    let (block, []) = read_number(rest)? else { return None };
+    Some((keyspace.try_into().ok()?, block.try_into().ok()?))
 }
 
 /// The key of the number of members of a set or map.
@@ -346,8 +346,8 @@ mod tests {
         );
         assert_eq!(members(1, b"k", Kind::Map), [3, 1, b'k', 0, 4]);
         assert_eq!(read_members(&members(1, b"k", Kind::Map)), Some((1, b"k".to_vec(), Kind::Map)));
-        assert_eq!(head(1, 250), [2, 1, 248, 250]);
-        assert_eq!(read_head_author(&head(1, 250)), Some((1, 250)));
+        assert_eq!(heads_of(1, 250), [2, 1, 248, 250]);
+        assert_eq!(read_heads_block(&heads_of(1, 250)), Some((1, 250)));
         assert_eq!(state(1), [1, 1]);
         assert_eq!(read_state_keyspace(&state(300)), Some(300));
         assert_eq!(position(), [0]);

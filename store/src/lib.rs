@@ -11,6 +11,7 @@
 
 mod backend;
 mod backup;
+mod blocks;
 mod check;
 mod compact;
 mod copying;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{Choice, Settings};
 
-use crate::schema::{AUTHORS_PER_BLOCK, block_of};
+use crate::blocks::{AUTHORS_PER_BLOCK, block_of};
 
 /// What is there of a keyspace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use crate::log::LogFile;
 use crate::mark::Mark;
 use crate::names::Names;
 use crate::overlay::Overlay;
-use crate::published::{Published, Space, Update};
+use crate::published::{Published, Space};
 use crate::replay::replay;
 use crate::rows::RowsFile;
 use crate::schema::{LOG_FILE, MARK_FILE, ROOM_FILE, ROWS_FILE, ROWS_FILE_ASIDE, SpaceState};
@@ -307,7 +307,7 @@ fn skip_what_is_gone(shared: &Shared) {
         }
         let gone = published.spaces.iter().filter(|(_, space)| space.floor.iter().next().is_some());
         let partial = |(keyspace, _): (&KeyspaceId, &Space)| {
-            (*keyspace, SpaceState { is_partial: true, bytes: Some(0), ..SpaceState::default() })
+            (*keyspace, SpaceState { is_partial: true, ..SpaceState::default() })
         };
         (Arc::clone(&published.names), end, gone.map(partial).collect::<BTreeMap<_, _>>())
     };
@@ -315,7 +315,7 @@ fn skip_what_is_gone(shared: &Shared) {
         keyspaces = states.len(),
         "rows are gone, and so is the log that made them; peers have them"
     );
-    let update = Update::new(&names, [], &Changes::default(), states);
+    let update = shared.update(&names, [], &Changes::default(), states);
     shared.make_visible(update, |published, update| published.publish(update, None, end, Hlc::default()));
 }
 

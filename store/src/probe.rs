@@ -11,13 +11,15 @@ use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord};
 use tidelock_engine::row::{Payload, RowId};
 use tidelock_engine::staged::{Piece, Staged};
 
+use crate::blocks::{
+    cards_value, floors_value, heads_block_of, heads_value, read_cards, read_floors, read_heads,
+};
 use crate::key;
 use crate::log::{decode_record, header};
 use crate::schema::{
-    self, EXPIRY_KEY, cards_key, cards_value, floors_key, floors_value, head_value, index_key, keyspace_key,
-    log_tag, read_cards, read_floors, read_floors_key, read_head, read_settings, read_settings_key,
-    read_state, read_u64, record_key, record_value, rows_tag, settings_key, settings_value, state_value,
-    unseal,
+    self, EXPIRY_KEY, cards_key, floors_key, index_key, keyspace_key, log_tag, read_floors_key,
+    read_settings, read_settings_key, read_state, read_u64, record_key, record_value, rows_tag, settings_key,
+    settings_value, state_value, unseal,
 };
 
 /// Key and value without its checksum.
@@ -38,8 +40,9 @@ pub fn rows_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
             Some((key::state(key::read_state_keyspace(key)?), state_value(state)))
         }
         rows_tag::HEAD => {
-            let (keyspace, author) = key::read_head_author(key)?;
-            Some((key::head(keyspace, author), head_value(read_head(value)?)))
+            let (keyspace, heads) = read_heads(key, value)?;
+            let block = heads_block_of(heads.first()?.0);
+            Some((key::heads_of(keyspace, block), heads_value(&heads)))
         }
         rows_tag::MEMBERS => {
             let (keyspace, user_key, kind) = key::read_members(key)?;

@@ -14,11 +14,12 @@ use tidelock_engine::install::Install;
 use tidelock_engine::ports::{Batch, Due, Fork, KeyspaceState, LogEnd, LogPosition};
 use tidelock_engine::row::{Fingerprint, Payload};
 
+use crate::blocks::{authors_of_heads, block_of, floors_value, heads_block_of, heads_value};
 use crate::key;
 use crate::log::Entry;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment};
-use crate::schema::{SpaceState, block_of, floors_key, floors_value, head_value, seal, state_value};
+use crate::schema::{SpaceState, floors_key, seal, state_value};
 use crate::view::{Generation, View};
 
 /// The state of a keyspace in memory.
@@ -87,7 +88,7 @@ pub(crate) struct Update {
 
 impl Update {
     /// What a commit of `records` changes, whose effects are `changes`, and which leads to `states`. `names`
-    /// holds the new names too.
+    /// holds the new names too. The entries of heads are not there yet: see [`Update::put_heads`].
     pub(crate) fn new<'a>(
         names: &Names,
         records: impl IntoIterator<Item = Recorded<'a>>,
@@ -107,10 +108,6 @@ impl Update {
         for (keyspace, state) in &update.states {
             let key = key::state(number(names, *keyspace));
             put(&mut update.entries, key, state_value(*state));
-        }
-        for ((keyspace, author), head) in &update.heads {
-            let key = key::head(number(names, *keyspace), author_number(names, *author));
-            put(&mut update.entries, key, head_value(*head));
         }
         for ((keyspace, key, kind), members) in &changes.members {
             let key = key::members(number(names, *keyspace), key, *kind);
@@ -148,6 +145,13 @@ impl Update {
             }
         }
         update
+    }
+
+    /// Adds the blocks in which heads change. The other heads in them are as the commit before published them.
+    pub(crate) fn put_heads(&mut self, published: &Published, names: &Names) {
+        for (key, value) in published.heads_after(names, self.heads.keys().copied(), &self.heads) {
+            put(&mut self.entries, key, value);
+        }
     }
 }
 
@@ -220,6 +224,31 @@ impl Published {
         blocks.into_iter().map(floors).collect()
     }
 
+    /// The blocks of the heads of these authors, as entries of the rows, once `newer` ones are published.
+    pub(crate) fn heads_after(
+        &self,
+        names: &Names,
+        authors: impl IntoIterator<Item = (KeyspaceId, ReplicaId)>,
+        newer: &BTreeMap<(KeyspaceId, ReplicaId), Head>,
+    ) -> Vec<Entry> {
+        let authors = authors.into_iter();
+        let blocks: BTreeSet<(KeyspaceId, u32)> = authors
+            .map(|(keyspace, author)| (keyspace, heads_block_of(author_number(names, author))))
+            .collect();
+        let heads = |(keyspace, block)| {
+            let published = self.spaces.get(&keyspace).map(|space| &*space.heads);
+            let head = |number| {
+                let author = names.replica(number)?;
+                let head = newer.get(&(keyspace, author)).copied();
+                Some((number, head.or_else(|| published?.get(author))?))
+            };
+            let heads: Vec<(u32, Head)> =
+                authors_of_heads(block).into_iter().flatten().filter_map(head).collect();
+            (key::heads_of(number(names, keyspace), block), heads_value(&heads))
+        };
+        blocks.into_iter().map(heads).collect()
+    }
+
     /// The seq of an author's last applied operation; 0 without one.
     pub(crate) fn seq(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
         self.spaces.get(&keyspace).map_or(0, |space| space.heads.seq(author))
@@ -233,10 +262,9 @@ impl Published {
     ) -> BTreeMap<KeyspaceId, SpaceState> {
         let of = |keyspace| {
             let space = self.spaces.get(&keyspace);
-            let nothing = || SpaceState { bytes: Some(0), ..SpaceState::default() };
-            space.map_or_else(nothing, |space| {
+            space.map_or_else(SpaceState::default, |space| {
                 let Space { fingerprint, keys, bytes, is_partial, .. } = *space;
-                SpaceState { fingerprint, keys, bytes: Some(bytes), is_partial }
+                SpaceState { fingerprint, keys, bytes, is_partial }
             })
         };
         let installed = installs.into_iter().map(|install| (install.keyspace, of(install.keyspace)));
@@ -245,7 +273,7 @@ impl Published {
             let state = states.entry(*keyspace).or_insert_with(|| of(*keyspace));
             // A key that was never counted cannot cease to be; `check` would show it if it did.
             state.keys = state.keys.saturating_add_signed(delta.keys);
-            state.bytes = state.bytes.map(|bytes| bytes.saturating_add_signed(delta.bytes));
+            state.bytes = state.bytes.saturating_add_signed(delta.bytes);
             state.fingerprint = state.fingerprint.plus(delta.fingerprint);
         }
         states
@@ -268,8 +296,8 @@ impl Published {
         }
         for (keyspace, SpaceState { fingerprint, keys, bytes, is_partial }) in update.states {
             let space = self.spaces.entry(keyspace).or_default();
-            (space.fingerprint, space.keys, space.is_partial) = (fingerprint, keys, is_partial);
-            space.bytes = bytes.unwrap_or(0);
+            (space.fingerprint, space.keys, space.bytes) = (fingerprint, keys, bytes);
+            space.is_partial = is_partial;
             if is_partial != self.partial.contains(&keyspace) {
                 let partial = Arc::make_mut(&mut self.partial);
                 if is_partial {

@@ -290,7 +290,7 @@ impl Snapshot {
         self.partial.contains(&keyspace)
     }
 
-    /// The state of a keyspace as of this moment; `None` when it is not known here. Reads one entry per author.
+    /// The state of a keyspace as of this moment; `None` when it is not known here. Reads the heads of all authors.
     pub fn state(&self, keyspace: KeyspaceId) -> Result<Option<KeyspaceState>, ReadError> {
         self.view.state(keyspace)
     }

@@ -17,7 +17,7 @@ use tidelock_engine::ports::{LogEnd, LogEntry, LogPosition, LogRecord, ReadError
 use crate::log::{LogFile, damaged};
 use crate::names::Names;
 use crate::open::OpenError;
-use crate::published::{Recorded, Update};
+use crate::published::Recorded;
 use crate::store::Shared;
 
 /// The records that are applied as one commit.
@@ -130,7 +130,7 @@ fn make_visible(shared: &Shared, records: &[Record], changes: &Changes, end: Log
         });
         (Arc::clone(&published.names), published.states_after(changes, installs))
     };
-    let update = Update::new(&names, records.iter().map(Record::recorded), changes, states);
+    let update = shared.update(&names, records.iter().map(Record::recorded), changes, states);
     shared.make_visible(update, |published, update| {
         published.publish(update, None, end, Hlc::default());
     });

@@ -34,8 +34,8 @@
 //! | meta | `replica` | whose log it follows from, 16 bytes |
 //! | meta | `live` | the bytes of all keys and values, u64, by which is known whether compacting pays; absent if nothing was written yet |
 //! | entries | `0x00` | the log position that the rows stand at, u64 |
-//! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8, bytes of its rows as quotas count them u64 (absent in what was written before there were quotas) |
-//! | entries | `0x02`, keyspace, author | head: seq, a number; frame id (32) |
+//! | entries | `0x01`, keyspace | fingerprint u128, keys that exist u64, whether state is being taken over u8, bytes of its rows as quotas count them u64 |
+//! | entries | `0x02`, keyspace, block | the heads of the authors of a block, in order, up to the last who has one: each its seq, a number, and frame id (32); for who has none the number 0 alone |
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
 //! | entries | `0x05`, keyspace, Unix milliseconds u64, key, author, seq | nothing: the deadlines of the rows above, in order of time |
@@ -43,24 +43,23 @@
 //! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
 //!
 //! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the replica
-//! that the store was made as, and no block of cards is written before there is another author. Sixteen authors that
-//! follow each other are a block, the first of them 0 to 15: what is kept of an author who wrote once shares its key
-//! and its checksum with fifteen others. Only what seldom changes is kept so, because a block is written whole; a
-//! head changes with every frame, and has an entry of its own. A keyspace's number also stands for its generation, of
-//! which there is one. In keys of `rows.redb` numbers, keys and subkeys are written as `key.rs` says, so that the
-//! order of the bytes is the order of rows; numbers in values without a width are written so too. Interned numbers
-//! reach neither wire nor fingerprint.
+//! that the store was made as, and no block of cards is written before there is another author. Authors that follow
+//! each other are a block, so that what is kept of one who wrote once shares its key and its checksum with others. A
+//! block is written whole: cards and floors seldom change and have blocks of sixteen, the first of them 0 to 15; a
+//! head changes with every frame, so that blocks of heads are of four, the first of them 0 to 3. A keyspace's number
+//! also stands for its generation, of which there is one. In keys of `rows.redb` numbers, keys and subkeys are written
+//! as `key.rs` says, so that the order of the bytes is the order of rows; numbers in values without a width are
+//! written so too. Interned numbers reach neither wire nor fingerprint.
 //!
 //! [`FileIdentity`]: crate::FileIdentity
 //! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into
 
 use redb::TableDefinition;
-use tidelock_engine::causality::{Head, Hlc};
-use tidelock_engine::id::{AuthorCard, ClusterId, FrameId, ReplicaId};
+use tidelock_engine::causality::Hlc;
+use tidelock_engine::id::{AuthorCard, ClusterId, ReplicaId};
 use tidelock_engine::ports::{Choice, Conditional, LogEntry, LogPosition, LogRecord, Settings, Written};
 use tidelock_engine::row::Fingerprint;
 
-use crate::key::{push_number, read_number};
 use crate::names::{Fate, Remembered};
 
 /// The file that is the commit point.
@@ -83,12 +82,6 @@ pub const LOG_FORMAT: u32 = 2;
 
 /// The version of `rows.redb` that this code reads and writes.
 pub const ROWS_FORMAT: u32 = 2;
-
-/// The authors whose cards, and whose floors in a keyspace, are one entry.
-pub(crate) const AUTHORS_PER_BLOCK: u32 = 16;
-
-/// The bytes of a card.
-const CARD_BYTES: usize = 48;
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(crate) const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -145,11 +138,6 @@ fn crc(key: &[u8], value: &[u8]) -> [u8; CRC_BYTES] {
     hasher.update(key);
     hasher.update(value);
     hasher.finalize().to_be_bytes()
-}
-
-/// The block that an author is in.
-pub(crate) fn block_of(author: u32) -> u32 {
-    author / AUTHORS_PER_BLOCK
 }
 
 pub(crate) fn cards_key(block: u32) -> Vec<u8> {
@@ -240,24 +228,6 @@ pub(crate) fn read_floors_key(key: &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_be_bytes(*keyspace), u32::from_be_bytes(block.try_into().ok()?)))
 }
 
-/// The floors of the first authors of a block; who comes behind the last one that is not 0 has none.
-pub(crate) fn floors_value(floors: &[u64]) -> Vec<u8> {
-    let count = floors.iter().rposition(|floor| *floor != 0).map_or(0, |last| last + 1);
-    let mut value = Vec::with_capacity(count);
-    floors[..count].iter().for_each(|floor| push_number(&mut value, *floor));
-    value
-}
-
-pub(crate) fn read_floors(mut value: &[u8]) -> Option<Vec<u64>> {
-    let mut floors = Vec::with_capacity(AUTHORS_PER_BLOCK as usize);
-    while !value.is_empty() && floors.len() < AUTHORS_PER_BLOCK as usize {
-        let (floor, rest) = read_number(value)?;
-        floors.push(floor);
-        value = rest;
-    }
-    (value.is_empty() && floors.last() != Some(&0)).then_some(floors)
-}
-
 pub(crate) fn record_key(position: u64) -> Vec<u8> {
     [&[log_tag::RECORD][..], &position.to_be_bytes()].concat()
 }
@@ -297,16 +267,6 @@ pub(crate) fn read_card(bytes: &[u8]) -> Option<AuthorCard> {
     Some(AuthorCard { public_key: *public_key, nonce: nonce.try_into().ok()? })
 }
 
-pub(crate) fn cards_value<'a>(cards: impl IntoIterator<Item = &'a AuthorCard>) -> Vec<u8> {
-    cards.into_iter().flat_map(card_value).collect()
-}
-
-/// The cards of a block of authors, of which there is at least one.
-pub(crate) fn read_cards(value: &[u8]) -> Option<Vec<AuthorCard>> {
-    let is_block = (1..=AUTHORS_PER_BLOCK as usize * CARD_BYTES).contains(&value.len());
-    is_block.then(|| value.chunks(CARD_BYTES).map(read_card).collect())?
-}
-
 pub(crate) fn read_cluster(bytes: &[u8]) -> Option<ClusterId> {
     // Its encoding is its 32 bytes.
     postcard::from_bytes(bytes).ok().filter(|cluster: &ClusterId| cluster.as_bytes() == bytes)
@@ -318,8 +278,8 @@ pub(crate) struct SpaceState {
     pub(crate) fingerprint: Fingerprint,
     /// The keys that exist.
     pub(crate) keys: u64,
-    /// The bytes of its rows, as quotas count them; not known of what was written before there were quotas.
-    pub(crate) bytes: Option<u64>,
+    /// The bytes of its rows, as quotas count them.
+    pub(crate) bytes: u64,
     /// Whether state is being taken over, and the rows are those of no version vector.
     pub(crate) is_partial: bool,
 }
@@ -327,8 +287,7 @@ pub(crate) struct SpaceState {
 pub(crate) fn state_value(state: SpaceState) -> Vec<u8> {
     let SpaceState { fingerprint, keys, bytes, is_partial } = state;
     let fingerprint = fingerprint.to_bits().to_be_bytes();
-    let bytes = bytes.map(u64::to_be_bytes).iter().flatten().copied().collect::<Vec<u8>>();
-    [&fingerprint[..], &keys.to_be_bytes(), &[u8::from(is_partial)], &bytes].concat()
+    [&fingerprint[..], &keys.to_be_bytes(), &[u8::from(is_partial)], &bytes.to_be_bytes()].concat()
 }
 
 pub(crate) fn read_state(bytes: &[u8]) -> Option<SpaceState> {
@@ -339,21 +298,8 @@ pub(crate) fn read_state(bytes: &[u8]) -> Option<SpaceState> {
         [1, rest @ ..] => (true, rest),
         _ => return None,
     };
-    let bytes = if rest.is_empty() { None } else { Some(read_u64(rest)?) };
     let fingerprint = Fingerprint::from_bits(u128::from_be_bytes(*fingerprint));
-    Some(SpaceState { fingerprint, keys: u64::from_be_bytes(*keys), bytes, is_partial })
-}
-
-pub(crate) fn head_value(head: Head) -> Vec<u8> {
-    let mut value = Vec::with_capacity(1 + size_of::<u64>() + head.frame.as_bytes().len());
-    push_number(&mut value, head.seq);
-    value.extend_from_slice(head.frame.as_bytes());
-    value
-}
-
-pub(crate) fn read_head(bytes: &[u8]) -> Option<Head> {
-    let (seq, frame) = read_number(bytes)?;
-    Some(Head { seq, frame: FrameId::from_bytes(frame.try_into().ok()?) })
+    Some(SpaceState { fingerprint, keys: u64::from_be_bytes(*keys), bytes: read_u64(rest)?, is_partial })
 }
 
 pub(crate) fn read_u64(bytes: &[u8]) -> Option<u64> {
@@ -369,7 +315,6 @@ mod tests {
     #[test]
     fn log_keys_have_golden_bytes() {
         assert_eq!(cards_key(2), [1, 0, 0, 0, 2]);
-        assert_eq!([0, 15, 16, 31, 32].map(block_of), [0, 0, 1, 1, 2]);
         assert_eq!(keyspace_key(3), [2, 0, 0, 0, 3]);
         assert_eq!(settings_key(3), [2, 0, 0, 0, 3, 1]);
         assert_eq!(read_settings_key(&settings_key(3)), Some(3));
@@ -388,19 +333,13 @@ mod tests {
         let cluster = ClusterId::named("c");
         assert_eq!(read_cluster(cluster.as_bytes()), Some(cluster));
         assert_eq!(read_cluster(&[0; 33]), None);
-        let state = SpaceState {
-            fingerprint: Fingerprint::from_bits(5),
-            keys: 258,
-            bytes: Some(259),
-            is_partial: true,
-        };
+        let state =
+            SpaceState { fingerprint: Fingerprint::from_bits(5), keys: 258, bytes: 259, is_partial: true };
         let value = state_value(state);
         let numbers = [&[0, 0, 0, 0, 0, 0, 1, 2, 1][..], &[0, 0, 0, 0, 0, 0, 1, 3]].concat();
         assert_eq!(value, [&[0; 15][..], &[5], &numbers].concat());
         assert_eq!(read_state(&value), Some(state));
-        let older = SpaceState { bytes: None, ..state };
-        assert_eq!((state_value(older), read_state(&value[..25])), (value[..25].to_vec(), Some(older)));
-        assert_eq!(read_state(&value[..30]), None);
+        assert_eq!((read_state(&value[..25]), read_state(&value[..30])), (None, None));
         assert_eq!(read_state(&[&value[..24], &[2], &value[25..]].concat()), None);
         let bytes: Arc<[u8]> = [7, 8].into();
         let entries =
@@ -413,30 +352,7 @@ mod tests {
             assert_eq!(read_record(position, &value), Some(record));
             assert_eq!(read_record(position, &value[..16]), None);
         }
-        let head = Head { seq: 258, frame: FrameId::from_bytes([7; 32]) };
-        assert_eq!(head_value(head), [&[249, 1, 2][..], &[7; 32]].concat());
-        assert_eq!(read_head(&head_value(head)), Some(head));
-        assert_eq!(read_head(&[7; 32]), None);
         assert_eq!(seal(b"key", b"value".to_vec()), *b"value\xc6\x55\xf3\xe6");
-    }
-
-    #[test]
-    fn blocks_of_authors_have_golden_bytes() {
-        const COUNT: usize = AUTHORS_PER_BLOCK as usize;
-        let [first, second] = [1, 3].map(|byte| AuthorCard { public_key: [byte; 32], nonce: [byte + 1; 16] });
-        let golden = [&[1; 32][..], &[2; 16], &[3; 32], &[4; 16]].concat();
-        assert_eq!(cards_value([&first, &second]), golden);
-        assert_eq!(read_cards(&golden), Some(vec![first, second]));
-        assert_eq!(read_cards(&[0; 48 * COUNT]).map(|cards| cards.len()), Some(COUNT));
-        assert_eq!(read_cards(&[0; 48 * (COUNT + 1)]), None);
-        assert_eq!((read_cards(&[]), read_cards(&golden[..95])), (None, None));
-
-        assert_eq!(floors_value(&[0, 247, 0, 258, 0, 0]), [0, 247, 0, 249, 1, 2]);
-        assert_eq!(read_floors(&[0, 247, 0, 249, 1, 2]), Some(vec![0, 247, 0, 258]));
-        assert_eq!(read_floors(&[1; COUNT]), Some(vec![1; COUNT]));
-        assert_eq!(read_floors(&[1; COUNT + 1]), None);
-        assert_eq!((floors_value(&[0; 3]), read_floors(&[])), (vec![], Some(vec![])));
-        assert_eq!((read_floors(&[1, 0]), read_floors(&[249, 1])), (None, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use metrics::Histogram;
 use tidelock_engine::causality::{Dot, Hlc};
+use tidelock_engine::draft::Changes;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
     Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
@@ -337,7 +338,7 @@ impl Shared {
         });
         let names = new_names.as_ref().unwrap_or(&old_names);
         let recorded = recorded(batch);
-        let update = Update::new(names, recorded.iter().copied(), &batch.changes, states);
+        let update = self.update(names, recorded.iter().copied(), &batch.changes, states);
         let numbered = recorded.into_iter().map(|record| match record {
             Recorded::Frame(frame) => {
                 let header = frame.header();
@@ -371,6 +372,20 @@ impl Shared {
             published.publish(update, new_names, end, clock);
         });
         Ok(end.position)
+    }
+
+    /// What the next commit changes. The caller holds `writer` until it is published, so that the heads which share a
+    /// block with new ones are those of the commit before.
+    pub(crate) fn update<'a>(
+        &self,
+        names: &Names,
+        records: impl IntoIterator<Item = Recorded<'a>>,
+        changes: &Changes,
+        states: BTreeMap<KeyspaceId, SpaceState>,
+    ) -> Update {
+        let mut update = Update::new(names, records, changes, states);
+        update.put_heads(&self.published(), names);
+        update
     }
 
     /// Adds the entries of an update beside the readers, then publishes. The caller holds `writer`, so that
@@ -430,8 +445,7 @@ fn settle(
             touched.insert(number);
         }
         if names.settings(keyspace).is_behind(own, 0) {
-            let nothing = SpaceState { bytes: Some(0), ..SpaceState::default() };
-            states.entry(keyspace).or_insert(nothing).is_partial = true;
+            states.entry(keyspace).or_default().is_partial = true;
         }
     }
     touched.into_iter().map(|number| (number, names.remembered(number))).collect()

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use tidelock_engine::causality::{Dot, Heads, Hlc};
 use tidelock_engine::id::KeyspaceId;
-use tidelock_engine::ports::{Due, KeyspaceState, ReadError, RowRange, Rows, Visit, Within};
+use tidelock_engine::ports::{Due, KeyspaceState, ReadError, RowRange, Rows, Visit};
 use tidelock_engine::row::{Kind, Payload, RowId};
 
+use crate::blocks::read_heads;
 use crate::key;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment, Overlay};
 use crate::rows::{RowsTable, SealedEntries, damaged};
-use crate::schema::{SpaceState, read_head, read_state, read_u64, unseal};
+use crate::schema::{SpaceState, read_state, read_u64, unseal};
 
 /// The rows that a scan reads at first. Most scans look at one group.
 const CHUNK_ROWS_FIRST: usize = 8;
@@ -65,9 +66,11 @@ impl View {
         loop {
             let chunk = self.chunk(&from, &end, CHUNK_ROWS)?;
             for (key, sealed) in chunk.entries {
-                let head = open_entry(&key, &sealed, read_head)?;
-                let author = key::read_head_author(&key).and_then(|(_, author)| self.names.replica(author));
-                heads.advance(author.ok_or_else(|| damaged("the head of an unknown author"))?, head);
+                let (_, of_block) = open_entry(&key, &sealed, |value| read_heads(&key, value))?;
+                for (author, head) in of_block {
+                    let author = self.names.replica(author);
+                    heads.advance(author.ok_or_else(|| damaged("the head of an unknown author"))?, head);
+                }
             }
             match chunk.last {
                 Some(last) => from = Bound::Excluded(last),
@@ -192,19 +195,9 @@ impl Rows for View {
         Ok(self.entry(&key::state(number), read_state)?.map_or(0, |state| state.keys))
     }
 
-    /// Where the state does not say, the rows are counted.
     fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         let Some(number) = self.names.keyspace(keyspace) else { return Ok(0) };
-        let Some(state) = self.entry(&key::state(number), read_state)? else { return Ok(0) };
-        if let Some(bytes) = state.bytes {
-            return Ok(bytes);
-        }
-        let mut bytes = 0;
-        self.scan(keyspace, &RowRange::all(Within::Keyspace), &mut |row, payload| {
-            bytes += (row.key.len() + row.subkey.len() + payload.bytes()) as u64;
-            ControlFlow::Continue(())
-        })?;
-        Ok(bytes)
+        Ok(self.entry(&key::state(number), read_state)?.map_or(0, |state| state.bytes))
     }
 }
 

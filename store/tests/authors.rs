@@ -1,15 +1,16 @@
-//! More authors than one entry of the log holds: their cards and floors are kept in blocks.
+//! More authors than one entry holds: their cards, floors and heads are kept in blocks.
 
 mod world;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use tidelock_engine::causality::{Head, Heads};
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ReplicaId};
 use tidelock_engine::ports::{Durability, Log, LogPosition, Store};
 use tidelock_engine::write::Write;
-use tidelock_store::{MemDisk, RedbStore, RestoreOptions, check, restore};
+use tidelock_store::{MemDisk, RedbStore, RestoreOptions, Snapshot, check, restore};
 use world::{Dice, Peer, SPACES, Turn, keyspace, name};
 
 /// Two blocks and a half.
@@ -73,6 +74,7 @@ impl Crowd {
         }
         for space in SPACES {
             let heads = self.store.reader().state(keyspace(space)).unwrap_or_default().heads;
+            assert_eq!(heads_read(&self.store.reader().snapshot(), space), heads);
             for replica in self.cards.iter().map(AuthorCard::replica) {
                 let position = self.positions.get(&(space, replica));
                 let is_gone = position.is_some_and(|position| *position < self.store.first());
@@ -81,6 +83,11 @@ impl Crowd {
             }
         }
     }
+}
+
+/// The heads of a keyspace as its entries have them.
+fn heads_read(snapshot: &Snapshot, space: &str) -> Heads {
+    snapshot.state(keyspace(space)).expect("readable").unwrap_or_default().heads
 }
 
 /// Another replica of the store's own key.
@@ -117,6 +124,55 @@ fn crowd_keeps_its_cards_heads_and_floors() {
         floors += crowd.positions.values().filter(|position| **position < crowd.store.first()).count();
     }
     assert!(floors > 100, "{floors}");
+}
+
+/// The heads of ten authors, in two blocks and a half, change a few at a time. Beside them every moment keeps its own,
+/// and what comes after a power cut goes on from what is left.
+#[test]
+fn heads_of_a_block_change_one_by_one() {
+    let mut changes = 0;
+    for seed in 0..12 {
+        let (mut dice, mut crowd) = (Dice(seed), Crowd::new());
+        let mut peers: Vec<Peer> = (1..11).map(Peer::new).collect();
+        let mut expected: BTreeMap<&str, BTreeMap<ReplicaId, Head>> = BTreeMap::new();
+        let mut moments = Vec::new();
+        for turn in 0..30 {
+            let space = SPACES[dice.below(2)];
+            let mut batch = Turn { keyspaces: vec![name(space)], ..Turn::default() };
+            for _ in 0..=dice.below(3) {
+                let peer = &mut peers[dice.below(10)];
+                let frame =
+                    peer.write(space, &[Write::Add { key: b"set".to_vec(), elements: vec![vec![turn]] }]);
+                let head = Head { seq: frame.header().last(), frame: frame.id() };
+                expected.entry(space).or_default().insert(peer.card.replica(), head);
+                batch.cards.push(peer.card);
+                batch.frames.push(frame);
+            }
+            changes += batch.frames.len();
+            batch.commit(&mut crowd.store, Durability::Durable).expect("nothing fails");
+            let all: Vec<Heads> = SPACES
+                .map(|space| {
+                    expected.get(space).into_iter().flatten().map(|(author, head)| (*author, *head)).collect()
+                })
+                .to_vec();
+            moments.push((crowd.store.reader().snapshot(), all));
+            for (snapshot, all) in &moments {
+                assert_eq!(&SPACES.map(|space| heads_read(snapshot, space)).to_vec(), all);
+            }
+            match dice.below(6) {
+                0 => crowd.store.materialize().expect("nothing fails"),
+                1 => {
+                    let last = moments.pop().map(|(_, all)| all);
+                    moments.clear();
+                    crowd = crowd.reopened(Some(seed));
+                    let snapshot = crowd.store.reader().snapshot();
+                    assert_eq!(Some(SPACES.map(|space| heads_read(&snapshot, space)).to_vec()), last);
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(changes > 400, "{changes}");
 }
 
 /// Its new number is the first of all, of a block, the last of one, or between.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use redb::{Durability, WriteTransaction};
 use thiserror::Error;
-use tidelock_engine::causality::Hlc;
+use tidelock_engine::causality::{Head, Hlc};
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, LogPosition, ReadError};
 
@@ -20,6 +20,7 @@ use super::format::{BlockKind, End, Entry};
 use super::log_chunk;
 use super::reading::{BackupReadError, BackupSummary, Block, Blocks};
 use crate::backend::WriteGuard;
+use crate::blocks::read_heads;
 use crate::database::Opening;
 use crate::disk::{Disk, LockError};
 use crate::identity::{Change, name_rows};
@@ -32,7 +33,7 @@ use crate::replay::{self, Record};
 use crate::rows::RowsFile;
 use crate::schema::{
     ENTRIES, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, META_REPLICA, ROWS_FILE,
-    ROWS_FORMAT, card_value, index_key, log_tag, read_head, read_state, rows_tag, seal, unseal,
+    ROWS_FORMAT, card_value, index_key, log_tag, read_state, rows_tag, seal, unseal,
 };
 use crate::view::{Generation, View};
 
@@ -202,9 +203,8 @@ impl Restore<'_> {
 
     fn before(&mut self, block: &Block) -> Result<(), RestoreError> {
         block.entries(|key, sealed| {
-            let head = unseal(key, sealed).and_then(read_head).zip(key::read_head_author(key));
-            let (head, author) = head.ok_or_else(|| damaged("the head of an author"))?;
-            self.before.insert(author, head.seq);
+            let (keyspace, heads) = heads(key, sealed)?;
+            self.before.extend(heads.iter().map(|(author, head)| ((keyspace, *author), head.seq)));
             Ok(())
         })
     }
@@ -317,14 +317,15 @@ impl Restore<'_> {
     fn compare_heads(&self, seqs: &BTreeMap<(KeyspaceId, ReplicaId), u64>) -> Result<(), RestoreError> {
         let mut count = 0;
         for (key, sealed) in self.after.iter().filter(|(key, _)| key[0] == rows_tag::HEAD) {
-            let head = unseal(key, sealed).and_then(read_head).zip(key::read_head_author(key));
-            let (head, (keyspace, author)) = head.ok_or_else(|| damaged("the head of an author"))?;
+            let (keyspace, heads) = heads(key, sealed)?;
             let id = self.names.keyspaces().get(keyspace as usize).map(|(id, _)| *id);
-            let seq = id.zip(self.names.replica(author)).and_then(|name| seqs.get(&name));
-            if seq != Some(&head.seq) {
-                return Err(self.unequal(keyspace));
+            for (author, head) in &heads {
+                let seq = id.zip(self.names.replica(*author)).and_then(|name| seqs.get(&name));
+                if seq != Some(&head.seq) {
+                    return Err(self.unequal(keyspace));
+                }
             }
-            count += 1;
+            count += heads.len();
         }
         if count == seqs.len() { Ok(()) } else { Err(self.unequal(0)) }
     }
@@ -428,6 +429,12 @@ fn write(
         Some(error) => Err(error),
         None => written.map_err(|source| io(name, source)),
     }
+}
+
+/// The keyspace of a block of heads, and these.
+fn heads(key: &[u8], sealed: &[u8]) -> Result<(u32, Vec<(u32, Head)>), RestoreError> {
+    let heads = unseal(key, sealed).and_then(|value| read_heads(key, value));
+    heads.ok_or_else(|| damaged("the heads of some authors"))
 }
 
 fn io(file: &'static str, source: std::io::Error) -> RestoreError {

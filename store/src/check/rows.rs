@@ -10,9 +10,10 @@ use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
 use super::log::LogCheck;
 use super::{Check, Progress};
+use crate::blocks::read_heads;
 use crate::key::{self, InternedRow};
 use crate::rows::{RowsFile, damaged};
-use crate::schema::{META_REPLICA, ROWS_FILE, SpaceState, read_head, read_state, read_u64, rows_tag, unseal};
+use crate::schema::{META_REPLICA, ROWS_FILE, SpaceState, read_state, read_u64, rows_tag, unseal};
 
 /// The entries that are read at a time.
 const ENTRIES_PER_CHUNK: usize = 1024;
@@ -21,7 +22,7 @@ const ENTRIES_PER_CHUNK: usize = 1024;
 #[derive(Default)]
 struct Tally {
     stored: (Fingerprint, u64),
-    stored_bytes: Option<u64>,
+    stored_bytes: u64,
     counted_bytes: u64,
     heads: Heads,
     counted: (Fingerprint, u64),
@@ -112,9 +113,11 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
                 Some(())
             }
             rows_tag::HEAD => {
-                let (keyspace, author) = key::read_head_author(key)?;
-                let replica = self.log.names().replica(author)?;
-                self.tallies.get_mut(&keyspace)?.heads.advance(replica, read_head(value)?);
+                let (keyspace, heads) = read_heads(key, value)?;
+                let tally = self.tallies.get_mut(&keyspace)?;
+                for (author, head) in heads {
+                    tally.heads.advance(self.log.names().replica(author)?, head);
+                }
                 Some(())
             }
             rows_tag::MEMBERS => {
@@ -174,8 +177,8 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
         for (number, keyspace, name) in self.log.names().held() {
             let Some(tally) = self.tallies.get(&number) else { continue };
             let Tally { stored, heads, counted, stored_bytes, counted_bytes } = tally;
-            check.expect(stored_bytes.is_none_or(|bytes| bytes == *counted_bytes), ROWS_FILE, || {
-                format!("{name} takes {counted_bytes} bytes, but counts {stored_bytes:?}")
+            check.expect(stored_bytes == counted_bytes, ROWS_FILE, || {
+                format!("{name} takes {counted_bytes} bytes, but counts {stored_bytes}")
             });
             check.expect(stored.0 == counted.0, ROWS_FILE, || {
                 format!("the fingerprint of {name} is not that of its rows")

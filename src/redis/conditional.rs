@@ -37,7 +37,7 @@ pub(super) struct SetIf {
 impl SetIf {
     /// A SET that decides.
     pub(super) fn call(self, write: Write) -> Call {
-        let Write::Set { key, .. } = &write else { unreachable!("it is a SET") };
+        let key = write.key().expect("a SET has a key").to_vec();
         let condition = self.exists.map(|exists| {
             if exists { Condition::Exists(key.clone()) } else { Condition::Missing(key.clone()) }
         });
@@ -49,7 +49,7 @@ impl SetIf {
             (None, _) => "SET GET",
         };
         let decision = Decision {
-            reads: self.gets.then(|| Query::Get(key.clone())).into_iter().collect(),
+            reads: self.gets.then_some(Query::Get(key)).into_iter().collect(),
             conditions: condition.into_iter().collect(),
             ..doing(vec![write])
         };

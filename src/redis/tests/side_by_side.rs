@@ -122,6 +122,26 @@ async fn conditional_strings_are_as_in_redis() {
     .await;
 }
 
+/// Moments are named, because the clock of the double stands elsewhere than that of redis-server.
+#[tokio::test]
+async fn conditions_and_deadlines_of_one_set_are_as_in_redis() {
+    check(
+        "SET k v NX EXAT 9000000000 GET | EXPIRETIME k | SET k w EXAT 9000000200 NX | EXPIRETIME k | \
+         SET k w GET PXAT 9000000300000 | EXPIRETIME k | SET k x KEEPTTL XX | EXPIRETIME k | \
+         SET k y XX GET KEEPTTL | EXPIRETIME k | SET k z GET | EXPIRETIME k | SET m v XX EX 10 | \
+         EXISTS m | SET k v EX 10 PX 10 NX | SET k v NX EX | SET k v XX EX 0 | SET k v XX EX x | \
+         GETSET k v | SET k v EXAT 9000000000 | GETSET k w | EXPIRETIME k | SET k v EXAT 9000000000 | \
+         APPEND k w | EXPIRETIME k | SETRANGE k 0 x | EXPIRETIME k | SETBIT k 0 1 | EXPIRETIME k | \
+         SET f 1 EXAT 9000000000 | INCRBYFLOAT f 0.5 | EXPIRETIME f | RENAME f g | EXPIRETIME g | \
+         COPY g h | EXPIRETIME h | SET h v | EXPIRETIME h | COPY g h REPLACE | EXPIRETIME h | SADD s a b | \
+         EXPIREAT s 9000000000 | SMOVE s t a | EXPIRETIME s | EXPIRETIME t | SUNIONSTORE s s t | \
+         EXPIRETIME s | HSET m2 f 1 | EXPIREAT m2 9000000000 | HINCRBY m2 f 1 | EXPIRETIME m2 | \
+         SETNX g v | EXPIRETIME g | GETDEL g | EXPIRETIME g | WATCH h | EXPIREAT h 9000000000 | \
+         EXPIRETIME h | UNWATCH",
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn edits_are_as_in_redis() {
     check(

@@ -19,6 +19,8 @@ pub(super) struct Call {
     pub(super) first: Action,
     /// The others.
     pub(super) more: Vec<Action>,
+    /// Whether all of them are done or none.
+    is_whole: bool,
     /// How the answer is made.
     pub(super) shape: Shape,
 }
@@ -73,24 +75,29 @@ impl std::fmt::Debug for Shape {
 
 impl Call {
     pub(super) fn query(query: Query, shape: Shape) -> Self {
-        Self { first: Action::Query(query), more: Vec::new(), shape }
+        Self { first: Action::Query(query), more: Vec::new(), is_whole: false, shape }
     }
 
     pub(super) fn write(write: Write, shape: Shape) -> Self {
-        Self { first: Action::Write(write), more: Vec::new(), shape }
+        Self { first: Action::Write(write), more: Vec::new(), is_whole: false, shape }
     }
 
     /// A command that does something only if something holds.
     pub(super) fn decide(command: &'static str, decision: Decision, by: Judge) -> Self {
         let first = Action::Decide(Box::new(decision));
-        Self { first, more: Vec::new(), shape: Shape::Decided { command, by } }
+        Self { first, more: Vec::new(), is_whole: false, shape: Shape::Decided { command, by } }
     }
 
     /// A command that does the same with each of several things, of which there is one at least.
     pub(super) fn each(actions: impl Iterator<Item = Action>, shape: Shape) -> Self {
         let mut actions = actions;
         let first = actions.next().expect("the command table asks for one argument at least");
-        Self { first, more: actions.collect(), shape }
+        Self { first, more: actions.collect(), is_whole: false, shape }
+    }
+
+    /// As [`Call::each`], of actions that are all done or none.
+    pub(super) fn whole(actions: impl Iterator<Item = Action>, shape: Shape) -> Self {
+        Self { is_whole: true, ..Self::each(actions, shape) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -98,12 +105,12 @@ impl Call {
     }
 
     pub(super) fn is_write(&self) -> bool {
-        !self.first.is_query()
+        !self.first.is_query() || !self.more.iter().all(Action::is_query)
     }
 
-    /// Whether the actions must be done all or none: only MSET writes more than one thing under one promise.
+    /// Whether the actions must be done all or none.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.shape, Shape::Done) && !self.more.is_empty()
+        self.is_whole && !self.more.is_empty()
     }
 
     /// What is to be done, and how the answer is made of what that gives.

@@ -5,7 +5,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidelock_engine::read::{Answer, Query};
-use tidelock_engine::request::ActionReply;
+use tidelock_engine::request::{Action, ActionReply};
 use tidelock_engine::write::{ExpireIf, Ttl, Write};
 
 use super::call::{Arguments, Call, Shape};
@@ -18,6 +18,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("expire", -3, WRITE_FAST, ONE, Run::Data(expire), "Lets a key live for so many seconds more")),
     spec(("expireat", -3, WRITE_FAST, ONE, Run::Data(expireat), "Lets a key live until a Unix second")),
     spec(("expiretime", 2, READ_FAST, ONE, Run::Data(expiretime), "Tells the Unix second of a key's end")),
+    spec(("getex", -2, WRITE_FAST, ONE, Run::Data(getex), "Reads a value and says how long it lives")),
     spec(("persist", 2, WRITE_FAST, ONE, Run::Data(persist), "Lets a key live for ever")),
     spec((
         "pexpire",
@@ -148,6 +149,26 @@ fn set_for(command: &str, form: Form, mut arguments: Arguments) -> Result<Call, 
     let (key, when, value) = (arguments.key()?, arguments.take(), arguments.take());
     let ttl = until(command, form, &when)?;
     Ok(Call::write(Write::SetFor { key, value, ttl }, Shape::Done))
+}
+
+/// `GETEX key [EX seconds | PX milliseconds | EXAT second | PXAT millisecond | PERSIST]`.
+fn getex(mut arguments: Arguments) -> Result<Call, Reply> {
+    let key = arguments.key()?;
+    let query = Query::Get(key.clone());
+    let Some(option) = arguments.next() else { return Ok(Call::query(query, Shape::Value)) };
+    let write = if option.eq_ignore_ascii_case(b"persist") {
+        Write::Persist { key }
+    } else {
+        match ttl_option("getex", &option, &mut arguments)? {
+            Some(Ttl::Until(deadline_ms)) => Write::Expire { key, deadline_ms, only: None },
+            _ => return Err(errors::SYNTAX),
+        }
+    };
+    if arguments.len() > 0 {
+        return Err(errors::SYNTAX);
+    }
+    // What shows no value is left alone, for then the reading fails.
+    Ok(Call::whole([Action::Query(query), Action::Write(write)].into_iter(), Shape::Value))
 }
 
 /// What an option of SET or its kin says about the end of the key; `None` if it is another option. Its value follows

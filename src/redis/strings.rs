@@ -70,7 +70,7 @@ pub(super) fn mset(mut arguments: Arguments) -> Result<Call, Reply> {
         let (key, value) = (arguments.key()?, arguments.take());
         writes.push(Action::Write(Write::Set { key, value }));
     }
-    Ok(Call::each(writes.into_iter(), Shape::Done))
+    Ok(Call::whole(writes.into_iter(), Shape::Done))
 }
 
 pub(super) fn mget(arguments: Arguments) -> Result<Call, Reply> {

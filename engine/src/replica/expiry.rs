@@ -81,15 +81,18 @@ impl Replica {
         if now.unix_ms < self.expiry.next_ms && self.expiry.shown <= restarts_above(now) {
             return;
         }
-        let due: Vec<KeyspaceId> = self
-            .keyspaces
-            .iter()
-            .filter(|(id, keyspace)| {
-                let is_due = keyspace.deadlines.look_ms <= now.unix_ms.max(self.expiry.shown.unix_ms());
-                is_due && !keyspace.is_partial && !self.orders.is_leaving(**id)
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let until_ms = now.unix_ms.max(self.expiry.shown.unix_ms());
+        let mut due: Vec<KeyspaceId> = Vec::new();
+        for (id, keyspace) in &mut self.keyspaces {
+            if keyspace.deadlines.look_ms > until_ms || keyspace.is_partial || self.orders.is_leaving(*id) {
+                continue;
+            }
+            if view.draft.has_deadlines(*id) {
+                due.push(*id);
+            } else {
+                keyspace.deadlines = Deadlines { look_ms: u64::MAX, ..Deadlines::default() };
+            }
+        }
         self.expiry.shown = self.expiry.shown.max(Hlc::at(now.unix_ms));
         view.draft.set_expiry(self.expiry.shown);
         step.expiry = (!due.is_empty()).then_some(self.expiry.shown);
@@ -135,9 +138,6 @@ impl Replica {
         }
         if deadlines.after.is_none() {
             (deadlines.look_ms, deadlines.again_ms) = (u64::MAX, None);
-        }
-        if !view.draft.has_deadlines(id) {
-            return Ok(false);
         }
         let (due, mut next_ms) = due_by(view.draft, id, deadlines.after.as_ref(), clock)?;
         let is_everybodys = clock > restarts_above(now);

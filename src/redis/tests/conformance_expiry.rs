@@ -109,6 +109,34 @@ async fn set_says_how_long_its_key_lives() {
     .await;
 }
 
+#[tokio::test]
+async fn getex_reads_and_says_how_long_the_key_lives() {
+    check_all(&[
+        ("GETEX k EXAT 9000000000", "$-1", Some("_")),
+        same("EXISTS k", ":0"),
+        same("SET k v", "+OK"),
+        same("GETEX k", "$1\nv"),
+        same("TTL k", ":-1"),
+        same("GETEX k exat 9000000000", "$1\nv"),
+        same("EXPIRETIME k", UNIX),
+        same("GETEX k", "$1\nv"),
+        same("EXPIRETIME k", UNIX),
+        same("GETEX k PERSIST", "$1\nv"),
+        same("TTL k", ":-1"),
+        same("GETEX k EX 0", "-ERR invalid expire time in 'getex' command"),
+        same("GETEX k EX", "-ERR syntax error"),
+        same("GETEX k what", "-ERR syntax error"),
+        same("GETEX k PERSIST EX 10", "-ERR syntax error"),
+        same("GETEX k KEEPTTL", "-ERR syntax error"),
+        same("SADD s x", ":1"),
+        same("GETEX s EXAT 9000000000", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        same("TTL s", ":-1"),
+        same("GETEX k PXAT 1", "$1\nv"),
+        same("EXISTS k", ":0"),
+    ])
+    .await;
+}
+
 /// What is said from now on counts from now, whatever the unit.
 #[tokio::test]
 async fn time_that_is_left_is_counted_from_now() {

@@ -104,9 +104,9 @@ async fn transaction_is_bounded_in_bytes() {
 async fn batch_that_does_not_fit_into_a_frame_is_refused() {
     let port = Port::open().await;
     let mut link = port.link().await;
-    let quarter = "v".repeat(300 << 10);
-    link.send(super::array(&["MSET", "a", &quarter, "b", &quarter, "c", &quarter, "d", &quarter])).await;
-    link.send("EXISTS a b c d\r\nQUIT\r\n").await;
+    let fifth = "v".repeat(240 << 10);
+    link.send(super::array(&["MSET", "a", &fifth, "b", &fifth, "c", &fifth, "d", &fifth, "e", &fifth])).await;
+    link.send("EXISTS a b c d e\r\nQUIT\r\n").await;
     let text = link.rest().await;
     assert!(text.starts_with("-ERR batch of 12288"), "{text}");
     assert!(text.ends_with(":0\\r\\n+OK\\r\\n"), "{text}");

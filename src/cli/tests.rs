@@ -33,7 +33,7 @@ impl World {
         Self { address, double, _runtime: runtime, _port: port }
     }
 
-    fn run(&self, line: &str) -> Result<String, ClientError> {
+    pub(super) fn run(&self, line: &str) -> Result<String, ClientError> {
         let words: Vec<&str> = line.split(' ').collect();
         self.run_words(&words)
     }

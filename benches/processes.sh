@@ -52,7 +52,7 @@ start_tidelock() {
     local name=$1 ready="$FOLDER/$1.ready"
     : >"$ready"
     shift
-    "$TIDELOCK" run --data "$FOLDER/$name" --redis 127.0.0.1:0 "$@" >"$ready" 2>"$FOLDER/$name.log" &
+    "$TIDELOCK" run --data "$FOLDER/$name" --redis 127.0.0.1:0 --http off "$@" >"$ready" 2>"$FOLDER/$name.log" &
     PID=$!
     STARTED+=("$PID")
     until_true 30 grep -q '^ready ' "$ready"

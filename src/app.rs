@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, DemoArgs, KeyspacesArg, RedisArg, RunArgs, SnapshotCommand};
+use crate::cli::{Cli, Command, DemoArgs, KeyspacesArg, PortArg, RunArgs, SnapshotCommand};
 use crate::config::NodeConfig;
+use crate::daemon::Ports;
 use crate::{cli, daemon, demo};
 
 mod folders;
@@ -58,12 +59,12 @@ fn execute(command: Command) -> Result<()> {
 
 fn run(args: RunArgs) -> Result<()> {
     log_to_stderr("info,libp2p_swarm=warn");
-    let (config, is_redis) = merge(args)?;
-    runtime()?.block_on(daemon::run(config, is_redis)).map_err(Into::into)
+    let (config, ports) = merge(args)?;
+    runtime()?.block_on(daemon::run(config, ports)).map_err(Into::into)
 }
 
 /// What the command line says goes before what the file says, and that before the defaults.
-fn merge(args: RunArgs) -> Result<(NodeConfig, bool)> {
+fn merge(args: RunArgs) -> Result<(NodeConfig, Ports)> {
     let mut config = match &args.config {
         Some(path) => {
             let text =
@@ -91,11 +92,15 @@ fn merge(args: RunArgs) -> Result<(NodeConfig, bool)> {
         Some(KeyspacesArg::Named(names)) => config.keyspaces = names,
         None => {}
     }
-    let is_redis = args.redis != Some(RedisArg::Off);
-    if let Some(RedisArg::At(address)) = args.redis {
+    let ports =
+        Ports { is_redis: args.redis != Some(PortArg::Off), is_http: args.http != Some(PortArg::Off) };
+    if let Some(PortArg::At(address)) = args.redis {
         config.redis.address = address;
     }
-    Ok((config, is_redis))
+    if let Some(PortArg::At(address)) = args.http {
+        config.http.address = address;
+    }
+    Ok((config, ports))
 }
 
 fn run_demo(peers: usize) -> Result<()> {
@@ -158,17 +163,19 @@ mod tests {
         let path = path.to_str().expect("a plain name");
         let arguments =
             ["--config", path, "--cluster", "here", "--peer", "/ip4/127.0.0.1/tcp/2", "--listen", "off"];
-        let (config, is_redis) = merge(run_args(&arguments)).expect("a valid file");
+        let (config, ports) = merge(run_args(&arguments)).expect("a valid file");
         assert_eq!((config.cluster.as_str(), config.name.as_deref()), ("here", Some("file")));
         assert_eq!(config.peers, ["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]);
-        assert!(config.listen.is_empty() && is_redis);
+        assert!(config.listen.is_empty() && ports.is_redis && ports.is_http);
         assert_eq!(config.data, NodeConfig::default().data);
     }
 
     #[test]
-    fn redis_port_can_be_off() {
-        let (_, is_redis) = merge(run_args(&["--redis", "off"])).expect("valid");
-        assert!(!is_redis);
+    fn ports_can_be_off() {
+        let (_, ports) = merge(run_args(&["--redis", "off"])).expect("valid");
+        assert!(!ports.is_redis && ports.is_http);
+        let (_, ports) = merge(run_args(&["--http", "off"])).expect("valid");
+        assert!(ports.is_redis && !ports.is_http);
     }
 
     #[test]

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId};
+use tidelock_engine::ports::Conditional;
 use tidelock_engine::replica::{Limits, Retention};
 
+use crate::http::{HttpConfig, HttpConfigError};
 use crate::redis::{RedisConfig, RedisConfigError};
 
 /// The settings of a node. In a TOML file the fields stand at the top level, those of the Redis port under
-/// `[redis]`.
+/// `[redis]`, those of the HTTP port under `[http]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeConfig {
@@ -42,11 +44,17 @@ pub struct NodeConfig {
     /// What keyspaces may hold on this node, in bytes, under `[quota]`: names and numbers. It bounds what is written here,
     /// never what comes from peers. Default: anything.
     pub quota: BTreeMap<KeyspaceName, u64>,
+    /// What is done with commands that decide, such as SETNX or EXEC after WATCH, in keyspaces of which nothing else was
+    /// said while the node ran: `strong` refuses them, because other replicas of an eventual keyspace may decide
+    /// otherwise at the same time, and `local` decides by what this node sees. Default: strong.
+    pub conditional: Conditional,
     /// Keyspaces that peers name are taken in while there are fewer than so many; more can be made and joined here, up
     /// to 4,096. Default 1,024. More lets one peer fill more of the disk, fewer may leave a keyspace out.
     pub keyspaces_max: usize,
     /// The Redis port. It is served by `tidelock run`, not by the library.
     pub redis: RedisConfig,
+    /// The HTTP port, under `[http]`. It is served by `tidelock run`, not by the library.
+    pub http: HttpConfig,
 }
 
 /// How long a node keeps its log. Whoever comes back later than that is brought up to date by state in place of
@@ -91,8 +99,10 @@ impl Default for NodeConfig {
             cache_bytes: 256 << 20,
             retention: RetentionConfig::default(),
             quota: BTreeMap::new(),
+            conditional: Conditional::default(),
             keyspaces_max: Limits::default().keyspaces_max,
             redis: RedisConfig::default(),
+            http: HttpConfig::default(),
         }
     }
 }
@@ -124,6 +134,9 @@ pub enum ConfigError {
     /// A setting of the Redis port.
     #[error(transparent)]
     Redis(#[from] RedisConfigError),
+    /// A setting of the HTTP port.
+    #[error(transparent)]
+    Http(#[from] HttpConfigError),
 }
 
 /// The least that a store can work with.
@@ -158,7 +171,8 @@ impl NodeConfig {
             tidelock_transport::check_address(peer).map_err(ConfigError::Peer)?;
         }
         self.allowed()?;
-        Ok(self.redis.validate()?)
+        self.redis.validate()?;
+        Ok(self.http.validate()?)
     }
 
     /// The peers that are admitted; `None` for everybody.

@@ -1,11 +1,13 @@
-//! The peer daemon: a node with its Redis port, until a signal ends it.
+//! The peer daemon: a node with its Redis port and its HTTP port, until a signal ends it.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::NodeConfig;
+use crate::http::{HttpServer, HttpStartError, Prometheus};
 use crate::node::{LoopPanicked, Node, OpenError};
 use crate::redis::{RedisServer, RedisStartError};
 
@@ -19,6 +21,9 @@ pub enum DaemonError {
     /// The Redis port was not opened.
     #[error(transparent)]
     Redis(#[from] RedisStartError),
+    /// The HTTP port was not opened.
+    #[error(transparent)]
+    Http(#[from] HttpStartError),
     /// Signals cannot be received, or the ready line cannot be printed.
     #[error("cannot serve: {0}")]
     Io(#[from] io::Error),
@@ -27,16 +32,31 @@ pub enum DaemonError {
     Ended(#[from] LoopPanicked),
 }
 
-/// Runs a node until SIGINT or SIGTERM, also while it is still opening, with its Redis port unless `is_redis` is off.
+/// Which ports a daemon opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// The Redis port.
+    pub is_redis: bool,
+    /// The HTTP port.
+    pub is_http: bool,
+}
+
+/// Runs a node until SIGINT or SIGTERM, also while it is still opening, with those of its ports that are wanted.
 ///
 /// When it serves it prints one line on stdout, and nothing else ever:
-/// `ready peer=<PeerId> listen=<addr,addr> redis=<addr>`.
+/// `ready peer=<PeerId> listen=<addr,addr> redis=<addr> http=<addr>`.
 ///
 /// # Errors
 /// [`DaemonError`]. After a signal it ends cleanly.
-pub async fn run(config: NodeConfig, is_redis: bool) -> Result<(), DaemonError> {
+pub async fn run(config: NodeConfig, ports: Ports) -> Result<(), DaemonError> {
     let mut signals = Signals::new()?;
     let redis_config = config.redis.clone();
+    // It opens before the node, to say that the node is opening.
+    let http = if ports.is_http {
+        Some(HttpServer::start(config.http.clone(), Some(Prometheus::install())).await?)
+    } else {
+        None
+    };
     // A store that replays a long log is left as a crash would leave it, and opens as before.
     let node = tokio::select! {
         node = Node::open(config) => node?,
@@ -45,7 +65,7 @@ pub async fn run(config: NodeConfig, is_redis: bool) -> Result<(), DaemonError> 
             return Ok(());
         }
     };
-    let redis = if is_redis {
+    let redis = if ports.is_redis {
         match RedisServer::start(redis_config, node.clone()).await {
             Ok(redis) => Some(redis),
             Err(error) => {
@@ -56,12 +76,18 @@ pub async fn run(config: NodeConfig, is_redis: bool) -> Result<(), DaemonError> 
     } else {
         None
     };
-    announce(&node, redis.as_ref())?;
+    if let Some(http) = &http {
+        http.serve(node.clone(), redis.as_ref().map(RedisServer::observer));
+    }
+    announce(&node, redis.as_ref(), http.as_ref())?;
     let ended = tokio::select! {
         () = signals.next() => Ok(()),
         ended = node.ended() => ended,
     };
     tracing::info!("shutting down");
+    if let Some(http) = http {
+        http.shutdown().await;
+    }
     if let Some(redis) = redis {
         redis.shutdown().await;
     }
@@ -89,11 +115,13 @@ impl Signals {
     }
 }
 
-fn announce(node: &Node, redis: Option<&RedisServer>) -> io::Result<()> {
+fn announce(node: &Node, redis: Option<&RedisServer>, http: Option<&HttpServer>) -> io::Result<()> {
     let listen = node.listen_addresses();
     let listen = if listen.is_empty() { "off".to_owned() } else { listen.join(",") };
-    let redis = redis.map_or_else(|| "off".to_owned(), |redis| redis.address().to_string());
+    let or_off = |address: Option<SocketAddr>| address.map_or_else(|| "off".to_owned(), |at| at.to_string());
+    let redis = or_off(redis.map(RedisServer::address));
+    let http = or_off(http.map(HttpServer::address));
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "ready peer={} listen={listen} redis={redis}", node.peer())?;
+    writeln!(stdout, "ready peer={} listen={listen} redis={redis} http={http}", node.peer())?;
     stdout.flush()
 }

@@ -7,6 +7,7 @@
 //! | a counter | `key`, `kind`: `"counter"`, `count`: its number in digits, as text, because JSON's may be too short |
 //! | a set | `key`, `kind`: `"set"`, `elements` |
 //! | a map | `key`, `kind`: `"map"`, `fields`: pairs of field and value |
+//! | the end of the key before | `key`, `kind`: `"deadline"`, `unix_ms` |
 //! | a document | `key`, `kind`: `"document"`, `saved`: its changes in automerge's own format |
 //! | last | `end`: true, `keys`, `lines`: how many there were before; `hidden`: how many documents show nothing, if any |
 //!
@@ -52,6 +53,8 @@ pub struct Export {
     /// The keys that were found and not exported yet, last first.
     keys: Vec<Vec<u8>>,
     after: Option<Vec<u8>>,
+    /// What is to come of the key that is being told.
+    deadline: Option<Json>,
     keys_done: u64,
     lines: u64,
     /// The documents that show nothing.
@@ -79,6 +82,7 @@ impl Node {
             stage: Stage::Start(keyspace.clone()),
             keys: Vec::new(),
             after: None,
+            deadline: None,
             keys_done: 0,
             lines: 0,
             hidden: 0,
@@ -108,13 +112,21 @@ impl Export {
             }
             Stage::Members(key, kind, after) => match self.members(&key, kind, Some(after))? {
                 Some(line) => Ok(Some(line)),
-                None => self.next_key(),
+                None => self.next(),
             },
-            Stage::Keys => self.next_key(),
+            Stage::Keys => self.next(),
             Stage::Over => {
                 self.stage = Stage::Over;
                 Ok(None)
             }
+        }
+    }
+
+    /// What comes behind all of a key: its deadline, if it has one, then another key.
+    fn next(&mut self) -> Result<Option<Json>, QueryError> {
+        match self.deadline.take() {
+            Some(deadline) => Ok(Some(deadline)),
+            None => self.next_key(),
         }
     }
 
@@ -140,6 +152,12 @@ impl Export {
             // A key may be gone since it was found.
             if let Some(line) = self.key(&key)? {
                 self.keys_done += 1;
+                if let Answer::Deadline(Some(Some(unix_ms))) =
+                    answer(&self.reader, self.id, &Query::Deadline(key.clone()))?
+                {
+                    let key = bytes(&key);
+                    self.deadline = Some(json!({ "key": key, "kind": "deadline", "unix_ms": unix_ms }));
+                }
                 return Ok(Some(line));
             }
         }

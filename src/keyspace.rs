@@ -91,7 +91,7 @@ impl Keyspace {
     pub async fn batch(&self, batch: Batch) -> Result<Vec<Outcome>, WriteError> {
         let actions = batch.writes.into_iter().map(Action::Write).collect();
         let replies = self.submit(actions, Atomicity::AllOrNothing).await?;
-        replies.into_iter().map(|reply| Ok(outcome(&reply?))).collect()
+        replies.into_iter().map(|reply| Ok(outcome(reply?))).collect()
     }
 
     /// All that concurrent writes left under a key.
@@ -117,8 +117,18 @@ impl Keyspace {
 
     /// The next keys that begin with a prefix, in byte order: at most 10,000, behind `after` if it is given.
     pub fn keys(&self, prefix: impl AsRef<[u8]>, after: Option<&[u8]>) -> Result<Vec<Vec<u8>>, QueryError> {
-        let (prefix, after) = (prefix.as_ref().to_vec(), after.map(<[u8]>::to_vec));
-        list(self.query(&Query::Keys(KeyPage { prefix, after, count: PAGE_KEYS_MAX }))?)
+        self.page(prefix.as_ref(), after, PAGE_KEYS_MAX)
+    }
+
+    /// The same, at most `count` and never more than 10,000.
+    pub(crate) fn page(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        count: usize,
+    ) -> Result<Vec<Vec<u8>>, QueryError> {
+        let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
+        list(self.query(&Query::Keys(KeyPage { prefix, after, count }))?)
     }
 
     /// The number of keys that exist.
@@ -220,6 +230,13 @@ impl Batch {
         self.with(Write::Put { key: key.as_ref().to_vec(), fields })
     }
 
+    /// Removes a field of a map.
+    #[must_use]
+    pub fn unset(self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> Self {
+        let (key, fields) = (key.as_ref().to_vec(), vec![field.as_ref().to_vec()]);
+        self.with(Write::Unset { key, fields })
+    }
+
     /// Removes a key.
     #[must_use]
     pub fn delete(self, key: impl AsRef<[u8]>) -> Self {
@@ -243,14 +260,14 @@ impl Handle<'_> {
     async fn write(&self, write: impl FnOnce(Vec<u8>) -> Write) -> Result<Outcome, WriteError> {
         let actions = vec![Action::Write(write(self.key.clone()))];
         let replies = self.keyspace.submit(actions, Atomicity::Each).await?;
-        Ok(outcome(&replies.into_iter().next().expect("one reply for one action")?))
+        Ok(outcome(replies.into_iter().next().expect("one reply for one action")?))
     }
 
     async fn changed(&self, write: impl FnOnce(Vec<u8>) -> Write) -> Result<u64, WriteError> {
         match self.write(write).await? {
             Outcome::Changed(count) => Ok(count),
             Outcome::Done => Ok(0),
-            Outcome::Number(_) | Outcome::At(_) => unreachable!("it counts neither rows nor numbers"),
+            other => unreachable!("it counts neither rows nor numbers, and does not do {other:?}"),
         }
     }
 
@@ -291,9 +308,7 @@ impl Counter<'_> {
     pub async fn add(&self, by: i64) -> Result<i64, WriteError> {
         match self.0.write(|key| Write::Increment { key, by }).await? {
             Outcome::Number(number) => Ok(number),
-            Outcome::Done | Outcome::Changed(_) | Outcome::At(_) => {
-                unreachable!("an increment answers a number")
-            }
+            other => unreachable!("an increment answers a number, and not {other:?}"),
         }
     }
 }
@@ -382,10 +397,10 @@ impl Map<'_> {
     }
 }
 
-fn outcome(reply: &ActionReply) -> Outcome {
+fn outcome(reply: ActionReply) -> Outcome {
     match reply {
-        ActionReply::Outcome(outcome) => *outcome,
-        ActionReply::Answer(_) => unreachable!("a write has an outcome"),
+        ActionReply::Outcome(outcome) => outcome,
+        ActionReply::Answer(_) | ActionReply::Decided(_) => unreachable!("a write has an outcome"),
     }
 }
 

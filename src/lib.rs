@@ -32,6 +32,7 @@
 //! | [`backup`], [`export`] | copies of a node, and of what a keyspace shows |
 //! | [`compaction`] | giving back what the files do not use |
 //! | [`redis`] | the Redis port |
+//! | [`http`] | the HTTP port |
 //! | [`app`], [`cli`], [`daemon`], [`demo`] | the program `tidelock` |
 
 pub mod app;
@@ -43,6 +44,7 @@ pub mod daemon;
 pub mod demo;
 pub mod document;
 pub mod export;
+pub mod http;
 pub mod identity;
 pub mod keyspace;
 pub mod node;

@@ -9,7 +9,9 @@ mod ending;
 mod event_loop;
 mod forks;
 mod mailbox;
+mod metrics;
 mod opening;
+mod readiness;
 mod rejoining;
 mod replicas;
 mod reports;
@@ -18,6 +20,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -74,6 +77,8 @@ struct Inner {
     mailbox: Arc<Mailbox>,
     documents: Arc<Documents>,
     report: Arc<Mutex<Arc<Report>>>,
+    /// Whether nothing but a full disk keeps the store from taking writes.
+    is_full: Arc<AtomicBool>,
     observers: Arc<Observers<ChangeObserver>>,
     read_observers: Observers<ReadObserver>,
     end: watch::Receiver<End>,

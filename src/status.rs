@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
+use tidelock_engine::ports::Conditional;
 pub use tidelock_engine::replica::Kept;
 
 /// A node as a whole.
@@ -40,6 +42,40 @@ pub struct Status {
     pub counters: Vec<(String, u64)>,
     /// What an operator should look at, in sentences; empty when all is well.
     pub warnings: Vec<String>,
+}
+
+/// Why a node would refuse reads or writes. The sentences are for people, the words for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// State of a keyspace is being fetched from a peer.
+    #[error("keyspace {0} is being fetched from a peer")]
+    Loading(KeyspaceName),
+    /// The node's own replica has two histories, and takes no writes until it rejoins.
+    #[error("{0}")]
+    Forked(String),
+    /// The disk is full; writes are taken again once there is room.
+    #[error("{0}")]
+    DiskFull(String),
+    /// Writes are refused until the node is started again, or rejoins after it was retired.
+    #[error("{0}")]
+    ReadOnly(String),
+    /// The node was shut down.
+    #[error("the node is shutting down")]
+    Closed,
+}
+
+impl NotReady {
+    /// The reason in a word: `loading`, `forked`, `disk_full`, `read_only` or `closed`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Loading(_) => "loading",
+            Self::Forked(_) => "forked",
+            Self::DiskFull(_) => "disk_full",
+            Self::ReadOnly(_) => "read_only",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// The log of a node, as it was when it was last looked for what may go of it: every two seconds.
@@ -87,12 +123,27 @@ pub struct PeerState {
     pub connected_for: Option<Duration>,
     /// Bytes that wait to be sent to it.
     pub queued_bytes: u64,
+    /// Bytes that were sent to it since it is connected.
+    pub bytes_sent: u64,
+    /// Bytes that came from it since it is connected.
+    pub bytes_received: u64,
+    /// Messages that were sent to it since it is connected.
+    pub messages_sent: u64,
+    /// Messages that came from it since it is connected.
+    pub messages_received: u64,
     /// Whether it takes messages more slowly than they are made.
     pub is_slow: bool,
     /// The keyspaces that both replicate.
     pub keyspaces: usize,
     /// Those of them in which it is known to hold all that this node holds.
     pub keyspaces_in_sync: usize,
+}
+
+impl PeerState {
+    /// The keyspaces that both replicate in which the peer is not known to hold all that this node holds.
+    pub fn keyspaces_behind(&self) -> usize {
+        self.keyspaces.saturating_sub(self.keyspaces_in_sync)
+    }
 }
 
 /// A replica that has written, or this node's own.
@@ -153,6 +204,10 @@ pub struct KeyspaceStatus {
     pub bytes: u64,
     /// What it may hold on this node, if that is limited. What comes from peers may be more.
     pub quota_bytes: Option<u64>,
+    /// Whether its state is being fetched from a peer, so that it can be neither read nor written.
+    pub is_loading: bool,
+    /// What is done on this node with commands that decide.
+    pub conditional: Conditional,
     /// For how long no connected peer has replicated it, if none does.
     pub alone: Option<Duration>,
     /// Whether a peer with an equal vector showed other rows.

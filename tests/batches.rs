@@ -28,7 +28,7 @@ fn transaction_goes_on_behind_a_failed_action() {
             Ok(ActionReply::Outcome(Outcome::Number(number))) => number.to_string(),
             Ok(ActionReply::Outcome(outcome)) => format!("{outcome:?}"),
             Ok(ActionReply::Answer(Answer::Value(Some(value)))) => text(&value),
-            Ok(ActionReply::Answer(answer)) => format!("{answer:?}"),
+            Ok(other) => format!("{other:?}"),
             Err(error) => error.to_string(),
         })
         .collect();

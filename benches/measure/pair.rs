@@ -12,8 +12,9 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
-    Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent, Visit,
+    Batch, CommitError, Conditional, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame,
+    ReadError, Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent,
+    Visit,
 };
 use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
@@ -243,6 +244,7 @@ impl<S: Store> Node<S> {
     pub(crate) fn new(number: u8, store: S) -> Self {
         let config = ReplicaConfig {
             limits: Limits::default(),
+            conditional: Conditional::default(),
             key: signing_key(number),
             cluster: cluster(),
             replicate: Replicate::All,

@@ -6,14 +6,16 @@
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
 //! Imports go leftwards: id < causality < row, op < frame, install < ports < draft < apply, ranges < crdt < read, write <
-//! request, message < replica, gossip < turn.
+//! condition < request < evaluation, message < replica, gossip < turn.
 
 pub mod apply;
 mod bounded;
 pub mod bounds;
 pub mod causality;
+pub mod condition;
 pub mod crdt;
 pub mod draft;
+pub mod evaluation;
 pub mod frame;
 mod gossip;
 pub mod id;

@@ -259,9 +259,8 @@ impl Op {
             Self::Put { fields, .. } => (fields.iter().map(|f| &f.observed[..]).collect(), &[], &[]),
             Self::Delete { slots, .. } => (Vec::new(), slots, &[]),
             Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
-            Self::Change { observed, .. } => (vec![observed], &[], &[]),
+            Self::Change { observed, .. } | Self::Expire { observed, .. } => (vec![observed], &[], &[]),
             Self::Retire { last } => (vec![std::slice::from_ref(last)], &[], &[]),
-            Self::Expire { observed, .. } => (vec![observed], &[], &[]),
         };
         let rows = if let Self::Delete { rows, .. } = self { &rows[..] } else { &[] };
         let changes = slots.iter().chain(listed.iter().map(|slot| &slot.change));

@@ -3,15 +3,24 @@
 //! The same functions serve a client's read beside the event loop, a read within a batch, and the typed
 //! handles of the library.
 
+mod combine;
+mod pages;
+mod random;
+
+pub use combine::Combination;
+pub use pages::{Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, SubkeyPage};
+pub use random::{REPEATED_MAX, RandomPick};
+
 use std::ops::ControlFlow;
 
 use thiserror::Error;
 
+use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
 use crate::causality::{Dot, Stamp};
 use crate::crdt::{KeyView, Sibling, VisibleKind};
 use crate::id::KeyspaceId;
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
-use crate::row::{Kind, Payload, Slot};
+use crate::row::{Fingerprint, Kind, Payload, Slot};
 
 /// The keys that one page of a scan answers at most.
 pub const PAGE_KEYS_MAX: usize = 10_000;
@@ -35,8 +44,18 @@ pub enum Query {
     Fields(Vec<u8>),
     /// The number of fields of a map.
     FieldCount(Vec<u8>),
+    /// The next elements of a set, or fields of a map with their values.
+    Page(SubkeyPage),
+    /// Some elements of a set, or fields of a map with their values.
+    Random(RandomPick),
+    /// What several sets make together.
+    Combined(Combination, Vec<Vec<u8>>),
+    /// The number of elements that several sets have in common, up to a limit, which is not 0.
+    CommonCount(Vec<Vec<u8>>, u64),
     /// Keys that exist, in byte order.
     Keys(KeyPage),
+    /// Some key that exists; the choice follows from the seed.
+    RandomKey(u64),
     /// The number of keys that exist.
     Size,
     /// The changes that make a document.
@@ -45,10 +64,12 @@ pub enum Query {
     Entry(Vec<u8>),
     /// Until when a key lives.
     Deadline(Vec<u8>),
+    /// What is another when the key was changed.
+    Revision(Vec<u8>),
 }
 
 impl Query {
-    /// The key that is asked about, if it is one.
+    /// The key that is asked about, if it is just one.
     pub fn key(&self) -> Option<&[u8]> {
         match self {
             Self::Get(key)
@@ -61,8 +82,13 @@ impl Query {
             | Self::FieldCount(key)
             | Self::Chunks(key)
             | Self::Entry(key)
-            | Self::Deadline(key) => Some(key),
-            Self::Keys(_) | Self::Size => None,
+            | Self::Deadline(key)
+            | Self::Revision(key)
+            | Self::Page(SubkeyPage { key, .. })
+            | Self::Random(RandomPick { key, .. }) => Some(key),
+            Self::Combined(..) | Self::CommonCount(..) | Self::Keys(_) | Self::RandomKey(_) | Self::Size => {
+                None
+            }
         }
     }
 }
@@ -80,6 +106,9 @@ pub struct KeyPage {
 
 /// A field and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// The rows that a key may have to have a revision. All of them are read to tell it.
+pub const REVISION_ROWS_MAX: usize = 10_000;
 
 /// What a query answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +131,8 @@ pub enum Answer {
     Entry(Entry),
     /// If the key exists, when it expires if ever, in Unix milliseconds.
     Deadline(Option<Option<u64>>),
+    /// The fingerprint of what is seen of a key.
+    Revision(Fingerprint),
 }
 
 impl Answer {
@@ -109,7 +140,7 @@ impl Answer {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Value(value) => value.as_ref().map_or(0, Vec::len),
-            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Deadline(_) => 0,
+            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Deadline(_) | Self::Revision(_) => 0,
             Self::List(list) => list.iter().map(Vec::len).sum(),
             Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
             Self::Chunks(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
@@ -137,6 +168,12 @@ pub enum QueryError {
     /// State of the keyspace is being taken over from a peer, and is not complete.
     #[error("the keyspace is being fetched from a peer")]
     Loading,
+    /// The key has too many rows to tell whether it was changed.
+    #[error("the key has more than {REVISION_ROWS_MAX} rows, too many to tell whether it was changed")]
+    NoRevision,
+    /// What was asked for is too long to answer.
+    #[error("the answer is longer than {REQUEST_ANSWER_BYTES_MAX} bytes; ask for less at once")]
+    TooLong,
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -201,13 +238,21 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
         Query::Field(key, field) => Answer::Value(reader.field(key, field)?),
         Query::Fields(key) => Answer::Pairs(reader.fields(key)?),
         Query::FieldCount(key) => Answer::Count(reader.expect(key, VisibleKind::Map)?.fields),
+        Query::Page(page) => reader.page(page)?,
+        Query::Random(pick) => reader.pick(pick)?,
+        Query::Combined(combination, keys) => Answer::List(reader.combined(*combination, keys)?),
+        Query::CommonCount(keys, limit) => Answer::Count(reader.common_count(keys, *limit)?),
         Query::Keys(page) => Answer::List(reader.keys(page)?),
+        Query::RandomKey(seed) => Answer::Value(reader.random_key(*seed)?),
         Query::Size => Answer::Count(rows.keys(keyspace)?),
         Query::Chunks(key) => Answer::Chunks(reader.chunks(key)?),
         Query::Entry(key) => Answer::Entry(reader.entry(key)?),
         Query::Deadline(key) => {
             let view = KeyView::read(rows, keyspace, key)?;
             Answer::Deadline(view.visible().map(|_| view.deadline_ms))
+        }
+        Query::Revision(key) => {
+            Answer::Revision(revision(rows, keyspace, key)?.ok_or(QueryError::NoRevision)?)
         }
     })
 }
@@ -228,6 +273,34 @@ pub fn siblings(
     })?;
     found.sort_by_key(|sibling| std::cmp::Reverse(sibling.rank()));
     Ok(found)
+}
+
+/// What tells whether a key was changed: the fingerprint of its rows, but for the spent slots of a counter, which come
+/// and go without anybody seeing it. All keys that are not there have the same; one of more than [`REVISION_ROWS_MAX`]
+/// rows has none.
+pub(crate) fn revision(
+    rows: &dyn Rows,
+    keyspace: KeyspaceId,
+    key: &[u8],
+) -> Result<Option<Fingerprint>, ReadError> {
+    let mut sum = Fingerprint::default();
+    let (mut count, mut exists, mut deadline_ms) = (0, false, None);
+    rows.scan(keyspace, &RowRange::all(Within::Key(key.to_vec())), &mut |row, payload| {
+        if let Payload::Deadline(unix_ms) = payload {
+            deadline_ms = deadline_ms.max(Some(unix_ms));
+            sum.insert(&row, &payload);
+        } else if payload.is_live() {
+            exists = true;
+            sum.insert(&row, &payload);
+        }
+        count += 1;
+        if count > REVISION_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    let is_expired = deadline_ms.is_some_and(|unix_ms| unix_ms <= rows.expiry().unix_ms());
+    if count > REVISION_ROWS_MAX {
+        return Ok(None);
+    }
+    Ok(Some(if exists && !is_expired { sum } else { Fingerprint::default() }))
 }
 
 struct Reader<'a> {
@@ -259,28 +332,16 @@ impl Reader<'_> {
         if self.expect(key, VisibleKind::Set)?.elements == 0 {
             return Ok(Vec::new());
         }
-        let mut elements: Vec<Vec<u8>> = Vec::new();
-        let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Set));
-        self.rows.scan(self.keyspace, &range, &mut |row, _| {
-            if elements.last() != Some(&row.subkey) {
-                elements.push(row.subkey);
-            }
+        let mut elements = Vec::new();
+        self.each_subkey(key, Collection::Set, |element| {
+            elements.push(element);
             ControlFlow::Continue(())
         })?;
         Ok(elements)
     }
 
     fn contains(&self, key: &[u8], element: &[u8]) -> Result<bool, QueryError> {
-        if self.expect(key, VisibleKind::Set)?.elements == 0 {
-            return Ok(false);
-        }
-        let mut is_member = false;
-        let range = RowRange::all(Within::Group(key.to_vec(), Kind::Set, element.to_vec()));
-        self.rows.scan(self.keyspace, &range, &mut |_, _| {
-            is_member = true;
-            ControlFlow::Break(())
-        })?;
-        Ok(is_member)
+        Ok(self.expect(key, VisibleKind::Set)?.elements > 0 && self.has(key, Collection::Set, element)?)
     }
 
     fn field(&self, key: &[u8], field: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
@@ -295,23 +356,7 @@ impl Reader<'_> {
         if self.expect(key, VisibleKind::Map)?.fields == 0 {
             return Ok(Vec::new());
         }
-        let mut fields: Vec<(Vec<u8>, Sibling)> = Vec::new();
-        let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Map));
-        self.rows.scan(self.keyspace, &range, &mut |row, payload| {
-            if let Payload::Value { stamp, value } = payload {
-                let sibling = Sibling { dot: row.dot, stamp, value };
-                match fields.last_mut() {
-                    Some((field, best)) if *field == row.subkey => {
-                        if sibling.rank() > best.rank() {
-                            *best = sibling;
-                        }
-                    }
-                    _ => fields.push((row.subkey, sibling)),
-                }
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(fields.into_iter().map(|(field, sibling)| (field, sibling.value)).collect())
+        Ok(self.pairs(key, Collection::Map, None, usize::MAX, usize::MAX)?)
     }
 
     fn chunks(&self, key: &[u8]) -> Result<Vec<(Dot, Vec<u8>)>, QueryError> {
@@ -330,15 +375,23 @@ impl Reader<'_> {
         Ok(chunks)
     }
 
-    /// Skips from key to key, so that a page costs its keys and not their rows.
     fn keys(&self, page: &KeyPage) -> Result<Vec<Vec<u8>>, QueryError> {
-        let count_max = page.count.min(PAGE_KEYS_MAX);
+        let after = page.after.clone().map(After::Key);
+        Ok(self.keys_from(&page.prefix, after, page.count.min(PAGE_KEYS_MAX))?)
+    }
+
+    /// Skips from key to key, so that a page costs its keys and not their rows.
+    fn keys_from(
+        &self,
+        prefix: &[u8],
+        mut after: Option<After>,
+        count_max: usize,
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
         let mut keys: Vec<Vec<u8>> = Vec::new();
-        let mut after = page.after.clone();
         let expiry = self.rows.expiry();
         while keys.len() < count_max {
-            let within = Within::KeyPrefix(page.prefix.clone());
-            let range = RowRange { within, after: after.take().map(After::Key) };
+            let within = Within::KeyPrefix(prefix.to_vec());
+            let range = RowRange { within, after: after.take() };
             let mut at = KeyInScan::default();
             self.rows.scan(self.keyspace, &range, &mut |row, payload| {
                 if at.key != row.key {
@@ -356,7 +409,7 @@ impl Reader<'_> {
                 at.rows += 1;
                 // A key with many rows ends the scan, and the next one starts behind it.
                 if at.rows > SKIP_AFTER_ROWS && (at.is_listed || at.is_expired) {
-                    after = Some(std::mem::take(&mut at.key));
+                    after = Some(After::Key(std::mem::take(&mut at.key)));
                     return ControlFlow::Break(());
                 }
                 ControlFlow::Continue(())

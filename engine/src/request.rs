@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
+use crate::condition::Condition;
 use crate::id::KeyspaceName;
 use crate::ports::Durability;
 use crate::read::{Answer, Query, QueryError};
@@ -19,6 +20,43 @@ pub enum Action {
     Write(Write),
     /// Reads what the actions before have left.
     Query(Query),
+    /// Does something only if something holds.
+    Decide(Box<Decision>),
+}
+
+impl Action {
+    /// Whether it only reads.
+    pub fn is_query(&self) -> bool {
+        matches!(self, Self::Query(_))
+    }
+}
+
+/// Reads, conditions, and what is done if all of these hold, at one moment.
+///
+/// It is plain data, and what it gives follows from it and the rows alone. In an eventual keyspace it is refused, unless
+/// the operator said that the view of this replica is good enough: [`Conditional`](crate::ports::Conditional).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// What is answered in any case, as it is before the actions. If one has no answer, nothing is done.
+    pub reads: Vec<Query>,
+    /// What must hold. If it cannot be told of one, nothing is done.
+    pub conditions: Vec<Condition>,
+    /// What is done then.
+    pub actions: Vec<Action>,
+    /// Whether one action that fails lets none be done. Otherwise it leaves the others alone.
+    pub is_whole: bool,
+}
+
+/// How deep decisions may stand in each other: a command within a transaction that is one itself.
+pub const DECISION_DEPTH_MAX: usize = 2;
+
+/// What came of a decision.
+#[derive(Debug)]
+pub struct Decided {
+    /// What its reads answer, in order.
+    pub answers: Vec<Answer>,
+    /// What its actions gave, in order; `None` if a condition did not hold, so that nothing was done.
+    pub given: Option<Vec<Result<ActionReply, ActionError>>>,
 }
 
 /// How the actions of a request belong together.
@@ -47,12 +85,14 @@ pub struct Request {
 }
 
 /// What one action gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum ActionReply {
     /// What a write did.
     Outcome(Outcome),
     /// What a query answers.
     Answer(Answer),
+    /// What came of a decision.
+    Decided(Decided),
 }
 
 /// Why one action was not done. It changed nothing.
@@ -65,6 +105,12 @@ pub enum ActionError {
     /// A query.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// A decision, in a keyspace where it would hold on this replica only.
+    #[error("keyspace {0} is eventual, and only a strong one can decide for all replicas at once")]
+    NeedsStrong(KeyspaceName),
+    /// A decision within a decision within a decision.
+    #[error("decisions stand in each other more than {DECISION_DEPTH_MAX} deep")]
+    TooDeep,
     /// The answers before this one were too long to answer more with them.
     #[error(
         "the answers of one request are longer than {REQUEST_ANSWER_BYTES_MAX} bytes; ask for less at once"

@@ -4,9 +4,15 @@
 //! operations as a whole or changes nothing.
 
 mod author;
+mod combine;
+mod copy;
 mod deadlines;
+mod decimal;
+mod edit;
+mod pop;
 
 pub use author::Author;
+pub use decimal::Decimal;
 
 use thiserror::Error;
 
@@ -15,6 +21,7 @@ use crate::causality::Dot;
 use crate::crdt::VisibleKind;
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::ports::ReadError;
+use crate::read::Combination;
 
 /// A write of one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +92,50 @@ pub enum Write {
         /// The fields.
         fields: Vec<Vec<u8>>,
     },
+    /// Changes the value of a register, which is read and written whole: of concurrent edits one is read, and the
+    /// others are conflicts.
+    Edit {
+        /// The key.
+        key: Vec<u8>,
+        /// How its value changes.
+        edit: Edit,
+    },
+    /// Adds to the number in a field of a map, which is read and written whole: of concurrent additions one is read.
+    AddToField {
+        /// The key.
+        key: Vec<u8>,
+        /// The field.
+        field: Vec<u8>,
+        /// What to add.
+        by: Addend,
+    },
+    /// Removes elements of a set that nobody chose.
+    Pop {
+        /// The key.
+        key: Vec<u8>,
+        /// How many, at most.
+        count: u64,
+        /// Which ones: taken at random by whoever asks, so that what is removed follows from it and the rows.
+        seed: u64,
+    },
+    /// Makes a key what another one shows, whatever it held. What the other one holds beside that is not copied.
+    Copy {
+        /// The key that is read.
+        from: Vec<u8>,
+        /// The key that is written.
+        to: Vec<u8>,
+        /// Whether the one that is read is removed.
+        is_move: bool,
+    },
+    /// Makes a key the set that others combine to, whatever it held.
+    Combine {
+        /// The key that is written; it may be one of those that are read.
+        into: Vec<u8>,
+        /// How.
+        how: Combination,
+        /// The sets, of which there is one at least; a key that is missing is an empty one.
+        keys: Vec<Vec<u8>>,
+    },
     /// Adds changes to a document, making it if need be.
     Change {
         /// The key.
@@ -132,17 +183,60 @@ pub enum ExpireIf {
     Later,
     /// It is before the one that the key has, or there is none.
     Sooner,
+    /// The key has one, and it is before that.
+    HasLater,
+}
+
+/// How the value of a register changes. A key that is missing has an empty value, of the number 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// More bytes behind it.
+    Append(Vec<u8>),
+    /// Bytes from an offset on, in place of those that were there; zeros up to there, if it was shorter. No bytes
+    /// change nothing.
+    Splice {
+        /// The offset, in bytes.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// One bit; zeros up to there, if the value was shorter.
+    Bit {
+        /// Which: 0 is the highest bit of the first byte.
+        offset: u64,
+        /// What it is from now on.
+        is_set: bool,
+    },
+    /// The number that it is, and this.
+    Add(Decimal),
+}
+
+/// What is added to the number in a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addend {
+    /// To an integer.
+    Integer(i64),
+    /// To a number with a fraction.
+    Decimal(Decimal),
 }
 
 /// What a write did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was done.
     Done,
     /// The number of keys, elements or fields that came into being or ceased to be, or of replicas retired.
     Changed(u64),
-    /// The number under the key after an increment.
+    /// The number under the key or in the field after an increment.
     Number(i64),
+    /// The length of the value after an edit, in bytes.
+    Length(u64),
+    /// Whether a bit was set before.
+    Bit(bool),
+    /// The number with a fraction after an addition, as it was written.
+    Value(Vec<u8>),
+    /// The elements that were removed, in byte order.
+    Elements(Vec<Vec<u8>>),
     /// The row that a change of a document became.
     At(Dot),
 }
@@ -163,6 +257,18 @@ pub enum WriteError {
     /// The number would leave the range of 64 bits.
     #[error("increment or decrement would overflow")]
     Overflow,
+    /// What the field holds is not an integer.
+    #[error("hash value is not an integer")]
+    FieldNotAnInteger,
+    /// The register under the key is not a number.
+    #[error("value is not a valid float")]
+    NotANumber,
+    /// What the field holds is not a number.
+    #[error("hash value is not a float")]
+    FieldNotANumber,
+    /// The sum would be no number.
+    #[error("increment would produce NaN or Infinity")]
+    Infinite,
     /// Rows that a change of a document builds on were removed or replaced meanwhile; build it again.
     #[error("the document was changed meanwhile in a way that this change does not build on")]
     Outdated,
@@ -204,6 +310,11 @@ impl Write {
             | Self::Put { key, .. }
             | Self::Unset { key, .. }
             | Self::Change { key, .. }
+            | Self::Edit { key, .. }
+            | Self::AddToField { key, .. }
+            | Self::Pop { key, .. }
+            | Self::Copy { to: key, .. }
+            | Self::Combine { into: key, .. }
             | Self::Delete { key } => Some(key),
             Self::Clear | Self::Retire { .. } => None,
         }
@@ -216,6 +327,7 @@ impl Write {
             Self::Delete { .. }
                 | Self::Remove { .. }
                 | Self::Unset { .. }
+                | Self::Pop { .. }
                 | Self::Clear
                 | Self::Expire { .. }
         )

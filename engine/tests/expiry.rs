@@ -2,9 +2,9 @@
 
 mod world;
 
-use tidelock_engine::read::{Answer, KeyPage, Query};
+use tidelock_engine::read::{Answer, Collection, Combination, KeyPage, Query, RandomPick, SubkeyPage};
 use tidelock_engine::row::{Kind, Payload};
-use tidelock_engine::write::{ExpireIf, Ttl, Write};
+use tidelock_engine::write::{Addend, Edit, ExpireIf, Ttl, Write};
 use world::by_hand::Station;
 use world::words::{self, add, delete, increment, put, set};
 use world::{START_MS, check_derived};
@@ -33,6 +33,7 @@ fn meet([a, b]: &mut [Station; 2]) {
     [a, b].iter().for_each(|station| check_derived(station.rows()));
 }
 
+#[expect(clippy::option_option, reason = "no key, no deadline and a deadline are three answers")]
 fn deadline(station: &Station, key: &str) -> Option<Option<u64>> {
     match station.query(&Query::Deadline(key.into())) {
         Answer::Deadline(deadline) => deadline.map(|at| at.map(|unix_ms| unix_ms - START_MS)),
@@ -281,6 +282,83 @@ fn many_deadlines_are_kept_in_turns() {
     (0..10).for_each(|_| a.pass(100));
     assert!(a.rows().rows().is_empty());
     assert_eq!(a.counter("keys_expired"), 3_000);
+}
+
+/// An expired key of another, whose rows are still there, is to every question what a missing one is, and to every
+/// write that reads it.
+#[test]
+fn expired_key_is_a_missing_key() {
+    let mut pair = two();
+    pair[0].batch(vec![add("s", "e"), expire("s", SECOND_MS)]);
+    pair[0].batch(vec![put("m", "f", "1"), expire("m", SECOND_MS)]);
+    pair[0].batch(vec![set("k", "v"), expire("k", SECOND_MS)]);
+    pair[0].write(add("other", "e"));
+    meet(&mut pair);
+    let [_, b] = &mut pair;
+    b.pass(SECOND_MS);
+    assert!(has_rows(b, "s") && has_rows(b, "m") && has_rows(b, "k"));
+    let page = |key: &str, collection| {
+        Query::Page(SubkeyPage { key: key.into(), collection, after: None, count: 10 })
+    };
+    let pick = |key: &str, collection| {
+        Query::Random(RandomPick { key: key.into(), collection, count: 5, is_repeated: true, seed: 1 })
+    };
+    let sets = |first: &str| vec![first.as_bytes().to_vec(), if first == "s" { "other" } else { "s" }.into()];
+    let (nothing, one) = (|| Answer::List(Vec::new()), || Answer::List(vec![b"e".to_vec()]));
+    let questions = [
+        (Query::Get("k".into()), Answer::Value(None)),
+        (Query::Kind("s".into()), Answer::Kind(None)),
+        (Query::Field("m".into(), "f".into()), Answer::Value(None)),
+        (Query::Fields("m".into()), Answer::Pairs(Vec::new())),
+        (page("s", Collection::Set), nothing()),
+        (page("m", Collection::Map), Answer::Pairs(Vec::new())),
+        (pick("s", Collection::Set), nothing()),
+        (pick("m", Collection::Map), Answer::Pairs(Vec::new())),
+        (Query::Combined(Combination::Intersection, sets("s")), nothing()),
+        (Query::CommonCount(sets("other"), 10), Answer::Count(0)),
+        (Query::Combined(Combination::Difference, sets("s")), nothing()),
+        (Query::Combined(Combination::Difference, sets("other")), one()),
+        (Query::Combined(Combination::Union, sets("s")), one()),
+        (Query::RandomKey(3), Answer::Value(Some(b"other".to_vec()))),
+    ];
+    for (question, answer) in questions {
+        assert_eq!(b.query(&question), answer, "{question:?}");
+    }
+    let missing = b.query(&Query::Revision("nothing".into()));
+    assert_eq!(b.query(&Query::Revision("k".into())), missing);
+    let combine = |how| Write::Combine { into: "made".into(), how, keys: sets("s") };
+    for (how, count) in
+        [(Combination::Union, 1), (Combination::Intersection, 0), (Combination::Difference, 0)]
+    {
+        b.write(combine(how));
+        assert_eq!(b.query(&Query::Cardinality("made".into())), Answer::Count(count), "{how:?}");
+    }
+    b.write(Write::Copy { from: "s".into(), to: "copied".into(), is_move: false });
+    b.write(Write::Pop { key: "s".into(), count: 1, seed: 1 });
+    b.write(Write::Edit { key: "k".into(), edit: Edit::Append(b"new".to_vec()) });
+    b.write(Write::AddToField { key: "m".into(), field: "f".into(), by: Addend::Integer(1) });
+    assert_eq!((b.get("k").as_deref(), b.get("copied")), (Some("new"), None));
+    assert_eq!(b.query(&Query::Field("m".into(), "f".into())), Answer::Value(Some(b"1".to_vec())));
+    assert_eq!((deadline(b, "k"), deadline(b, "m"), has_rows(b, "s")), (Some(None), Some(None), false));
+    check_derived(b.rows());
+}
+
+/// What is copied lives as long, and an edit leaves the end of a key where it is.
+#[test]
+fn copies_and_edits_keep_deadlines() {
+    let mut a = Station::new(0, 1);
+    a.batch(vec![set("k", "v"), expire("k", SECOND_MS), set("to", "v"), expire("to", HOUR_MS)]);
+    a.write(Write::Edit { key: "k".into(), edit: Edit::Append(b"w".to_vec()) });
+    a.write(Write::Copy { from: "k".into(), to: "to".into(), is_move: false });
+    a.batch(vec![add("s", "e"), expire("s", 2 * SECOND_MS)]);
+    a.write(Write::Copy { from: "s".into(), to: "moved".into(), is_move: true });
+    let ends = ["k", "to", "moved", "s"].map(|key| deadline(&a, key));
+    assert_eq!(ends, [Some(Some(SECOND_MS)), Some(Some(SECOND_MS)), Some(Some(2 * SECOND_MS)), None]);
+    a.batch(vec![set("plain", "v"), Write::Copy { from: "plain".into(), to: "to".into(), is_move: false }]);
+    assert_eq!(deadline(&a, "to"), Some(None));
+    a.pass(2 * SECOND_MS);
+    assert_eq!(keys(&a), 2);
+    check_derived(a.rows());
 }
 
 /// What a row of a deadline says is all that there is to it.

@@ -15,9 +15,9 @@ use proptest::test_runner::{Config, TestRunner};
 use tidelock_engine::causality::{Dot, VersionVector};
 use tidelock_engine::crdt::{DotStore, KeyView};
 use tidelock_engine::frame::Frame;
-use tidelock_engine::read::{Answer, Query, answer, siblings};
+use tidelock_engine::read::{Answer, Combination, Query, answer, siblings};
 use tidelock_engine::row::Kind;
-use tidelock_engine::write::Write;
+use tidelock_engine::write::{Addend, Decimal, Edit, Write};
 use world::by_hand::Station;
 use world::words::{add, delete, expire, increment, put, remove, set, unset};
 use world::{START_MS, check_derived, keyspace_id};
@@ -40,11 +40,19 @@ enum About {
     Sets,
     Maps,
     Deadlines,
+    Edits,
     Everything,
 }
 
-const KINDS: [About; 6] =
-    [About::Registers, About::Counters, About::Sets, About::Maps, About::Deadlines, About::Everything];
+const KINDS: [About; 7] = [
+    About::Registers,
+    About::Counters,
+    About::Sets,
+    About::Maps,
+    About::Deadlines,
+    About::Edits,
+    About::Everything,
+];
 
 fn writes(about: About) -> BoxedStrategy<Write> {
     let key = || prop::sample::select(vec!["k", "l"]);
@@ -72,6 +80,7 @@ fn writes(about: About) -> BoxedStrategy<Write> {
             prop_oneof![4 => expires, 2 => persists, 3 => register, 2 => adds, 1 => deletes, 1 => clear]
                 .boxed()
         }
+        About::Edits => prop_oneof![4 => edits(), 1 => register, 1 => adds, 1 => puts, 1 => deletes].boxed(),
         About::Everything => prop_oneof![
             2 => expires,
             3 => register,
@@ -85,6 +94,28 @@ fn writes(about: About) -> BoxedStrategy<Write> {
         ]
         .boxed(),
     }
+}
+
+/// Writes whose operations follow from what is read.
+fn edits() -> impl Strategy<Value = Write> {
+    let key = || prop::sample::select(vec!["k", "l", "m"]).prop_map(|key| key.as_bytes().to_vec());
+    let decimal = || (-9..9_i64).prop_map(|n| Decimal::parse(format!("{n}.5").as_bytes()).expect("a number"));
+    let edit = prop_oneof![
+        vec(any::<u8>(), 0..4).prop_map(Edit::Append),
+        (0..6_u64, vec(any::<u8>(), 0..4)).prop_map(|(offset, bytes)| Edit::Splice { offset, bytes }),
+        (0..40_u64, any::<bool>()).prop_map(|(offset, is_set)| Edit::Bit { offset, is_set }),
+        decimal().prop_map(Edit::Add),
+    ];
+    let addend = prop_oneof![(-3..5_i64).prop_map(Addend::Integer), decimal().prop_map(Addend::Decimal)];
+    let how =
+        prop::sample::select(vec![Combination::Intersection, Combination::Union, Combination::Difference]);
+    prop_oneof![
+        (key(), edit).prop_map(|(key, edit)| Write::Edit { key, edit }),
+        (key(), addend).prop_map(|(key, by)| Write::AddToField { key, field: b"x".to_vec(), by }),
+        (key(), 0..3_u64, any::<u64>()).prop_map(|(key, count, seed)| Write::Pop { key, count, seed }),
+        (key(), key(), any::<bool>()).prop_map(|(from, to, is_move)| Write::Copy { from, to, is_move }),
+        (key(), how, vec(key(), 1..3)).prop_map(|(into, how, keys)| Write::Combine { into, how, keys }),
+    ]
 }
 
 fn events(about: About) -> impl Strategy<Value = Vec<Event>> {
@@ -156,7 +187,7 @@ fn merged(a: &DotStore, b: &DotStore) -> DotStore {
 fn for_all(law: impl Fn(&History, &[usize])) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000);
     for about in KINDS {
-        let config = Config { cases: cases / 5, failure_persistence: None, ..Config::default() };
+        let config = Config { cases: cases / 6, failure_persistence: None, ..Config::default() };
         let mut runner = TestRunner::new(config);
         let choices = vec(0..10_000_usize, 24);
         let outcome = runner.run(&(events(about), choices), |(events, choices)| {

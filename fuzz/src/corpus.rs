@@ -94,6 +94,29 @@ pub const COMMAND_WORDS: &[&str] = &[
     "?",
 ];
 
+/// Pieces of requests.
+pub const REQUEST_WORDS: &[&str] = &[
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    "evil.example.org",
+    "@",
+    ":8380",
+    "http://",
+    "null",
+    "%ff",
+    "%2",
+    "&",
+    "?prefix=",
+    "durability=",
+    "{\"hex\":\"ff\"}",
+    "{\"add\":[",
+    "{\"writes\":[{\"op\":\"",
+    "[[[[[[[[",
+    "9223372036854775808",
+    "\n",
+];
+
 /// Pieces of configurations.
 pub const CONFIG_WORDS: &[&str] = &[
     "data = ",
@@ -105,6 +128,9 @@ pub const CONFIG_WORDS: &[&str] = &[
     "mdns = ",
     "cache_bytes = ",
     "[redis]\n",
+    "[http]\n",
+    "token = ",
+    "allowed_hosts = ",
     "address = ",
     "bulk_bytes_max = ",
     "command_bytes_max = ",
@@ -288,6 +314,21 @@ pub fn answers() -> Vec<Vec<u8>> {
         }
     }
     answers
+}
+
+/// Requests: target, host, origin and body, each on a line.
+pub fn requests() -> Vec<Vec<u8>> {
+    let texts = [
+        "/v1/keyspaces/notes/sets/list?contains=%ff+x\nlocalhost:8380\nhttp://localhost:8380\n",
+        "/v1/keyspaces/notes/sets/list?durability=buffered\n127.0.0.1:8380\n\n{\"add\":[\"a\",{\"hex\":\"ff00\"}],\"remove\":[]}",
+        "/v1/keyspaces/notes/maps/profile\n[::1]\n\n{\"put\":[{\"field\":\"f\",\"value\":\"v\"}],\"remove\":[\"g\"]}",
+        "/v1/keyspaces/notes/counters/edits\nlocalhost\n\n{\"add\":-9223372036854775808}",
+        "/v1/keyspaces/notes/batch\nlocalhost\n\n{\"writes\":[{\"op\":\"set\",\"key\":\"k\",\"value\":\"v\"},\
+         {\"op\":\"increment\",\"key\":\"k\",\"by\":1},{\"op\":\"delete\",\"key\":{\"hex\":\"fe\"}}]}",
+        "/v1/keyspaces/n/watch?prefix=&after=7\nlocalhost.evil.example.org\nhttp://evil.example.org\n",
+        "http://localhost/v1/keyspaces/n/keys?limit=3&after=a&prefix=b\nlocalhost\n\n\"text\"",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).to_vec()
 }
 
 /// Configurations: the default one, and some with everything set.

@@ -13,6 +13,7 @@ pub mod corpus;
 pub mod document;
 pub mod forge;
 pub mod frame;
+pub mod http;
 pub mod input;
 pub mod memory;
 pub mod message;
@@ -51,7 +52,7 @@ const fn target(name: &'static str, run: fn(&[u8]) -> Verdict, corpus: fn() -> V
 }
 
 /// All targets.
-pub static TARGETS: [Target; 13] = [
+pub static TARGETS: [Target; 14] = [
     target("frame", frame::frame, corpus::frames),
     target("signed_frame", frame::signed_frame, corpus::structures),
     target("message", message::message, corpus::messages),
@@ -62,6 +63,7 @@ pub static TARGETS: [Target; 13] = [
     Target { words: corpus::COMMAND_WORDS, ..target("command", redis::command, corpus::commands) },
     Target { words: corpus::RESP_WORDS, ..target("answer", redis::answer, corpus::answers) },
     Target { words: corpus::CONFIG_WORDS, ..target("config", config::config, corpus::configs) },
+    Target { words: corpus::REQUEST_WORDS, ..target("request", http::request, corpus::requests) },
     target("chunk", document::chunk, document::corpus),
     target("stream", stream::stream, corpus::structures),
     target("replica", replica::replica, corpus::structures),

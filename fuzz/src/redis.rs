@@ -109,7 +109,7 @@ pub fn answer(data: &[u8]) -> Verdict {
 fn any_reply(input: &mut Input<'_>, depth: usize) -> Reply {
     let text = |input: &mut Input<'_>| String::from_utf8_lossy(input.bytes(20)).into_owned();
     let list = |input: &mut Input<'_>| input.list(4, |input| any_reply(input, depth - 1));
-    match input.below(if depth == 0 { 8 } else { 12 }) {
+    match input.below(if depth == 0 { 8 } else { 13 }) {
         0 => Reply::Simple(text(input).into()),
         1 => Reply::Integer(i64::from_le_bytes(input.array())),
         2 => Reply::Bulk(input.bytes(40).to_vec()),
@@ -121,9 +121,10 @@ fn any_reply(input: &mut Input<'_>, depth: usize) -> Reply {
         8 => Reply::Array(list(input)),
         9 => Reply::Set(list(input)),
         10 => Reply::Push(list(input)),
-        _ => {
+        kind => {
             let pair = |input: &mut Input<'_>| (any_reply(input, depth - 1), any_reply(input, depth - 1));
-            Reply::Map(input.list(3, pair))
+            let pairs = input.list(3, pair);
+            if kind == 11 { Reply::Map(pairs) } else { Reply::Pairs(pairs) }
         }
     }
 }

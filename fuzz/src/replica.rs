@@ -12,8 +12,8 @@ use tidelock_engine::id::{FrameId, KeyspaceId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::{FrameBytes, Hello, Message, PROTOCOL_VERSION};
 use tidelock_engine::ports::{
-    Durability, Log, LogPosition, MESSAGE_BYTES_MAX, SendError, SessionId, Store, Target, Transport,
-    TransportEvent,
+    Conditional, Durability, Log, LogPosition, MESSAGE_BYTES_MAX, SendError, SessionId, Store, Target,
+    Transport, TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{
@@ -94,7 +94,14 @@ fn courier() -> SigningKey {
 
 fn config() -> ReplicaConfig {
     let (replicate, retention) = (Replicate::All, Retention::default());
-    ReplicaConfig { key: key(0), cluster: cluster(), replicate, retention, limits: Limits::default() }
+    ReplicaConfig {
+        key: key(0),
+        cluster: cluster(),
+        replicate,
+        retention,
+        limits: Limits::default(),
+        conditional: Conditional::default(),
+    }
 }
 
 impl Stage {

@@ -106,6 +106,11 @@ fn answers_of_any_bytes_are_read_or_refused() {
 }
 
 #[test]
+fn requests_of_any_text_are_understood_or_refused() {
+    fuzz("request", 150_000, 5);
+}
+
+#[test]
 fn configurations_of_any_text_are_read_or_refused() {
     fuzz("config", 30_000, 10);
 }

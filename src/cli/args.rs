@@ -70,7 +70,10 @@ pub struct RunArgs {
     pub allow: Vec<PeerId>,
     /// Where Redis clients can connect, or `off`
     #[arg(long, value_name = "ADDR")]
-    pub redis: Option<RedisArg>,
+    pub redis: Option<PortArg>,
+    /// Where HTTP clients can connect, or `off`
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<PortArg>,
     /// The keyspaces to replicate
     #[arg(long, value_name = "all|NAME,NAME")]
     pub keyspaces: Option<KeyspacesArg>,
@@ -79,16 +82,16 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Where Redis clients can connect.
+/// Where clients can connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedisArg {
+pub enum PortArg {
     /// Nowhere.
     Off,
     /// At this address.
     At(SocketAddr),
 }
 
-impl FromStr for RedisArg {
+impl FromStr for PortArg {
     type Err = std::net::AddrParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

@@ -30,6 +30,18 @@ pub enum KeyspaceCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Choose what is done with commands that decide, such as SETNX
+    Conditional {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// `strong` refuses them, `local` decides by what this node sees, `default` is what the config says
+        #[arg(value_name = "WHO", value_parser = ["strong", "local", "default"])]
+        decided: String,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Replicate it no more, once a connected peer has all of it, and drop what is here
     Leave {
         /// The keyspace

@@ -128,6 +128,9 @@ fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
         KeyspaceCommand::Quota { name, bytes, node } => {
             (vec!["TIDE.KEYSPACE", "QUOTA", name.as_str(), bytes], node)
         }
+        KeyspaceCommand::Conditional { name, decided, node } => {
+            (vec!["TIDE.KEYSPACE", "CONDITIONAL", name.as_str(), decided], node)
+        }
         KeyspaceCommand::Leave { name, node, .. } => (vec!["TIDE.KEYSPACE", "LEAVE", name.as_str()], node),
     };
     if let KeyspaceCommand::Leave { force: true, .. } = command {

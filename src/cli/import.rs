@@ -256,6 +256,10 @@ fn parse(text: &[u8]) -> Result<Line, String> {
             let saved = bytes(&json["saved"], "its document")?;
             vec![b"TIDE.DOC".to_vec(), b"LOAD".to_vec(), key, saved]
         }
+        Some("deadline") => {
+            let unix_ms = json["unix_ms"].as_u64().ok_or("its deadline is no number")?;
+            vec![b"PEXPIREAT".to_vec(), key, unix_ms.to_string().into_bytes()]
+        }
         Some("counter") => {
             let count =
                 json["count"].as_str().and_then(|text| text.parse().ok()).ok_or("its count is no number")?;
@@ -286,6 +290,8 @@ mod tests {
         assert_eq!(map, command(&[b"HSET", b"k", b"f", b"v", b"", b""]));
         let counter = line(r#"{"key":"k","kind":"counter","count":"-170000000000000000000"}"#);
         assert_eq!(counter, Ok(Line::Count { key: b"k".to_vec(), count: -170_000_000_000_000_000_000 }));
+        let deadline = line(r#"{"key":"k","kind":"deadline","unix_ms":9000000000000}"#);
+        assert_eq!(deadline, command(&[b"PEXPIREAT", b"k", b"9000000000000"]));
         assert_eq!(line(r#"{"end":true,"keys":1,"lines":3}"#), Ok(Line::End { lines: 3, hidden: 0 }));
         let hidden = line(r#"{"end":true,"keys":1,"lines":3,"hidden":2}"#);
         assert_eq!(hidden, Ok(Line::End { lines: 3, hidden: 2 }));
@@ -304,6 +310,7 @@ mod tests {
             r#"{"key":"k","kind":"set","elements":[]}"#,
             r#"{"key":"k","kind":"map","fields":[["f"]]}"#,
             r#"{"key":"k","kind":"counter","count":"many"}"#,
+            r#"{"key":"k","kind":"deadline","unix_ms":-1}"#,
             r#"{"tidelock":"export","version":2}"#,
             r#"{"end":true}"#,
         ];

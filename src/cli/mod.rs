@@ -24,7 +24,7 @@ mod watching;
 mod tests;
 
 pub use args::{
-    CheckArgs, Cli, Command, CompactArgs, DemoArgs, IdArgs, KeyspacesArg, RedisArg, RestoreArgs, RunArgs,
+    CheckArgs, Cli, Command, CompactArgs, DemoArgs, IdArgs, KeyspacesArg, PortArg, RestoreArgs, RunArgs,
     SnapshotCommand,
 };
 pub use client::ClientError;

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 use tidelock_engine::row::Kind;
 use tokio::runtime::Runtime;
 
-use super::args::{Cli, Command, KeyspacesArg, RedisArg};
+use super::args::{Cli, Command, KeyspacesArg, PortArg};
 use super::client::ClientError;
 use super::commands::execute_on;
 use super::compaction::compact_node;
@@ -150,8 +150,8 @@ fn node_is_described_in_tables_and_in_json() {
     world.check(&format!("retire {replica} --force --keyspace notes"), "2\n");
     let fingerprint = world.run("fingerprint").expect("the node answers");
     let expected = format!(
-        "NAME     MODE      KEYS  SIZE  QUOTA  AUTHORS  PEERS  FINGERPRINT\n\
-         default  eventual     1  2.0 KiB  4.0 KiB  1      0  {}\n\
+        "NAME     MODE      KEYS  SIZE  QUOTA  CONDITIONAL  AUTHORS  PEERS  FINGERPRINT\n\
+         default  eventual     1  2.0 KiB  4.0 KiB  strong  1      0  {}\n\
          warning: no connected peer replicates default, for 1m 1s\n",
         &fingerprint[..16]
     );
@@ -200,6 +200,7 @@ fn keyspaces_are_joined_and_left() {
     world.check("keyspace leave alone --force", "OK\n");
     world.check("keyspace quota notes 4096", "OK\n");
     world.check("keyspace quota notes none", "OK\n");
+    world.check("keyspace conditional notes local", "OK\n");
 }
 
 #[test]
@@ -272,6 +273,7 @@ fn command_line_is_consistent_and_wrong_usage_ends_with_2() {
         "keyspace quota notes much",
         "completions",
         "completions tcsh",
+        "keyspace conditional notes maybe",
     ] {
         let words = std::iter::once("tidelock").chain(line.split_whitespace());
         let error = Cli::try_parse_from(words).expect_err(line);
@@ -293,13 +295,15 @@ fn run_options_are_all_optional_and_some_repeat() {
     let peer = tidelock_engine::id::PeerId::from_public_key([7; 32]);
     let all = parse(&format!(
         "tidelock run --data d --name n --cluster c --listen /a --listen /b --peer /p --allow {peer} \
-         --redis 127.0.0.1:0 --keyspaces a,b --config f.toml"
+         --redis 127.0.0.1:0 --http 127.0.0.1:1 --keyspaces a,b --config f.toml"
     ));
     assert_eq!((all.listen.len(), all.peer.len(), all.allow), (2, 1, vec![peer]));
-    assert_eq!(all.redis, Some(RedisArg::At(([127, 0, 0, 1], 0).into())));
+    assert_eq!(all.redis, Some(PortArg::At(([127, 0, 0, 1], 0).into())));
     assert_eq!(all.keyspaces, Some(KeyspacesArg::Named(vec![name("a"), name("b")])));
-    let off = parse("tidelock run --redis off --keyspaces all");
-    assert_eq!((off.redis, off.keyspaces), (Some(RedisArg::Off), Some(KeyspacesArg::All)));
+    assert_eq!(all.http, Some(PortArg::At(([127, 0, 0, 1], 1).into())));
+    let off = parse("tidelock run --redis off --http off --keyspaces all");
+    assert_eq!((off.redis, off.http), (Some(PortArg::Off), Some(PortArg::Off)));
+    assert_eq!(off.keyspaces, Some(KeyspacesArg::All));
 }
 
 #[test]

@@ -145,14 +145,15 @@ fn peers(value: &Value, style: Style) -> String {
 }
 
 fn keyspaces(value: &Value, style: Style) -> String {
-    let header = ["NAME", "MODE", "KEYS", "SIZE", "QUOTA", "AUTHORS", "PEERS", "FINGERPRINT"];
+    let header = ["NAME", "MODE", "KEYS", "SIZE", "QUOTA", "CONDITIONAL", "AUTHORS", "PEERS", "FINGERPRINT"];
     let mut table = Table::new(header).with_header_style(style.header);
     let mut warnings = String::new();
     for keyspace in value.items() {
         let bytes = |name: &str| keyspace.field(name).integer().map_or("-".to_owned(), size);
         let named = |name: &str| cell(keyspace.field(name));
         let cells = [named("name"), named("mode"), named("keys"), bytes("bytes"), bytes("quota")];
-        let cells: Vec<String> = cells.into_iter().chain([named("authors"), named("peers")]).collect();
+        let cells: Vec<String> =
+            cells.into_iter().chain([named("conditional"), named("authors"), named("peers")]).collect();
         let fingerprint: String =
             cell(keyspace.field("fingerprint")).chars().take(SHOWN_FINGERPRINT).collect();
         if *keyspace.field("diverged") == Value::Boolean(true) {

@@ -143,7 +143,9 @@ impl Backend for Node {
     async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
         match order {
             Order::Join => self.join(keyspace.as_str()).await,
-            order @ (Order::Leave { .. } | Order::Quota(_)) => Ok(Self::order(self, keyspace, order).await?),
+            order @ (Order::Leave { .. } | Order::Quota(_) | Order::Conditional(_)) => {
+                Ok(Self::order(self, keyspace, order).await?)
+            }
         }
     }
 

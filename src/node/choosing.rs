@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, KeyspaceNameError};
+use tidelock_engine::ports::Conditional;
 use tidelock_engine::replica::{Order, OrderError};
 use tokio::sync::oneshot;
 
@@ -68,6 +69,19 @@ impl Node {
     /// [`KeyspaceError`] says what is in the way.
     pub async fn set_quota(&self, keyspace: &str, bytes: Option<u64>) -> Result<(), KeyspaceError> {
         Ok(self.order(keyspace.parse()?, Order::Quota(bytes)).await?)
+    }
+
+    /// Says what is done on this node with what decides in an eventual keyspace, from now on and also when it is opened
+    /// again; `None` is for what the config says.
+    ///
+    /// # Errors
+    /// [`KeyspaceError`] says what is in the way.
+    pub async fn set_conditional(
+        &self,
+        keyspace: &str,
+        conditional: Option<Conditional>,
+    ) -> Result<(), KeyspaceError> {
+        Ok(self.order(keyspace.parse()?, Order::Conditional(conditional)).await?)
     }
 
     pub(super) async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), OrderError> {

@@ -4,6 +4,7 @@
 //! commit is under way the next inputs gather, and that is the group commit. It does no reading for clients.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use crate::document::Documents;
 use crate::node::ending::{self, Ending};
 use crate::node::mailbox::{Job, Mailbox};
+use crate::node::metrics::LoopMetrics;
 use crate::node::rejoining;
 use crate::watch_hub::WatchHub;
 
@@ -51,8 +53,10 @@ pub(super) struct EventLoop {
     pub(super) hub: WatchHub,
     pub(super) documents: Arc<Documents>,
     pub(super) report: Arc<Mutex<Arc<Report>>>,
+    pub(super) is_full: Arc<AtomicBool>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
+    pub(super) metrics: LoopMetrics,
     pub(super) discovered: BTreeSet<PeerId>,
     /// The last field, so that the end is known when all else was let go.
     pub(super) _ending: Ending,
@@ -83,7 +87,8 @@ impl EventLoop {
             let jobs = self.mailbox.take(TURN_JOBS_MAX);
             let now = Instant::now();
             let is_tick = now >= tick_at;
-            let is_idle = events.is_empty() && jobs.is_empty() && !is_tick;
+            let is_due = unix_ms() >= self.driver.replica().next_deadline_ms();
+            let is_idle = events.is_empty() && jobs.is_empty() && !is_tick && !is_due;
             if !is_idle {
                 let mut inputs: Vec<Input> =
                     events.into_iter().map(|(_, event)| Input::Network(event)).collect();
@@ -94,7 +99,9 @@ impl EventLoop {
                     self.greet_discovered(&mut inputs);
                     tick_at = now + TICK;
                 }
+                let count = inputs.len();
                 let outcome = self.driver.turn(self.moment(), inputs);
+                self.metrics.turned(count, now.elapsed());
                 self.pass_on(outcome, bursts);
                 if is_tick {
                     self.publish_report();
@@ -117,7 +124,9 @@ impl EventLoop {
             }
             if is_idle {
                 let until = sync_at.map_or(tick_at, |at| at.min(tick_at));
-                thread::park_timeout(until.saturating_duration_since(Instant::now()));
+                let due_in = self.driver.replica().next_deadline_ms().saturating_sub(unix_ms());
+                let patience = until.saturating_duration_since(Instant::now());
+                thread::park_timeout(patience.min(Duration::from_millis(due_in)));
             }
         }
         let _ = self.driver.sync();
@@ -155,6 +164,7 @@ impl EventLoop {
                     for request in requests {
                         let id = self.pending.next_id();
                         ids.push(id);
+                        self.metrics.asked(&request);
                         inputs.push(Input::Request(id, request));
                     }
                     bursts.push(Burst { ids, sender });
@@ -234,13 +244,14 @@ impl EventLoop {
     }
 
     fn publish_report(&self) {
+        self.is_full.store(self.driver.store().is_full(), Ordering::Relaxed);
         let report = Arc::new(self.driver.replica().report());
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
     fn moment(&self) -> Now {
         Now {
-            unix_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            unix_ms: unix_ms(),
             mono_ms: millis(self.started.elapsed()),
             // Without dice the choices among peers repeat, which is harmless.
             entropy: getrandom::u64().unwrap_or(0),
@@ -253,6 +264,10 @@ impl Pending {
         self.next += 1;
         RequestId(self.next)
     }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 fn millis(duration: Duration) -> u64 {

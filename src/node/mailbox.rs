@@ -130,6 +130,11 @@ impl Mailbox {
         }
     }
 
+    /// The jobs that wait.
+    pub(super) fn len(&self) -> usize {
+        self.lock().jobs.len()
+    }
+
     /// Whether the loop may end: no new jobs come, and none wait.
     pub(super) fn is_done(&self) -> bool {
         let state = self.lock();

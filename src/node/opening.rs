@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -27,6 +28,7 @@ use crate::identity::{self, IdentityError};
 use crate::node::ending::{self, Ending};
 use crate::node::event_loop::{EventLoop, Pending};
 use crate::node::mailbox::{Job, Mailbox};
+use crate::node::metrics::LoopMetrics;
 use crate::node::{Inner, Node, Parts};
 use crate::watch_hub::{Observers, Replays, WatchHub};
 
@@ -69,17 +71,11 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     } else {
         Replicate::Only(config.keyspaces.iter().cloned().collect())
     };
-    let retention = config.retention.for_engine();
-    let limits = Limits {
-        quotas: config.quota.clone(),
-        keyspaces_max: config.keyspaces_max,
-        staged_bytes: Limits::STAGED_BYTES,
-    };
-    let replica_config =
-        ReplicaConfig { key: key.clone(), cluster, replicate: replicate.clone(), retention, limits };
+    let replica_config = replica_config(&config, &key, cluster, replicate.clone());
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
     let report = Arc::default();
+    let is_full = Arc::new(AtomicBool::new(false));
     let (end_sender, end) = watch::channel(None);
     let ending = Ending { mailbox: Arc::clone(&mailbox), report: Arc::clone(&report), end: end_sender };
     let started = Instant::now();
@@ -100,8 +96,10 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         hub: WatchHub::new(reader, Arc::clone(&observers)),
         documents: Arc::clone(&documents),
         report: Arc::clone(&report),
+        is_full: Arc::clone(&is_full),
         started,
         pending: Pending::default(),
+        metrics: LoopMetrics::new(),
         discovered: BTreeSet::new(),
         _ending: ending,
     };
@@ -115,6 +113,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         mailbox,
         documents,
         report,
+        is_full,
         observers,
         read_observers: Observers::default(),
         end,
@@ -123,6 +122,22 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         config,
     };
     Ok(Node { inner: Arc::new(inner) })
+}
+
+fn replica_config(
+    config: &NodeConfig,
+    key: &SigningKey,
+    cluster: ClusterId,
+    replicate: Replicate,
+) -> ReplicaConfig {
+    let limits = Limits {
+        quotas: config.quota.clone(),
+        keyspaces_max: config.keyspaces_max,
+        staged_bytes: Limits::STAGED_BYTES,
+    };
+    let retention = config.retention.for_engine();
+    let conditional = config.conditional;
+    ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits, conditional }
 }
 
 /// Hands in the changes of documents on the worker's own thread.

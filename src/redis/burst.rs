@@ -6,7 +6,9 @@
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::{Answer, Query, QueryError};
-use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Request, RequestError};
+use tidelock_engine::request::{
+    Action, ActionError, ActionReply, Atomicity, Decided, Decision, Request, RequestError,
+};
 
 use super::backend::Backend;
 use super::call::{Call, Given, Shape};
@@ -16,6 +18,7 @@ use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::state::SessionState;
 use super::transaction::{Part, Transaction};
+use super::watched::Watched;
 
 /// The actions of one burst. More are executed, but not in one turn.
 const ACTIONS_MAX: usize = 16_384;
@@ -28,8 +31,21 @@ const READS_BESIDE_WRITES_MAX: usize = 128;
 #[derive(Debug)]
 enum Entry {
     Ready(Reply),
-    Call { request: usize, shape: Shape, actions: usize },
-    Batch { request: usize, actions: usize, parts: Vec<Part> },
+    Call {
+        request: usize,
+        shape: Shape,
+        actions: usize,
+    },
+    Batch {
+        request: usize,
+        actions: usize,
+        parts: Vec<Part>,
+    },
+    /// A batch that is done only if the keys that were watched are as they were.
+    Watched {
+        request: usize,
+        parts: Vec<Part>,
+    },
 }
 
 /// Commands that were understood and not yet executed.
@@ -88,13 +104,23 @@ impl Burst {
     }
 
     /// Adds all that a transaction queued.
-    pub(super) fn batch(&mut self, state: &SessionState, transaction: Transaction) {
-        let (actions, parts) = transaction.into_parts();
+    pub(super) fn batch(&mut self, state: &SessionState, transaction: Transaction, watched: Watched) {
+        let (mut actions, parts) = transaction.into_parts();
         self.actions += actions.len();
-        self.has_write |= actions.iter().any(|action| matches!(action, Action::Write(_)));
+        let is_watched = !watched.is_empty();
+        if is_watched {
+            let conditions = watched.into_conditions();
+            let decision = Decision { conditions, actions, ..Decision::default() };
+            actions = vec![Action::Decide(Box::new(decision))];
+        }
+        self.has_write |= !actions.iter().all(Action::is_query);
         self.request(state, Atomicity::Together);
         let request = self.requests.len() - 1;
-        self.entries.push(Entry::Batch { request, actions: actions.len(), parts });
+        self.entries.push(if is_watched {
+            Entry::Watched { request, parts }
+        } else {
+            Entry::Batch { request, actions: actions.len(), parts }
+        });
         self.requests[request].actions = actions;
     }
 
@@ -148,15 +174,21 @@ impl<B: Backend> Answers<'_, B> {
                 if let Err(error) = self.take(request, actions, &mut all) {
                     return error;
                 }
-                let mut all = all.into_iter();
-                let replies = parts.into_iter().map(|part| match part {
-                    Part::Ready(reply) => reply,
-                    Part::Call { shape, actions } => {
-                        given.extend(all.by_ref().take(actions));
-                        shape.reply(given)
+                batch_reply(parts, all, given)
+            }
+            Entry::Watched { request, parts } => {
+                if let Err(error) = self.take(request, 1, given) {
+                    return error;
+                }
+                match given.pop() {
+                    Some(Ok(ActionReply::Decided(Decided { given: Some(all), .. }))) => {
+                        batch_reply(parts, all, given)
                     }
-                });
-                Reply::Array(replies.collect())
+                    Some(Ok(_)) => Reply::NullArray,
+                    Some(Err(ActionError::NeedsStrong(keyspace))) => errors::needs_strong("WATCH", &keyspace),
+                    Some(Err(error)) => errors::action(&error),
+                    None => unreachable!("there is one reply per action"),
+                }
             }
         }
     }
@@ -178,6 +210,19 @@ impl<B: Backend> Answers<'_, B> {
     }
 }
 
+/// The answers of the commands of a batch.
+fn batch_reply(parts: Vec<Part>, all: Vec<Given>, given: &mut Vec<Given>) -> Reply {
+    let mut all = all.into_iter();
+    let replies = parts.into_iter().map(|part| match part {
+        Part::Ready(reply) => reply,
+        Part::Call { shape, actions } => {
+            given.extend(all.by_ref().take(actions));
+            shape.reply(given)
+        }
+    });
+    Reply::Array(replies.collect())
+}
+
 /// The reads of one request, of which some are answered.
 #[derive(Debug)]
 struct ReadRun {
@@ -191,7 +236,9 @@ impl ReadRun {
     fn new(request: Request) -> Self {
         let queries = request.actions.into_iter().map(|action| match action {
             Action::Query(query) => query,
-            Action::Write(_) => unreachable!("a burst with a write goes through the event loop"),
+            Action::Write(_) | Action::Decide(_) => {
+                unreachable!("a burst with a write goes through the event loop")
+            }
         });
         Self {
             keyspace: request.keyspace,

@@ -3,7 +3,7 @@
 use tidelock_engine::bounds::{FRAME_OPS_MAX, check_key, check_subkey};
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::read::{Answer, Query, QueryError};
-use tidelock_engine::request::{Action, ActionError, ActionReply};
+use tidelock_engine::request::{Action, ActionError, ActionReply, Decided, Decision};
 use tidelock_engine::write::{Outcome, Write};
 
 use super::errors;
@@ -22,6 +22,9 @@ pub(super) struct Call {
     /// How the answer is made.
     pub(super) shape: Shape,
 }
+
+/// Makes an answer of what a decision came to.
+type Judge = fn(Decided) -> Reply;
 
 /// Makes an answer of what actions gave.
 type Maker = Box<dyn FnOnce(&mut Vec<Given>) -> Reply + Send>;
@@ -46,6 +49,13 @@ pub(super) enum Shape {
     IsMember,
     /// A map.
     Pairs,
+    /// What a decision came to.
+    Decided {
+        /// What the command is called where it is refused.
+        command: &'static str,
+        /// Makes the answer.
+        by: Judge,
+    },
     /// What no other command answers.
     Made {
         /// Makes it; leaves nothing behind.
@@ -70,6 +80,12 @@ impl Call {
         Self { first: Action::Write(write), more: Vec::new(), shape }
     }
 
+    /// A command that does something only if something holds.
+    pub(super) fn decide(command: &'static str, decision: Decision, by: Judge) -> Self {
+        let first = Action::Decide(Box::new(decision));
+        Self { first, more: Vec::new(), shape: Shape::Decided { command, by } }
+    }
+
     /// A command that does the same with each of several things, of which there is one at least.
     pub(super) fn each(actions: impl Iterator<Item = Action>, shape: Shape) -> Self {
         let mut actions = actions;
@@ -82,7 +98,7 @@ impl Call {
     }
 
     pub(super) fn is_write(&self) -> bool {
-        matches!(self.first, Action::Write(_))
+        !self.first.is_query()
     }
 
     /// Whether the actions must be done all or none: only MSET writes more than one thing under one promise.
@@ -123,6 +139,7 @@ impl Shape {
     /// Makes the answer of what the actions gave, and leaves `given` empty.
     pub(super) fn reply(self, given: &mut Vec<Given>) -> Reply {
         match self {
+            Self::Decided { command, by } => decided(given, command, by),
             Self::Made { by, .. } => {
                 let reply = by(given);
                 given.clear();
@@ -152,6 +169,12 @@ impl Shape {
                 Reply::count(count)
             }
             ActionReply::Outcome(Outcome::Number(number)) => Reply::Integer(number),
+            ActionReply::Outcome(Outcome::Length(length)) => Reply::count(length),
+            ActionReply::Outcome(Outcome::Bit(bit)) => Reply::Integer(i64::from(bit)),
+            ActionReply::Outcome(Outcome::Value(value)) => Reply::Bulk(value),
+            ActionReply::Outcome(Outcome::Elements(elements)) => {
+                Reply::Set(elements.into_iter().map(Reply::Bulk).collect())
+            }
             ActionReply::Answer(Answer::Value(value)) => Reply::optional(value),
             ActionReply::Answer(Answer::Kind(kind)) => Reply::Simple(type_name(kind).into()),
             ActionReply::Answer(Answer::Bool(is)) => Reply::Integer(i64::from(is)),
@@ -166,6 +189,9 @@ impl Shape {
             }
             ActionReply::Answer(Answer::Entry(_) | Answer::Deadline(_)) => {
                 unreachable!("the commands that ask for them show them")
+            }
+            ActionReply::Answer(Answer::Revision(_)) | ActionReply::Decided(_) => {
+                unreachable!("the commands that decide say what that means")
             }
         }
     }
@@ -183,6 +209,15 @@ pub(super) const fn type_name(kind: Option<VisibleKind>) -> &'static str {
     }
 }
 
+fn decided(given: &mut Vec<Given>, command: &str, by: Judge) -> Reply {
+    match given.drain(..).next().expect("every command has an action") {
+        Ok(ActionReply::Decided(decided)) => by(decided),
+        Ok(other) => unreachable!("a decision does not answer {other:?}"),
+        Err(ActionError::NeedsStrong(keyspace)) => errors::needs_strong(command, &keyspace),
+        Err(error) => errors::action(&error),
+    }
+}
+
 fn value_or_null(given: Given) -> Reply {
     match given {
         Ok(ActionReply::Answer(Answer::Value(value))) => Reply::optional(value),
@@ -195,6 +230,12 @@ fn value_or_null(given: Given) -> Reply {
 pub(super) fn sum(given: &mut Vec<Given>, count: impl Fn(ActionReply) -> u64) -> Reply {
     let counts: Result<u64, ActionError> = given.drain(..).map(|given| given.map(&count)).sum();
     counts.map_or_else(|error| errors::action(&error), Reply::count)
+}
+
+/// A list of what each action gave, or the first error.
+pub(super) fn list(given: &mut Vec<Given>, show: impl Fn(ActionReply) -> Reply) -> Reply {
+    let list: Result<Vec<Reply>, ActionError> = given.drain(..).map(|given| given.map(&show)).collect();
+    list.map_or_else(|error| errors::action(&error), Reply::Array)
 }
 
 /// The arguments of a command behind its name. The command table has checked their number.

@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
+use super::auth;
 use super::backend::{Backend, WatchStream};
 use super::budget::Charge;
 use super::decoder::{Command, Decoder};
@@ -24,6 +25,9 @@ use crate::watch::WatchEvent;
 
 /// What one read takes from a socket at most, in bytes. It bounds the commands of one burst.
 const READ_BYTES_MAX: usize = 64 << 10;
+
+/// What a client may have sent, in bytes, before it said the password: more than one read brings.
+const STRANGER_BYTES_MAX: usize = 256 << 10;
 
 /// How long a client that is closed may take to read its last replies.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
@@ -105,11 +109,12 @@ impl<B: Backend> Client<'_, B> {
             };
             self.charge(shared);
             shared.commands.fetch_add(self.commands.len() as u64, Ordering::Relaxed);
-            if let Some(end) = self.execute(out).await {
+            if let Some(end) = self.execute(shared, out).await {
                 return end;
             }
             self.charge(shared);
             if let Some(refusal) = self.refusal.take() {
+                shared.clients_malformed.fetch_add(1, Ordering::Relaxed);
                 out.push(&refusal, self.session.state.protocol);
                 return End::Close;
             }
@@ -142,6 +147,10 @@ impl<B: Backend> Client<'_, B> {
     fn charge(&mut self, shared: &Shared) {
         let decoded: usize = self.commands.iter().map(|command| command.bytes).sum();
         let held = decoded + self.decoder.held_bytes() + self.session.held_bytes();
+        if !self.session.state.is_authenticated && held > STRANGER_BYTES_MAX {
+            self.commands.clear();
+            self.refusal = Some(auth::REQUIRED);
+        }
         if !self.input.set(held) {
             self.commands.clear();
             let bytes_max = shared.config.input_bytes_max;
@@ -151,7 +160,8 @@ impl<B: Backend> Client<'_, B> {
     }
 
     /// Executes the decoded commands.
-    async fn execute(&mut self, out: &mut Output<'_>) -> Option<End> {
+    async fn execute(&mut self, shared: &Shared, out: &mut Output<'_>) -> Option<End> {
+        let started = Instant::now();
         while let Some(command) = self.commands.pop_front() {
             match self.session.run(command, out).await {
                 Flow::Continue => {}
@@ -175,6 +185,10 @@ impl<B: Backend> Client<'_, B> {
             }
         }
         self.session.flush(out).await;
+        let duration = started.elapsed();
+        for name in self.session.taken.drain(..) {
+            shared.metrics.executed(name, duration);
+        }
         None
     }
 

@@ -7,6 +7,8 @@ use thiserror::Error;
 
 use tidelock_engine::bounds::VALUE_BYTES_MAX;
 
+use super::auth::Password;
+
 /// The port that is listened on when none is named: Redis's own plus one, so that both run on one machine.
 pub const PORT_DEFAULT: u16 = 6380;
 
@@ -14,9 +16,13 @@ pub const PORT_DEFAULT: u16 = 6380;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedisConfig {
-    /// Where to listen. Default `127.0.0.1:6380`; port 0 takes a free one. There is no password, so any
+    /// Where to listen. Default `127.0.0.1:6380`; port 0 takes a free one. Without a password any
     /// address but loopback gives everybody who reaches it all keyspaces; the node warns about it.
     pub address: SocketAddr,
+    /// What clients must say with AUTH or HELLO before anything else. Default: nothing. It travels as it is, so beyond
+    /// loopback it needs a network that nobody listens to; and who can read the config file knows it.
+    #[serde(skip_serializing)]
+    pub password: Option<Password>,
     /// The longest argument of a command, in bytes: 1 to 16 MiB, which is the default. Smaller refuses long
     /// values; longer values do not fit into an operation.
     pub bulk_bytes_max: usize,
@@ -42,6 +48,7 @@ impl Default for RedisConfig {
     fn default() -> Self {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT)),
+            password: None,
             bulk_bytes_max: VALUE_BYTES_MAX,
             array_elements_max: ARRAY_ELEMENTS_MAX,
             command_bytes_max: 64 << 20,

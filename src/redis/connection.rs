@@ -1,8 +1,9 @@
-//! The commands about the connection itself: PING, ECHO, HELLO, SELECT, CLIENT and TIDE.DURABILITY.
+//! The commands about the connection itself: PING, ECHO, AUTH, HELLO, RESET, SELECT, CLIENT and TIDE.DURABILITY.
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 
+use super::auth::{self, Credentials};
 use super::call::Arguments;
 use super::errors;
 use super::introspection;
@@ -12,6 +13,7 @@ use super::table::{ALONE, FAST, NONE, Other, Run, Spec, spec};
 
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
+    spec(("auth", -2, ALONE, NONE, Run::Other(Other::Auth), "Says the password")),
     spec(("client", -2, ALONE, NONE, Run::Session(client), "Names the connection and tells its id")),
     spec(("command", -1, ALONE, NONE, Run::Session(introspection::command), "Lists the commands")),
     spec(("echo", 2, FAST, NONE, Run::Session(echo), "Answers its argument")),
@@ -19,6 +21,14 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("info", -1, ALONE, NONE, Run::Other(Other::Info), "Describes the node as text")),
     spec(("ping", -1, FAST, NONE, Run::Session(ping), "Answers PONG")),
     spec(("quit", -1, ALONE, NONE, Run::Other(Other::Quit), "Closes the connection")),
+    spec((
+        "reset",
+        1,
+        FAST,
+        NONE,
+        Run::Other(Other::Reset),
+        "Makes the connection what it was when it began",
+    )),
     spec(("select", 2, ALONE, NONE, Run::Other(Other::Select), "Selects a keyspace by number or name")),
     spec((
         "tide.durability",
@@ -30,11 +40,6 @@ pub(super) const COMMANDS: &[Spec] = &[
     )),
     spec(("wait", 3, ALONE, NONE, Run::Other(Other::Wait), "Waits until peers have the writes on disk")),
 ];
-
-const NO_PASSWORD: Reply = errors::constant(
-    "ERR AUTH <password> called without any password configured for the default user. \
-     Are you sure your configuration is correct?",
-);
 
 const BAD_NAME: Reply =
     errors::constant("ERR Client names cannot contain spaces, newlines or special characters.");
@@ -93,8 +98,13 @@ fn set_info(option: &[u8], value: &[u8]) -> Reply {
     Reply::OK
 }
 
-/// `HELLO [version [AUTH user password] [SETNAME name]]`. Nothing is changed unless all of it is right.
-pub(super) fn hello(state: &mut SessionState, mut arguments: Arguments) -> Reply {
+/// `HELLO [version [AUTH user password] [SETNAME name]]`. Nothing is changed unless all of it is right. The password is
+/// judged by `let_in`, after all else.
+pub(super) fn hello(
+    state: &mut SessionState,
+    mut arguments: Arguments,
+    let_in: impl FnOnce(&mut SessionState, &Credentials) -> Result<(), Reply>,
+) -> Reply {
     let mut protocol = state.protocol;
     if let Some(version) = arguments.next() {
         protocol = match errors::integer(&version) {
@@ -104,16 +114,24 @@ pub(super) fn hello(state: &mut SessionState, mut arguments: Arguments) -> Reply
             Err(_) => return errors::constant("ERR Protocol version is not an integer or out of range"),
         };
     }
-    let mut name = None;
+    let (mut name, mut credentials) = (None, None);
     while let Some(option) = arguments.next() {
         if option.eq_ignore_ascii_case(b"auth") && arguments.len() >= 2 {
-            return NO_PASSWORD;
+            credentials = Some(Credentials::named(arguments.take(), arguments.take()));
         } else if option.eq_ignore_ascii_case(b"setname") && arguments.len() >= 1 {
             name = arguments.next();
         } else {
             let option = errors::text(&option, 64);
             return Reply::error(format!("ERR Syntax error in HELLO option '{option}'"));
         }
+    }
+    let let_in = match credentials {
+        Some(credentials) => let_in(state, &credentials),
+        None if state.is_authenticated => Ok(()),
+        None => Err(auth::HELLO_REQUIRED),
+    };
+    if let Err(refused) = let_in {
+        return refused;
     }
     if let Some(name) = name
         && let refused @ Reply::Error(_) = set_name(state, name)

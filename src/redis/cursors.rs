@@ -14,9 +14,17 @@ const CURSORS_MAX: usize = 1 << 16;
 /// The bytes of keys that are kept.
 const CURSOR_BYTES_MAX: usize = 16 << 20;
 
+/// What is scanned. A cursor of one scan is unknown to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    Keys,
+    Elements,
+    Fields,
+}
+
 #[derive(Debug)]
 pub(super) struct Cursors {
-    keys: HashMap<u64, Vec<u8>>,
+    keys: HashMap<u64, (Scanned, Vec<u8>)>,
     bytes: usize,
     next: u64,
     /// In order of their making; some may be gone.
@@ -38,9 +46,9 @@ impl Cursors {
         }
     }
 
-    /// The key behind which a cursor's scan goes on. It may be asked for again, as clients retry.
-    pub(super) fn key(&mut self, cursor: u64) -> Option<Vec<u8>> {
-        let key = self.keys.get(&cursor)?.clone();
+    /// The key, element or field behind which a cursor's scan goes on. It may be asked for again, as clients retry.
+    pub(super) fn position(&mut self, what: Scanned, cursor: u64) -> Option<Vec<u8>> {
+        let (_, key) = self.keys.get(&cursor).filter(|(scanned, _)| *scanned == what)?.clone();
         if !self.continued.contains(&cursor) {
             self.continued.push_back(cursor);
             self.trim();
@@ -49,11 +57,11 @@ impl Cursors {
     }
 
     /// A cursor that goes on behind `key`. It is never 0.
-    pub(super) fn insert(&mut self, key: Vec<u8>) -> u64 {
+    pub(super) fn insert(&mut self, what: Scanned, key: Vec<u8>) -> u64 {
         let cursor = self.next;
         self.next += 1;
         self.bytes += key.len();
-        self.keys.insert(cursor, key);
+        self.keys.insert(cursor, (what, key));
         self.fresh.push_back(cursor);
         self.trim();
         cursor
@@ -62,7 +70,7 @@ impl Cursors {
     fn trim(&mut self) {
         while self.continued.len() > CONTINUED_MAX || self.is_over() {
             let Some(oldest) = self.continued.pop_front().or_else(|| self.fresh.pop_front()) else { return };
-            if let Some(key) = self.keys.remove(&oldest) {
+            if let Some((_, key)) = self.keys.remove(&oldest) {
                 self.bytes -= key.len();
             }
         }
@@ -88,14 +96,14 @@ mod tests {
     #[test]
     fn cursor_that_was_not_continued_outlives_a_long_scan() {
         let mut cursors = Cursors::new();
-        let waiting = cursors.insert(b"waiting".to_vec());
-        let mut going = cursors.insert(b"going".to_vec());
+        let waiting = cursors.insert(Scanned::Keys, b"waiting".to_vec());
+        let mut going = cursors.insert(Scanned::Keys, b"going".to_vec());
         for step in 0..CURSORS_MAX + 10 {
-            assert!(cursors.key(going).is_some(), "step {step}");
-            assert!(cursors.key(going).is_some(), "asked again at step {step}");
-            going = cursors.insert(step.to_string().into_bytes());
+            assert!(cursors.position(Scanned::Keys, going).is_some(), "step {step}");
+            assert!(cursors.position(Scanned::Keys, going).is_some(), "asked again at step {step}");
+            going = cursors.insert(Scanned::Keys, step.to_string().into_bytes());
         }
-        assert_eq!(cursors.key(waiting), Some(b"waiting".to_vec()));
+        assert_eq!(cursors.position(Scanned::Keys, waiting), Some(b"waiting".to_vec()));
         assert!(cursors.keys.len() <= CONTINUED_MAX + 2, "{}", cursors.keys.len());
         assert!(cursors.fresh.len() <= 4 * CONTINUED_MAX, "{}", cursors.fresh.len());
     }
@@ -104,13 +112,13 @@ mod tests {
     fn table_is_bounded_by_number_and_by_bytes() {
         let mut cursors = Cursors::new();
         cursors.count_max = 10;
-        let first = cursors.insert(b"first".to_vec());
-        let more = [(); 9].map(|()| cursors.insert(Vec::new()));
+        let first = cursors.insert(Scanned::Keys, b"first".to_vec());
+        let more = [(); 9].map(|()| cursors.insert(Scanned::Keys, Vec::new()));
         assert!(more.is_sorted() && more[0] > first);
-        assert_eq!(cursors.keys.get(&first), Some(&b"first".to_vec()));
-        cursors.insert(Vec::new());
-        assert_eq!((cursors.key(first), cursors.keys.len()), (None, 10));
-        cursors.insert(vec![0; CURSOR_BYTES_MAX + 1]);
+        assert_eq!(cursors.keys.get(&first), Some(&(Scanned::Keys, b"first".to_vec())));
+        cursors.insert(Scanned::Keys, Vec::new());
+        assert_eq!((cursors.position(Scanned::Keys, first), cursors.keys.len()), (None, 10));
+        cursors.insert(Scanned::Keys, vec![0; CURSOR_BYTES_MAX + 1]);
         assert_eq!((cursors.bytes, cursors.keys.len()), (0, 0));
     }
 }

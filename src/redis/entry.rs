@@ -39,6 +39,7 @@ fn row(row: &EntryRow) -> Reply {
             (Reply::text("base_sum"), Reply::text(slot.base_sum.to_string())),
         ])
     });
+    let deadline = row.deadline_ms.map(|unix_ms| unix_ms.to_string().into_bytes());
     Reply::Map(vec![
         (Reply::text("kind"), Reply::text(kind_name(row.kind))),
         (Reply::text("subkey"), Reply::Bulk(row.subkey.clone())),
@@ -46,9 +47,9 @@ fn row(row: &EntryRow) -> Reply {
         (Reply::text("seq"), Reply::count(row.dot.seq)),
         (Reply::text("epoch"), row.stamp.map_or(Reply::Null, |stamp| Reply::count(stamp.epoch.0))),
         (Reply::text("unix_ms"), row.stamp.map_or(Reply::Null, |stamp| Reply::count(stamp.hlc.unix_ms()))),
-        (Reply::text("value"), Reply::optional(row.value.clone())),
+        // That of a deadline is the moment, in Unix milliseconds.
+        (Reply::text("value"), Reply::optional(row.value.clone().or(deadline))),
         (Reply::text("slot"), slot),
-        (Reply::text("deadline_ms"), row.deadline_ms.map_or(Reply::Null, Reply::count)),
         (Reply::text("visible"), Reply::Boolean(row.is_visible)),
     ])
 }

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use tidelock_engine::bounds::BoundError;
+use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::QueryError;
 use tidelock_engine::replica::OrderError;
 use tidelock_engine::request::{ActionError, RequestError};
@@ -34,9 +35,15 @@ pub(super) fn action(error: &ActionError) -> Reply {
         | ActionError::Query(QueryError::WrongKind { .. }) => WRONG_TYPE,
         ActionError::Write(WriteError::NotAnInteger) => NOT_AN_INTEGER,
         ActionError::Write(WriteError::Overflow) => OVERFLOW,
+        ActionError::NeedsStrong(keyspace) => needs_strong("the command", keyspace),
         ActionError::Write(WriteError::OverQuota { .. }) => Reply::error(format!("OOM {error}")),
         other => Reply::error(format!("ERR {other}")),
     }
+}
+
+/// A command that only a total order can make true, in a keyspace that has none.
+pub(super) fn needs_strong(command: &str, keyspace: &KeyspaceName) -> Reply {
+    Reply::error(format!("CONSISTENCY {command} needs a strong keyspace (TIDE.MODE {keyspace} strong)"))
 }
 
 pub(super) fn request(error: &RequestError) -> Reply {

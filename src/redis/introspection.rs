@@ -29,6 +29,11 @@ pub(super) fn command(_: &mut SessionState, mut arguments: Arguments) -> Reply {
     }
 }
 
+/// What a HELP subcommand answers.
+pub(super) fn help(lines: &[&'static str]) -> Reply {
+    Reply::Array(lines.iter().map(|line| Reply::Simple((*line).into())).collect())
+}
+
 /// Name, arity, flags and places of the keys; the last four, which Redis adds, are empty.
 fn info(spec: &Spec) -> Reply {
     let (first, last, step) = spec.keys;

@@ -1,24 +1,38 @@
 //! The commands about keys of any type, and the pages of KEYS and SCAN.
 
 use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Entry, KeyPage, PAGE_KEYS_MAX, Query, QueryError};
-use tidelock_engine::request::{Action, ActionError, ActionReply};
+use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Request};
 use tidelock_engine::write::Write;
 
 use super::backend::Backend;
 use super::call::{Arguments, Call, Given, Shape, sum, type_name};
+use super::cursors::Scanned;
 use super::entry;
 use super::errors;
 use super::glob;
 use super::reply::Reply;
+use super::sets::seed;
 use super::state::Shared;
-use super::table::{ALL, NONE, ONE, Other, READ, READ_FAST, Run, Spec, WRITE, spec};
+use super::table::{ALL, NONE, ONE, Other, READ, READ_FAST, Run, Spec, WRITE, WRITE_FAST, spec};
 
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
     spec(("dbsize", 1, READ_FAST, NONE, Run::Data(dbsize), "Counts the keys of the keyspace")),
     spec(("del", -2, WRITE, ALL, Run::Data(del), "Removes keys")),
+    spec(("randomkey", 1, READ, NONE, Run::Data(random_key), "Names some key of the keyspace")),
+    spec(("touch", -2, READ_FAST, ALL, Run::Data(exists), "Counts those keys that exist")),
+    spec(("unlink", -2, WRITE_FAST, ALL, Run::Data(del), "Removes keys")),
     spec(("exists", -2, READ_FAST, ALL, Run::Data(exists), "Counts those keys that exist")),
+    spec((
+        "flushall",
+        -1,
+        &["write", "no_multi"],
+        NONE,
+        Run::Other(Other::FlushAll),
+        "Removes all keys of all keyspaces of the node",
+    )),
     spec(("flushdb", -1, WRITE, NONE, Run::Data(flushdb), "Removes all keys of the keyspace")),
     spec((
         "keys",
@@ -58,14 +72,44 @@ pub(super) fn dbsize(_: Arguments) -> Result<Call, Reply> {
 }
 
 /// ASYNC and SYNC are the same here: the rows go at once, and their space later.
-pub(super) fn flushdb(mut arguments: Arguments) -> Result<Call, Reply> {
+pub(super) fn flushdb(arguments: Arguments) -> Result<Call, Reply> {
+    check_flush(arguments)?;
+    Ok(Call::write(Write::Clear, Shape::Done))
+}
+
+fn check_flush(mut arguments: Arguments) -> Result<(), Reply> {
     let option = arguments.next();
     let is_known = option
         .is_none_or(|option| option.eq_ignore_ascii_case(b"async") || option.eq_ignore_ascii_case(b"sync"));
-    if !is_known || arguments.len() > 0 {
-        return Err(errors::SYNTAX);
-    }
-    Ok(Call::write(Write::Clear, Shape::Done))
+    if is_known && arguments.len() == 0 { Ok(()) } else { Err(errors::SYNTAX) }
+}
+
+/// `FLUSHALL [ASYNC | SYNC]`: every keyspace that the node holds is cleared as FLUSHDB does it, each by itself, on all
+/// peers that have it. If some are not, the answer names the first of them, and nothing is said of the others.
+pub(super) async fn flushall<B: Backend>(
+    backend: &B,
+    durability: Durability,
+    arguments: Arguments,
+) -> Result<Reply, Reply> {
+    check_flush(arguments)?;
+    let names: Vec<KeyspaceName> = backend.keyspaces().into_iter().map(|keyspace| keyspace.name).collect();
+    let request = |keyspace: &KeyspaceName| Request {
+        keyspace: keyspace.clone(),
+        actions: vec![Action::Write(Write::Clear)],
+        atomicity: Atomicity::Each,
+        durability,
+    };
+    let replies = backend.submit(names.iter().map(request).collect()).await;
+    let failed = names.iter().zip(&replies).find_map(|(name, reply)| match reply {
+        Ok(given) => {
+            given.iter().find_map(|given| given.as_ref().err()).map(|error| (name, error.to_string()))
+        }
+        Err(error) => Some((name, error.to_string())),
+    });
+    // Others may have been cleared, so no word may say that nothing was done.
+    Ok(failed.map_or(Reply::OK, |(name, reason)| {
+        Reply::error(format!("UNKNOWN keyspace {name} was not cleared, and others may be: {reason}"))
+    }))
 }
 
 pub(super) fn entry(mut arguments: Arguments) -> Result<Call, Reply> {
@@ -77,6 +121,11 @@ pub(super) fn conflicts(mut arguments: Arguments) -> Result<Call, Reply> {
         Query::Entry(arguments.key()?),
         Shape::of_one(|reply| rows(reply, |entry| entry::conflicts(&entry)), true),
     ))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a row of the command table")]
+fn random_key(_: Arguments) -> Result<Call, Reply> {
+    Ok(Call::query(Query::RandomKey(seed()), Shape::Value))
 }
 
 fn rows(reply: ActionReply, show: fn(Entry) -> Reply) -> Reply {
@@ -130,7 +179,7 @@ impl<B: Backend> Pages<'_, B> {
     }
 
     fn scan_page(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
-        let after = self.position(&arguments.take())?;
+        let after = self.position(Scanned::Keys, &arguments.take())?;
         let options = ScanOptions::parse(arguments)?;
         let count = options.count;
         let prefix = options.pattern.as_deref().map(glob::prefix).unwrap_or_default();
@@ -142,24 +191,27 @@ impl<B: Backend> Pages<'_, B> {
         if let Some(kind) = &options.kind {
             keys = self.of_type(keys, kind)?;
         }
-        let mut cursors = self.shared.cursors.lock().expect("no holder of the lock panics");
-        let cursor = last.map_or(0, |key| cursors.insert(key));
-        Ok(Reply::Array(vec![
-            Reply::text(cursor.to_string()),
-            Reply::Array(keys.into_iter().map(Reply::Bulk).collect()),
-        ]))
+        Ok(self.scanned(Scanned::Keys, last, keys.into_iter().map(Reply::Bulk).collect()))
     }
 
-    /// The key behind which a cursor goes on; 0 begins.
-    fn position(&self, cursor: &[u8]) -> Result<Option<Vec<u8>>, Reply> {
+    /// The reply of a scan: a page, and a cursor that goes on behind it, if there is more.
+    pub(super) fn scanned(&self, what: Scanned, behind: Option<Vec<u8>>, page: Vec<Reply>) -> Reply {
+        let mut cursors = self.shared.cursors.lock().expect("no holder of the lock panics");
+        let cursor = behind.map_or(0, |behind| cursors.insert(what, behind));
+        Reply::Array(vec![Reply::text(cursor.to_string()), Reply::Array(page)])
+    }
+
+    /// What a cursor goes on behind; 0 begins.
+    pub(super) fn position(&self, what: Scanned, cursor: &[u8]) -> Result<Option<Vec<u8>>, Reply> {
         let cursor = std::str::from_utf8(cursor).ok().and_then(|text| text.parse::<u64>().ok());
         let cursor = cursor.ok_or(errors::constant("ERR invalid cursor"))?;
         if cursor == 0 {
             return Ok(None);
         }
-        let key = self.shared.cursors.lock().expect("no holder of the lock panics").key(cursor);
+        let position =
+            self.shared.cursors.lock().expect("no holder of the lock panics").position(what, cursor);
         let gone = errors::constant("ERR invalid cursor: it is unknown or too old, begin again with 0");
-        key.map(Some).ok_or(gone)
+        position.map(Some).ok_or(gone)
     }
 
     fn page(&self, page: KeyPage) -> Result<Vec<Vec<u8>>, Reply> {
@@ -183,8 +235,8 @@ impl<B: Backend> Pages<'_, B> {
         Ok(of_type.map(|(key, _)| key).collect())
     }
 
-    /// Neither a page of keys nor their kinds come near the bound.
-    fn read(&self, queries: &[Query]) -> Result<Vec<Result<Answer, QueryError>>, Reply> {
+    /// Neither a page nor the kinds of keys come near the bound.
+    pub(super) fn read(&self, queries: &[Query]) -> Result<Vec<Result<Answer, QueryError>>, Reply> {
         self.backend.read(self.keyspace, queries, usize::MAX).map_err(|error| errors::request(&error))
     }
 }
@@ -196,17 +248,17 @@ pub(super) fn too_long(bytes_max: usize) -> Reply {
 
 /// The options of SCAN.
 #[derive(Debug)]
-struct ScanOptions {
-    pattern: Option<Vec<u8>>,
-    kind: Option<Vec<u8>>,
-    count: usize,
+pub(super) struct ScanOptions {
+    pub(super) pattern: Option<Vec<u8>>,
+    pub(super) kind: Option<Vec<u8>>,
+    pub(super) count: usize,
 }
 
 /// The keys that SCAN looks at when it is not told, as in Redis.
 const SCAN_KEYS_DEFAULT: usize = 10;
 
 impl ScanOptions {
-    fn parse(mut arguments: Arguments) -> Result<Self, Reply> {
+    pub(super) fn parse(mut arguments: Arguments) -> Result<Self, Reply> {
         let mut options = Self { pattern: None, kind: None, count: SCAN_KEYS_DEFAULT };
         while let Some(option) = arguments.next() {
             let value = arguments.next().ok_or(errors::SYNTAX)?;

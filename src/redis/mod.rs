@@ -1,29 +1,38 @@
 //! The Redis port: any Redis client reads and writes the keyspaces of this node.
 //!
 //! A burst of commands travels so: [`decoder`](Decoder) (bytes to commands), `table` (which command), the
-//! families `strings`, `sets`, `hashes`, `keys` (commands to actions), `burst` (actions to the node, answers
+//! families `strings`, `sets`, `hashes`, `keys`, `expiry`, `edits`, `copies`, `conditional` (commands to actions),
+//! `burst` (actions to the node, answers
 //! back), [`reply`](Reply) (answers to bytes), `output` (bytes to the socket). `session` decides which commands
 //! go that way and which, such as those of `connection`, `documents` and `tide`, are answered at once; `client` is the loop
 //! around it; `server` accepts. What the port needs from the node is [`Backend`].
 
+mod auth;
 mod backend;
 mod budget;
 mod burst;
 mod call;
 mod client;
+mod conditional;
 mod config;
 mod connection;
+mod copies;
 mod cursors;
 mod decoder;
 mod documents;
+mod edits;
 mod entry;
 mod errors;
+mod expiry;
 mod glob;
 mod hashes;
 mod info;
 mod inline;
 mod introspection;
 mod keys;
+mod lcs;
+mod metrics;
+mod objects;
 mod output;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
 #[doc(hidden)]
@@ -35,16 +44,21 @@ mod sets;
 mod state;
 mod stream;
 mod strings;
+mod subkey_scans;
+mod substrings;
 mod table;
 mod tide;
 mod transaction;
+mod watched;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use auth::Password;
 pub use backend::{Backend, Pieces, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
 pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};
 pub use documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
+pub use metrics::{RedisFigures, RedisObserver};
 pub use reply::{Protocol, Reply};
 pub use server::{RedisServer, RedisStartError};

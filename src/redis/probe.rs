@@ -3,6 +3,7 @@
 //! Hidden from the documentation and no part of what this crate promises. It goes the way of a session: find
 //! the command, count its arguments, read them.
 
+use super::auth::Credentials;
 use super::call::Arguments;
 use super::state::SessionState;
 use super::table::{Foreign, Other, Run, Spec};
@@ -26,10 +27,12 @@ pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
             true
         }
         Run::Other(Other::Hello) => {
-            connection::hello(&mut SessionState::new(1), arguments);
+            connection::hello(&mut SessionState::new(1), arguments, |_, _| Ok(()));
             true
         }
+        Run::Other(Other::Auth) => Credentials::parse(arguments).is_ok(),
         Run::Other(Other::Wait) => tide::wait(arguments).is_ok(),
+        Run::Other(Other::Mode) => tide::mode(arguments).is_ok(),
         Run::Other(Other::Watch) => tide::watch(&arguments).is_ok(),
         Run::Other(Other::Retire) => tide::retire(arguments).is_ok(),
         Run::Other(Other::Network) => tide::is_online(&arguments.take()).is_ok(),

@@ -36,6 +36,8 @@ pub enum Reply {
     Array(Vec<Self>),
     /// Pairs.
     Map(Vec<(Self, Self)>),
+    /// Pairs in an order, or repeated: a list of lists of two; flat in RESP2.
+    Pairs(Vec<(Self, Self)>),
     /// A list without order or repetition.
     Set(Vec<Self>),
     /// Yes or no; 1 or 0 in RESP2.
@@ -99,6 +101,16 @@ impl Reply {
                     value.encode_into(protocol, out);
                 }
             }
+            Self::Pairs(pairs) => {
+                header(out, '*', if is_resp3 { pairs.len() } else { pairs.len() * 2 });
+                for (first, second) in pairs {
+                    if is_resp3 {
+                        out.extend_from_slice(b"*2\r\n");
+                    }
+                    first.encode_into(protocol, out);
+                    second.encode_into(protocol, out);
+                }
+            }
             Self::Boolean(is) if is_resp3 => header(out, '#', if *is { 't' } else { 'f' }),
             Self::Boolean(is) => header(out, ':', u8::from(*is)),
             Self::Double(number) if is_resp3 => header(out, ',', number),
@@ -138,7 +150,7 @@ mod tests {
     #[test]
     fn every_reply_has_golden_bytes_in_both_protocols() {
         let list = || vec![Reply::Integer(1), Reply::Null];
-        let cases: [(Reply, &str, &str); 19] = [
+        let cases: [(Reply, &str, &str); 20] = [
             (Reply::OK, "+OK\r\n", "+OK\r\n"),
             (Reply::error("ERR no\r\nway"), "-ERR no  way\r\n", "-ERR no  way\r\n"),
             (Reply::Simple("a\nb".into()), "+a b\r\n", "+a b\r\n"),
@@ -156,6 +168,11 @@ mod tests {
                 Reply::Map(vec![(Reply::text("k"), Reply::Integer(2))]),
                 "*2\r\n$1\r\nk\r\n:2\r\n",
                 "%1\r\n$1\r\nk\r\n:2\r\n",
+            ),
+            (
+                Reply::Pairs(vec![(Reply::text("k"), Reply::Integer(2))]),
+                "*2\r\n$1\r\nk\r\n:2\r\n",
+                "*1\r\n*2\r\n$1\r\nk\r\n:2\r\n",
             ),
             (Reply::Boolean(true), ":1\r\n", "#t\r\n"),
             (Reply::Boolean(false), ":0\r\n", "#f\r\n"),

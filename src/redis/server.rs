@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::backend::Backend;
 use super::client;
 use super::config::{RedisConfig, RedisConfigError};
+use super::metrics::RedisObserver;
 use super::session::Session;
 use super::state::Shared;
 
@@ -45,6 +46,7 @@ pub enum RedisStartError {
 #[derive(Debug)]
 pub struct RedisServer {
     address: SocketAddr,
+    observer: RedisObserver,
     stop: watch::Sender<()>,
     accepting: JoinHandle<()>,
 }
@@ -60,18 +62,24 @@ impl RedisServer {
         let cannot_listen = |source| RedisStartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && config.password.is_none() {
             tracing::warn!(%address, "the Redis port has no password and is open beyond this machine");
         }
         let (stop, stopped) = watch::channel(());
         let shared = Arc::new(Shared::new(config, address.port()));
+        let observer = RedisObserver(Arc::clone(&shared));
         let accepting = tokio::spawn(accept(listener, Acceptor { backend, shared, stopped }));
-        Ok(Self { address, stop, accepting })
+        Ok(Self { address, observer, stop, accepting })
     }
 
     /// The address that is listened on, with the port that was taken if 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What tells the figures of this port.
+    pub fn observer(&self) -> RedisObserver {
+        self.observer.clone()
     }
 
     /// Takes no more clients and commands, lets those that are being executed be answered, and closes all
@@ -131,7 +139,7 @@ impl<B: Backend> Acceptor<B> {
         let id = shared.clients_accepted.fetch_add(1, Ordering::Relaxed) + 1;
         shared.clients.store(clients.len() + 1, Ordering::Relaxed);
         tracing::debug!(client = id, %from, "accepted a client");
-        let session = Session::new(id, self.backend.clone(), shared.clone());
+        let session = Session::new((id, from.ip()), self.backend.clone(), shared.clone());
         clients.spawn(client::serve(stream, session, shared.clone(), self.stopped.clone()));
     }
 

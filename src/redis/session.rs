@@ -1,10 +1,13 @@
 //! One client's session: takes its commands one by one and decides what each needs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tidelock_engine::read::Collection;
 use tidelock_engine::request::RequestError;
 
+use super::auth::{self, Credentials};
 use super::backend::Backend;
 use super::burst::Burst;
 use super::call::Arguments;
@@ -13,15 +16,15 @@ use super::decoder::Command;
 use super::documents;
 use super::errors;
 use super::info;
-use super::keys::Pages;
+use super::keys::{self, Pages};
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::state::{SessionState, Shared};
 use super::stream::Stream;
-use super::strings::needs_strong;
 use super::table::{Foreign, Other, Run, Spec};
 use super::tide;
 use super::transaction::Transaction;
+use super::watched::{self, Watched};
 
 const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
 
@@ -51,17 +54,26 @@ pub(super) struct Session<B> {
     burst: Burst,
     /// What TIDE.NEXT reads.
     pieces: Stream,
+    /// The commands of the table that were taken and not recorded yet.
+    pub(super) taken: Vec<&'static str>,
 }
 
 impl<B: Backend> Session<B> {
-    pub(super) fn new(id: u64, backend: B, shared: Arc<Shared>) -> Self {
+    pub(super) fn new((id, address): (u64, IpAddr), backend: B, shared: Arc<Shared>) -> Self {
+        let state = Self::first_state(id, address, &shared);
         let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
-        Self { backend, state: SessionState::new(id), shared, transaction, burst, pieces }
+        Self { backend, state, shared, transaction, burst, pieces, taken: Vec::new() }
+    }
+
+    fn first_state(id: u64, address: IpAddr, shared: &Shared) -> SessionState {
+        let is_authenticated = shared.config.password.is_none();
+        SessionState { address, is_authenticated, ..SessionState::new(id) }
     }
 
     /// The bytes that the session holds for later.
     pub(super) fn held_bytes(&self) -> usize {
-        self.transaction.as_ref().map_or(0, Transaction::held_bytes) + self.pieces.held_bytes()
+        let queued = self.transaction.as_ref().map_or(0, Transaction::held_bytes);
+        queued + self.pieces.held_bytes() + self.state.watched.held_bytes()
     }
 
     /// Executes all that was taken and writes the replies.
@@ -84,9 +96,10 @@ impl<B: Backend> Session<B> {
                 return Flow::Continue;
             }
         };
+        self.taken.push(spec.name);
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some()
-            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi))
+            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi | Other::Reset))
         {
             self.queue(spec, arguments, bytes);
             return Flow::Continue;
@@ -116,7 +129,6 @@ impl<B: Backend> Session<B> {
         let Some(spec) = Spec::find(name) else {
             let shown = errors::text(name, 32);
             return Err(match Foreign::of(name) {
-                Foreign::NeedsStrong => needs_strong(&shown.to_uppercase()),
                 Foreign::NotYet => {
                     Reply::error(format!("ERR the Redis command '{shown}' is not supported yet"))
                 }
@@ -126,8 +138,11 @@ impl<B: Backend> Session<B> {
         if !spec.takes(arguments.len()) {
             return Err(errors::arity(spec.name));
         }
+        if !self.state.is_authenticated && !matches!(spec.name, "auth" | "hello" | "quit" | "reset") {
+            return Err(auth::REQUIRED);
+        }
         let may_be_pushed_between = self.state.protocol == Protocol::Resp3
-            || matches!(spec.name, "ping" | "quit" | "tide.unwatch" | "tide.watch");
+            || matches!(spec.name, "ping" | "quit" | "reset" | "tide.unwatch" | "tide.watch");
         if self.state.is_watching && !may_be_pushed_between {
             return Err(Reply::error(format!(
                 "ERR Can't execute '{}': only TIDE.UNWATCH / PING / QUIT are allowed in this context",
@@ -158,6 +173,8 @@ impl<B: Backend> Session<B> {
                 Err(refused) => return self.refuse(refused),
             },
             Run::Session(answer) => transaction.queue_ready(answer(&mut self.state, arguments), bytes),
+            // EXEC has looked at the watched keys before it would be its turn.
+            Run::Other(Other::UnwatchKeys) => transaction.queue_ready(Reply::OK, bytes),
             Run::Other(_) => return self.refuse(NOT_IN_MULTI),
         }
         self.burst.ready(Reply::Simple("QUEUED".into()));
@@ -198,15 +215,22 @@ impl<B: Backend> Session<B> {
             }
             (Other::Multi, open) => {
                 self.transaction = open;
-                return self.refuse(errors::constant("ERR MULTI calls can not be nested"));
+                errors::constant("ERR MULTI calls can not be nested")
             }
             (Other::Exec, None) => errors::constant("ERR EXEC without MULTI"),
             (Other::Exec, Some(transaction)) if transaction.is_spoilt() => {
+                self.state.watched = Watched::default();
                 errors::constant("EXECABORT Transaction discarded because of previous errors.")
             }
-            (Other::Exec, Some(transaction)) => return self.burst.batch(&self.state, transaction),
+            (Other::Exec, Some(transaction)) => {
+                let watched = std::mem::take(&mut self.state.watched);
+                return self.burst.batch(&self.state, transaction, watched);
+            }
             (_, None) => errors::constant("ERR DISCARD without MULTI"),
-            (_, Some(_)) => Reply::OK,
+            (_, Some(_)) => {
+                self.state.watched = Watched::default();
+                Reply::OK
+            }
         };
         self.burst.ready(reply);
     }
@@ -214,6 +238,11 @@ impl<B: Backend> Session<B> {
     /// Refuses a keyspace that no command could use.
     fn select(&mut self, mut arguments: Arguments) -> Result<(), Reply> {
         let keyspace = connection::keyspace(arguments.take())?;
+        if !self.state.watched.is_empty() && keyspace != self.state.keyspace {
+            return Err(errors::constant(
+                "ERR keys of this keyspace are watched, and EXEC is of one; UNWATCH first",
+            ));
+        }
         match self.backend.read(&keyspace, &[], usize::MAX) {
             // It may be chosen before it can be read.
             Ok(_) | Err(RequestError::Loading(_)) => {}
@@ -228,7 +257,17 @@ impl<B: Backend> Session<B> {
         let backend = &self.backend;
         let pages = Pages { backend, keyspace: &self.state.keyspace, shared: &self.shared };
         let reply = match other {
-            Other::Hello => connection::hello(&mut self.state, arguments),
+            Other::Auth | Other::Hello => return self.authenticate(other, arguments),
+            Other::Reset => {
+                self.transaction = None;
+                self.pieces = Stream::default();
+                // What it guessed wrong is not forgotten.
+                let wrong_passwords = self.state.wrong_passwords;
+                let first = Self::first_state(self.state.id, self.state.address, &self.shared);
+                self.state = SessionState { wrong_passwords, ..first };
+                self.burst.ready(Reply::Simple("RESET".into()));
+                return Ok(Flow::Unwatch);
+            }
             Other::Info => {
                 let about = info::About {
                     status: &backend.status(),
@@ -237,8 +276,11 @@ impl<B: Backend> Session<B> {
                 };
                 Reply::Verbatim(about.sections(arguments.as_slice()))
             }
+            Other::FlushAll => keys::flushall(backend, self.state.durability, arguments).await?,
             Other::Keys => pages.keys(&arguments.take()).await,
             Other::Scan => pages.scan(arguments),
+            Other::ElementScan => pages.scan_subkeys(Collection::Set, arguments)?,
+            Other::FieldScan => pages.scan_subkeys(Collection::Map, arguments)?,
             Other::Wait => {
                 return tide::wait(arguments).map(|(peers, timeout)| Flow::Wait { peers, timeout });
             }
@@ -266,6 +308,14 @@ impl<B: Backend> Session<B> {
                 self.burst.ready(Reply::OK);
                 return Ok(Flow::Unwatch);
             }
+            Other::WatchKeys => {
+                let bytes_max = self.shared.config.command_bytes_max;
+                watched::watch(backend, &mut self.state, arguments, bytes_max).await?
+            }
+            Other::UnwatchKeys => {
+                self.state.watched = Watched::default();
+                Reply::OK
+            }
             Other::Quit | Other::Select | Other::Multi | Other::Exec | Other::Discard => {
                 unreachable!("they are executed in order with the data commands")
             }
@@ -273,6 +323,28 @@ impl<B: Backend> Session<B> {
         };
         self.burst.ready(reply);
         Ok(Flow::Continue)
+    }
+
+    /// Lets a client in that says the password. One that goes on guessing is closed.
+    fn authenticate(&mut self, other: Other, arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
+        let shared = &self.shared;
+        let let_in = |state: &mut SessionState, credentials: &Credentials| {
+            let mut guesses = shared.guesses.lock().expect("no holder of the lock panics");
+            let expected = shared.config.password.as_ref();
+            let checked = guesses.check(state.address, credentials, expected, Instant::now());
+            state.is_authenticated |= checked.is_ok();
+            state.wrong_passwords += u32::from(checked.is_err() && expected.is_some());
+            checked
+        };
+        let reply = if other == Other::Auth {
+            let_in(&mut self.state, &Credentials::parse(arguments)?)
+                .map_or_else(|refused| refused, |()| Reply::OK)
+        } else {
+            connection::hello(&mut self.state, arguments, let_in)
+        };
+        self.burst.ready(reply);
+        let is_guessing = self.state.wrong_passwords >= auth::WRONG_PER_CONNECTION_MAX;
+        Ok(if is_guessing { Flow::Close } else { Flow::Continue })
     }
 
     /// Answers a command of an operator.
@@ -294,6 +366,7 @@ impl<B: Backend> Session<B> {
             }
             Other::Next => self.pieces.next_piece()?,
             Other::Keyspace => order(backend, &arguments).await?,
+            Other::Mode => tide::mode(arguments)?,
             Other::Rejoin => Reply::text(backend.rejoin().await.map_err(refused)?),
             Other::Replicas => tide::replicas(backend.replicas().map_err(refused)?),
             Other::Retire => {

@@ -1,5 +1,6 @@
 //! What a session remembers between commands, and what all sessions of a server share.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -7,10 +8,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 
+use super::auth::Guesses;
 use super::budget::Budget;
 use super::config::RedisConfig;
 use super::cursors::Cursors;
+use super::metrics::CommandMetrics;
 use super::reply::Protocol;
+use super::watched::Watched;
 
 /// The keyspace that a new connection has selected.
 pub(super) const KEYSPACE_DEFAULT: &str = "default";
@@ -25,11 +29,14 @@ pub(super) struct Shared {
     /// What clients have not read yet.
     pub(super) output: Arc<Budget>,
     pub(super) cursors: Mutex<Cursors>,
+    pub(super) guesses: Mutex<Guesses>,
     pub(super) clients: AtomicUsize,
     pub(super) clients_accepted: AtomicU64,
     pub(super) clients_refused: AtomicU64,
     pub(super) clients_closed_slow: AtomicU64,
+    pub(super) clients_malformed: AtomicU64,
     pub(super) commands: AtomicU64,
+    pub(super) metrics: CommandMetrics,
 }
 
 impl Shared {
@@ -40,11 +47,14 @@ impl Shared {
             config,
             port,
             cursors: Mutex::new(Cursors::new()),
+            guesses: Mutex::default(),
             clients: AtomicUsize::new(0),
             clients_accepted: AtomicU64::new(0),
             clients_refused: AtomicU64::new(0),
             clients_closed_slow: AtomicU64::new(0),
+            clients_malformed: AtomicU64::new(0),
             commands: AtomicU64::new(0),
+            metrics: CommandMetrics::new(),
         }
     }
 }
@@ -64,6 +74,14 @@ pub(super) struct SessionState {
     pub(super) durability: Durability,
     /// Whether changes are being pushed.
     pub(super) is_watching: bool,
+    /// The keys that WATCH named.
+    pub(super) watched: Watched,
+    /// Where the client is.
+    pub(super) address: IpAddr,
+    /// Whether the client said the password, or there is none.
+    pub(super) is_authenticated: bool,
+    /// The wrong passwords that it said.
+    pub(super) wrong_passwords: u32,
 }
 
 impl SessionState {
@@ -75,6 +93,10 @@ impl SessionState {
             keyspace: KEYSPACE_DEFAULT.parse().expect("the name is valid"),
             durability: Durability::default(),
             is_watching: false,
+            watched: Watched::default(),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            is_authenticated: true,
+            wrong_passwords: 0,
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use tidelock_engine::read::Query;
 use tidelock_engine::request::Action;
-use tidelock_engine::write::Write;
+use tidelock_engine::write::{Ttl, Write};
 
 use super::call::{Arguments, Call, Shape};
+use super::conditional::SetIf;
 use super::errors;
+use super::expiry;
 use super::reply::Reply;
 use super::table::{ALL, ONE, PAIRS, READ_FAST, Run, Spec, WRITE, WRITE_FAST, spec};
 
@@ -21,28 +23,37 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("set", -3, WRITE, ONE, Run::Data(set), "Writes a value")),
 ];
 
+/// `SET key value [NX|XX] [GET]`.
 pub(super) fn set(mut arguments: Arguments) -> Result<Call, Reply> {
     let (key, value) = (arguments.key()?, arguments.take());
-    if let Some(option) = arguments.next() {
-        return Err(set_option(&option));
+    let (mut set_if, mut ttl) = (SetIf::default(), None);
+    while let Some(option) = arguments.next() {
+        let said = match option.to_ascii_lowercase().as_slice() {
+            b"nx" if set_if.exists != Some(true) => {
+                set_if.exists = Some(false);
+                continue;
+            }
+            b"xx" if set_if.exists != Some(false) => {
+                set_if.exists = Some(true);
+                continue;
+            }
+            b"get" => {
+                set_if.gets = true;
+                continue;
+            }
+            b"keepttl" => Some(Ttl::Keep),
+            _ => expiry::ttl_option("set", &option, &mut arguments)?,
+        };
+        if said.is_none() || ttl.is_some() {
+            return Err(errors::SYNTAX);
+        }
+        ttl = said;
     }
-    Ok(Call::write(Write::Set { key, value }, Shape::Done))
-}
-
-/// Comparing and setting cannot be faked on replicas that do not talk to each other; the rest may come.
-fn set_option(option: &[u8]) -> Reply {
-    let option = errors::text(option, 64).to_uppercase();
-    match option.as_str() {
-        "NX" | "XX" | "GET" | "IFEQ" | "IFNE" | "IFDEQ" | "IFDNE" => needs_strong(&format!("SET {option}")),
-        _ => Reply::error(format!("ERR SET option '{option}' is not supported yet")),
-    }
-}
-
-/// The answer to what an eventual keyspace cannot do.
-pub(super) fn needs_strong(command: &str) -> Reply {
-    Reply::error(format!(
-        "CONSISTENCY {command} needs a strong keyspace (replicas of an eventual one write without asking each other)"
-    ))
+    let write = match ttl {
+        None => Write::Set { key, value },
+        Some(ttl) => Write::SetFor { key, value, ttl },
+    };
+    if set_if == SetIf::default() { Ok(Call::write(write, Shape::Done)) } else { Ok(set_if.call(write)) }
 }
 
 pub(super) fn get(mut arguments: Arguments) -> Result<Call, Reply> {

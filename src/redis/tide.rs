@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
+use tidelock_engine::ports::Conditional;
 use tidelock_store::Compacted;
 
 use super::backend::Backend;
@@ -92,6 +93,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     )),
     spec(("tide.status", 1, ALONE, NONE, Run::Other(Other::Status), "Describes the node")),
     spec(("tide.unwatch", 1, ALONE, NONE, Run::Other(Other::Unwatch), "Ends TIDE.WATCH")),
+    spec(("tide.mode", -2, ALONE, NONE, Run::Other(Other::Mode), "Shows or chooses the mode of a keyspace")),
     spec(("tide.watch", -2, ALONE, NONE, Run::Other(Other::Watch), "Pushes changes as they happen")),
 ];
 
@@ -134,7 +136,8 @@ pub(super) fn watch(arguments: &Arguments) -> Result<(WatchRange, Option<Cursor>
     Ok((range, from.transpose()?))
 }
 
-/// `TIDE.KEYSPACE JOIN keyspace`, `LEAVE keyspace [FORCE]`, `QUOTA keyspace bytes|NONE|DEFAULT`.
+/// `TIDE.KEYSPACE JOIN keyspace`, `LEAVE keyspace [FORCE]`, `QUOTA keyspace bytes|NONE|DEFAULT`,
+/// `CONDITIONAL keyspace STRONG|LOCAL|DEFAULT`.
 pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Reply> {
     let (name, order) = match arguments.as_slice() {
         [word, name] if is(word, "join") => (name, Order::Join),
@@ -153,9 +156,31 @@ pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Repl
             };
             (name, Order::Quota(quota))
         }
+        [word, name, conditional] if is(word, "conditional") => {
+            let conditional = match conditional.to_ascii_lowercase().as_slice() {
+                b"strong" => Some(Conditional::Strong),
+                b"local" => Some(Conditional::Local),
+                b"default" => None,
+                _ => return Err(errors::SYNTAX),
+            };
+            (name, Order::Conditional(conditional))
+        }
         _ => return Err(errors::SYNTAX),
     };
     Ok((connection::keyspace(name.clone())?, order))
+}
+
+/// `TIDE.MODE keyspace [STRONG|EVENTUAL]`. All keyspaces are eventual.
+pub(super) fn mode(mut arguments: Arguments) -> Result<Reply, Reply> {
+    connection::keyspace(arguments.take())?;
+    match (arguments.next(), arguments.len()) {
+        (None, _) => Ok(Reply::text("eventual")),
+        (Some(mode), 0) if is(&mode, "eventual") => Ok(Reply::OK),
+        (Some(mode), 0) if is(&mode, "strong") => Err(errors::constant(
+            "ERR strong keyspaces do not exist yet; TIDE.KEYSPACE CONDITIONAL lets this node decide by what it sees",
+        )),
+        _ => Err(errors::SYNTAX),
+    }
 }
 
 /// `TIDE.RETIRE replica [KEYSPACE name] [FORCE]`.
@@ -287,6 +312,13 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
             ("peers", Reply::count(keyspace.peers)),
             ("bytes", Reply::count(keyspace.bytes)),
             ("quota", keyspace.quota_bytes.map_or(Reply::Null, Reply::count)),
+            (
+                "conditional",
+                Reply::text(match keyspace.conditional {
+                    Conditional::Strong => "strong",
+                    Conditional::Local => "local",
+                }),
+            ),
             ("alone_ms", keyspace.alone.map_or(Reply::Null, |time| Reply::count(time.as_millis()))),
             ("diverged", Reply::Boolean(keyspace.is_diverged)),
         ])

@@ -7,12 +7,14 @@ use tidelock_engine::request::Action;
 
 use super::call::{Call, Shape};
 use super::reply::Reply;
-use super::table::{FAST, NONE, Other, Run, Spec, spec};
+use super::table::{ALL, FAST, NONE, Other, Run, Spec, spec};
 
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
     spec(("discard", 1, FAST, NONE, Run::Other(Other::Discard), "Forgets the queued commands")),
     spec(("exec", 1, FAST, NONE, Run::Other(Other::Exec), "Executes the queued commands as one batch")),
+    spec(("unwatch", 1, FAST, NONE, Run::Other(Other::UnwatchKeys), "Forgets the watched keys")),
+    spec(("watch", -2, FAST, ALL, Run::Other(Other::WatchKeys), "Lets EXEC do nothing if keys were changed")),
     spec(("multi", 1, FAST, NONE, Run::Other(Other::Multi), "Begins to queue commands")),
 ];
 

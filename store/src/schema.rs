@@ -21,7 +21,7 @@
 //! | entries | `0x00`, `0x01` | clock, u64: what has a deadline up to there has expired; absent if nothing ever had |
 //! | entries | `0x01`, block u32 | the cards of the authors of a block, in order: each public key (32), nonce (16) |
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
-//! | entries | `0x02`, keyspace u32, `0x01` | what is remembered of it, if anything: what is there of it u8 (0 all, 1 what is being dropped, 2 nothing); joined (1) or left (2) by choice, u8; 1 and its quota u64, or zeros; 1, how far the node wrote in it before it was left (replica (16), seq u64) and whether a peer had that u8, or zeros |
+//! | entries | `0x02`, keyspace u32, `0x01` | what is remembered of it, if anything: what is there of it u8 (0 all, 1 what is being dropped, 2 nothing); joined (1) or left (2) by choice, u8; 1 and its quota u64, or zeros; 1, how far the node wrote in it before it was left (replica (16), seq u64) and whether a peer had that u8, or zeros; what is done with decisions by choice, u8: refused (1) or decided here (2), absent if nothing was chosen |
 //! | entries | `0x03`, keyspace u32, author u32, last seq u64 | position of the frame that ends there, u64 |
 //! | entries | `0x04`, keyspace u32, block u32 | the floors of the authors of a block, in order, each a number, up to the last one that is not 0: up to there the author's frames may be missing |
 //! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over, 2 for state that waits until all of it is there, 3 for what was dropped with its keyspace; then its bytes |
@@ -57,7 +57,7 @@
 use redb::TableDefinition;
 use tidelock_engine::causality::{Head, Hlc};
 use tidelock_engine::id::{AuthorCard, ClusterId, FrameId, ReplicaId};
-use tidelock_engine::ports::{Choice, LogEntry, LogPosition, LogRecord, Settings, Written};
+use tidelock_engine::ports::{Choice, Conditional, LogEntry, LogPosition, LogRecord, Settings, Written};
 use tidelock_engine::row::Fingerprint;
 
 use crate::key::{push_number, read_number};
@@ -171,7 +171,7 @@ pub(crate) fn read_settings_key(key: &[u8]) -> Option<u32> {
 }
 
 pub(crate) fn settings_value(remembered: &Remembered) -> Vec<u8> {
-    let Settings { choice, quota_bytes, written } = remembered.settings;
+    let Settings { choice, quota_bytes, conditional, written } = remembered.settings;
     let choice = match choice {
         None => 0,
         Some(Choice::Join) => 1,
@@ -185,6 +185,10 @@ pub(crate) fn settings_value(remembered: &Remembered) -> Vec<u8> {
     value.extend(replica.as_bytes());
     value.extend(seq.to_be_bytes());
     value.push(u8::from(is_held));
+    value.extend(conditional.map(|conditional| match conditional {
+        Conditional::Strong => 1,
+        Conditional::Local => 2,
+    }));
     value
 }
 
@@ -194,7 +198,13 @@ pub(crate) fn read_settings(value: &[u8]) -> Option<Remembered> {
     let (has_written, rest) = rest.split_first()?;
     let (replica, rest) = rest.split_first_chunk::<16>()?;
     let (seq, rest) = rest.split_first_chunk()?;
-    let [is_held] = rest else { return None };
+    let (is_held, rest) = rest.split_first()?;
+    let conditional = match rest {
+        [] => None,
+        [1] => Some(Conditional::Strong),
+        [2] => Some(Conditional::Local),
+        _ => return None,
+    };
     let is = |byte: &u8| (*byte <= 1).then_some(*byte == 1);
     let fate = [Fate::Held, Fate::Dropping, Fate::Dropped].into_iter().find(|of| *of as u8 == *fate)?;
     let choice = match choice {
@@ -209,7 +219,8 @@ pub(crate) fn read_settings(value: &[u8]) -> Option<Remembered> {
         is_held: is(is_held)?,
     };
     let quota_bytes = is(has_quota)?.then_some(u64::from_be_bytes(*quota));
-    let settings = Settings { choice, quota_bytes, written: is(has_written)?.then_some(written) };
+    let written = is(has_written)?.then_some(written);
+    let settings = Settings { choice, quota_bytes, conditional, written };
     let remembered = Remembered { fate, settings };
     (settings_value(&remembered) == value).then_some(remembered)
 }
@@ -431,8 +442,12 @@ mod tests {
     #[test]
     fn settings_have_golden_bytes() {
         let written = Written { replica: ReplicaId::from_bytes([9; 16]), seq: 258, is_held: true };
-        let settings =
-            Settings { choice: Some(Choice::Leave), quota_bytes: Some(258), written: Some(written) };
+        let settings = Settings {
+            choice: Some(Choice::Leave),
+            quota_bytes: Some(258),
+            written: Some(written),
+            conditional: None,
+        };
         let remembered = Remembered { fate: Fate::Dropping, settings };
         let golden =
             [&[1, 2, 1, 0, 0, 0, 0, 0, 0, 1, 2, 1][..], &[9; 16], &[0, 0, 0, 0, 0, 0, 1, 2, 1]].concat();
@@ -445,6 +460,14 @@ mod tests {
             assert_eq!(read_settings(&wrong), None, "{place}");
         }
         assert_eq!(read_settings(&golden[..36]), None);
+        for (conditional, byte) in [(Conditional::Strong, 1), (Conditional::Local, 2)] {
+            let settings = Settings { conditional: Some(conditional), ..settings };
+            let remembered = Remembered { fate: Fate::Dropping, settings };
+            let golden = [&golden[..], &[byte]].concat();
+            assert_eq!(settings_value(&remembered), golden);
+            assert_eq!(read_settings(&golden), Some(remembered));
+        }
+        assert_eq!(read_settings(&[&golden[..], &[3]].concat()), None);
         let dropped = record_value(Hlc::from_bits(258), 3, &LogEntry::Dropped);
         assert_eq!(dropped, [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 3]);
         let record = read_record(LogPosition(9), &dropped).expect("it is one");

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
+use metrics::Histogram;
 use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
@@ -42,6 +44,7 @@ pub struct RedbStore {
     reader: Reader,
     recovered: Recovered,
     options: OpenOptions,
+    commit_seconds: Histogram,
 }
 
 /// What the store, its readers and its thread share.
@@ -122,7 +125,8 @@ impl RedbStore {
     pub fn open(disk: &dyn Disk, options: &OpenOptions) -> Result<Self, OpenError> {
         let shared = open::open(disk, options)?;
         let recovered = shared.recovered();
-        Ok(Self { reader: Reader::new(shared), recovered, options: options.clone() })
+        let commit_seconds = metrics::histogram!("tidelock_commit_seconds");
+        Ok(Self { reader: Reader::new(shared), recovered, options: options.clone(), commit_seconds })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -173,7 +177,10 @@ impl Store for RedbStore {
     }
 
     fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
-        self.reader.shared().commit(batch, durability)
+        let started = Instant::now();
+        let committed = self.reader.shared().commit(batch, durability);
+        self.commit_seconds.record(started.elapsed());
+        committed
     }
 
     fn sync(&mut self) -> Result<(), CommitError> {

@@ -205,7 +205,8 @@ fn listening_beyond_loopback_without_allow_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("node");
     let data = data.to_str().expect("a plain name");
-    let output = run(PROGRAM, &["run", "--data", data, "--listen", "/ip4/0.0.0.0/tcp/0", "--redis", "off"]);
+    let arguments = ["--listen", "/ip4/0.0.0.0/tcp/0", "--redis", "off", "--http", "off"];
+    let output = run(PROGRAM, &[&["run", "--data", data][..], &arguments].concat());
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--allow PEERID"), "{output:?}");
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use processes::http::get;
 use processes::{Client, Node, Options, PROGRAM, eventually, run};
 
 fn start(data: &Path, peers: &[String]) -> Node {
@@ -192,6 +193,7 @@ fn older_copy_put_back_is_found_out_by_peers_and_rejoins() {
     assert_eq!(node.command(&["SMEMBERS", "s"]), "[old]");
     let status = node.command(&["TIDE.STATUS"]);
     assert!(status.contains("elsewhere SADD s 0"), "{status}");
+    eventually("probes are told", || get(node.http(), "/readyz").text().contains(r#"["forked"]"#));
     // It is not forgotten by restarting, with or without the peer.
     peer.signal("STOP");
     assert_eq!(node.terminate(), Some(0));

@@ -20,7 +20,7 @@ fn signal_ends_a_daemon_that_is_still_opening() {
             .arg("run")
             .arg("--data")
             .arg(folder.path())
-            .args(["--redis", "off", "--listen", "off"])
+            .args(["--redis", "off", "--http", "off", "--listen", "off"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -90,3 +90,31 @@ fn last_holder_leaves_by_force_only() {
         "{text}"
     );
 }
+
+/// A node is asked for a lock, refuses it, is told to decide by itself, and remembers that over a kill.
+#[test]
+fn node_decides_once_it_is_told_to() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut node = Node::start(PROGRAM, &folder.path().join("node"), Options::default());
+    let refusal = "error: CONSISTENCY SETNX needs a strong keyspace (TIDE.MODE default strong)";
+    assert_eq!(node.command(&["SETNX", "lock", "me"]), refusal);
+    let (is_done, text) = tidelock(&node, &["keyspace", "conditional", "default", "local"]);
+    assert!(is_done, "{text}");
+    assert_eq!(node.command(&["SETNX", "lock", "me"]), "1");
+    node.kill_and_restart();
+    assert_eq!(
+        node.command(&["SETNX", "lock", "you"]),
+        "0",
+        "the choice outlasts a kill, and so does the lock"
+    );
+    assert_eq!(node.command(&["WATCH", "lock"]), "OK");
+    assert_eq!(node.command(&["SET", "lock", "another"]), "OK");
+    assert_eq!(node.command(&["MULTI"]), "OK");
+    assert_eq!(node.command(&["DEL", "lock"]), "QUEUED");
+    assert_eq!(node.command(&["EXEC"]), "nil");
+    assert_eq!(node.command(&["GET", "lock"]), "another");
+    let (_, shown) = tidelock(&node, &["keyspaces"]);
+    assert!(shown.contains("CONDITIONAL") && shown.contains("local"), "{shown}");
+    assert!(tidelock(&node, &["keyspace", "conditional", "default", "strong"]).0);
+    assert_eq!(node.command(&["SETNX", "other", "me"]), refusal);
+}

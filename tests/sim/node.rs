@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
 use tidelock_engine::mem_store::MemStore;
-use tidelock_engine::ports::{LogPosition, Store};
+use tidelock_engine::ports::{Conditional, LogPosition, Store};
 use tidelock_engine::replica::{Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
@@ -116,8 +116,14 @@ impl Node {
         let key = SigningKey::from_seed(seed);
         let card = key.card([0; 16]);
         let (replicate, retention) = (Replicate::All, Retention::default());
-        let config =
-            ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits: Limits::default() };
+        let config = ReplicaConfig {
+            key: key.clone(),
+            cluster,
+            replicate,
+            retention,
+            limits: Limits::default(),
+            conditional: Conditional::default(),
+        };
         let mut node = Self {
             name: name.to_owned(),
             index,

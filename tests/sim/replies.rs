@@ -21,7 +21,7 @@ pub fn check(before: &Reads, request: &Request, reply: &RequestReply) -> Result<
         Ok(replies) => match &replies[0] {
             // Which row a change became, only its frame knows.
             Ok(ActionReply::Outcome(Outcome::At(_))) => Some(Outcome::Done),
-            Ok(ActionReply::Outcome(outcome)) => Some(*outcome),
+            Ok(ActionReply::Outcome(outcome)) => Some(outcome.clone()),
             Ok(other) => return Err(format!("{write:?} was answered {other:?}")),
             // How much there is, only the rows say.
             Err(ActionError::Write(WriteError::OverQuota { .. })) => return Ok(()),
@@ -71,6 +71,7 @@ pub fn expected(before: &Reads, write: &Write) -> Option<Outcome> {
             let old = distinct(fields).filter(|field| at(key).fields.contains_key(*field)).count();
             is_free(at(key), VisibleKind::Map).then(|| changed(old))
         }
+        edit => unreachable!("no workload makes {edit:?}"),
     }
 }
 

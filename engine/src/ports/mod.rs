@@ -6,7 +6,7 @@ mod transport;
 
 pub use range::{After, RowRange, Within};
 pub use store::{
-    Batch, Choice, CommitError, Due, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry, LogPosition,
-    LogRecord, LoggedFrame, ReadError, Recovered, Rows, Settings, Store, Visit, Written,
+    Batch, Choice, CommitError, Conditional, Due, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry,
+    LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, Rows, Settings, Store, Visit, Written,
 };
 pub use transport::{Address, MESSAGE_BYTES_MAX, SendError, SessionId, Target, Transport, TransportEvent};

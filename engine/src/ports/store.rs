@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::causality::{Dot, Heads, Hlc};
@@ -243,6 +244,17 @@ pub enum Choice {
     Leave,
 }
 
+/// What is done with a decision in an eventual keyspace, where other replicas may decide otherwise at the same time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Conditional {
+    /// It is refused: only a strong keyspace can decide.
+    #[default]
+    Strong,
+    /// It is decided by what this replica sees.
+    Local,
+}
+
 /// How far a store's replica had written when it left a keyspace. Its next operation there follows these, whenever
 /// that is: a dot is never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,6 +275,8 @@ pub struct Settings {
     pub choice: Option<Choice>,
     /// What its rows may take, in bytes, if the operator has said so; [`u64::MAX`] is without a limit.
     pub quota_bytes: Option<u64>,
+    /// What is done with decisions, if the operator has said so.
+    pub conditional: Option<Conditional>,
     /// How far this node had written in it when it was left last.
     pub written: Option<Written>,
 }

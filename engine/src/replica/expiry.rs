@@ -60,7 +60,7 @@ impl Expiry {
 impl Replica {
     /// When a turn is due for the sake of a deadline, in Unix milliseconds.
     pub fn next_deadline_ms(&self) -> u64 {
-        self.expiry.next_ms
+        if self.failed.is_some() { u64::MAX } else { self.expiry.next_ms }
     }
 
     /// Takes in new deadlines.
@@ -112,9 +112,11 @@ impl Replica {
             step.expiry = Some(self.expiry.shown);
             self.keyspaces.values_mut().for_each(|keyspace| keyspace.deadlines.look_ms = now.unix_ms);
         }
-        let looks = self.keyspaces.values().filter(|keyspace| !keyspace.is_partial);
-        let next_ms = looks.map(|keyspace| keyspace.deadlines.look_ms).min();
-        self.expiry.next_ms = next_ms.unwrap_or(now.unix_ms + REFUSED_MS);
+        let looks = self.keyspaces.iter().map(|(id, keyspace)| {
+            let is_refused = keyspace.is_partial || self.orders.is_leaving(*id);
+            if is_refused { now.unix_ms + REFUSED_MS } else { keyspace.deadlines.look_ms }
+        });
+        self.expiry.next_ms = looks.min().unwrap_or(u64::MAX);
     }
 
     /// Looks at some deadlines of a keyspace; answers whether more of them may be due now.

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use crate::bounds::{BoundError, REQUEST_ANSWER_BYTES_MAX, TURN_ANSWER_BYTES_MAX};
-use crate::causality::{Head, Heads, VersionVector};
+use crate::bounds::BoundError;
+use crate::causality::{Head, VersionVector};
 use crate::draft::Draft;
+use crate::evaluation::{Evaluation, Rules};
 use crate::frame::{FrameBuilder, FrameStart};
 use crate::id::{Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId};
 use crate::message::{KEYSPACES_MAX, Message};
-use crate::ports::{Choice, KeyspaceState, Rows};
-use crate::read::answer;
+use crate::ports::{Choice, KeyspaceState};
 use crate::replica::keyspace::Keyspace;
 use crate::replica::{Now, Replica, Replicate, Step, View};
 use crate::request::{
     Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestId, RequestReply,
 };
-use crate::write::{Author, Write, WriteError};
+use crate::write::{Author, WriteError};
 
 /// A client that waits for peers to have our writes on disk.
 #[derive(Debug)]
@@ -30,34 +30,6 @@ pub(super) struct Confirming {
 /// message may not have fitted its queue.
 const CONFIRM_AGAIN_MS: u64 = 1_000;
 
-/// What the queries of a turn have answered. All of it is in memory until the turn was committed.
-#[derive(Debug, Default)]
-pub(super) struct AnswerBudget {
-    of_request: usize,
-    of_turn: usize,
-}
-
-impl AnswerBudget {
-    pub(super) fn begin_turn(&mut self) {
-        self.of_turn = 0;
-    }
-
-    fn begin_request(&mut self) {
-        self.of_request = 0;
-    }
-
-    /// The last answer may go beyond the bound: it is one value, or one collection.
-    fn check(&self) -> Result<(), ActionError> {
-        let is_spent = self.of_request >= REQUEST_ANSWER_BYTES_MAX || self.of_turn >= TURN_ANSWER_BYTES_MAX;
-        if is_spent { Err(ActionError::TooMuch) } else { Ok(()) }
-    }
-
-    fn spend(&mut self, bytes: usize) {
-        self.of_request += bytes;
-        self.of_turn += bytes;
-    }
-}
-
 impl Replica {
     /// Executes a request against the draft.
     pub(super) fn request(
@@ -69,8 +41,7 @@ impl Replica {
     ) -> RequestReply {
         self.answers.begin_request();
         let id = KeyspaceId::of(self.config.cluster, &request.keyspace);
-        let writes = request.actions.iter().any(|action| matches!(action, Action::Write(_)));
-        if writes {
+        if !request.actions.iter().all(Action::is_query) {
             if let Some(reason) = self.refusal() {
                 return Err(RequestError::ReadOnly(reason));
             }
@@ -108,17 +79,18 @@ impl Replica {
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) -> RequestReply {
-        if !actions.iter().any(|action| matches!(action, Action::Write(_))) {
-            let answers = &mut self.answers;
-            return Ok(actions.iter().map(|action| query(action, view.draft, id, answers)).collect());
+        if actions.iter().all(Action::is_query) {
+            return Ok(actions.iter().map(|action| self.query(action, view.draft, id)).collect());
         }
         let mut frame = self.take_frame(now, id);
         let (before, is_first) = (frame.size(), frame.is_empty());
         let mark = view.draft.mark();
-        let keyspace = &self.keyspaces[&id];
-        let quota = self.quota(id).map(|quota_bytes| (id, &keyspace.name, quota_bytes));
-        let replies =
-            execute(actions, view.draft, &mut frame, (id, &keyspace.heads, quota), &mut self.answers);
+        let (quota_bytes, conditional) = (self.quota(id), self.conditional(id));
+        let Keyspace { name, heads, .. } = &self.keyspaces[&id];
+        let author = Author { draft: &mut *view.draft, frame: &mut frame, heads };
+        let rules = Rules { keyspace: name, quota_bytes, conditional };
+        let mut evaluation = Evaluation { author, rules, answers: &mut self.answers };
+        let replies: Vec<_> = actions.iter().map(|action| evaluation.run(action)).collect();
         let failed = replies.iter().position(Result::is_err).filter(|_| atomicity == Atomicity::AllOrNothing);
         if failed.is_none() && frame.is_within_bounds() {
             view.draft.keep(mark);
@@ -140,6 +112,16 @@ impl Replica {
         }
         self.seal(id, step);
         self.together(now, (id, atomicity), actions, view, step)
+    }
+
+    fn query(
+        &mut self,
+        action: &Action,
+        draft: &Draft<'_>,
+        id: KeyspaceId,
+    ) -> Result<ActionReply, ActionError> {
+        let Action::Query(query) = action else { unreachable!("what writes is evaluated into a frame") };
+        self.answers.answer(draft, id, query).map(ActionReply::Answer)
     }
 
     /// Makes a keyspace known, if it may be, and tells peers of it.
@@ -256,77 +238,5 @@ impl Replica {
                 step.confirmations.push((*id, confirming.confirmed.len()));
             }
         }
-    }
-}
-
-/// What a keyspace may hold on this node.
-type Quota<'a> = (KeyspaceId, &'a KeyspaceName, u64);
-
-/// Executes actions in order. A failed one leaves neither rows nor operations behind.
-fn execute(
-    actions: &[Action],
-    draft: &mut Draft<'_>,
-    frame: &mut FrameBuilder,
-    (id, heads, quota): (KeyspaceId, &Heads, Option<Quota<'_>>),
-    answers: &mut AnswerBudget,
-) -> Vec<Result<ActionReply, ActionError>> {
-    let mut run = |action: &Action| match action {
-        Action::Query(_) => query(action, draft, id, answers),
-        Action::Write(write) => run_write(write, draft, frame, heads, quota),
-    };
-    actions.iter().map(&mut run).collect()
-}
-
-fn run_write(
-    write: &Write,
-    draft: &mut Draft<'_>,
-    frame: &mut FrameBuilder,
-    heads: &Heads,
-    quota: Option<Quota<'_>>,
-) -> Result<ActionReply, ActionError> {
-    let before = frame.size();
-    let quota = quota.filter(|_| !write.is_removal());
-    let bytes_before = match quota {
-        Some((id, ..)) => draft.bytes(id).map_err(WriteError::from)?,
-        None => 0,
-    };
-    let mark = draft.mark();
-    let written = (Author { draft: &mut *draft, frame: &mut *frame, heads }).write(write);
-    let written = written.and_then(|outcome| {
-        let Some((id, keyspace, quota_bytes)) = quota else { return Ok(outcome) };
-        let bytes = draft.bytes(id)?;
-        // What shrinks, or stays as it is, may be written also beyond the quota: peers may have filled it.
-        if bytes <= quota_bytes || bytes <= bytes_before {
-            return Ok(outcome);
-        }
-        Err(WriteError::OverQuota { keyspace: keyspace.clone(), quota_bytes })
-    });
-    match written {
-        Ok(outcome) => {
-            draft.keep(mark);
-            Ok(ActionReply::Outcome(outcome))
-        }
-        Err(error) => {
-            draft.take_back(mark);
-            frame.truncate(before);
-            Err(error.into())
-        }
-    }
-}
-
-fn query(
-    action: &Action,
-    draft: &Draft<'_>,
-    id: KeyspaceId,
-    answers: &mut AnswerBudget,
-) -> Result<ActionReply, ActionError> {
-    match action {
-        Action::Query(query) => {
-            answers.check()?;
-            let answer = answer(draft, id, query)?;
-            answers.spend(answer.bytes());
-            Ok(ActionReply::Answer(answer))
-        }
-        Action::Write(_) => unreachable!("writes are executed into a frame"),
     }
 }

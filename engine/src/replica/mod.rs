@@ -34,13 +34,15 @@ use self::early::EarlyFrames;
 pub(crate) use self::keyspace::Keyspace;
 use crate::causality::{Clock, Hlc};
 use crate::draft::{Changes, Draft};
+use crate::evaluation::AnswerBudget;
 use crate::frame::{Frame, SigningKey};
 use crate::gossip::{Holdings, Link, Membership, Sources};
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::install::Install;
 use crate::message::Message;
 use crate::ports::{
-    Address, Durability, Fork, Log, LogPosition, Recovered, SessionId, Settings, Target, TransportEvent,
+    Address, Conditional, Durability, Fork, Log, LogPosition, Recovered, SessionId, Settings, Target,
+    TransportEvent,
 };
 use crate::request::{Request, RequestId, RequestReply};
 use crate::staged::Staged;
@@ -203,6 +205,8 @@ pub struct ReplicaConfig {
     pub retention: Retention,
     /// What it takes in at most.
     pub limits: Limits,
+    /// What it does with decisions where the operator has said nothing of a keyspace.
+    pub conditional: Conditional,
 }
 
 /// All that a node knows.
@@ -216,7 +220,7 @@ pub struct Replica {
     expiry: expiry::Expiry,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     early: EarlyFrames,
-    answers: local::AnswerBudget,
+    answers: AnswerBudget,
     /// The cards of authors whose frames were applied since the start.
     cards: BTreeMap<ReplicaId, AuthorCard>,
     /// Frames of this turn that peers have not heard of, with the session that each came in.
@@ -268,7 +272,7 @@ impl Replica {
             expiry: expiry::Expiry::since(recovered.expiry),
             keyspaces,
             early: EarlyFrames::default(),
-            answers: local::AnswerBudget::default(),
+            answers: AnswerBudget::default(),
             cards: BTreeMap::from([(recovered.card.replica(), recovered.card)]),
             fresh: Vec::new(),
             touched: BTreeSet::new(),

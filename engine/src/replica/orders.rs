@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::causality::{Dot, VersionVector};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::{HEADS_MAX, KEYSPACES_MAX, Message, WantEntry};
-use crate::ports::{Choice, Durability, SessionId, Settings, Written};
+use crate::ports::{Choice, Conditional, Durability, SessionId, Settings, Written};
 use crate::replica::{Replica, Replicate, Step, View};
 use crate::request::RequestId;
 
@@ -39,6 +39,8 @@ pub enum Order {
     /// From now on it may hold so many bytes on this node, [`u64::MAX`] for any number; none for what the node was
     /// started with.
     Quota(Option<u64>),
+    /// From now on its decisions are refused, or made by what this node sees; none for what the node was started with.
+    Conditional(Option<Conditional>),
 }
 
 /// Why an order was not carried out. But for [`OrderError::Commit`], nothing was changed.
@@ -164,6 +166,10 @@ impl Replica {
             Order::Quota(quota_bytes) => {
                 let settings = self.orders.settings(self.id_of(name));
                 Some(self.settle(name, Settings { quota_bytes, ..settings }, step))
+            }
+            Order::Conditional(conditional) => {
+                let settings = self.orders.settings(self.id_of(name));
+                Some(self.settle(name, Settings { conditional, ..settings }, step))
             }
             Order::Leave { is_forced } => self.begin_leaving(request, name, is_forced, step),
         };
@@ -324,6 +330,11 @@ impl Replica {
             self.config().limits.quotas.get(name).copied()
         };
         self.orders.settings(id).quota_bytes.or_else(of_start).filter(|quota| *quota < u64::MAX)
+    }
+
+    /// What is done with decisions in a keyspace.
+    pub(crate) fn conditional(&self, id: KeyspaceId) -> Conditional {
+        self.orders.settings(id).conditional.unwrap_or(self.config().conditional)
     }
 
     /// Whether a keyspace that a peer names may be taken in: what the operator named always, others up to a number, so

@@ -2,7 +2,7 @@
 
 use crate::gossip::Repair;
 use crate::id::{KeyspaceId, KeyspaceName, PeerId, ReplicaId};
-use crate::ports::{Fork, SessionId};
+use crate::ports::{Conditional, Fork, SessionId};
 use crate::replica::{Counters, Evidence, LogReport, Replica};
 use crate::row::RowId;
 
@@ -45,6 +45,8 @@ pub struct KeyspaceReport {
     pub links: usize,
     /// What its rows may take on this node, in bytes, if that is limited.
     pub quota_bytes: Option<u64>,
+    /// What is done with decisions.
+    pub conditional: Conditional,
     /// For how long no connected peer has replicated it, in milliseconds, if none does.
     pub alone_ms: Option<u64>,
     /// A text that is equal on two peers exactly when their heads and rows are.
@@ -89,6 +91,7 @@ impl Replica {
                 authors: keyspace.heads.len(),
                 links: self.links.values().filter(|link| link.shares(id)).count(),
                 quota_bytes: self.quota(id),
+                conditional: self.conditional(id),
                 alone_ms: keyspace.alone_since_ms.map(|since| self.mono_ms.saturating_sub(since)),
                 fingerprint: format!("{heads:032x}-{:032x}", fingerprint.to_bits()),
                 is_diverged: keyspace.divergence.is_found(),

@@ -48,6 +48,11 @@ impl Author<'_, '_> {
             Write::Remove { key, elements } => self.remove(key, Kind::Set, elements),
             Write::Put { key, fields } => self.put(key, fields),
             Write::Unset { key, fields } => self.remove(key, Kind::Map, fields),
+            Write::Edit { key, edit } => self.edit(key, edit),
+            Write::AddToField { key, field, by } => self.add_to_field(key, field, *by),
+            Write::Pop { key, count, seed } => self.pop(key, *count, *seed),
+            Write::Copy { from, to, is_move } => self.copy(from, to, *is_move),
+            Write::Combine { into, how, keys } => self.combine(into, *how, keys),
             Write::Change { key, chunk, base, replaced } => self.change(key, chunk, base, replaced),
             Write::Delete { key } => self.delete(key).map(|existed| Outcome::Changed(u64::from(existed))),
             Write::Clear => self.clear(Prefix::Keyspace).map(|()| Outcome::Done),
@@ -55,7 +60,7 @@ impl Author<'_, '_> {
         }
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8], mut ttl: Ttl) -> Result<Outcome, WriteError> {
+    pub(super) fn set(&mut self, key: &[u8], value: &[u8], mut ttl: Ttl) -> Result<Outcome, WriteError> {
         check_key(key)?;
         check_value(value)?;
         let mut view = self.view(key)?;
@@ -97,7 +102,7 @@ impl Author<'_, '_> {
         Ok(Outcome::Number(number))
     }
 
-    fn add(&mut self, key: &[u8], elements: &[Vec<u8>]) -> Result<Outcome, WriteError> {
+    pub(super) fn add(&mut self, key: &[u8], elements: &[Vec<u8>]) -> Result<Outcome, WriteError> {
         let existed = self.check_collection(key, VisibleKind::Set, elements)?;
         let start = self.frame.next_dot();
         let distinct: BTreeSet<&Vec<u8>> = elements.iter().collect();
@@ -113,7 +118,7 @@ impl Author<'_, '_> {
         Ok(Outcome::Changed(added))
     }
 
-    fn put(&mut self, key: &[u8], fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Outcome, WriteError> {
+    pub(super) fn put(&mut self, key: &[u8], fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Outcome, WriteError> {
         let names: Vec<Vec<u8>> = fields.iter().map(|(field, _)| field.clone()).collect();
         let existed = self.check_collection(key, VisibleKind::Map, &names)?;
         let start = self.frame.next_dot();
@@ -131,7 +136,12 @@ impl Author<'_, '_> {
         Ok(Outcome::Changed(added))
     }
 
-    fn remove(&mut self, key: &[u8], kind: Kind, subkeys: &[Vec<u8>]) -> Result<Outcome, WriteError> {
+    pub(super) fn remove(
+        &mut self,
+        key: &[u8],
+        kind: Kind,
+        subkeys: &[Vec<u8>],
+    ) -> Result<Outcome, WriteError> {
         let visible = if kind == Kind::Set { VisibleKind::Set } else { VisibleKind::Map };
         let existed = self.check_collection(key, visible, subkeys)?;
         let distinct: BTreeSet<&Vec<u8>> = subkeys.iter().collect();

@@ -73,6 +73,7 @@ impl ExpireIf {
             Self::HasNone => before_ms.is_none(),
             Self::HasOne => before_ms.is_some(),
             Self::Later => before_ms.is_some_and(|before_ms| after_ms > before_ms),
+            Self::HasLater => before_ms.is_some_and(|before_ms| after_ms < before_ms),
             Self::Sooner => before_ms.is_none_or(|before_ms| after_ms < before_ms),
         }
     }

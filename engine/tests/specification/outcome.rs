@@ -53,7 +53,7 @@ pub(crate) fn check_reply(before: &Reads, meant: &Meant, reply: &RequestReply) -
         Ok(replies) => match &replies[..] {
             // Which row a change became, only its frame knows.
             [Ok(ActionReply::Outcome(Outcome::At(_)))] => Some(Outcome::Done),
-            [Ok(ActionReply::Outcome(outcome))] => Some(*outcome),
+            [Ok(ActionReply::Outcome(outcome))] => Some(outcome.clone()),
             other => return Err(format!("one write was answered {other:?}")),
         },
         Err(_) => None,

@@ -11,8 +11,8 @@ use tidelock_engine::id::AuthorCard;
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::{FrameBytes, Hello, Message, PROTOCOL_VERSION};
 use tidelock_engine::ports::{
-    Batch, Durability, Log, LogPosition, LogRecord, MESSAGE_BYTES_MAX, Rows, SendError, SessionId, Store,
-    Target, Transport, TransportEvent,
+    Batch, Conditional, Durability, Log, LogPosition, LogRecord, MESSAGE_BYTES_MAX, Rows, SendError,
+    SessionId, Store, Target, Transport, TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Report, Retention};
@@ -99,6 +99,7 @@ impl Station {
             replicate,
             retention,
             limits: Limits::default(),
+            conditional: Conditional::default(),
         };
         let replica = Replica::new(config, &store.recovered());
         self.driver = Some(Driver::new(replica, store, Kept::default()));

@@ -9,11 +9,11 @@ const OVERFLOW: &str = "-ERR increment or decrement would overflow";
 /// A command, its reply in RESP2, and in RESP3 if that differs.
 pub(super) type Case = (&'static str, &'static str, Option<&'static str>);
 
-const fn same(line: &'static str, reply: &'static str) -> Case {
+pub(super) const fn same(line: &'static str, reply: &'static str) -> Case {
     (line, reply, None)
 }
 
-const fn both(line: &'static str, resp2: &'static str, resp3: &'static str) -> Case {
+pub(super) const fn both(line: &'static str, resp2: &'static str, resp3: &'static str) -> Case {
     (line, resp2, Some(resp3))
 }
 
@@ -65,27 +65,6 @@ async fn strings_answer_as_redis_does() {
         same("GET s", "$12\nnow-a-string"),
     ])
     .await;
-}
-
-#[tokio::test]
-async fn set_options_are_refused_and_write_nothing() {
-    let needs_strong = |option: &str| {
-        format!(
-            "-CONSISTENCY SET {option} needs a strong keyspace (replicas of an eventual one write without asking \
-             each other)"
-        )
-    };
-    let port = Port::open().await;
-    let mut link = port.link().await;
-    link.check("SET k old", "+OK").await;
-    for option in ["NX", "XX", "GET"] {
-        link.check(&format!("SET k new {option}"), &needs_strong(option)).await;
-        link.check(&format!("SET k new {}", option.to_lowercase()), &needs_strong(option)).await;
-    }
-    link.check("SET k new EX 10", "-ERR SET option 'EX' is not supported yet").await;
-    link.check("SET k new KEEPTTL", "-ERR SET option 'KEEPTTL' is not supported yet").await;
-    link.check("SET k new what", "-ERR SET option 'WHAT' is not supported yet").await;
-    link.check("GET k", "$3\nold").await;
 }
 
 #[tokio::test]

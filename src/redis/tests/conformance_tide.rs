@@ -31,8 +31,8 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
     link.check(
         "TIDE.KEYSPACES",
         &format!(
-            "*1\n%10\n$4\nname\n$7\ndefault\n$4\nmode\n$8\neventual\n$4\nkeys\n:1\n$7\nauthors\n:1\n\
-             $11\nfingerprint\n$64\n{fingerprint}\n$5\npeers\n:0\n$5\nbytes\n:2048\n$5\nquota\n:4096\n$8\nalone_ms\n:61000\n$8\ndiverged\n#f"
+            "*1\n%11\n$4\nname\n$7\ndefault\n$4\nmode\n$8\neventual\n$4\nkeys\n:1\n$7\nauthors\n:1\n\
+             $11\nfingerprint\n$64\n{fingerprint}\n$5\npeers\n:0\n$5\nbytes\n:2048\n$5\nquota\n:4096\n$11\nconditional\n$6\nstrong\n$8\nalone_ms\n:61000\n$8\ndiverged\n#f"
         ),
     )
     .await;
@@ -112,6 +112,11 @@ async fn keyspaces_are_joined_and_left() {
     }
     link.check("TIDE.KEYSPACE QUOTA notes -1", "-ERR the quota is negative").await;
     link.check("TIDE.KEYSPACE QUOTA notes", "-ERR syntax error").await;
+    for who in ["local", "STRONG", "default"] {
+        link.check(&format!("TIDE.KEYSPACE CONDITIONAL notes {who}"), "+OK").await;
+    }
+    link.check("TIDE.KEYSPACE CONDITIONAL notes me", "-ERR syntax error").await;
+    link.check("TIDE.KEYSPACE CONDITIONAL notes", "-ERR syntax error").await;
     link.check("TIDE.KEYSPACE FORGET notes", "-ERR syntax error").await;
     link.check("TIDE.KEYSPACE LEAVE", "-ERR wrong number of arguments for 'tide.keyspace' command").await;
 }

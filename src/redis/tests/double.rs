@@ -8,16 +8,17 @@ use tidelock_engine::apply::apply_frame;
 use tidelock_engine::bounds::BoundError;
 use tidelock_engine::causality::Clock;
 use tidelock_engine::draft::Draft;
+use tidelock_engine::evaluation::{AnswerBudget, Evaluation, Rules};
 use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
 use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
-use tidelock_engine::ports::{Batch, Durability, KeyspaceState, Log, LogEntry, LogPosition, Store};
+use tidelock_engine::ports::{
+    Batch, Conditional, Durability, KeyspaceState, Log, LogEntry, LogPosition, Store,
+};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
 use tidelock_engine::replica::{Kept, Order, OrderError};
-use tidelock_engine::request::{
-    Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestReply,
-};
-use tidelock_engine::write::{Author, Outcome, Write, WriteError};
+use tidelock_engine::request::{Action, Atomicity, Request, RequestError, RequestReply};
+use tidelock_engine::write::{Author, Write, WriteError};
 use tidelock_store::Compacted;
 use tokio::sync::mpsc;
 
@@ -54,6 +55,7 @@ struct World {
     unix_ms: u64,
     failure: Option<fn() -> RequestError>,
     durability: Option<Durability>,
+    conditional: Conditional,
 }
 
 impl Double {
@@ -64,7 +66,16 @@ impl Double {
         let store = MemStore::new(cluster, key.card([0; 16]));
         let (clock, unix_ms) = (Clock::default(), 1_800_000_000_000);
         Self(Arc::new(Shared {
-            world: Mutex::new(World { cluster, key, store, clock, unix_ms, failure: None, durability: None }),
+            world: Mutex::new(World {
+                cluster,
+                key,
+                store,
+                clock,
+                unix_ms,
+                failure: None,
+                durability: None,
+                conditional: Conditional::default(),
+            }),
             watchers: Mutex::default(),
             requests: AtomicUsize::new(0),
             turns: AtomicUsize::new(0),
@@ -88,6 +99,11 @@ impl Double {
         };
         let mut given = self.world(|world| world.execute(request)).expect("the request is executed");
         given.pop().expect("one action, one reply").expect("the write is right");
+    }
+
+    /// Decides by what it sees, from now on.
+    pub(crate) fn decide(&self) {
+        self.world(|world| world.conditional = Conditional::Local);
     }
 
     /// Takes over all that another replica wrote.
@@ -185,25 +201,19 @@ impl World {
         let vector = state.heads.vector();
         let mut frame = FrameBuilder::new(start, &vector);
         let mut draft = Draft::over(&self.store);
+        let mut answers = AnswerBudget::default();
         let mut given = Vec::new();
         for (index, action) in request.actions.iter().enumerate() {
-            let reply = match action {
-                Action::Query(query) => {
-                    answer(&draft, id, query).map(ActionReply::Answer).map_err(ActionError::from)
-                }
-                Action::Write(write) => {
-                    let (before, mark) = (frame.size(), draft.mark());
-                    let author = Author { draft: &mut draft, frame: &mut frame, heads: &state.heads };
-                    let outcome = write_in(author, write, request.atomicity);
-                    if outcome.is_ok() {
-                        draft.keep(mark);
-                    } else {
-                        draft.take_back(mark);
-                        frame.truncate(before);
-                    }
-                    outcome.map(ActionReply::Outcome).map_err(ActionError::from)
-                }
-            };
+            let author = Author { draft: &mut draft, frame: &mut frame, heads: &state.heads };
+            let rules =
+                Rules { keyspace: &request.keyspace, quota_bytes: None, conditional: self.conditional };
+            let reply = Evaluation { author, rules, answers: &mut answers }.run(action);
+            // What must be whole must fit into one frame.
+            let (bytes, ops) = frame.size();
+            if request.atomicity != Atomicity::Each && !frame.is_within_bounds() {
+                let source = WriteError::from(BoundError::Batch { bytes, ops }).into();
+                return Err(RequestError::Action { index, source });
+            }
             match reply {
                 Err(source) if request.atomicity == Atomicity::AllOrNothing => {
                     return Err(RequestError::Action { index, source });
@@ -243,16 +253,6 @@ impl World {
             _ => 0,
         }
     }
-}
-
-/// What must be whole must fit into one frame.
-fn write_in(mut author: Author<'_, '_>, write: &Write, atomicity: Atomicity) -> Result<Outcome, WriteError> {
-    let outcome = author.write(write)?;
-    let (bytes, ops) = author.frame.size();
-    if atomicity != Atomicity::Each && !author.frame.is_within_bounds() {
-        return Err(BoundError::Batch { bytes, ops }.into());
-    }
-    Ok(outcome)
 }
 
 impl Backend for Double {
@@ -370,6 +370,7 @@ impl Backend for Double {
             is_slow: true,
             keyspaces: 2,
             keyspaces_in_sync: 1,
+            ..PeerState::default()
         }]
     }
 
@@ -377,6 +378,7 @@ impl Backend for Double {
         self.world(|world| {
             let recovered = world.store.recovered().keyspaces;
             let keyspace = |(name, state): (KeyspaceName, KeyspaceState)| KeyspaceStatus {
+                is_loading: false,
                 mode: "eventual",
                 keys: world.keys(&name),
                 authors: state.heads.len(),
@@ -384,6 +386,7 @@ impl Backend for Double {
                 peers: 0,
                 bytes: 2048,
                 quota_bytes: Some(4096),
+                conditional: world.conditional,
                 alone: Some(Duration::from_secs(61)),
                 is_diverged: false,
                 name,

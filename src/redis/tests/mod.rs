@@ -1,15 +1,21 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
+mod auth;
 mod conformance;
+mod conformance_collections;
+mod conformance_decisions;
 mod conformance_documents;
+mod conformance_expiry;
 mod conformance_session;
 mod conformance_tide;
+mod conformance_values;
 mod decoding;
 pub(crate) mod double;
 mod limits;
 mod pipelines;
 mod scan;
 mod serving;
+mod side_by_side;
 mod transactions;
 
 use std::time::Duration;
@@ -21,7 +27,7 @@ use tokio::time::timeout;
 pub(crate) use double::Double;
 
 use super::inline;
-use super::{RedisConfig, RedisServer};
+use super::{Password, RedisConfig, RedisServer};
 
 /// No reply takes as long; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,6 +90,17 @@ impl Link {
         let end = timeout(PATIENCE, self.stream.read_to_end(&mut found)).await;
         assert!(end.is_ok(), "the server did not close: {}", found.escape_ascii());
         found.escape_ascii().to_string()
+    }
+
+    /// Sends a line as an array and answers the reply, which is one line.
+    async fn ask(&mut self, line: &str) -> String {
+        self.send(&encode(line)).await;
+        let mut found = Vec::new();
+        while !found.ends_with(b"\r\n") {
+            let byte = timeout(PATIENCE, self.stream.read_u8()).await;
+            found.push(byte.expect("the server answers").expect("the connection is open"));
+        }
+        String::from_utf8_lossy(&found).trim_end().to_owned()
     }
 
     /// Sends a line as an array and expects the lines of a reply, and nothing behind it.

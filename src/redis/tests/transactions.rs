@@ -50,7 +50,6 @@ async fn command_that_cannot_be_queued_lets_exec_refuse_all() {
         ("TIDE.STATUS", "-ERR Command not allowed inside a transaction"),
         ("HELLO 3", "-ERR Command not allowed inside a transaction"),
         ("QUIT", "-ERR Command not allowed inside a transaction"),
-        ("MULTI", "-ERR MULTI calls can not be nested"),
         ("INCRBY n x", "-ERR value is not an integer or out of range"),
         ("MSET a", "-ERR wrong number of arguments for 'mset' command"),
     ];
@@ -63,6 +62,14 @@ async fn command_that_cannot_be_queued_lets_exec_refuse_all() {
     }
     link.check("EXISTS k", ":0").await;
     assert_eq!(port.double.counts().0, 0);
+}
+
+#[tokio::test]
+async fn second_multi_is_refused_and_spoils_nothing() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.send("MULTI\r\nINCR n\r\nMULTI\r\nEXEC\r\n").await;
+    link.expect("+OK\r\n+QUEUED\r\n-ERR MULTI calls can not be nested\r\n*1\r\n:1\r\n").await;
 }
 
 #[tokio::test]
@@ -97,9 +104,9 @@ async fn transaction_is_bounded_in_bytes() {
 async fn batch_that_does_not_fit_into_a_frame_is_refused() {
     let port = Port::open().await;
     let mut link = port.link().await;
-    let third = "v".repeat(400 << 10);
-    link.send(super::array(&["MSET", "a", &third, "b", &third, "c", &third])).await;
-    link.send("EXISTS a b c\r\nQUIT\r\n").await;
+    let quarter = "v".repeat(300 << 10);
+    link.send(super::array(&["MSET", "a", &quarter, "b", &quarter, "c", &quarter, "d", &quarter])).await;
+    link.send("EXISTS a b c d\r\nQUIT\r\n").await;
     let text = link.rest().await;
     assert!(text.starts_with("-ERR batch of 12288"), "{text}");
     assert!(text.ends_with(":0\\r\\n+OK\\r\\n"), "{text}");

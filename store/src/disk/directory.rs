@@ -8,7 +8,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Instant, UNIX_EPOCH};
+
+use metrics::Histogram;
 
 use super::{Disk, DiskFile, DiskLock, FileIdentity, LockError};
 
@@ -84,7 +86,10 @@ impl Disk for FileDisk {
         if is_new {
             self.sync_directory()?;
         }
-        Ok(Box::new(OpenFile(file)))
+        // A copy that takes the place of a file is that file, however it is called meanwhile.
+        let of = name.split('.').next().unwrap_or_default().to_owned();
+        let sync_seconds = metrics::histogram!("tidelock_sync_seconds", "file" => of);
+        Ok(Box::new(OpenFile { file, sync_seconds }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -112,27 +117,33 @@ impl Disk for FileDisk {
 }
 
 #[derive(Debug)]
-struct OpenFile(File);
+struct OpenFile {
+    file: File,
+    sync_seconds: Histogram,
+}
 
 impl DiskFile for OpenFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(out, offset)
+        self.file.read_exact_at(out, offset)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        let started = Instant::now();
+        let synced = self.file.sync_data();
+        self.sync_seconds.record(started.elapsed());
+        synced
     }
 }
 

@@ -78,7 +78,7 @@ fn reply(connection: &mut BufReader<TcpStream>) -> io::Result<String> {
     let line = line.trim_end();
     let (kind, rest) = line.split_at(1);
     match kind {
-        "$" if rest == "-1" => Ok("nil".to_owned()),
+        "$" | "*" if rest == "-1" => Ok("nil".to_owned()),
         "$" => {
             let length: usize = rest.parse().expect("a length");
             let mut bytes = vec![0; length + 2];

@@ -4,10 +4,14 @@
 
 mod client;
 mod guard;
+pub(crate) mod http;
 mod node;
+mod redis;
+pub(crate) mod schema;
 
 pub(crate) use client::Client;
-pub(crate) use node::{Node, Options, eventually, run};
+pub(crate) use node::{DEADLINE, Node, Options, eventually, run};
+pub(crate) use redis::RedisServer;
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_tidelock");

@@ -33,6 +33,7 @@ pub(crate) struct Node {
     options: Options,
     child: Child,
     redis: String,
+    http: String,
     listen: Vec<String>,
     client: Option<Client>,
 }
@@ -40,9 +41,9 @@ pub(crate) struct Node {
 impl Node {
     /// Starts `program` on a data directory and waits for its ready line.
     pub(crate) fn start(program: &str, data: &Path, options: Options) -> Self {
-        let (child, listen, redis) = spawn(Path::new(program), data, &options);
+        let Started { child, listen, redis, http } = spawn(Path::new(program), data, &options);
         let (program, data) = (PathBuf::from(program), data.to_owned());
-        Self { program, data, options, child, redis, listen, client: None }
+        Self { program, data, options, child, redis, http, listen, client: None }
     }
 
     /// Where peers can connect.
@@ -53,6 +54,11 @@ impl Node {
     /// Where Redis clients can connect.
     pub(crate) fn redis(&self) -> &str {
         &self.redis
+    }
+
+    /// Where HTTP clients can connect.
+    pub(crate) fn http(&self) -> &str {
+        &self.http
     }
 
     /// The process.
@@ -85,7 +91,9 @@ impl Node {
         if self.options.listen.is_empty() {
             self.options.listen.clone_from(&self.listen);
         }
-        (self.child, self.listen, self.redis) = spawn(&self.program, &self.data, &self.options);
+        let started = spawn(&self.program, &self.data, &self.options);
+        (self.child, self.listen) = (started.child, started.listen);
+        (self.redis, self.http) = (started.redis, started.http);
     }
 
     /// Ends the process with SIGTERM; answers its status.
@@ -154,9 +162,17 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn spawn(program: &Path, data: &Path, options: &Options) -> (Child, Vec<String>, String) {
+/// A process that is ready, and where it can be reached.
+struct Started {
+    child: Child,
+    listen: Vec<String>,
+    redis: String,
+    http: String,
+}
+
+fn spawn(program: &Path, data: &Path, options: &Options) -> Started {
     let mut command = Command::new(program);
-    command.arg("run").arg("--data").arg(data).args(["--redis", "127.0.0.1:0"]);
+    command.arg("run").arg("--data").arg(data).args(["--redis", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     let free = ["/ip4/127.0.0.1/tcp/0".to_owned()];
     let listen = if options.listen.is_empty() { &free[..] } else { &options.listen };
     for address in listen {
@@ -186,7 +202,7 @@ fn spawn(program: &Path, data: &Path, options: &Options) -> (Child, Vec<String>,
     };
     assert!(line.starts_with("ready peer="), "{line:?}");
     let listen = field("listen").split(',').map(str::to_owned).collect();
-    (child, listen, field("redis"))
+    Started { child, listen, redis: field("redis"), http: field("http") }
 }
 
 fn wait(child: &mut Child) -> std::process::ExitStatus {

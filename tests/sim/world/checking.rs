@@ -11,7 +11,7 @@ use tidelock_engine::ports::{
 };
 use tidelock_engine::replica::Input;
 use tidelock_engine::request::{
-    Action, ActionError, ActionReply, Request, RequestError, RequestId, RequestReply,
+    Action, ActionError, ActionReply, Decided, Decision, Request, RequestError, RequestId, RequestReply,
 };
 use tidelock_engine::turn::TurnOutcome;
 use tidelock_engine::write::{Outcome, Write};
@@ -61,6 +61,19 @@ fn found_nothing(write: &Write, reply: &RequestReply, number: usize) -> bool {
         matches!(replies[number], Ok(ActionReply::Outcome(Outcome::Changed(0))))
     };
     is_removal && reply.as_ref().is_ok_and(nothing)
+}
+
+/// The writes of a decision that were done, or may have been.
+fn decided(decision: Decision, reply: &RequestReply, number: usize) -> Vec<Write> {
+    let is_done = match reply {
+        Ok(replies) => matches!(replies[number], Ok(ActionReply::Decided(Decided { given: Some(_), .. }))),
+        Err(error) => matches!(error, RequestError::Commit(_)),
+    };
+    let writes = decision.actions.into_iter().filter_map(|action| match action {
+        Action::Write(write) if decision.is_whole && is_done => Some(write),
+        _ => None,
+    });
+    writes.collect()
 }
 
 /// Whether a write was acknowledged as durable, and with it all that was committed before.
@@ -196,7 +209,14 @@ impl World {
             let of = writes.entry(keyspace).or_default();
             is_lost |= matches!(reply, Err(RequestError::Commit(_)));
             for (number, action) in request.actions.into_iter().enumerate() {
-                let Action::Write(write) = action else { continue };
+                let write = match action {
+                    Action::Write(write) => write,
+                    Action::Decide(decision) => {
+                        of.extend(decided(*decision, reply, number));
+                        continue;
+                    }
+                    Action::Query(_) => continue,
+                };
                 let is_done = match reply {
                     Ok(replies) => matches!(replies[number], Ok(ActionReply::Outcome(_))),
                     Err(error) => matches!(error, RequestError::Commit(_)),

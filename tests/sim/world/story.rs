@@ -170,7 +170,7 @@ impl World {
         let mut replies = self.request(name, keyspace, Atomicity::Each, actions).expect("reads are answered");
         match replies.pop().expect("one answer").expect("the query fits the key") {
             ActionReply::Answer(answer) => answer,
-            ActionReply::Outcome(outcome) => panic!("a query answered {outcome:?}"),
+            other => panic!("a query answered {other:?}"),
         }
     }
 

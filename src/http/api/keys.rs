@@ -1,0 +1,62 @@
+//! Keyspaces and their keys, whatever they hold.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::json;
+use tidelock_engine::crdt::VisibleKind;
+use tidelock_engine::read::PAGE_KEYS_MAX;
+
+use super::blob::{Blob, blobs};
+use super::place::{Place, number};
+use crate::http::health::describe_keyspace;
+use crate::http::held::held;
+use crate::http::problem::Problem;
+use crate::http::state::Shared;
+
+/// The keys that one answer lists if nothing is said.
+const LIMIT_DEFAULT: usize = 1_000;
+
+pub(super) async fn keyspaces(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let keyspaces: Vec<_> = shared.node()?.keyspaces().iter().map(describe_keyspace).collect();
+    held(&shared, "application/json", json!({ "keyspaces": keyspaces }).to_string())
+}
+
+/// A page of keys, and the one to go on behind if there may be more.
+pub(super) async fn list(place: Place) -> Result<Response, Problem> {
+    let [prefix, after, limit] = place.parameters(["prefix", "after", "limit"])?;
+    let limit = match number("limit", limit.as_deref())? {
+        None => LIMIT_DEFAULT,
+        Some(limit) => usize::try_from(limit)
+            .ok()
+            .filter(|limit| (1..=PAGE_KEYS_MAX).contains(limit))
+            .ok_or_else(|| Problem::bad_request(format!("limit is from 1 to {PAGE_KEYS_MAX}")))?,
+    };
+    let keys = place.keyspace.page(&prefix.unwrap_or_default(), after.as_deref(), limit)?;
+    let next = (keys.len() == limit).then(|| keys.last().cloned().map(Blob));
+    place.answer(&json!({ "keys": blobs(keys), "next": next.flatten() }))
+}
+
+pub(super) async fn describe(place: Place) -> Result<Response, Problem> {
+    let [] = place.parameters([])?;
+    let entry = place.keyspace.entry(&place.key)?;
+    let kind = entry.visible.ok_or_else(|| Problem::new("not_found", "there is no such key"))?;
+    let conflicts = entry.conflicts().count();
+    place.answer(&json!({ "key": Blob(place.key.clone()), "kind": word(kind), "conflicts": conflicts }))
+}
+
+pub(super) async fn delete(place: Place) -> Result<Response, Problem> {
+    let is_removed = place.writable()?.delete(&place.key).await?;
+    place.answer(&json!({ "removed": is_removed }))
+}
+
+fn word(kind: VisibleKind) -> &'static str {
+    match kind {
+        VisibleKind::Register => "register",
+        VisibleKind::Counter => "counter",
+        VisibleKind::Set => "set",
+        VisibleKind::Map => "map",
+        VisibleKind::Document => "document",
+    }
+}

@@ -1,0 +1,157 @@
+//! Errors as clients see them: `application/problem+json` (RFC 9457) with a `code` for programs.
+//!
+//! The codes say what the first words of the Redis port's errors say; each has one status.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tidelock_engine::read::QueryError;
+use tidelock_engine::request::{ActionError, RequestError};
+use tidelock_engine::write::WriteError as Refused;
+
+use crate::keyspace::WriteError;
+
+/// Every code with its status, for the documents that list them.
+pub(super) const CODES: [(&str, StatusCode); 24] = [
+    ("answer_too_long", StatusCode::UNPROCESSABLE_ENTITY),
+    ("bad_request", StatusCode::BAD_REQUEST),
+    ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
+    ("body_too_slow", StatusCode::REQUEST_TIMEOUT),
+    ("busy", StatusCode::SERVICE_UNAVAILABLE),
+    ("closed", StatusCode::SERVICE_UNAVAILABLE),
+    ("failed", StatusCode::INTERNAL_SERVER_ERROR),
+    ("host_not_allowed", StatusCode::MISDIRECTED_REQUEST),
+    ("leaving", StatusCode::SERVICE_UNAVAILABLE),
+    ("loading", StatusCode::SERVICE_UNAVAILABLE),
+    ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+    ("not_an_integer", StatusCode::CONFLICT),
+    ("not_found", StatusCode::NOT_FOUND),
+    ("not_replicated", StatusCode::NOT_FOUND),
+    ("opening", StatusCode::SERVICE_UNAVAILABLE),
+    ("origin_not_allowed", StatusCode::FORBIDDEN),
+    ("over_quota", StatusCode::INSUFFICIENT_STORAGE),
+    ("overflow", StatusCode::CONFLICT),
+    ("read_only", StatusCode::SERVICE_UNAVAILABLE),
+    ("too_many_keyspaces", StatusCode::INSUFFICIENT_STORAGE),
+    ("unauthorized", StatusCode::UNAUTHORIZED),
+    ("unknown", StatusCode::INTERNAL_SERVER_ERROR),
+    ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    ("wrong_kind", StatusCode::CONFLICT),
+];
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) code: &'static str,
+    pub(super) detail: String,
+}
+
+impl Problem {
+    /// A problem whose code is one of [`CODES`].
+    pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new("bad_request", detail)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        let found = CODES.iter().find(|(code, _)| *code == self.code);
+        found.map_or(StatusCode::INTERNAL_SERVER_ERROR, |(_, status)| *status)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let body = json!({
+            "title": status.canonical_reason(), "status": status.as_u16(), "code": self.code, "detail": self.detail,
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // Whoever counts problems by reason finds it here and need not read the body.
+        response.extensions_mut().insert(Code(self.code));
+        response
+    }
+}
+
+/// The code of a response that is a problem.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        let code = match &error {
+            QueryError::WrongKind { .. } => "wrong_kind",
+            QueryError::NotReplicated => "not_replicated",
+            QueryError::Loading => "loading",
+            _ => "failed",
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ActionError> for Problem {
+    fn from(error: ActionError) -> Self {
+        let code = match &error {
+            ActionError::Write(Refused::WrongKind { .. })
+            | ActionError::Query(QueryError::WrongKind { .. }) => "wrong_kind",
+            ActionError::Write(Refused::NotAnInteger) => "not_an_integer",
+            ActionError::Write(Refused::Overflow) => "overflow",
+            ActionError::Write(Refused::OverQuota { .. }) => "over_quota",
+            ActionError::Write(Refused::Bound(_) | Refused::Empty) => "bad_request",
+            ActionError::TooMuch => "answer_too_long",
+            _ => "failed",
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<RequestError> for Problem {
+    fn from(error: RequestError) -> Self {
+        let detail = error.to_string();
+        let code = match error {
+            RequestError::Action { source, .. } => Self::from(source).code,
+            RequestError::NotReplicated(_) => "not_replicated",
+            RequestError::TooManyKeyspaces(_) => "too_many_keyspaces",
+            RequestError::Loading(_) => "loading",
+            RequestError::Leaving(_) => "leaving",
+            RequestError::ReadOnly(_) => "read_only",
+            RequestError::Commit(_) => "unknown",
+            RequestError::Closed => "closed",
+            _ => "failed",
+        };
+        Self::new(code, detail)
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Refused(error) => error.into(),
+            WriteError::Request(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("api/openapi.json")).expect("it is JSON");
+        let listed = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array();
+        let listed: Vec<&str> =
+            listed.expect("a list").iter().filter_map(serde_json::Value::as_str).collect();
+        assert_eq!(listed, CODES.map(|(code, _)| code));
+    }
+}

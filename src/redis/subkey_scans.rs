@@ -1,0 +1,51 @@
+//! SSCAN and HSCAN: the elements of a set and the fields of a hash, page by page.
+//!
+//! A page costs what is on it, however many there are, and what is there throughout is listed.
+
+use tidelock_engine::read::{Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, Query, SubkeyPage};
+use tidelock_engine::request::ActionError;
+
+use super::backend::Backend;
+use super::call::Arguments;
+use super::cursors::Scanned;
+use super::errors;
+use super::glob;
+use super::keys::{Pages, ScanOptions};
+use super::reply::Reply;
+
+impl<B: Backend> Pages<'_, B> {
+    /// `SSCAN key cursor [MATCH pattern] [COUNT count]`, and HSCAN. The count is of what is looked at.
+    pub(super) fn scan_subkeys(
+        &self,
+        collection: Collection,
+        mut arguments: Arguments,
+    ) -> Result<Reply, Reply> {
+        let key = arguments.key()?;
+        let scanned = match collection {
+            Collection::Set => Scanned::Elements,
+            Collection::Map => Scanned::Fields,
+        };
+        let after = self.position(scanned, &arguments.take())?;
+        let ScanOptions { pattern, kind, count } = ScanOptions::parse(arguments)?;
+        if kind.is_some() {
+            return Err(errors::SYNTAX);
+        }
+        let count = count.min(PAGE_SUBKEYS_MAX);
+        let page = SubkeyPage { key, collection, after, count };
+        let answer = match self.read(&[Query::Page(page)])?.pop() {
+            Some(answer) => answer.map_err(|error| errors::action(&ActionError::Query(error)))?,
+            None => return Err(errors::SYNTAX),
+        };
+        let is_full = answer.bytes() >= PAGE_BYTES_MAX;
+        let found: Vec<(Vec<u8>, Option<Vec<u8>>)> = match answer {
+            Answer::List(elements) => elements.into_iter().map(|element| (element, None)).collect(),
+            Answer::Pairs(pairs) => pairs.into_iter().map(|(field, value)| (field, Some(value))).collect(),
+            _ => unreachable!("a page was asked for"),
+        };
+        let last = found.last().filter(|_| is_full || found.len() == count).map(|(name, _)| name.clone());
+        let is_wanted = |name: &Vec<u8>| pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, name));
+        let wanted = found.into_iter().filter(|(name, _)| is_wanted(name));
+        let page = wanted.flat_map(|(name, value)| std::iter::once(name).chain(value)).map(Reply::Bulk);
+        Ok(self.scanned(scanned, last, page.collect()))
+    }
+}

@@ -98,14 +98,27 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// A connection whose user is told on the terminal when an answer is long in coming.
     pub(super) fn connect(node: &NodeArgs) -> Result<Self, ClientError> {
+        Self::open(node, true)
+    }
+
+    /// A connection that tells nothing, and needs no system calls to do so.
+    pub(super) fn connect_quietly(node: &NodeArgs) -> Result<Self, ClientError> {
+        Self::open(node, false)
+    }
+
+    fn open(node: &NodeArgs, tells: bool) -> Result<Self, ClientError> {
         let password = password::read(node.password_file.as_deref())?;
         let stream = connect(&node.node)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        let mut client = Self { stream: BufReader::new(stream), patience: Some(GREETING_TIMEOUT) };
+        stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
+        let patience = tells.then_some(GREETING_TIMEOUT);
+        let mut client = Self { stream: BufReader::new(stream), patience };
         client.greet(&node.node, password.as_deref())?;
-        client.patience = Some(ANSWER_TIMEOUT);
+        client.patience = tells.then_some(ANSWER_TIMEOUT);
+        client.stream.get_ref().set_read_timeout(Some(ANSWER_TIMEOUT))?;
         if let Some(keyspace) = &node.keyspace {
             client.call(&[b"SELECT", keyspace.as_bytes()])?;
         }
@@ -198,12 +211,6 @@ impl Client {
     pub(super) fn wait_forever(&mut self) -> Result<(), ClientError> {
         self.patience = None;
         Ok(self.stream.get_ref().set_read_timeout(None)?)
-    }
-
-    /// Lets [`Client::next`] wait without telling anybody, and without the system calls that this takes.
-    pub(super) fn wait_quietly(&mut self) -> Result<(), ClientError> {
-        self.patience = None;
-        Ok(self.stream.get_ref().set_read_timeout(Some(ANSWER_TIMEOUT))?)
     }
 }
 

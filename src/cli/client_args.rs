@@ -110,6 +110,20 @@ pub struct BenchArgs {
     pub node: NodeArgs,
 }
 
+/// The options of `tidelock top`.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// Print it once, as where there is no terminal
+    #[arg(long)]
+    pub once: bool,
+    /// How often the node is asked, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub every: u64,
+    /// Which node
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchCommand {
@@ -323,6 +337,8 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Show the node as it changes: peers, keyspaces, rates, warnings
+    Top(TopArgs),
     /// Measure a running node: rates, and percentiles of the time to an answer
     Bench(BenchArgs),
     /// Join or leave a keyspace

@@ -12,6 +12,7 @@ use super::files;
 use super::import;
 use super::json;
 use super::text::{self, Style, View};
+use super::top;
 use super::value::Value;
 use super::watching;
 
@@ -51,6 +52,7 @@ pub(super) fn execute_on(
             import::import(&in_keyspace(node, name), file.as_deref(), out)
         }
         ClientCommand::Bench(args) => bench::bench(args, style, out),
+        ClientCommand::Top(args) => top::top(args, out),
         _ => {
             let Asked { arguments, view, node } = asked(command);
             let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
@@ -112,7 +114,8 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         | C::Backup { .. }
         | C::Export { .. }
         | C::Import { .. }
-        | C::Bench(_) => {
+        | C::Bench(_)
+        | C::Top(_) => {
             unreachable!("they are not one command of the port")
         }
     };

@@ -16,6 +16,7 @@ mod password;
 pub mod progress;
 pub mod table;
 mod text;
+mod top;
 mod value;
 mod watching;
 
@@ -27,7 +28,7 @@ pub use args::{
     SnapshotCommand,
 };
 pub use client::ClientError;
-pub use client_args::{BenchArgs, BenchCommand, ClientCommand, KeyspaceCommand, NodeArgs};
+pub use client_args::{BenchArgs, BenchCommand, ClientCommand, KeyspaceCommand, NodeArgs, TopArgs};
 pub use commands::execute;
 pub use compaction::compact;
 pub use completing::completions;

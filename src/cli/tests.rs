@@ -33,7 +33,7 @@ impl World {
         Self { address, double, _runtime: runtime, _port: port }
     }
 
-    fn run(&self, line: &str) -> Result<String, ClientError> {
+    pub(super) fn run(&self, line: &str) -> Result<String, ClientError> {
         let words: Vec<&str> = line.split(' ').collect();
         self.run_words(&words)
     }
@@ -271,9 +271,9 @@ fn command_line_is_consistent_and_wrong_usage_ends_with_2() {
         "run k",
         "keyspace quota notes -1",
         "keyspace quota notes much",
-        "keyspace conditional notes maybe",
         "completions",
         "completions tcsh",
+        "keyspace conditional notes maybe",
     ] {
         let words = std::iter::once("tidelock").chain(line.split_whitespace());
         let error = Cli::try_parse_from(words).expect_err(line);

@@ -234,7 +234,7 @@ fn rows(rows: &[Value], style: Style) -> String {
 }
 
 /// The two largest units of a duration, as `1d 2h`.
-fn duration(ms: i64) -> String {
+pub(super) fn duration(ms: i64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let mut rest = ms;
     let mut shown = Vec::new();
@@ -248,11 +248,11 @@ fn duration(ms: i64) -> String {
     shown.join(" ")
 }
 
-fn microseconds(us: i64) -> String {
+pub(super) fn microseconds(us: i64) -> String {
     format!("{}.{:01} ms", us / 1_000, us % 1_000 / 100)
 }
 
-fn size(bytes: i64) -> String {
+pub(super) fn size(bytes: i64) -> String {
     let (mut whole, mut tenths) = (bytes, 0);
     let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
     let mut unit = units.next().unwrap_or_default();

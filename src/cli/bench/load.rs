@@ -95,9 +95,7 @@ impl<'a> Load<'a> {
         let mut line = ProgressLine::default();
         for number in 0..self.args.clients {
             line.show(|| format!("{}: {number} of {} clients connected", self.name(), self.args.clients));
-            let mut client = Client::connect(&self.args.node)?;
-            client.wait_quietly()?;
-            clients.push(client);
+            clients.push(Client::connect_quietly(&self.args.node)?);
         }
         let started = Instant::now();
         let ends = self.args.seconds.map(|seconds| started + Duration::from_secs(seconds));

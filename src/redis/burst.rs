@@ -16,7 +16,7 @@ use super::errors;
 use super::keys::too_long;
 use super::output::Output;
 use super::reply::{Protocol, Reply};
-use super::state::SessionState;
+use super::state::{Replies, SessionState};
 use super::transaction::{Part, Transaction};
 use super::watched::Watched;
 
@@ -129,8 +129,13 @@ impl Burst {
         self.requests.push(Request { keyspace, actions: Vec::new(), atomicity, durability });
     }
 
-    /// Executes what is here and writes the replies.
-    pub(super) async fn flush<B: Backend>(&mut self, backend: &B, protocol: Protocol, out: &mut Output<'_>) {
+    /// Executes what is here and writes the replies, if the client wants any.
+    pub(super) async fn flush<B: Backend>(
+        &mut self,
+        backend: &B,
+        (protocol, replies): (Protocol, Replies),
+        out: &mut Output<'_>,
+    ) {
         let requests = std::mem::take(&mut self.requests);
         let mut answers = if self.has_write {
             Answers::committed(backend.submit(requests).await)
@@ -144,8 +149,11 @@ impl Burst {
         (self.actions, self.reads, self.has_write, self.has_long_read) = (0, 0, false, false);
         let mut given = Vec::new();
         for entry in self.entries.drain(..) {
-            out.push(&answers.reply(entry, &mut given), protocol);
-            out.relieve().await;
+            let reply = answers.reply(entry, &mut given);
+            if !replies.is_muted() {
+                out.push(&reply, protocol);
+                out.relieve().await;
+            }
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use tokio::time::{interval, timeout};
 use super::auth;
 use super::backend::{Backend, WatchStream};
 use super::budget::Charge;
+use super::clients::{Buffered, Entered};
 use super::decoder::{Command, Decoder};
 use super::output::{Failure, Output, RELIEVE_BYTES};
 use super::reply::Reply;
@@ -56,15 +56,16 @@ enum End {
 pub(super) async fn serve<B: Backend>(
     stream: TcpStream,
     session: Session<B>,
-    shared: Arc<Shared>,
+    entered: Entered,
     stop: watch::Receiver<()>,
 ) {
+    let shared = entered.shared();
     let id = session.state.id;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(client = id, %error, "the client was gone before it was served");
         return;
     }
-    let mut out = Output::new(&stream, &shared);
+    let mut out = Output::new(&stream, shared);
     let mut client = Client {
         stream: &stream,
         session,
@@ -75,13 +76,14 @@ pub(super) async fn serve<B: Backend>(
         input: Charge::new(&shared.input),
         watch: None,
     };
-    let end = client.serve(&shared, &mut out).await;
+    let end = client.serve(shared, &mut out).await;
     match out.failure() {
         Some(failure @ (Failure::TooSlow | Failure::AllTooSlow)) => {
             shared.clients_closed_slow.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(client = id, ?failure, "closed a client that does not read its replies");
         }
         Some(Failure::Gone) => {}
+        None if entered.client.is_killed() => {}
         None if end == End::Close => out.finish(LAST_REPLIES).await,
         None => tracing::warn!(client = id, "closed a connection that spoke HTTP"),
     }
@@ -112,13 +114,14 @@ impl<B: Backend> Client<'_, B> {
             if let Some(end) = self.execute(shared, out).await {
                 return end;
             }
-            self.charge(shared);
+            let input_bytes = self.charge(shared);
             if let Some(refusal) = self.refusal.take() {
                 shared.clients_malformed.fetch_add(1, Ordering::Relaxed);
-                out.push(&refusal, self.session.state.protocol);
+                self.answer(&refusal, out);
                 return End::Close;
             }
             out.write();
+            self.session.show(Buffered { input_bytes, output_bytes: out.len() });
             if out.failure().is_some() || !is_open || !self.rest(out).await {
                 return End::Close;
             }
@@ -144,7 +147,7 @@ impl<B: Backend> Client<'_, B> {
     }
 
     /// Counts what the client holds. Beyond the bound of all clients, its commands are forgotten.
-    fn charge(&mut self, shared: &Shared) {
+    fn charge(&mut self, shared: &Shared) -> usize {
         let decoded: usize = self.commands.iter().map(|command| command.bytes).sum();
         let held = decoded + self.decoder.held_bytes() + self.session.held_bytes();
         if !self.session.state.is_authenticated && held > STRANGER_BYTES_MAX {
@@ -156,6 +159,14 @@ impl<B: Backend> Client<'_, B> {
             let bytes_max = shared.config.input_bytes_max;
             let text = format!("ERR all clients together hold more than {bytes_max} bytes of commands");
             self.refusal = Some(Reply::error(text));
+        }
+        held
+    }
+
+    /// Writes a reply that is not one of a burst.
+    fn answer(&self, reply: &Reply, out: &mut Output<'_>) {
+        if !self.session.state.replies.is_muted() {
+            out.push(reply, self.session.state.protocol);
         }
     }
 
@@ -175,12 +186,12 @@ impl<B: Backend> Client<'_, B> {
                 Flow::Wait { peers, timeout } => {
                     out.write();
                     match self.wait(peers, timeout).await {
-                        Some(count) => out.push(&Reply::count(count), self.session.state.protocol),
+                        Some(count) => self.answer(&Reply::count(count), out),
                         None => return Some(End::Close),
                     }
                 }
             }
-            if out.failure().is_some() {
+            if out.failure().is_some() || self.session.client.is_killed() {
                 return Some(End::Close);
             }
         }
@@ -195,12 +206,17 @@ impl<B: Backend> Client<'_, B> {
     /// Waits for peers; `None` when the client is gone or the server stops.
     async fn wait(&mut self, peers: usize, duration: Option<Duration>) -> Option<usize> {
         let keyspace = self.session.state.keyspace.clone();
+        self.session.state.is_waiting = true;
+        self.session.show(Buffered::default());
         let waited = self.session.backend.wait(&keyspace, peers, duration);
-        tokio::select! {
+        let count = tokio::select! {
             count = waited => Some(count),
+            () = self.session.client.killed() => None,
             () = hung_up(self.stream), if duration.is_none_or(|duration| duration > LONG_WAIT) => None,
             _ = self.stop.changed() => None,
-        }
+        };
+        self.session.state.is_waiting = false;
+        count
     }
 
     /// Waits until there is something to do; answers whether there is. A watcher that does not read is not
@@ -216,6 +232,7 @@ impl<B: Backend> Client<'_, B> {
                 }
                 event.is_some()
             }
+            () = self.session.client.killed() => false,
             _ = self.stop.changed() => false,
         }
     }

@@ -5,6 +5,7 @@ use tidelock_engine::ports::Durability;
 
 use super::auth::{self, Credentials};
 use super::call::Arguments;
+use super::client_commands::set_name;
 use super::errors;
 use super::introspection;
 use super::reply::{Protocol, Reply};
@@ -14,7 +15,14 @@ use super::table::{ALONE, FAST, NONE, Other, Run, Spec, spec};
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
     spec(("auth", -2, ALONE, NONE, Run::Other(Other::Auth), "Says the password")),
-    spec(("client", -2, ALONE, NONE, Run::Session(client), "Names the connection and tells its id")),
+    spec((
+        "client",
+        -2,
+        ALONE,
+        NONE,
+        Run::Other(Other::Client),
+        "Tells about the connections, and ends them",
+    )),
     spec(("command", -1, ALONE, NONE, Run::Session(introspection::command), "Lists the commands")),
     spec(("echo", 2, FAST, NONE, Run::Session(echo), "Answers its argument")),
     spec(("hello", -1, ALONE, NONE, Run::Other(Other::Hello), "Chooses the protocol")),
@@ -41,9 +49,6 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("wait", 3, ALONE, NONE, Run::Other(Other::Wait), "Waits until peers have the writes on disk")),
 ];
 
-const BAD_NAME: Reply =
-    errors::constant("ERR Client names cannot contain spaces, newlines or special characters.");
-
 pub(super) fn ping(_: &mut SessionState, mut arguments: Arguments) -> Reply {
     match arguments.len() {
         0 => Reply::Simple("PONG".into()),
@@ -54,48 +59,6 @@ pub(super) fn ping(_: &mut SessionState, mut arguments: Arguments) -> Reply {
 
 pub(super) fn echo(_: &mut SessionState, mut arguments: Arguments) -> Reply {
     Reply::Bulk(arguments.take())
-}
-
-pub(super) fn client(state: &mut SessionState, mut arguments: Arguments) -> Reply {
-    let subcommand = arguments.take();
-    let name = errors::text(&subcommand, 16).to_ascii_lowercase();
-    let wanted = match name.as_str() {
-        "id" | "getname" => 0,
-        "setname" => 1,
-        "setinfo" => 2,
-        _ => return errors::unknown_subcommand("CLIENT", &subcommand),
-    };
-    if arguments.len() != wanted {
-        return errors::arity(&format!("client|{name}"));
-    }
-    match name.as_str() {
-        "id" => Reply::count(state.id),
-        "getname" => Reply::optional(state.name.clone()),
-        "setname" => set_name(state, arguments.take()),
-        _ => set_info(&arguments.take(), &arguments.take()),
-    }
-}
-
-/// An empty name takes the name away.
-fn set_name(state: &mut SessionState, name: Vec<u8>) -> Reply {
-    if !name.iter().all(u8::is_ascii_graphic) {
-        return BAD_NAME;
-    }
-    state.name = (!name.is_empty()).then_some(name);
-    Reply::OK
-}
-
-/// What library a client uses is of no interest here, but the clients tell it.
-fn set_info(option: &[u8], value: &[u8]) -> Reply {
-    let option = errors::text(option, 64);
-    if !["lib-name", "lib-ver"].contains(&option.to_ascii_lowercase().as_str()) {
-        return Reply::error(format!("ERR Unrecognized option '{option}'"));
-    }
-    if !value.iter().all(u8::is_ascii_graphic) {
-        let text = format!("ERR {option} cannot contain spaces, newlines or special characters.");
-        return Reply::error(text);
-    }
-    Reply::OK
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`. Nothing is changed unless all of it is right. The password is

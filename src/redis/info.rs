@@ -55,7 +55,7 @@ impl About<'_> {
 
     fn clients(&self) -> String {
         lines(&[
-            ("connected_clients", &self.shared.clients.load(Ordering::Relaxed)),
+            ("connected_clients", &self.shared.clients.len()),
             ("maxclients", &self.shared.config.clients_max),
             ("input_bytes", &self.shared.input.used()),
             ("output_bytes", &self.shared.output.used()),

@@ -59,7 +59,7 @@ impl RedisObserver {
     pub fn figures(&self) -> RedisFigures {
         let shared = &self.0;
         RedisFigures {
-            clients: shared.clients.load(Ordering::Relaxed),
+            clients: shared.clients.len(),
             clients_accepted: shared.clients_accepted.load(Ordering::Relaxed),
             clients_refused: shared.clients_refused.load(Ordering::Relaxed),
             clients_closed_slow: shared.clients_closed_slow.load(Ordering::Relaxed),

@@ -13,6 +13,8 @@ mod budget;
 mod burst;
 mod call;
 mod client;
+mod client_commands;
+mod clients;
 mod conditional;
 mod config;
 mod connection;

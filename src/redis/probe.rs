@@ -7,7 +7,7 @@ use super::auth::Credentials;
 use super::call::Arguments;
 use super::state::SessionState;
 use super::table::{Foreign, Other, Run, Spec};
-use super::{connection, errors, glob, tide};
+use super::{client_commands, connection, errors, glob, tide};
 
 /// Whether these arguments, the first of which is the name, are a command that could be executed.
 pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
@@ -30,6 +30,7 @@ pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
             connection::hello(&mut SessionState::new(1), arguments, |_, _| Ok(()));
             true
         }
+        Run::Other(Other::Client) => client_commands::subcommand(&mut arguments).is_ok(),
         Run::Other(Other::Auth) => Credentials::parse(arguments).is_ok(),
         Run::Other(Other::Wait) => tide::wait(arguments).is_ok(),
         Run::Other(Other::Mode) => tide::mode(arguments).is_ok(),

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::backend::Backend;
 use super::client;
+use super::clients::{Client, Ends, Entered};
 use super::config::{RedisConfig, RedisConfigError};
 use super::metrics::RedisObserver;
 use super::session::Session;
@@ -105,7 +107,7 @@ async fn accept<B: Backend>(listener: TcpListener, mut acceptor: Acceptor<B>) {
     loop {
         tokio::select! {
             _ = stopped.changed() => break,
-            Some(ended) = clients.join_next() => acceptor.ended(&ended),
+            Some(ended) = clients.join_next() => Acceptor::<B>::ended(&ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => acceptor.accepted(stream, from, &mut clients),
                 Err(error) => {
@@ -118,7 +120,7 @@ async fn accept<B: Backend>(listener: TcpListener, mut acceptor: Acceptor<B>) {
     drop(listener);
     let all_ended = async {
         while let Some(ended) = clients.join_next().await {
-            acceptor.ended(&ended);
+            Acceptor::<B>::ended(&ended);
         }
     };
     if timeout(GRACE, all_ended).await.is_err() {
@@ -136,16 +138,21 @@ impl<B: Backend> Acceptor<B> {
             refuse(stream);
             return;
         }
+        let Ok(local) = stream.local_addr() else {
+            tracing::debug!(%from, "the client was gone before it was accepted");
+            return;
+        };
         let id = shared.clients_accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        shared.clients.store(clients.len() + 1, Ordering::Relaxed);
         tracing::debug!(client = id, %from, "accepted a client");
-        let session = Session::new((id, from.ip()), self.backend.clone(), shared.clone());
-        clients.spawn(client::serve(stream, session, shared.clone(), self.stopped.clone()));
+        let ends = Ends { address: from, local, descriptor: stream.as_raw_fd() };
+        let entered = Entered::new(Client::new(id, ends), shared);
+        let session = Session::new(Arc::clone(&entered.client), self.backend.clone(), shared.clone());
+        let stopped = self.stopped.clone();
+        clients.spawn(client::serve(stream, session, entered, stopped));
     }
 
     /// A panic is our bug; it ends one client and not the node.
-    fn ended(&self, ended: &Result<(), tokio::task::JoinError>) {
-        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+    fn ended(ended: &Result<(), tokio::task::JoinError>) {
         if let Err(error) = ended {
             tracing::error!(%error, "a client's connection failed");
         }

@@ -1,6 +1,5 @@
 //! One client's session: takes its commands one by one and decides what each needs.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,8 @@ use super::auth::{self, Credentials};
 use super::backend::Backend;
 use super::burst::Burst;
 use super::call::Arguments;
+use super::client_commands::{self, Answered};
+use super::clients::{Buffered, Client};
 use super::connection;
 use super::decoder::Command;
 use super::documents;
@@ -19,7 +20,7 @@ use super::info;
 use super::keys::{self, Pages};
 use super::output::Output;
 use super::reply::{Protocol, Reply};
-use super::state::{SessionState, Shared};
+use super::state::{Replies, SessionState, Shared};
 use super::stream::Stream;
 use super::table::{Foreign, Other, Run, Spec};
 use super::tide;
@@ -49,6 +50,8 @@ pub(super) enum Flow<W> {
 pub(super) struct Session<B> {
     pub(super) backend: B,
     pub(super) state: SessionState,
+    /// What others see of it.
+    pub(super) client: Arc<Client>,
     shared: Arc<Shared>,
     transaction: Option<Transaction>,
     burst: Burst,
@@ -59,15 +62,16 @@ pub(super) struct Session<B> {
 }
 
 impl<B: Backend> Session<B> {
-    pub(super) fn new((id, address): (u64, IpAddr), backend: B, shared: Arc<Shared>) -> Self {
-        let state = Self::first_state(id, address, &shared);
+    pub(super) fn new(client: Arc<Client>, backend: B, shared: Arc<Shared>) -> Self {
+        let state = Self::first_state(&client, &shared);
         let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
-        Self { backend, state, shared, transaction, burst, pieces, taken: Vec::new() }
+        Self { backend, state, client, shared, transaction, burst, pieces, taken: Vec::new() }
     }
 
-    fn first_state(id: u64, address: IpAddr, shared: &Shared) -> SessionState {
+    fn first_state(client: &Client, shared: &Shared) -> SessionState {
+        let address = client.ends.address.ip();
         let is_authenticated = shared.config.password.is_none();
-        SessionState { address, is_authenticated, ..SessionState::new(id) }
+        SessionState { address, is_authenticated, ..SessionState::new(client.id) }
     }
 
     /// The bytes that the session holds for later.
@@ -78,12 +82,30 @@ impl<B: Backend> Session<B> {
 
     /// Executes all that was taken and writes the replies.
     pub(super) async fn flush(&mut self, out: &mut Output<'_>) {
-        self.burst.flush(&self.backend, self.state.protocol, out).await;
+        let wanted = (self.state.protocol, self.state.replies);
+        self.burst.flush(&self.backend, wanted, out).await;
+    }
+
+    /// Shows others what the client is now.
+    pub(super) fn show(&self, buffered: Buffered) {
+        self.client.show(&self.state, self.transaction.as_ref().map(Transaction::len), buffered);
+    }
+
+    /// A reply that is skipped is that of one command, which therefore is executed alone.
+    async fn skip(&mut self, out: &mut Output<'_>) {
+        let next = match self.state.replies {
+            Replies::SkipNext => Replies::Skip,
+            Replies::Skip => Replies::On,
+            Replies::On | Replies::Off => return,
+        };
+        self.flush(out).await;
+        self.state.replies = next;
     }
 
     /// Takes a command. Data commands are kept until [`Session::flush`], so that those which came together are
     /// executed together.
     pub(super) async fn run(&mut self, command: Command, out: &mut Output<'_>) -> Flow<B::Watch> {
+        self.skip(out).await;
         let Command { arguments, bytes } = command;
         let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
         if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
@@ -97,6 +119,7 @@ impl<B: Backend> Session<B> {
             }
         };
         self.taken.push(spec.name);
+        self.state.command = spec.name;
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some()
             && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi | Other::Reset))
@@ -258,16 +281,8 @@ impl<B: Backend> Session<B> {
         let pages = Pages { backend, keyspace: &self.state.keyspace, shared: &self.shared };
         let reply = match other {
             Other::Auth | Other::Hello => return self.authenticate(other, arguments),
-            Other::Reset => {
-                self.transaction = None;
-                self.pieces = Stream::default();
-                // What it guessed wrong is not forgotten.
-                let wrong_passwords = self.state.wrong_passwords;
-                let first = Self::first_state(self.state.id, self.state.address, &self.shared);
-                self.state = SessionState { wrong_passwords, ..first };
-                self.burst.ready(Reply::Simple("RESET".into()));
-                return Ok(Flow::Unwatch);
-            }
+            Other::Client => return self.tell(arguments),
+            Other::Reset => return Ok(self.reset()),
             Other::Info => {
                 let about = info::About {
                     status: &backend.status(),
@@ -325,6 +340,17 @@ impl<B: Backend> Session<B> {
         Ok(Flow::Continue)
     }
 
+    /// Makes the connection what it was when it began. What it guessed wrong is not forgotten.
+    fn reset(&mut self) -> Flow<B::Watch> {
+        self.transaction = None;
+        self.pieces = Stream::default();
+        let SessionState { command, wrong_passwords, .. } = self.state;
+        let first = Self::first_state(&self.client, &self.shared);
+        self.state = SessionState { command, wrong_passwords, ..first };
+        self.burst.ready(Reply::Simple("RESET".into()));
+        Flow::Unwatch
+    }
+
     /// Lets a client in that says the password. One that goes on guessing is closed.
     fn authenticate(&mut self, other: Other, arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
         let shared = &self.shared;
@@ -345,6 +371,20 @@ impl<B: Backend> Session<B> {
         self.burst.ready(reply);
         let is_guessing = self.state.wrong_passwords >= auth::WRONG_PER_CONNECTION_MAX;
         Ok(if is_guessing { Flow::Close } else { Flow::Continue })
+    }
+
+    /// Answers what the client asks about itself and the others.
+    fn tell(&mut self, mut arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
+        let name = client_commands::subcommand(&mut arguments)?;
+        self.state.command = name;
+        self.show(Buffered::default());
+        let asking = (&mut self.state, &*self.client);
+        let (reply, flow) = match client_commands::answer(asking, &self.shared, (name, arguments))? {
+            Answered::Goes(reply) => (reply, Flow::Continue),
+            Answered::Ends(reply) => (reply, Flow::Close),
+        };
+        self.burst.ready(reply);
+        Ok(flow)
     }
 
     /// Answers a command of an operator.

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 
 use super::auth::Guesses;
 use super::budget::Budget;
+use super::clients::Clients;
 use super::config::RedisConfig;
 use super::cursors::Cursors;
 use super::metrics::CommandMetrics;
@@ -30,7 +31,7 @@ pub(super) struct Shared {
     pub(super) output: Arc<Budget>,
     pub(super) cursors: Mutex<Cursors>,
     pub(super) guesses: Mutex<Guesses>,
-    pub(super) clients: AtomicUsize,
+    pub(super) clients: Clients,
     pub(super) clients_accepted: AtomicU64,
     pub(super) clients_refused: AtomicU64,
     pub(super) clients_closed_slow: AtomicU64,
@@ -48,7 +49,7 @@ impl Shared {
             port,
             cursors: Mutex::new(Cursors::new()),
             guesses: Mutex::default(),
-            clients: AtomicUsize::new(0),
+            clients: Clients::default(),
             clients_accepted: AtomicU64::new(0),
             clients_refused: AtomicU64::new(0),
             clients_closed_slow: AtomicU64::new(0),
@@ -59,6 +60,23 @@ impl Shared {
     }
 }
 
+/// Which replies a client wants. Pushes are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replies {
+    On,
+    Off,
+    /// Not the next one.
+    SkipNext,
+    /// Not the one to the command that is executed.
+    Skip,
+}
+
+impl Replies {
+    pub(super) fn is_muted(self) -> bool {
+        self != Self::On
+    }
+}
+
 /// What a session remembers between commands.
 #[derive(Debug)]
 pub(super) struct SessionState {
@@ -66,6 +84,14 @@ pub(super) struct SessionState {
     pub(super) id: u64,
     /// What CLIENT SETNAME said.
     pub(super) name: Option<Vec<u8>>,
+    /// What CLIENT SETINFO said: the name and the version of the client's library.
+    pub(super) library: (Vec<u8>, Vec<u8>),
+    /// The last command, as CLIENT LIST shows it.
+    pub(super) command: &'static str,
+    /// What CLIENT REPLY said.
+    pub(super) replies: Replies,
+    /// Whether it waits for peers.
+    pub(super) is_waiting: bool,
     /// What HELLO chose.
     pub(super) protocol: Protocol,
     /// What SELECT chose.
@@ -89,6 +115,10 @@ impl SessionState {
         Self {
             id,
             name: None,
+            library: (Vec::new(), Vec::new()),
+            command: "NULL",
+            replies: Replies::On,
+            is_waiting: false,
             protocol: Protocol::default(),
             keyspace: KEYSPACE_DEFAULT.parse().expect("the name is valid"),
             durability: Durability::default(),

@@ -42,6 +42,7 @@ pub(super) enum Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Other {
     Auth,
+    Client,
     Hello,
     Reset,
     Quit,

@@ -42,6 +42,11 @@ impl Transaction {
         self.bytes
     }
 
+    /// How many commands are queued.
+    pub(super) fn len(&self) -> usize {
+        self.parts.len()
+    }
+
     /// Whether a command could not be queued.
     pub(super) fn is_spoilt(&self) -> bool {
         self.is_spoilt

@@ -1,6 +1,7 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
 mod auth;
+mod clients;
 mod conformance;
 mod conformance_collections;
 mod conformance_decisions;

@@ -197,8 +197,9 @@ impl<B: Backend> Client<'_, B> {
         }
         self.session.flush(out).await;
         let duration = started.elapsed();
+        let taken = u32::try_from(self.session.taken.len()).unwrap_or(u32::MAX).max(1);
         for name in self.session.taken.drain(..) {
-            shared.metrics.executed(name, duration);
+            shared.metrics.executed(name, duration, duration / taken);
         }
         None
     }

@@ -34,6 +34,11 @@ impl Clients {
         self.lock().values().cloned().collect()
     }
 
+    /// How many wait for peers.
+    pub(super) fn waiting(&self) -> usize {
+        self.all().iter().filter(|client| client.is_waiting()).count()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
         self.0.lock().expect("no holder of the lock panics")
     }
@@ -175,6 +180,10 @@ impl Client {
         .expect("writing to memory cannot fail");
         line.push('\n');
         line
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.shown.lock().expect("no holder of the lock panics").flags == "b"
     }
 
     /// How long it has been connected, in seconds.

@@ -1,5 +1,7 @@
 //! The commands about the connection itself: PING, ECHO, AUTH, HELLO, RESET, SELECT, CLIENT and TIDE.DURABILITY.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 
@@ -24,6 +26,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         "Tells about the connections, and ends them",
     )),
     spec(("command", -1, ALONE, NONE, Run::Session(introspection::command), "Lists the commands")),
+    spec(("config", -2, ALONE, NONE, Run::Other(Other::Config), "Tells the settings")),
     spec(("echo", 2, FAST, NONE, Run::Session(echo), "Answers its argument")),
     spec(("hello", -1, ALONE, NONE, Run::Other(Other::Hello), "Chooses the protocol")),
     spec(("info", -1, ALONE, NONE, Run::Other(Other::Info), "Describes the node as text")),
@@ -46,6 +49,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         Run::Session(durability),
         "Chooses when writes are acknowledged",
     )),
+    spec(("time", 1, FAST, NONE, Run::Session(time), "Tells the time of the node's clock")),
     spec(("wait", 3, ALONE, NONE, Run::Other(Other::Wait), "Waits until peers have the writes on disk")),
 ];
 
@@ -55,6 +59,13 @@ pub(super) fn ping(_: &mut SessionState, mut arguments: Arguments) -> Reply {
         1 => Reply::Bulk(arguments.take()),
         _ => errors::arity("ping"),
     }
+}
+
+/// Seconds and microseconds since 1970. A clock before that is told as 1970.
+pub(super) fn time(_: &mut SessionState, _: Arguments) -> Reply {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let parts = [since.as_secs().to_string(), since.subsec_micros().to_string()];
+    Reply::Array(parts.into_iter().map(Reply::text).collect())
 }
 
 pub(super) fn echo(_: &mut SessionState, mut arguments: Arguments) -> Reply {

@@ -1,15 +1,19 @@
 //! INFO: the node described as text, in the sections and fields that Redis tools look for.
 
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 
+use super::metrics::Since;
 use super::state::{KEYSPACE_DEFAULT, Shared};
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
 const REDIS_VERSION: &str = "7.2.0";
+
+/// The unit of times in `/proc`, which Linux keeps whatever its timer does.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What INFO tells about.
 #[derive(Debug)]
@@ -19,62 +23,152 @@ pub(super) struct About<'a> {
     pub(super) shared: &'a Shared,
 }
 
+/// Makes the lines of a section.
+type Section<A> = fn(&A, &Since) -> String;
+
 impl About<'_> {
-    /// The sections asked for, or all. The tasks are those of the runtime that it is called on.
+    /// The sections, as Redis orders them, and whether they are told to who names none.
+    const SECTIONS: [(&'static str, bool, Section<Self>); 11] = [
+        ("Server", true, Self::server),
+        ("Clients", true, Self::clients),
+        ("Memory", true, Self::memory),
+        ("Persistence", true, Self::persistence),
+        ("Stats", true, Self::stats),
+        ("Replication", true, Self::replication),
+        ("CPU", true, Self::cpu),
+        ("Commandstats", false, Self::commandstats),
+        ("Cluster", true, Self::cluster),
+        ("Tidelock", true, Self::tidelock),
+        ("Keyspace", true, Self::keyspace),
+    ];
+
+    /// The sections asked for, or those of Redis's default. The tasks are those of the runtime that it is called on.
     pub(super) fn sections(&self, wanted: &[Vec<u8>]) -> String {
-        let is_wanted = |name: &str| {
-            let all = ["all", "default", "everything", name];
-            wanted.is_empty()
-                || wanted.iter().any(|word| all.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes())))
-        };
-        let sections: [(&str, String); 5] = [
-            ("Server", self.server()),
-            ("Clients", self.clients()),
-            ("Stats", self.stats()),
-            ("Tidelock", self.tidelock()),
-            ("Keyspace", self.keyspace()),
-        ];
-        let wanted = sections.into_iter().filter(|(name, _)| is_wanted(name));
-        let sections: Vec<String> = wanted.map(|(name, lines)| format!("# {name}\r\n{lines}")).collect();
-        sections.join("\r\n")
+        let is_said = |word: &str| wanted.iter().any(|said| said.eq_ignore_ascii_case(word.as_bytes()));
+        let is_all = is_said("all") || is_said("everything");
+        let is_default = wanted.is_empty() || is_said("default") || is_all;
+        let since = self.shared.since.lock().expect("no holder of the lock panics").clone();
+        let mut text = String::new();
+        for (name, is_of_default, make) in Self::SECTIONS {
+            if is_said(name) || is_all || (is_default && is_of_default) {
+                let gap = if text.is_empty() { "" } else { "\r\n" };
+                write!(text, "{gap}# {name}\r\n{}", make(self, &since))
+                    .expect("writing to memory cannot fail");
+            }
+        }
+        text
     }
 
-    fn server(&self) -> String {
+    fn server(&self, _: &Since) -> String {
         let uptime = self.status.uptime.as_secs();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         lines(&[
             ("redis_version", &REDIS_VERSION),
             ("redis_mode", &"standalone"),
+            ("os", &std::env::consts::OS),
+            ("arch_bits", &usize::BITS),
             ("tidelock_version", &self.status.version),
             ("process_id", &std::process::id()),
+            ("run_id", &self.status.replica),
             ("tcp_port", &self.shared.port),
+            ("server_time_usec", &since_1970.as_micros()),
             ("uptime_in_seconds", &uptime),
             ("uptime_in_days", &(uptime / 86_400)),
             ("tasks", &Handle::current().metrics().num_alive_tasks()),
         ])
     }
 
-    fn clients(&self) -> String {
+    fn clients(&self, _: &Since) -> String {
         lines(&[
             ("connected_clients", &self.shared.clients.len()),
             ("maxclients", &self.shared.config.clients_max),
+            ("blocked_clients", &self.shared.clients.waiting()),
             ("input_bytes", &self.shared.input.used()),
             ("output_bytes", &self.shared.output.used()),
         ])
     }
 
-    fn stats(&self) -> String {
+    /// Nothing is evicted, so there is no bound to tell.
+    fn memory(&self, _: &Since) -> String {
+        let figures = self.shared.figures();
+        let buffers = figures.input_bytes + figures.output_bytes;
+        let mut text = String::new();
+        if let Some(bytes) = resident_bytes() {
+            text.push_str(&lines(&[
+                ("used_memory", &bytes),
+                ("used_memory_human", &human(bytes)),
+                ("used_memory_rss", &bytes),
+                ("used_memory_rss_human", &human(bytes)),
+            ]));
+        }
+        text.push_str(&lines(&[
+            ("maxmemory", &0),
+            ("maxmemory_human", &"0B"),
+            ("maxmemory_policy", &"noeviction"),
+            ("mem_clients_normal", &buffers),
+        ]));
+        text
+    }
+
+    /// A write is in the log when it is acknowledged, which is what Redis calls an append-only file that is always
+    /// synced.
+    fn persistence(&self, _: &Since) -> String {
         lines(&[
-            ("total_connections_received", &self.shared.clients_accepted.load(Ordering::Relaxed)),
-            ("total_commands_processed", &self.shared.commands.load(Ordering::Relaxed)),
-            ("rejected_connections", &self.shared.clients_refused.load(Ordering::Relaxed)),
+            ("loading", &0),
+            ("rdb_bgsave_in_progress", &0),
+            ("aof_enabled", &1),
+            ("aof_rewrite_in_progress", &0),
+            ("aof_current_size", &self.status.log.bytes),
+        ])
+    }
+
+    fn stats(&self, since: &Since) -> String {
+        let (now, since) = (self.shared.figures(), since.figures);
+        lines(&[
+            ("total_connections_received", &(now.clients_accepted - since.clients_accepted)),
+            ("total_commands_processed", &(now.commands - since.commands)),
+            ("rejected_connections", &(now.clients_refused - since.clients_refused)),
             (
                 "client_output_buffer_limit_disconnections",
-                &self.shared.clients_closed_slow.load(Ordering::Relaxed),
+                &(now.clients_closed_slow - since.clients_closed_slow),
             ),
         ])
     }
 
-    fn tidelock(&self) -> String {
+    /// Peers are equals: each is what Redis calls a master, and none follows.
+    fn replication(_: &Self, _: &Since) -> String {
+        lines(&[("role", &"master"), ("connected_slaves", &0)])
+    }
+
+    fn cpu(_: &Self, _: &Since) -> String {
+        cpu_seconds().map_or_else(String::new, |(user, system)| {
+            lines(&[
+                ("used_cpu_sys", &format_args!("{system:.6}")),
+                ("used_cpu_user", &format_args!("{user:.6}")),
+            ])
+        })
+    }
+
+    /// The time of commands that were executed together is divided between them.
+    fn commandstats(&self, since: &Since) -> String {
+        let mut text = String::new();
+        for (nth, (name, now)) in self.shared.metrics.calls().into_iter().enumerate() {
+            let before = since.calls.get(nth).map(|(_, calls)| *calls).unwrap_or_default();
+            let (count, nanoseconds) = (now.count - before.count, now.nanoseconds - before.nanoseconds);
+            let Some(each) = nanoseconds.checked_div(count) else { continue };
+            let (micros, hundredths) = (each / 1_000, each % 1_000 / 10);
+            let total = nanoseconds / 1_000;
+            let told = format_args!("calls={count},usec={total},usec_per_call={micros}.{hundredths:02}");
+            text.push_str(&line(&format!("cmdstat_{name}"), &told));
+        }
+        text
+    }
+
+    fn cluster(_: &Self, _: &Since) -> String {
+        line("cluster_enabled", &0)
+    }
+
+    fn tidelock(&self, _: &Since) -> String {
         let mut text = lines(&[
             ("name", &self.status.name.as_deref().unwrap_or_default()),
             ("peer", &self.status.peer),
@@ -101,7 +195,7 @@ impl About<'_> {
     }
 
     /// Numbered keyspaces are listed as Redis lists databases, others by their names.
-    fn keyspace(&self) -> String {
+    fn keyspace(&self, _: &Since) -> String {
         let mut text = String::new();
         for KeyspaceStatus { name, keys, .. } in self.keyspaces {
             let is_number =
@@ -127,4 +221,32 @@ fn line(name: &str, value: &dyn std::fmt::Display) -> String {
     write!(text, "{name}:{value}").expect("writing to memory cannot fail");
     text.retain(|c| c != '\r' && c != '\n');
     text + "\r\n"
+}
+
+/// A number of bytes as Redis shows it to people.
+fn human(bytes: u64) -> String {
+    let units = ["B", "K", "M", "G", "T"];
+    let power = bytes.checked_ilog2().map_or(0, |bits| (bits / 10) as usize).min(units.len() - 1);
+    let hundredths = (u128::from(bytes) * 100) >> (10 * power);
+    if power == 0 {
+        return format!("{bytes}B");
+    }
+    format!("{}.{:02}{}", hundredths / 100, hundredths % 100, units[power])
+}
+
+/// What the kernel says of this process, where it says it: the resident memory, in bytes.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1_024)
+}
+
+/// The time of its threads in their own code and in the kernel, in seconds.
+fn cpu_seconds() -> Option<(f64, f64)> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the name, which may hold spaces, the fields are counted from the third.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / TICKS_PER_SECOND);
+    Some((seconds()?, seconds()?))
 }

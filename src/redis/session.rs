@@ -20,6 +20,7 @@ use super::info;
 use super::keys::{self, Pages};
 use super::output::Output;
 use super::reply::{Protocol, Reply};
+use super::settings;
 use super::state::{Replies, SessionState, Shared};
 use super::stream::Stream;
 use super::table::{Foreign, Other, Run, Spec};
@@ -291,6 +292,7 @@ impl<B: Backend> Session<B> {
                 };
                 Reply::Verbatim(about.sections(arguments.as_slice()))
             }
+            Other::Config => settings::config(&self.shared, arguments),
             Other::FlushAll => keys::flushall(backend, self.state.durability, arguments).await?,
             Other::Keys => pages.keys(&arguments.take()).await,
             Other::Scan => pages.scan(arguments),

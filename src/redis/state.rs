@@ -13,7 +13,7 @@ use super::budget::Budget;
 use super::clients::Clients;
 use super::config::RedisConfig;
 use super::cursors::Cursors;
-use super::metrics::CommandMetrics;
+use super::metrics::{CommandMetrics, Since};
 use super::reply::Protocol;
 use super::watched::Watched;
 
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) clients_malformed: AtomicU64,
     pub(super) commands: AtomicU64,
     pub(super) metrics: CommandMetrics,
+    /// What CONFIG RESETSTAT said.
+    pub(super) since: Mutex<Since>,
 }
 
 impl Shared {
@@ -56,6 +58,7 @@ impl Shared {
             clients_malformed: AtomicU64::new(0),
             commands: AtomicU64::new(0),
             metrics: CommandMetrics::new(),
+            since: Mutex::default(),
         }
     }
 }

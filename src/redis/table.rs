@@ -43,6 +43,7 @@ pub(super) enum Run {
 pub(super) enum Other {
     Auth,
     Client,
+    Config,
     Hello,
     Reset,
     Quit,

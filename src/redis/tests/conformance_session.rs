@@ -122,20 +122,23 @@ async fn hello_changes_the_protocol_only_when_all_of_it_is_right() {
 
 #[tokio::test]
 async fn command_describes_the_table() {
-    let info = "*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0";
+    let info = "*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0";
     check_all(&[
-        same("COMMAND COUNT", ":122"),
+        same("COMMAND COUNT", ":124"),
         both(
             "COMMAND INFO get nothing",
-            "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*0\n*0\n*0\n*0\n*-1",
-            "*2\n*10\n$3\nget\n:2\n~2\n+readonly\n+fast\n:1\n:1\n:1\n~0\n*0\n*0\n*0\n_",
+            "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0\n*-1",
+            "*2\n*10\n$3\nget\n:2\n~2\n+readonly\n+fast\n:1\n:1\n:1\n~3\n+@read\n+@string\n+@fast\n*0\n*0\n*0\n_",
         ),
         both(
             "COMMAND DOCS echo nothing",
-            "*2\n$4\necho\n*4\n$7\nsummary\n$20\nAnswers its argument\n$5\ngroup\n$7\ngeneric",
-            "%1\n$4\necho\n%2\n$7\nsummary\n$20\nAnswers its argument\n$5\ngroup\n$7\ngeneric",
+            "*2\n$4\necho\n*4\n$7\nsummary\n$20\nAnswers its argument\n$5\ngroup\n$10\nconnection",
+            "%1\n$4\necho\n%2\n$7\nsummary\n$20\nAnswers its argument\n$5\ngroup\n$10\nconnection",
         ),
-        same("COMMAND GETKEYS get k", "-ERR unknown subcommand 'GETKEYS'. Try COMMAND HELP."),
+        same("COMMAND GETKEYS lcs a b", "*2\n$1\na\n$1\nb"),
+        same("COMMAND GETKEYS tide.entry k", "*1\n$1\nk"),
+        same("COMMAND GETKEYS zadd z 1 m", "-ERR Invalid command specified"),
+        same("COMMAND LIST FILTERBY ACLCAT transaction", "*5\n$7\ndiscard\n$4\nexec\n$5\nmulti\n$7\nunwatch\n$5\nwatch"),
         same("COMMAND COUNT all", "-ERR wrong number of arguments for 'command|count' command"),
     ])
     .await;
@@ -143,8 +146,79 @@ async fn command_describes_the_table() {
     let mut link = port.link().await;
     link.send("COMMAND\r\nQUIT\r\n").await;
     let all = link.rest().await;
-    assert!(all.starts_with("*122\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
+    assert!(all.starts_with("*124\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
     assert!(all.contains(&super::lines(info).escape_default().to_string()), "{all}");
+}
+
+#[tokio::test]
+async fn config_tells_what_is_and_sets_nothing() {
+    let immutable = "can't set immutable config";
+    check_all(&[
+        both("CONFIG GET maxmemory", "*2\n$9\nmaxmemory\n$1\n0", "%1\n$9\nmaxmemory\n$1\n0"),
+        both(
+            "CONFIG GET maxmem??? APPEND* nothing maxmemory",
+            "*6\n$11\nappendfsync\n$6\nalways\n$10\nappendonly\n$3\nyes\n$9\nmaxmemory\n$1\n0",
+            "%3\n$11\nappendfsync\n$6\nalways\n$10\nappendonly\n$3\nyes\n$9\nmaxmemory\n$1\n0",
+        ),
+        both(
+            "CONFIG GET proto-max-bulk-len",
+            "*2\n$18\nproto-max-bulk-len\n$8\n16777216",
+            "%1\n$18\nproto-max-bulk-len\n$8\n16777216",
+        ),
+        same("CONFIG REWRITE", "-ERR Rewriting config file: a node does not write its config file"),
+    ])
+    .await;
+    let port = Port::open_with(|config| config.password = Some(super::super::Password::new(b"secret"))).await;
+    let mut link = port.link().await;
+    link.ask("AUTH secret").await;
+    for (name, text) in [("maxmemory", "maxmemory"), ("Save", "Save")] {
+        let refused = format!("-ERR CONFIG SET failed (possibly related to argument '{text}') - {immutable}");
+        link.check(&format!("CONFIG SET {name} 1"), &refused).await;
+    }
+    link.send("CONFIG GET *\r\nQUIT\r\n").await;
+    let all = link.rest().await;
+    assert!(all.contains("requirepass\\r\\n$0\\r\\n") && !all.contains("secret"), "{all}");
+}
+
+#[tokio::test]
+async fn figures_of_info_begin_again_when_they_are_reset() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.send("SET k v\r\n").await;
+    link.expect("+OK\r\n").await;
+    link.send("GET k\r\nGET k\r\n").await;
+    link.expect("$1\r\nv\r\n$1\r\nv\r\n").await;
+    let mut other = port.link().await;
+    other.send("INFO commandstats stats\r\nQUIT\r\n").await;
+    let told = other.rest().await;
+    for field in
+        ["# Stats\\r\\n", "total_connections_received:2", "cmdstat_get:calls=2,usec=", "cmdstat_set:calls=1,"]
+    {
+        assert!(told.contains(field), "{field} is missing in {told}");
+    }
+    assert!(!told.contains("cmdstat_mget"), "{told}");
+    link.send("CONFIG RESETSTAT\r\n").await;
+    link.expect("+OK\r\n").await;
+    let mut other = port.link().await;
+    other.send("INFO commandstats stats\r\nQUIT\r\n").await;
+    let told = other.rest().await;
+    assert!(told.contains("total_connections_received:1\\r") && !told.contains("cmdstat_get"), "{told}");
+    other = port.link().await;
+    other.check("CLIENT ID", ":4").await;
+    assert_eq!(port.server.observer().figures().clients_accepted, 4, "and metrics only grow");
+}
+
+#[tokio::test]
+async fn time_is_that_of_the_clock() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.send("TIME\r\nQUIT\r\n").await;
+    let told = link.rest().await;
+    let parts: Vec<&str> = told.split("\\r\\n").collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later");
+    let seconds: u64 = parts[2].parse().expect("seconds");
+    assert!(now.as_secs().abs_diff(seconds) < 600, "{told}");
+    assert!(parts[4].parse::<u32>().is_ok_and(|micros| micros < 1_000_000), "{told}");
 }
 
 #[tokio::test]
@@ -164,9 +238,16 @@ async fn info_has_the_fields_that_tools_read() {
         "connected_clients:1",
         "total_commands_processed:",
         "uptime_in_days:1",
+        "used_memory:",
+        "maxmemory_policy:noeviction",
+        "aof_enabled:1",
+        "role:master",
+        "used_cpu_user:",
+        "cluster_enabled:0",
         // The port and this session.
         "tasks:2",
     ] {
         assert!(info.contains(field), "{field} is missing in {info}");
     }
+    assert!(!info.contains("cmdstat_"), "only who asks for all is told so much");
 }

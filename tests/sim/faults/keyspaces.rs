@@ -48,7 +48,8 @@ fn join(world: &mut World, index: usize, keyspace: &str) -> bool {
     let joined = world.order(&name, keyspace, Order::Join);
     match world.orders.remove(&joined) {
         Some(Ok(())) => true,
-        Some(Err(OrderError::NeedsReplica(_))) => {
+        // The power may have gone as it was answered.
+        Some(Err(OrderError::NeedsReplica(_))) if world.nodes[index].is_running() => {
             world.rejoin(&name);
             false
         }

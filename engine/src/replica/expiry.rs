@@ -96,11 +96,13 @@ impl Replica {
         self.expiry.shown = self.expiry.shown.max(Hlc::at(now.unix_ms));
         view.draft.set_expiry(self.expiry.shown);
         step.expiry = (!due.is_empty()).then_some(self.expiry.shown);
-        let mut is_any_left = false;
+        // What cannot be looked at now may hold expired keys too.
+        let mut is_any_left = self.keyspaces.values().any(|keyspace| keyspace.is_partial);
         for id in due {
             match self.expire_keyspace(now, id, view) {
                 Ok(is_left) => is_any_left |= is_left,
                 Err(error) => {
+                    is_any_left = true;
                     tracing::error!(%error, "cannot look for expired keys");
                     self.counters.count("expiries_failed");
                     self.keyspaces.get_mut(&id).expect("it is due").deadlines.look_ms =
@@ -113,6 +115,7 @@ impl Replica {
             // All that had expired by the clock that stood ahead is gone.
             self.expiry.shown = Hlc::at(now.unix_ms);
             step.expiry = Some(self.expiry.shown);
+            view.draft.set_expiry(self.expiry.shown);
             self.keyspaces.values_mut().for_each(|keyspace| keyspace.deadlines.look_ms = now.unix_ms);
         }
         let looks = self.keyspaces.iter().map(|(id, keyspace)| {
@@ -134,7 +137,7 @@ impl Replica {
         let deadlines = &mut self.keyspaces.get_mut(&id).expect("it is due").deadlines;
         if must_rejoin {
             deadlines.look_ms = now.unix_ms + REFUSED_MS;
-            return Ok(false);
+            return Ok(true);
         }
         if deadlines.after.is_none() {
             (deadlines.look_ms, deadlines.again_ms) = (u64::MAX, None);

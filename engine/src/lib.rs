@@ -14,6 +14,7 @@ pub mod bounds;
 pub mod causality;
 pub mod condition;
 pub mod crdt;
+mod dice;
 pub mod draft;
 pub mod evaluation;
 pub mod frame;

@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 
 use super::pages::{Collection, Gathered};
 use super::{Answer, QueryError, Reader};
+use crate::dice::Dice;
 use crate::ports::{After, ReadError};
 use crate::row::Kind;
 
@@ -138,28 +139,7 @@ impl Reader<'_> {
     }
 }
 
-/// Numbers that look random. Source: G. Steele and others, "Fast splittable pseudorandom number generators" (2014).
-#[derive(Debug)]
-struct Dice(u64);
-
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`, which is not 0.
-    fn below(&mut self, end: u64) -> u64 {
-        let product = u128::from(self.next()) * u128::from(end);
-        u64::try_from(product >> 64).expect("it is below the end")
-    }
-
-    fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("it is below the length")
-    }
-
     /// So many places of `all`, each with how often it was drawn. Source: R. Floyd's algorithm, in J. Bentley, "A sample
     /// of brilliance" (1987).
     fn places(&mut self, all: u64, count: u64, is_repeated: bool) -> BTreeMap<u64, u64> {

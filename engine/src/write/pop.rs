@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::{Author, Outcome, WriteError};
 use crate::bounds::{BoundError, FRAME_OPS_BYTES_MAX, check_elements, check_key};
+use crate::dice::Dice;
 use crate::read::{Answer, Query};
 use crate::row::Kind;
 
@@ -21,10 +22,10 @@ impl Author<'_, '_> {
         if wanted == 0 {
             return Ok(Outcome::Elements(Vec::new()));
         }
-        let mut random = Random(seed);
+        let mut dice = Dice(seed);
         let (mut elements, mut bytes): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
         self.visit_elements(key, &mut |element| {
-            if random.below(left) < wanted {
+            if dice.below(left) < wanted {
                 wanted -= 1;
                 bytes += element.len();
                 elements.push(element);
@@ -38,23 +39,5 @@ impl Author<'_, '_> {
         }
         self.remove(key, Kind::Set, &elements)?;
         Ok(Outcome::Elements(elements))
-    }
-}
-
-/// Numbers that look like random ones.
-///
-/// Source: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators" (2014), `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    /// A number below `bound`, which is not 0; 0 if it is.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let product = u128::from(mixed) * u128::from(bound);
-        u64::try_from(product >> 64).expect("it is below a number of 64 bits")
     }
 }

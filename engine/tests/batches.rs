@@ -74,8 +74,8 @@ fn batch_is_bounded_by_operations() {
 #[test]
 fn batch_is_bounded_by_bytes() {
     let mut a = Station::new(0, 1);
-    let quarter = |more: usize| set("k12345", &"x".repeat((1 << 20) / 4 - 64 + more));
-    let writes = |more| vec![quarter(0), quarter(0), quarter(0), quarter(more)];
+    let fifth = |more: usize| set("k12345", &"x".repeat((1 << 20) / 5 - 64 + more));
+    let writes = |more| vec![fifth(0), fifth(0), fifth(0), fifth(0), fifth(more)];
     let base = a.batch(writes(0));
     let used: usize = base[0].ops().iter().map(|op| postcard::to_stdvec(op).expect("memory").len()).sum();
     let room = (1 << 20) - used;
@@ -83,7 +83,7 @@ fn batch_is_bounded_by_bytes() {
     assert_eq!(b.batch(writes(room)).len(), 1);
     let mut c = Station::new(0, 1);
     let reply = c.try_write(writes(room + 1));
-    assert!(refusal(reply).contains("batch of 1048577 bytes in 4 operations"));
+    assert!(refusal(reply).contains("batch of 1048577 bytes in 5 operations"));
     assert!(c.log().is_empty());
 }
 

@@ -12,7 +12,7 @@ use crate::resp::{self, Commands};
 pub const BOUND: Bound = Bound { base: 8 << 10, per_byte: 96, max: 4 * (64 << 20) };
 
 /// Besides the arguments, the longest answer that needs no node: the list of all commands.
-pub const COMMAND_BOUND: Bound = Bound { base: 64 << 10, ..BOUND };
+pub const COMMAND_BOUND: Bound = Bound { base: 128 << 10, ..BOUND };
 
 /// An answer's item is three bytes at least, and 32 in memory.
 pub const ANSWER_BOUND: Bound = Bound { base: 16 << 10, per_byte: 48, max: 1 << 30 };

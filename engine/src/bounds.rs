@@ -20,9 +20,9 @@ pub const CHUNK_BYTES_MAX: usize = VALUE_BYTES_MAX;
 /// The operations of one frame, in encoded bytes, unless they are at most [`LARGE_FRAME_OPS_MAX`].
 pub const FRAME_OPS_BYTES_MAX: usize = 1 << 20;
 
-/// The operations of a frame that may be larger: a write of a large value, the removal of what it replaces, its
-/// deadline, and the removal of the key that it was under before.
-pub const LARGE_FRAME_OPS_MAX: usize = 4;
+/// The operations of a frame that may be larger: a write of a large value, the removal of what it replaces, and its
+/// deadline.
+pub const LARGE_FRAME_OPS_MAX: usize = 3;
 
 /// The operations of such a frame, in encoded bytes: a value, its key, and what was observed.
 pub const OP_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + (512 << 10);

@@ -49,58 +49,18 @@ impl Author<'_, '_> {
         keys: &[Vec<u8>],
     ) -> Result<Outcome, WriteError> {
         check_key(into)?;
-        let mut sizes = Vec::with_capacity(keys.len());
-        for key in keys {
-            check_key(key)?;
-            let Answer::Count(size) = self.ask(&Query::Cardinality(key.clone()))? else {
-                unreachable!("the elements were counted")
-            };
-            sizes.push(size);
+        let query = Query::Combined(how, keys.to_vec());
+        let Answer::List(elements) = self.ask(&query)? else { unreachable!("elements were asked for") };
+        check_elements(elements.len())?;
+        let bytes = elements.iter().map(Vec::len).sum();
+        if bytes > FRAME_OPS_BYTES_MAX {
+            return Err(BoundError::Batch { bytes, ops: 1 }.into());
         }
-        let elements = self.combined(how, keys, &sizes)?;
         self.delete(into)?;
         if !elements.is_empty() {
             self.add(into, &elements)?;
         }
         Ok(Outcome::Changed(elements.len() as u64))
-    }
-
-    fn combined(
-        &self,
-        how: Combination,
-        keys: &[Vec<u8>],
-        sizes: &[u64],
-    ) -> Result<Vec<Vec<u8>>, WriteError> {
-        let mut gathered = Gathered::default();
-        if how == Combination::Union {
-            for (key, _) in keys.iter().zip(sizes).filter(|(_, size)| **size > 0) {
-                self.visit_elements(key, &mut |element| gathered.take(element))?;
-            }
-            return Ok(gathered.into_elements()?);
-        }
-        // The smallest set bounds an intersection, and what it costs.
-        let smallest = (0..keys.len()).min_by_key(|index| sizes[*index]).unwrap_or(0);
-        let walked = if how == Combination::Intersection { smallest } else { 0 };
-        let wanted = how == Combination::Intersection;
-        let Some(first) = keys.get(walked) else { return Err(WriteError::Empty) };
-        if sizes[walked] == 0 {
-            return Ok(Vec::new());
-        }
-        let mut failed = None;
-        self.visit_elements(first, &mut |element| {
-            for other in keys.iter().enumerate().filter(|(index, _)| *index != walked).map(|(_, key)| key) {
-                match self.ask(&Query::Contains(other.clone(), element.clone())) {
-                    Ok(Answer::Bool(is_in)) if is_in == wanted => {}
-                    Ok(_) => return ControlFlow::Continue(()),
-                    Err(error) => {
-                        failed = Some(error);
-                        return ControlFlow::Break(());
-                    }
-                }
-            }
-            gathered.take(element)
-        })?;
-        failed.map_or_else(|| Ok(gathered.into_elements()?), Err)
     }
 
     /// Shows each element of a set, in byte order. Of one that has expired too: whoever calls has looked.

@@ -4,7 +4,7 @@
 //! others stay as conflicts. Nothing is added up; that is what counters are for.
 
 use super::{Addend, Author, Decimal, Edit, Outcome, Ttl, WriteError};
-use crate::bounds::{BoundError, VALUE_BYTES_MAX, check_key, check_subkey};
+use crate::bounds::{BoundError, REQUEST_ANSWER_BYTES_MAX, VALUE_BYTES_MAX, check_key, check_subkey};
 use crate::crdt::integer;
 use crate::read::{Answer, Query, QueryError, answer};
 
@@ -76,6 +76,7 @@ impl Author<'_, '_> {
         answer(self.draft, self.frame.header().keyspace, query).map_err(|error| match error {
             QueryError::WrongKind { found } => WriteError::WrongKind { found },
             QueryError::Read(error) => error.into(),
+            QueryError::TooLong => BoundError::Batch { bytes: REQUEST_ANSWER_BYTES_MAX, ops: 1 }.into(),
             other => unreachable!("no write asks what is answered by {other}"),
         })
     }

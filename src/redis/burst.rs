@@ -224,7 +224,12 @@ fn batch_reply(parts: Vec<Part>, all: Vec<Given>, given: &mut Vec<Given>) -> Rep
     let replies = parts.into_iter().map(|part| match part {
         Part::Ready(reply) => reply,
         Part::Call { shape, actions } => {
-            given.extend(all.by_ref().take(actions));
+            for part in all.by_ref().take(actions) {
+                match part {
+                    Ok(ActionReply::Whole(parts)) => given.extend(parts.into_iter().map(Ok)),
+                    part => given.push(part),
+                }
+            }
             shape.reply(given)
         }
     });
@@ -244,7 +249,7 @@ impl ReadRun {
     fn new(request: Request) -> Self {
         let queries = request.actions.into_iter().map(|action| match action {
             Action::Query(query) => query,
-            Action::Write(_) | Action::Decide(_) => {
+            Action::Write(_) | Action::Decide(_) | Action::Whole(_) => {
                 unreachable!("a burst with a write goes through the event loop")
             }
         });

@@ -200,6 +200,7 @@ impl Shape {
             ActionReply::Answer(Answer::Revision(_)) | ActionReply::Decided(_) => {
                 unreachable!("the commands that decide say what that means")
             }
+            ActionReply::Whole(_) => unreachable!("a whole was taken apart"),
         }
     }
 }

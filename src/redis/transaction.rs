@@ -60,10 +60,15 @@ impl Transaction {
     /// Queues a command of this many bytes.
     pub(super) fn queue(&mut self, call: Call, bytes: usize) {
         if !self.is_spoilt {
-            let actions = call.len();
+            let (is_whole, actions) = (call.is_whole(), call.len());
             let (call_actions, shape) = call.into_parts();
-            self.parts.push(Part::Call { shape, actions });
-            self.actions.extend(call_actions);
+            if is_whole {
+                self.actions.push(Action::Whole(call_actions.collect()));
+                self.parts.push(Part::Call { shape, actions: 1 });
+            } else {
+                self.actions.extend(call_actions);
+                self.parts.push(Part::Call { shape, actions });
+            }
             self.bytes += bytes;
         }
     }

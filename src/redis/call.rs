@@ -247,7 +247,7 @@ pub(super) fn list(given: &mut Vec<Given>, show: impl Fn(ActionReply) -> Reply) 
 }
 
 /// The arguments of a command behind its name. The command table has checked their number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Arguments {
     rest: std::vec::IntoIter<Vec<u8>>,
 }

@@ -312,18 +312,20 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
             ("peers", Reply::count(keyspace.peers)),
             ("bytes", Reply::count(keyspace.bytes)),
             ("quota", keyspace.quota_bytes.map_or(Reply::Null, Reply::count)),
-            (
-                "conditional",
-                Reply::text(match keyspace.conditional {
-                    Conditional::Strong => "strong",
-                    Conditional::Local => "local",
-                }),
-            ),
+            ("conditional", Reply::text(conditional(keyspace.conditional))),
             ("alone_ms", keyspace.alone.map_or(Reply::Null, |time| Reply::count(time.as_millis()))),
             ("diverged", Reply::Boolean(keyspace.is_diverged)),
         ])
     };
     Reply::Array(keyspaces.into_iter().map(keyspace).collect())
+}
+
+/// Who decides, in the word that TIDE.KEYSPACE takes.
+pub(super) fn conditional(conditional: Conditional) -> &'static str {
+    match conditional {
+        Conditional::Strong => "strong",
+        Conditional::Local => "local",
+    }
 }
 
 pub(super) fn replicas(replicas: Vec<ReplicaState>) -> Reply {

@@ -249,8 +249,8 @@ async fn info_has_the_fields_that_tools_read() {
     link.check("SET k v", "+OK").await;
     link.check("SELECT notes", "+OK").await;
     link.check("SET k v", "+OK").await;
-    let keyspaces =
-        "# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\nkeyspace_notes:keys=1,expires=0,avg_ttl=0\r\n";
+    let keyspaces = "# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,conditional=strong\r\n\
+         keyspace_notes:keys=1,expires=0,avg_ttl=0,conditional=strong\r\n";
     link.check("INFO keyspace", &format!("${}\n{}", keyspaces.len(), keyspaces.replace("\r\n", "\n"))).await;
     link.send("INFO\r\nQUIT\r\n").await;
     let info = link.rest().await;

@@ -7,11 +7,13 @@ mod combine;
 mod entry;
 mod pages;
 mod random;
+mod sorted;
 
 pub use combine::Combination;
 pub use entry::{ENTRY_ROWS_MAX, Entry, EntryRow};
 pub use pages::{Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, SubkeyPage};
 pub use random::{REPEATED_MAX, RandomPick};
+pub use sorted::{Ranked, Scored, SortedPage, SortedRange, score_of};
 
 use std::ops::ControlFlow;
 
@@ -23,6 +25,7 @@ use crate::crdt::{KeyView, Sibling, VisibleKind};
 use crate::id::KeyspaceId;
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
 use crate::row::{Fingerprint, Kind, Payload};
+use crate::score::{SCORE_BYTES, Score};
 
 /// The keys that one page of a scan answers at most.
 pub const PAGE_KEYS_MAX: usize = 10_000;
@@ -46,9 +49,24 @@ pub enum Query {
     Fields(Vec<u8>),
     /// The number of fields of a map.
     FieldCount(Vec<u8>),
-    /// The next elements of a set, or fields of a map with their values.
+    /// The scores of members of a sorted set.
+    Scores(Vec<u8>, Vec<Vec<u8>>),
+    /// The place of a member of a sorted set.
+    Rank {
+        /// The key.
+        key: Vec<u8>,
+        /// The member.
+        member: Vec<u8>,
+        /// Whether the highest score has the first place.
+        is_reverse: bool,
+    },
+    /// The number of members of a sorted set that are in a range.
+    SortedCount(Vec<u8>, SortedRange),
+    /// Members of a sorted set with their scores, in order.
+    Sorted(SortedPage),
+    /// The next elements of a set, fields of a map with their values, or members of a sorted set with their scores.
     Page(SubkeyPage),
-    /// Some elements of a set, or fields of a map with their values.
+    /// Some elements of a set, fields of a map with their values, or members of a sorted set with their scores.
     Random(RandomPick),
     /// What several sets make together.
     Combined(Combination, Vec<Vec<u8>>),
@@ -86,6 +104,10 @@ impl Query {
             | Self::Entry(key)
             | Self::Deadline(key)
             | Self::Revision(key)
+            | Self::Scores(key, _)
+            | Self::Rank { key, .. }
+            | Self::SortedCount(key, _)
+            | Self::Sorted(SortedPage { key, .. })
             | Self::Page(SubkeyPage { key, .. })
             | Self::Random(RandomPick { key, .. }) => Some(key),
             Self::Combined(..) | Self::CommonCount(..) | Self::Keys(_) | Self::RandomKey(_) | Self::Size => {
@@ -127,6 +149,12 @@ pub enum Answer {
     List(Vec<Vec<u8>>),
     /// Fields and values, in byte order of the fields.
     Pairs(Vec<Pair>),
+    /// Members and scores, in the order that was asked for; of a page, in byte order of the members.
+    Scored(Vec<Scored>),
+    /// The scores of members, in the order in which they were named; none for one that is missing.
+    Scores(Vec<Option<Score>>),
+    /// The place of a member, if it is there.
+    Rank(Option<Ranked>),
     /// The rows of a document, in order of their dots.
     Chunks(Vec<(Dot, Vec<u8>)>),
     /// All rows of a key.
@@ -142,7 +170,14 @@ impl Answer {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Value(value) => value.as_ref().map_or(0, Vec::len),
-            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Deadline(_) | Self::Revision(_) => 0,
+            Self::Kind(_)
+            | Self::Bool(_)
+            | Self::Count(_)
+            | Self::Rank(_)
+            | Self::Deadline(_)
+            | Self::Revision(_) => 0,
+            Self::Scores(scores) => scores.len() * SCORE_BYTES,
+            Self::Scored(scored) => scored.iter().map(|(member, _)| member.len() + SCORE_BYTES).sum(),
             Self::List(list) => list.iter().map(Vec::len).sum(),
             Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
             Self::Chunks(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
@@ -196,6 +231,10 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
         Query::Field(key, field) => Answer::Value(reader.field(key, field)?),
         Query::Fields(key) => Answer::Pairs(reader.fields(key)?),
         Query::FieldCount(key) => Answer::Count(reader.expect(key, VisibleKind::Map)?.fields),
+        Query::Scores(key, members) => Answer::Scores(reader.scores(key, members)?),
+        Query::Rank { key, member, is_reverse } => Answer::Rank(reader.rank(key, member, *is_reverse)?),
+        Query::SortedCount(key, range) => Answer::Count(reader.sorted_count(key, range)?),
+        Query::Sorted(page) => reader.sorted(page)?,
         Query::Page(page) => reader.page(page)?,
         Query::Random(pick) => reader.pick(pick)?,
         Query::Combined(combination, keys) => Answer::List(reader.combined(*combination, keys)?),
@@ -215,7 +254,7 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
     })
 }
 
-/// The siblings of one register or field, the one that is read first.
+/// The siblings of one register, field or score, the one that is read first.
 pub fn siblings(
     rows: &dyn Rows,
     keyspace: KeyspaceId,
@@ -267,7 +306,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The key's first rows, unless it shows something other than a set or map that was asked for.
+    /// The key's first rows, unless it shows something other than the collection that was asked for.
     fn expect(&self, key: &[u8], wanted: VisibleKind) -> Result<KeyView, QueryError> {
         let view = KeyView::read(self.rows, self.keyspace, key)?;
         match view.visible() {
@@ -279,10 +318,8 @@ impl Reader<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
         let view = KeyView::read(self.rows, self.keyspace, key)?;
         match view.visible() {
-            Some(found @ (VisibleKind::Set | VisibleKind::Map | VisibleKind::Document)) => {
-                Err(QueryError::WrongKind { found })
-            }
-            _ => Ok(view.text()),
+            None | Some(VisibleKind::Register | VisibleKind::Counter) => Ok(view.text()),
+            Some(found) => Err(QueryError::WrongKind { found }),
         }
     }
 

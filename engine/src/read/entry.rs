@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::sorted::read;
 use super::{QueryError, Reader};
 use crate::causality::{Dot, Stamp};
 use crate::crdt::{KeyView, VisibleKind};
@@ -13,13 +14,13 @@ use crate::row::{Kind, Payload, Slot};
 pub struct EntryRow {
     /// The data type.
     pub kind: Kind,
-    /// The element or field; empty for the other kinds.
+    /// The element, field or member; empty for the other kinds.
     pub subkey: Vec<u8>,
     /// The operation that added it; its replica is the author.
     pub dot: Dot,
-    /// The stamp, of a register or field.
+    /// The stamp, of a register, field or score.
     pub stamp: Option<Stamp>,
-    /// The value, of a register or field.
+    /// The value, of a register or field; the text of a score.
     pub value: Option<Vec<u8>>,
     /// The slot, of a counter.
     pub slot: Option<Slot>,
@@ -74,6 +75,9 @@ impl Reader<'_> {
                     deadline_ms = Some(unix_ms);
                     (None, None, None)
                 }
+                Payload::Value { stamp, value } if row.kind == Kind::Sorted => {
+                    (Some(stamp), Some(read(&value).to_string().into_bytes()), None)
+                }
                 Payload::Value { stamp, value } => (Some(stamp), Some(value), None),
                 Payload::Slot(slot) => (None, None, Some(slot)),
                 Payload::Member | Payload::Chunk(_) | Payload::Retired { .. } => (None, None, None),
@@ -109,6 +113,7 @@ fn is_shown(row: &EntryRow, view: &KeyView) -> bool {
         (Some(VisibleKind::Register), Kind::Register)
         | (Some(VisibleKind::Set), Kind::Set)
         | (Some(VisibleKind::Map), Kind::Map)
+        | (Some(VisibleKind::Sorted), Kind::Sorted)
         | (Some(VisibleKind::Document), Kind::Document) => true,
         _ => false,
     }

@@ -2,7 +2,9 @@
 //!
 //! A page costs what is on it, however many there are, and what is there throughout is listed.
 
-use tidelock_engine::read::{Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, Query, SubkeyPage};
+use tidelock_engine::read::{
+    Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, Query, Scored, SubkeyPage,
+};
 use tidelock_engine::request::ActionError;
 
 use super::backend::Backend;
@@ -24,6 +26,7 @@ impl<B: Backend> Pages<'_, B> {
         let scanned = match collection {
             Collection::Set => Scanned::Elements,
             Collection::Map => Scanned::Fields,
+            Collection::Sorted => Scanned::Scores,
         };
         let after = self.position(scanned, &arguments.take())?;
         let ScanOptions { pattern, kind, count } = ScanOptions::parse(arguments)?;
@@ -39,6 +42,10 @@ impl<B: Backend> Pages<'_, B> {
         let is_full = answer.bytes() >= PAGE_BYTES_MAX;
         let found: Vec<(Vec<u8>, Option<Vec<u8>>)> = match answer {
             Answer::List(elements) => elements.into_iter().map(|element| (element, None)).collect(),
+            Answer::Scored(scored) => {
+                let text = |(member, score): Scored| (member, Some(score.to_string().into_bytes()));
+                scored.into_iter().map(text).collect()
+            }
             Answer::Pairs(pairs) => pairs.into_iter().map(|(field, value)| (field, Some(value))).collect(),
             _ => unreachable!("a page was asked for"),
         };

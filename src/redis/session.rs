@@ -324,6 +324,7 @@ impl<B: Backend> Session<B> {
             Other::Scan => pages.scan(arguments),
             Other::ElementScan => pages.scan_subkeys(Collection::Set, arguments)?,
             Other::FieldScan => pages.scan_subkeys(Collection::Map, arguments)?,
+            Other::MemberScan => pages.scan_subkeys(Collection::Sorted, arguments)?,
             Other::Wait => {
                 return tide::wait(arguments).map(|(peers, timeout)| Flow::Wait { peers, timeout });
             }

@@ -194,8 +194,7 @@ async fn flood_holds_up_neither_lanes_nor_other_members() {
         }
         a
     });
-    let mut expected = 0..FRAMES;
-    while let Some(n) = expected.next() {
+    for n in 0..FRAMES {
         loop {
             match b.event().await {
                 tidelock_engine::ports::TransportEvent::Message { session, bytes } if session == of_b => {

@@ -8,8 +8,9 @@ use tidelock_engine::request::RequestError;
 
 use super::auth::{self, Credentials};
 use super::backend::Backend;
-use super::burst::Burst;
+use super::burst::{Burst, Later};
 use super::call::Arguments;
+use super::channels;
 use super::client_commands::{self, Answered};
 use super::clients::{Buffered, Client};
 use super::connection;
@@ -27,6 +28,7 @@ use super::table::{Foreign, Other, Run, Spec};
 use super::tide;
 use super::transaction::Transaction;
 use super::watched::{self, Watched};
+use crate::pubsub::Subscriber;
 
 const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
 
@@ -54,6 +56,8 @@ pub(super) struct Session<B> {
     /// What others see of it.
     pub(super) client: Arc<Client>,
     shared: Arc<Shared>,
+    /// What it listens to, since it first listened to something.
+    pub(super) subscriber: Option<Subscriber>,
     transaction: Option<Transaction>,
     burst: Burst,
     /// What TIDE.NEXT reads.
@@ -65,8 +69,9 @@ pub(super) struct Session<B> {
 impl<B: Backend> Session<B> {
     pub(super) fn new(client: Arc<Client>, backend: B, shared: Arc<Shared>) -> Self {
         let state = Self::first_state(&client, &shared);
-        let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
-        Self { backend, state, client, shared, transaction, burst, pieces, taken: Vec::new() }
+        let (subscriber, transaction) = (None, None);
+        let (burst, pieces) = (Burst::default(), Stream::default());
+        Self { backend, state, client, shared, subscriber, transaction, burst, pieces, taken: Vec::new() }
     }
 
     fn first_state(client: &Client, shared: &Shared) -> SessionState {
@@ -78,7 +83,8 @@ impl<B: Backend> Session<B> {
     /// The bytes that the session holds for later.
     pub(super) fn held_bytes(&self) -> usize {
         let queued = self.transaction.as_ref().map_or(0, Transaction::held_bytes);
-        queued + self.pieces.held_bytes() + self.state.watched.held_bytes()
+        let listening = self.subscriber.as_ref().map_or(0, Subscriber::held_bytes);
+        queued + listening + self.pieces.held_bytes() + self.state.watched.held_bytes()
     }
 
     /// Executes all that was taken and writes the replies.
@@ -142,6 +148,7 @@ impl<B: Backend> Session<B> {
                 let reply = answer(&mut self.state, arguments);
                 self.burst.ready(reply);
             }
+            Run::Message(run) => self.burst.later(Later { run, arguments }),
             Run::Other(other) => return self.other(other, arguments, out).await,
         }
         Flow::Continue
@@ -167,6 +174,9 @@ impl<B: Backend> Session<B> {
         }
         let may_be_pushed_between = self.state.protocol == Protocol::Resp3
             || matches!(spec.name, "ping" | "quit" | "reset" | "tide.unwatch" | "tide.watch");
+        if self.state.subscriptions.is_any() && self.state.protocol == Protocol::Resp2 {
+            channels::check_listening(spec)?;
+        }
         if self.state.is_watching && !may_be_pushed_between {
             return Err(Reply::error(format!(
                 "ERR Can't execute '{}': only TIDE.UNWATCH / PING / QUIT are allowed in this context",
@@ -197,6 +207,7 @@ impl<B: Backend> Session<B> {
                 Err(refused) => return self.refuse(refused),
             },
             Run::Session(answer) => transaction.queue_ready(answer(&mut self.state, arguments), bytes),
+            Run::Message(run) => transaction.queue_later(Later { run, arguments }, bytes),
             // EXEC has looked at the watched keys before it would be its turn.
             Run::Other(Other::UnwatchKeys) => transaction.queue_ready(Reply::OK, bytes),
             Run::Other(_) => return self.refuse(NOT_IN_MULTI),
@@ -210,6 +221,14 @@ impl<B: Backend> Session<B> {
             Other::Select => {
                 let reply = self.select(arguments).map_or_else(|refused| refused, |()| Reply::OK);
                 self.burst.ready(reply);
+            }
+            Other::Subscribe(space) => {
+                self.flush(out).await;
+                self.subscribe(space, arguments, out);
+            }
+            Other::Unsubscribe(space) => {
+                self.flush(out).await;
+                self.unsubscribe(space, arguments, out);
             }
             Other::Quit => {
                 self.burst.ready(Reply::OK);
@@ -289,10 +308,12 @@ impl<B: Backend> Session<B> {
                     status: &backend.status(),
                     keyspaces: &backend.keyspaces(),
                     shared: &self.shared,
+                    channels: backend.pubsub().hub().figures(),
+                    gossip: backend.pubsub().network_figures(),
                 };
                 Reply::Verbatim(about.sections(arguments.as_slice()))
             }
-            Other::Config => settings::config(&self.shared, arguments),
+            Other::Config => settings::config(&self.shared, backend.pubsub(), arguments),
             Other::FlushAll => keys::flushall(backend, self.state.durability, arguments).await?,
             Other::Keys => pages.keys(&arguments.take()).await,
             Other::Scan => pages.scan(arguments),
@@ -346,6 +367,7 @@ impl<B: Backend> Session<B> {
     fn reset(&mut self) -> Flow<B::Watch> {
         self.transaction = None;
         self.pieces = Stream::default();
+        self.unsubscribe_all();
         let SessionState { command, wrong_passwords, .. } = self.state;
         let first = Self::first_state(&self.client, &self.shared);
         self.state = SessionState { command, wrong_passwords, ..first };

@@ -1,6 +1,7 @@
 //! CONFIG: the parameters of Redis that clients and tools ask for, answered with what is true of this node.
 //!
-//! None can be set here: the settings of a node stand in its config file, which it reads when it starts.
+//! None but that of keyspace notifications can be set here: the settings of a node stand in its config file, which it
+//! reads when it starts.
 
 use super::call::Arguments;
 use super::config::RedisConfig;
@@ -9,13 +10,20 @@ use super::glob;
 use super::introspection::help;
 use super::reply::Reply;
 use super::state::Shared;
+use crate::pubsub::PubSub;
+
+/// A parameter and its value.
+type Parameter = (&'static str, String);
+
+/// Which keyspace notifications are told.
+const NOTIFY: &str = "notify-keyspace-events";
 
 const HELP: &[&str] = &[
     "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "GET <pattern> [<pattern> ...]",
     "    Return parameters matching the glob-like <pattern> and their values.",
     "SET <directive> <value>",
-    "    Refused: the settings stand in the node's config file.",
+    "    Set notify-keyspace-events. The other settings stand in the node's config file.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
     "REWRITE",
@@ -27,7 +35,7 @@ const HELP: &[&str] = &[
 const REWRITE: Reply = errors::constant("ERR Rewriting config file: a node does not write its config file");
 
 /// `GET pattern ... | SET parameter value ... | RESETSTAT | REWRITE | HELP`
-pub(super) fn config(shared: &Shared, mut arguments: Arguments) -> Reply {
+pub(super) fn config(shared: &Shared, pubsub: &PubSub, mut arguments: Arguments) -> Reply {
     let subcommand = arguments.take();
     let name = errors::text(&subcommand, 16).to_ascii_lowercase();
     let is_right = match name.as_str() {
@@ -40,8 +48,8 @@ pub(super) fn config(shared: &Shared, mut arguments: Arguments) -> Reply {
         return errors::arity(&format!("config|{name}"));
     }
     match name.as_str() {
-        "get" => get(shared, arguments.as_slice()),
-        "set" => set(shared, arguments.as_slice()),
+        "get" => get(&parameters(shared, pubsub), arguments.as_slice()),
+        "set" => set(&parameters(shared, pubsub), pubsub, arguments.as_slice()),
         "resetstat" => {
             shared.reset_figures();
             Reply::OK
@@ -52,35 +60,48 @@ pub(super) fn config(shared: &Shared, mut arguments: Arguments) -> Reply {
 }
 
 /// A parameter that is named in full is called as it was named.
-fn get(shared: &Shared, patterns: &[Vec<u8>]) -> Reply {
-    let found = parameters(shared).into_iter().filter_map(|(name, value)| {
+fn get(parameters: &[Parameter], patterns: &[Vec<u8>]) -> Reply {
+    let found = parameters.iter().filter_map(|(name, value)| {
         let named = patterns.iter().find(|pattern| pattern.eq_ignore_ascii_case(name.as_bytes()));
         let is_wanted = |pattern: &Vec<u8>| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes());
         let name = match named {
             Some(named) => Reply::Bulk(named.clone()),
-            None if patterns.iter().any(is_wanted) => Reply::text(name),
+            None if patterns.iter().any(is_wanted) => Reply::text(*name),
             None => return None,
         };
-        Some((name, Reply::text(value)))
+        Some((name, Reply::text(value.clone())))
     });
     Reply::Map(found.collect())
 }
 
-/// Says why not. The first parameter decides it, since none can be set.
-fn set(shared: &Shared, given: &[Vec<u8>]) -> Reply {
+/// Sets all that is given, or nothing. Which notifications are told is all that can be set; for the rest it says why not.
+fn set(parameters: &[Parameter], pubsub: &PubSub, given: &[Vec<u8>]) -> Reply {
     if !given.len().is_multiple_of(2) {
         return errors::SYNTAX;
     }
-    let name = errors::text(&given[0], 64);
-    Reply::error(if parameters(shared).iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
-        format!("ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
+    let is_settable = |name: &[u8]| name.eq_ignore_ascii_case(NOTIFY.as_bytes());
+    let Some(refused) = given.chunks_exact(2).find(|pair| !is_settable(&pair[0])) else {
+        // Redis refuses a parameter that is given twice.
+        return match given {
+            [_, letters] if pubsub.notify_of(letters) => Reply::OK,
+            [..] if given.len() > 2 => failed(NOTIFY, "duplicate parameter"),
+            _ => failed(NOTIFY, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),
+        };
+    };
+    let name = errors::text(&refused[0], 64);
+    if parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
+        failed(&name, "can't set immutable config")
     } else {
-        format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
-    })
+        Reply::error(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"))
+    }
+}
+
+fn failed(name: &str, why: &str) -> Reply {
+    Reply::error(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
 }
 
 /// All parameters, by name. What a parameter stands for in Redis and is not here has the value that says so.
-fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
+fn parameters(shared: &Shared, pubsub: &PubSub) -> Vec<Parameter> {
     let RedisConfig {
         address, bulk_bytes_max, clients_max, client_output_bytes_max, input_bytes_max, ..
     } = &shared.config;
@@ -104,7 +125,7 @@ fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
         ("maxclients", clients_max.to_string()),
         ("maxmemory", text("0")),
         ("maxmemory-policy", text("noeviction")),
-        ("notify-keyspace-events", String::new()),
+        (NOTIFY, pubsub.notified_of()),
         ("port", shared.port.to_string()),
         ("protected-mode", text("no")),
         ("proto-max-bulk-len", bulk_bytes_max.to_string()),
@@ -121,11 +142,14 @@ fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use tidelock_engine::id::PeerId;
+
     use super::*;
 
     #[test]
     fn parameters_are_in_order_and_there_once() {
         let shared = Shared::new(RedisConfig::default(), 1);
-        assert!(parameters(&shared).is_sorted_by(|(a, _), (b, _)| a < b));
+        let pubsub = PubSub::new(PeerId::from_public_key([1; 32]), None);
+        assert!(parameters(&shared, &pubsub).is_sorted_by(|(a, _), (b, _)| a < b));
     }
 }

@@ -7,9 +7,10 @@ use super::call::{Arguments, Call};
 use super::reply::Reply;
 use super::state::SessionState;
 use super::{
-    conditional, connection, copies, edits, expiry, hashes, keys, lcs, objects, sets, strings, substrings,
-    tide, transaction,
+    channels, conditional, connection, copies, edits, expiry, hashes, keys, lcs, objects, sets, strings,
+    substrings, tide, transaction,
 };
+use crate::pubsub::{PubSub, Space};
 
 /// A command.
 pub(super) struct Spec {
@@ -34,6 +35,8 @@ pub(super) enum Run {
     Data(fn(Arguments) -> Result<Call, Reply>),
     /// The state of the session suffices.
     Session(fn(&mut SessionState, Arguments) -> Reply),
+    /// It is about messages, and done in its turn.
+    Message(fn(&PubSub, Arguments) -> Reply),
     /// It needs the node, or the connection.
     Other(Other),
 }
@@ -78,6 +81,8 @@ pub(super) enum Other {
     Rejoin,
     Replicas,
     Retire,
+    Subscribe(Space),
+    Unsubscribe(Space),
 }
 
 pub(super) const FAST: &[&str] = &["fast"];
@@ -103,6 +108,7 @@ pub(super) const fn spec((name, arity, flags, keys, run, summary): Row) -> Spec 
 
 /// The families, each in the file of what executes it.
 const FAMILIES: &[&[Spec]] = &[
+    channels::COMMANDS,
     conditional::COMMANDS,
     connection::COMMANDS,
     copies::COMMANDS,

@@ -5,6 +5,7 @@
 
 use tidelock_engine::request::Action;
 
+use super::burst::Later;
 use super::call::{Call, Shape};
 use super::reply::Reply;
 use super::table::{ALL, FAST, NONE, Other, Run, Spec, spec};
@@ -25,6 +26,8 @@ pub(super) enum Part {
     Ready(Reply),
     /// Its answer has this shape and needs what this many actions give.
     Call { shape: Shape, actions: usize },
+    /// It is done when the others are.
+    Later(Later),
 }
 
 /// What MULTI has queued.
@@ -72,6 +75,14 @@ impl Transaction {
     pub(super) fn queue_ready(&mut self, reply: Reply, bytes: usize) {
         if !self.is_spoilt {
             self.parts.push(Part::Ready(reply));
+            self.bytes += bytes;
+        }
+    }
+
+    /// Queues what is done when the others are.
+    pub(super) fn queue_later(&mut self, later: Later, bytes: usize) {
+        if !self.is_spoilt {
+            self.parts.push(Part::Later(later));
             self.bytes += bytes;
         }
     }

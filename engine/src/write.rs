@@ -22,7 +22,7 @@ use crate::causality::Dot;
 use crate::crdt::VisibleKind;
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::ports::ReadError;
-use crate::read::{Combination, Scored, SortedRange};
+use crate::read::{Combination, Scored, SortedPage, SortedRange};
 use crate::score::Score;
 
 /// A write of one keyspace.
@@ -181,6 +181,13 @@ pub enum Write {
         how: Combination,
         /// The sets, of which there is one at least; a key that is missing is an empty one.
         keys: Vec<Vec<u8>>,
+    },
+    /// Makes a key the sorted set of what a range of one shows, whatever it held.
+    StoreRange {
+        /// The key that is written; it may be the one that is read.
+        into: Vec<u8>,
+        /// The key that is read, and which of its members.
+        page: SortedPage,
     },
     /// Adds changes to a document, making it if need be.
     Change {
@@ -407,6 +414,7 @@ impl Write {
             | Self::PopScored { key, .. }
             | Self::Copy { to: key, .. }
             | Self::Combine { into: key, .. }
+            | Self::StoreRange { into: key, .. }
             | Self::Delete { key } => Some(key),
             Self::Clear | Self::Retire { .. } => None,
         }

@@ -239,6 +239,31 @@ fn members_are_popped_from_both_ends_and_removed_by_range() {
     assert!(a.rows().rows().is_empty());
 }
 
+/// Devices store the same range of their own copies at once; what one adds to the destination meanwhile stays.
+#[test]
+fn stored_range_replaces_what_was_seen_and_nothing_else() {
+    let mut both = two();
+    both[0].batch(vec![score("k", "a", 1.0), score("k", "b", 2.0), score("k", "c", 3.0), set("d", "text")]);
+    settle(&mut both);
+    let range = SortedRange::Ranks { start: 1, stop: -1 };
+    let store = |into: &str| {
+        let page = SortedPage { range: range.clone(), ..SortedPage::all("k".into()) };
+        vec![Write::StoreRange { into: into.into(), page }]
+    };
+    let [a, b] = &mut both;
+    assert_eq!(outcome(a.try_write(store("d"))), Outcome::Changed(2));
+    b.batch(vec![delete("d"), score("d", "other", 9.0)]);
+    assert_eq!(outcome(b.try_write(store("k"))), Outcome::Changed(2));
+    settle(&mut both);
+    let [a, _] = &mut both;
+    assert_eq!(all(a, "d"), Answer::Scored(scored(&[("b", 2.0), ("c", 3.0), ("other", 9.0)])));
+    assert_eq!(all(a, "k"), Answer::Scored(scored(&[("b", 2.0), ("c", 3.0)])));
+    let nothing = SortedPage { offset: 5, ..SortedPage::all("k".into()) };
+    let store = Write::StoreRange { into: "k".into(), page: nothing };
+    assert_eq!(outcome(a.try_write(vec![store])), Outcome::Changed(0));
+    assert_eq!(a.query(&Query::Kind("k".into())), Answer::Kind(None));
+}
+
 /// What no operation can name at once is refused as a whole.
 #[test]
 fn more_members_than_an_operation_names_are_not_removed() {
@@ -251,7 +276,8 @@ fn more_members_than_an_operation_names_are_not_removed() {
         a.write(Write::Score { key: "k".into(), members, rule: ScoreRule::default() });
     }
     let pop = Write::PopScored { key: "k".into(), count: u64::MAX, is_highest: false };
-    for write in [Write::UnscoreRange { key: "k".into(), range: SortedRange::ALL }, pop] {
+    let store = Write::StoreRange { into: "l".into(), page: SortedPage::all("k".into()) };
+    for write in [Write::UnscoreRange { key: "k".into(), range: SortedRange::ALL }, pop, store] {
         assert!(refusal(a.try_write(vec![write])).contains("at most"));
     }
     a.write(delete("k"));

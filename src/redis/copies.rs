@@ -15,7 +15,7 @@ use super::reply::Reply;
 use super::table::{ALL, NONE, ONE, Run, Spec, WRITE, WRITE_FAST, spec};
 
 /// A key and another one.
-const TWO: (i64, i64, i64) = (1, 2, 1);
+pub(super) const TWO: (i64, i64, i64) = (1, 2, 1);
 
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[

@@ -87,7 +87,7 @@ pub(super) const CATEGORIES: &[&str] = &[
 
 /// What writes do to their first key, as the key specifications of Redis say it: overwrite, remove, or read and write.
 const FIRST_KEYS: &[(&str, &[&str])] = &[
-    ("mset psetex sdiffstore setex sunionstore", &["OW", "update"]),
+    ("mset psetex sdiffstore setex sunionstore zrangestore", &["OW", "update"]),
     ("msetnx setnx", &["OW", "insert"]),
     ("del unlink", &["RM", "delete"]),
     ("append hsetnx sadd", &["RW", "insert"]),
@@ -106,7 +106,7 @@ const OTHER_KEYS: &[(&str, &[&str])] = &[
     ("copy rename", &["OW", "update"]),
     ("renamenx", &["OW", "insert"]),
     ("smove", &["RW", "insert"]),
-    ("sdiffstore sinterstore sunionstore", &["RO", "access"]),
+    ("sdiffstore sinterstore sunionstore zrangestore", &["RO", "access"]),
 ];
 
 /// The group that a command is documented in.

@@ -85,6 +85,8 @@ pub(super) struct Form {
     pub(super) by: Option<By>,
     /// Whether from the end on, if the command says it.
     pub(super) is_reverse: Option<bool>,
+    /// Whether the members are stored, so that nobody asks for their scores.
+    pub(super) stores: bool,
 }
 
 /// A range that was asked for.
@@ -103,7 +105,7 @@ impl Asked {
         let (mut form, mut has_scores, mut limit) = (form, false, None);
         while let Some(option) = arguments.next() {
             match option.to_ascii_lowercase().as_slice() {
-                b"withscores" => has_scores = true,
+                b"withscores" if !form.stores => has_scores = true,
                 b"limit" if arguments.len() >= 2 => {
                     limit = Some((errors::integer(&arguments.take())?, errors::integer(&arguments.take())?));
                 }
@@ -114,7 +116,7 @@ impl Asked {
             }
         }
         let (by, is_reverse) = (form.by.unwrap_or(By::Rank), form.is_reverse.unwrap_or(false));
-        // The commands of old that have a limit take it as nothing where it says -1 of all.
+        // As in Redis, where -1 is what it has in mind where there is no limit.
         if by == By::Rank && limit.is_some_and(|(_, count)| count != -1) {
             return Err(LIMIT_OF_RANKS);
         }

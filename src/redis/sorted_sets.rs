@@ -10,6 +10,7 @@ use tidelock_engine::write::{MemberIf, Outcome, ScoreRule, Toward, Write};
 
 use super::call::{Arguments, Call, Shape};
 use super::conditional::doing;
+use super::copies::TWO;
 use super::errors;
 use super::reply::Reply;
 use super::scores::score;
@@ -31,6 +32,14 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("zrange", -4, READ, ONE, Run::Data(zrange), "Reads members between ranks, scores or members")),
     spec(("zrangebylex", -4, READ, ONE, Run::Data(zrangebylex), "Reads members between two members")),
     spec(("zrangebyscore", -4, READ, ONE, Run::Data(zrangebyscore), "Reads members between two scores")),
+    spec((
+        "zrangestore",
+        -5,
+        WRITE,
+        TWO,
+        Run::Data(zrangestore),
+        "Stores members between ranks, scores or members",
+    )),
     spec(("zrank", 3, READ_FAST, ONE, Run::Data(zrank), "Tells how many members are before one")),
     spec(("zrem", -3, WRITE_FAST, ONE, Run::Data(zrem), "Removes members")),
     spec(("zremrangebylex", 4, WRITE, ONE, Run::Data(zremrangebylex), "Removes members between two members")),
@@ -316,29 +325,37 @@ fn zrange(arguments: Arguments) -> Result<Call, Reply> {
 }
 
 fn zrevrange(arguments: Arguments) -> Result<Call, Reply> {
-    range(Form { by: Some(By::Rank), is_reverse: Some(true) }, arguments)
+    range(Form { by: Some(By::Rank), is_reverse: Some(true), stores: false }, arguments)
 }
 
 fn zrangebyscore(arguments: Arguments) -> Result<Call, Reply> {
-    range(Form { by: Some(By::Score), is_reverse: Some(false) }, arguments)
+    range(Form { by: Some(By::Score), is_reverse: Some(false), stores: false }, arguments)
 }
 
 fn zrevrangebyscore(arguments: Arguments) -> Result<Call, Reply> {
-    range(Form { by: Some(By::Score), is_reverse: Some(true) }, arguments)
+    range(Form { by: Some(By::Score), is_reverse: Some(true), stores: false }, arguments)
 }
 
 fn zrangebylex(arguments: Arguments) -> Result<Call, Reply> {
-    range(Form { by: Some(By::Member), is_reverse: Some(false) }, arguments)
+    range(Form { by: Some(By::Member), is_reverse: Some(false), stores: false }, arguments)
 }
 
 fn zrevrangebylex(arguments: Arguments) -> Result<Call, Reply> {
-    range(Form { by: Some(By::Member), is_reverse: Some(true) }, arguments)
+    range(Form { by: Some(By::Member), is_reverse: Some(true), stores: false }, arguments)
 }
 
 fn range(form: Form, arguments: Arguments) -> Result<Call, Reply> {
     let asked = Asked::parse(form, arguments)?;
     let show = if asked.has_scores { shown_with_scores } else { shown };
     Ok(Call::query(asked.query(), Shape::of_one(show, true)))
+}
+
+/// `ZRANGESTORE destination` and what ZRANGE takes, but for the scores, which are stored.
+fn zrangestore(mut arguments: Arguments) -> Result<Call, Reply> {
+    let into = arguments.key()?;
+    let form = Form { stores: true, ..Form::default() };
+    let page = Asked::parse(form, arguments)?.page;
+    Ok(Call::write(Write::StoreRange { into, page }, Shape::Count))
 }
 
 /// `ZRANDMEMBER key [count [WITHSCORES]]`; a negative count asks for so many, which may be the same.

@@ -62,6 +62,7 @@ impl Author<'_, '_> {
             Write::PopScored { key, count, is_highest } => self.pop_scored(key, *count, *is_highest),
             Write::Copy { from, to, is_move } => self.copy(from, to, *is_move),
             Write::Combine { into, how, keys } => self.combine(into, *how, keys),
+            Write::StoreRange { into, page } => self.store_range(into, page),
             Write::Change { key, chunk, base, replaced } => self.change(key, chunk, base, replaced),
             Write::Delete { key } => self.delete(key).map(|existed| Outcome::Changed(u64::from(existed))),
             Write::Clear => self.clear(Prefix::Keyspace).map(|()| Outcome::Done),

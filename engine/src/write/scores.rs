@@ -100,7 +100,7 @@ impl Author<'_, '_> {
     /// Removes the members of a range, no more than one operation names.
     pub(super) fn unscore_range(&mut self, key: &[u8], range: &SortedRange) -> Result<Outcome, WriteError> {
         let page = SortedPage { range: range.clone(), ..SortedPage::all(key.to_vec()) };
-        let removed = self.take_out(page)?;
+        let removed = self.take_out(&page)?;
         Ok(Outcome::Changed(removed.len() as u64))
     }
 
@@ -112,27 +112,44 @@ impl Author<'_, '_> {
         is_highest: bool,
     ) -> Result<Outcome, WriteError> {
         let page = SortedPage { is_reverse: is_highest, count: Some(count), ..SortedPage::all(key.to_vec()) };
-        self.take_out(page).map(Outcome::ScoredMembers)
+        self.take_out(&page).map(Outcome::ScoredMembers)
     }
 
-    fn take_out(&mut self, page: SortedPage) -> Result<Vec<Scored>, WriteError> {
+    /// Makes a key the sorted set of what a range of one shows, whatever it held. It is removed if that is nothing.
+    pub(super) fn store_range(&mut self, into: &[u8], page: &SortedPage) -> Result<Outcome, WriteError> {
+        check_key(into)?;
+        let found = self.found(page)?;
+        self.delete(into)?;
+        if !found.is_empty() {
+            self.score(into, &found, ScoreRule::default())?;
+        }
+        Ok(Outcome::Changed(found.len() as u64))
+    }
+
+    fn take_out(&mut self, page: &SortedPage) -> Result<Vec<Scored>, WriteError> {
+        let found = self.found(page)?;
+        if !found.is_empty() {
+            let members: Vec<Vec<u8>> = found.iter().map(|(member, _)| member.clone()).collect();
+            self.remove(&page.key, Kind::Sorted, &members)?;
+        }
+        Ok(found)
+    }
+
+    /// The members of a range, no more than one operation names.
+    fn found(&self, page: &SortedPage) -> Result<Vec<Scored>, WriteError> {
         check_key(&page.key)?;
-        let key = page.key.clone();
         // What is too much is refused before it is read.
-        let query = Query::SortedCount(key.clone(), page.range.clone());
+        let query = Query::SortedCount(page.key.clone(), page.range.clone());
         let Answer::Count(count) = self.ask(&query)? else { unreachable!("members were counted") };
+        let count = count.saturating_sub(page.offset);
         let count = page.count.map_or(count, |limit| limit.min(count));
         check_elements(usize::try_from(count).unwrap_or(usize::MAX))?;
-        let Answer::Scored(found) = self.ask(&Query::Sorted(page))? else {
+        let Answer::Scored(found) = self.ask(&Query::Sorted(page.clone()))? else {
             unreachable!("members were asked for")
         };
         let bytes = found.iter().map(|(member, _)| member.len()).sum();
         if bytes > FRAME_OPS_BYTES_MAX {
             return Err(BoundError::Batch { bytes, ops: 1 }.into());
-        }
-        if !found.is_empty() {
-            let members: Vec<Vec<u8>> = found.iter().map(|(member, _)| member.clone()).collect();
-            self.remove(&key, Kind::Sorted, &members)?;
         }
         Ok(found)
     }

@@ -281,3 +281,39 @@ const MEMBERS_ARE_REMOVED_BY_RANGE_AND_READ_BY_PAGE_OR_AT_RANDOM: &[Case] = &[
 async fn members_are_removed_by_range_and_read_by_page_or_at_random() {
     check_all(MEMBERS_ARE_REMOVED_BY_RANGE_AND_READ_BY_PAGE_OR_AT_RANDOM).await;
 }
+
+const RANGES_ARE_STORED: &[Case] = &[
+    same("ZADD z 1 a 2 b 3 c", ":3"),
+    same("ZRANGESTORE d z 0 1", ":2"),
+    both("ZRANGE d 0 -1 WITHSCORES", "*4\n$1\na\n$1\n1\n$1\nb\n$1\n2", "*2\n*2\n$1\na\n,1\n*2\n$1\nb\n,2"),
+    same("ZRANGESTORE d z (1 +inf BYSCORE LIMIT 1 5", ":1"),
+    both("ZRANGE d 0 -1 WITHSCORES", "*2\n$1\nc\n$1\n3", "*1\n*2\n$1\nc\n,3"),
+    same("ZRANGESTORE d z + - BYLEX REV LIMIT 0 2", ":2"),
+    same("ZRANGE d 0 -1", "*2\n$1\nb\n$1\nc"),
+    same("ZRANGESTORE d z 0 1 WITHSCORES", "-ERR syntax error"),
+    same(
+        "ZRANGESTORE d z 0 1 LIMIT 0 1",
+        "-ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+    ),
+    same("ZRANGESTORE d z x 1", "-ERR value is not an integer or out of range"),
+    same("ZRANGESTORE d z 5 9", ":0"),
+    same("EXISTS d", ":0"),
+    same("ZRANGESTORE d missing 0 -1", ":0"),
+    same("ZRANGESTORE z z 1 -1", ":2"),
+    same("ZRANGE z 0 -1", "*2\n$1\nb\n$1\nc"),
+    same("SET k v", "+OK"),
+    same("ZRANGESTORE d k 0 -1", WRONG_TYPE),
+    same("ZRANGESTORE k z 0 0 REV", ":1"),
+    both("ZRANGE k 0 -1 WITHSCORES", "*2\n$1\nc\n$1\n3", "*1\n*2\n$1\nc\n,3"),
+    same("ZRANGESTORE d z 0", "-ERR wrong number of arguments for 'zrangestore' command"),
+    both(
+        "COMMAND GETKEYSANDFLAGS zrangestore d z 0 1",
+        "*2\n*2\n$1\nd\n*2\n+OW\n+update\n*2\n$1\nz\n*2\n+RO\n+access",
+        "*2\n*2\n$1\nd\n~2\n+OW\n+update\n*2\n$1\nz\n~2\n+RO\n+access",
+    ),
+];
+
+#[tokio::test]
+async fn ranges_are_stored() {
+    check_all(RANGES_ARE_STORED).await;
+}

@@ -18,8 +18,8 @@ use thiserror::Error;
 use tidelock_engine::id::PeerId;
 use tidelock_transport::{GOSSIP_BYTES_MAX, GossipFigures, GossipHandle};
 
-pub(crate) use self::events::Keys;
 use self::events::Wanted;
+pub(crate) use self::events::{Keys, Letters};
 pub use self::hub::HubFigures;
 pub(crate) use self::hub::{Hub, Subscriber};
 pub use self::letter::Letter;
@@ -63,9 +63,9 @@ impl PubSub {
         &self.hub
     }
 
-    /// Chooses the keyspace notifications by the letters of Redis; answers whether all of these stand for something.
-    pub(crate) fn notify_of(&self, letters: &[u8]) -> bool {
-        self.wanted.set(letters)
+    /// Chooses the keyspace notifications.
+    pub(crate) fn notify_of(&self, letters: Letters) {
+        self.wanted.set(letters);
     }
 
     /// The letters of the keyspace notifications that are told.

@@ -23,23 +23,29 @@ const ALL: u16 = (1 << 10) - 1;
 const KEYSPACE: u16 = 1 << 11;
 const KEYEVENT: u16 = 1 << 12;
 
+/// Classes of notifications, chosen by the letters of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Letters(u16);
+
+impl Letters {
+    /// What the letters stand for, if they all stand for something.
+    pub(crate) fn parse(letters: &[u8]) -> Option<Self> {
+        let mut flags = 0;
+        for letter in letters {
+            flags |=
+                if *letter == b'A' { ALL } else { 1 << LETTERS.iter().position(|known| known == letter)? };
+        }
+        Some(Self(flags))
+    }
+}
+
 /// Which notifications are wanted: `CONFIG SET notify-keyspace-events`. None at first.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted(AtomicU16);
 
 impl Wanted {
-    /// Chooses by the letters of Redis; answers whether they all stand for something. If not, nothing is changed.
-    pub(crate) fn set(&self, letters: &[u8]) -> bool {
-        let mut flags = 0;
-        for letter in letters {
-            flags |= match (letter, LETTERS.iter().position(|known| known == letter)) {
-                (b'A', _) => ALL,
-                (_, Some(place)) => 1 << place,
-                (_, None) => return false,
-            };
-        }
-        self.0.store(flags, Ordering::Relaxed);
-        true
+    pub(super) fn set(&self, letters: Letters) {
+        self.0.store(letters.0, Ordering::Relaxed);
     }
 
     /// The letters, as Redis writes them.
@@ -203,11 +209,10 @@ mod tests {
             ("AnK", "AK"),
             ("xEK", "xKE"),
         ] {
-            assert!(wanted.set(set.as_bytes()));
+            wanted.set(Letters::parse(set.as_bytes()).expect("they stand for something"));
             assert_eq!(wanted.text(), told, "{set}");
         }
-        assert!(!wanted.set(b"KEq"));
-        assert_eq!(wanted.text(), "xKE", "nothing was changed");
+        assert_eq!(Letters::parse(b"KEq"), None);
     }
 
     #[test]

@@ -145,11 +145,11 @@ impl Client {
             shown.library.clone_from(&state.library);
         }
         shown.flags = match (state.subscriptions.is_any(), queued.is_some(), state.is_waiting) {
-            (true, true, _) => "Px",
             (true, _, true) => "Pb",
+            (true, true, _) => "Px",
             (true, ..) => "P",
-            (_, true, _) => "x",
             (_, _, true) => "b",
+            (_, true, _) => "x",
             _ => "N",
         };
         shown.subscriptions = state.subscriptions;

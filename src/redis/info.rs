@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tidelock_transport::GossipFigures;
 use tokio::runtime::Handle;
 
-use super::metrics::Since;
+use super::metrics::{Calls, Since};
+use super::reply::Reply;
 use super::state::{KEYSPACE_DEFAULT, Shared};
-use crate::pubsub::HubFigures;
+use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
@@ -23,8 +23,7 @@ pub(super) struct About<'a> {
     pub(super) status: &'a Status,
     pub(super) keyspaces: &'a [KeyspaceStatus],
     pub(super) shared: &'a Shared,
-    pub(super) channels: HubFigures,
-    pub(super) gossip: GossipFigures,
+    pub(super) pubsub: &'a PubSub,
 }
 
 /// Makes the lines of a section.
@@ -32,7 +31,7 @@ type Section<A> = fn(&A, &Since) -> String;
 
 impl About<'_> {
     /// The sections, as Redis orders them, and whether they are told to who names none.
-    const SECTIONS: [(&'static str, bool, Section<Self>); 11] = [
+    const SECTIONS: [(&'static str, bool, Section<Self>); 12] = [
         ("Server", true, Self::server),
         ("Clients", true, Self::clients),
         ("Memory", true, Self::memory),
@@ -41,6 +40,7 @@ impl About<'_> {
         ("Replication", true, Self::replication),
         ("CPU", true, Self::cpu),
         ("Commandstats", false, Self::commandstats),
+        ("Errorstats", true, Self::errorstats),
         ("Cluster", true, Self::cluster),
         ("Tidelock", true, Self::tidelock),
         ("Keyspace", true, Self::keyspace),
@@ -127,7 +127,9 @@ impl About<'_> {
     }
 
     fn stats(&self, since: &Since) -> String {
+        let errors: u64 = since.errors_of(self.shared).into_iter().map(|(_, count)| count).sum();
         let (now, since) = (self.shared.figures(), since.figures);
+        let channels = self.pubsub.hub().figures();
         lines(&[
             ("total_connections_received", &(now.clients_accepted - since.clients_accepted)),
             ("total_commands_processed", &(now.commands - since.commands)),
@@ -136,9 +138,10 @@ impl About<'_> {
                 "client_output_buffer_limit_disconnections",
                 &(now.clients_closed_slow - since.clients_closed_slow),
             ),
-            ("pubsub_channels", &self.channels.channels),
-            ("pubsub_patterns", &self.channels.patterns),
-            ("pubsubshard_channels", &self.channels.sharded_channels),
+            ("pubsub_channels", &channels.channels),
+            ("pubsub_patterns", &channels.patterns),
+            ("pubsubshard_channels", &channels.sharded_channels),
+            ("total_error_replies", &errors),
         ])
     }
 
@@ -159,9 +162,7 @@ impl About<'_> {
     /// The time of commands that were executed together is divided between them.
     fn commandstats(&self, since: &Since) -> String {
         let mut text = String::new();
-        for (nth, (name, now)) in self.shared.metrics.calls().into_iter().enumerate() {
-            let before = since.calls.get(nth).map(|(_, calls)| *calls).unwrap_or_default();
-            let (count, nanoseconds) = (now.count - before.count, now.nanoseconds - before.nanoseconds);
+        for (name, Calls { count, nanoseconds, .. }) in since.calls_of(self.shared) {
             let Some(each) = nanoseconds.checked_div(count) else { continue };
             let (micros, hundredths) = (each / 1_000, each % 1_000 / 10);
             let total = nanoseconds / 1_000;
@@ -169,6 +170,11 @@ impl About<'_> {
             text.push_str(&line(&format!("cmdstat_{name}"), &told));
         }
         text
+    }
+
+    fn errorstats(&self, since: &Since) -> String {
+        let told = since.errors_of(self.shared).into_iter().filter(|(_, count)| *count > 0);
+        told.map(|(word, count)| line(&format!("errorstat_{word}"), &format_args!("count={count}"))).collect()
     }
 
     fn cluster(_: &Self, _: &Since) -> String {
@@ -195,13 +201,14 @@ impl About<'_> {
         ]);
         let alone = self.keyspaces.iter().filter(|keyspace| keyspace.alone.is_some()).count();
         text.push_str(&line("keyspaces_alone", &alone));
+        let (channels, gossip) = (self.pubsub.hub().figures(), self.pubsub.network_figures());
         text.push_str(&lines(&[
-            ("pubsub_told", &self.channels.told),
-            ("pubsub_lost", &self.channels.lost),
-            ("pubsub_sent", &self.gossip.messages_sent),
-            ("pubsub_heard", &self.gossip.messages_heard),
+            ("pubsub_told", &channels.told),
+            ("pubsub_lost", &channels.lost),
+            ("pubsub_sent", &gossip.messages_sent),
+            ("pubsub_heard", &gossip.messages_heard),
         ]));
-        for (reason, count) in &self.gossip.dropped {
+        for (reason, count) in &gossip.dropped {
             text.push_str(&line(&format!("pubsub_dropped_{reason}"), count));
         }
         for (name, count) in &self.status.counters {
@@ -225,6 +232,13 @@ impl About<'_> {
         }
         text
     }
+}
+
+/// LASTSAVE: what was acknowledged is on the disk, so all is saved at any moment; the moment told is the node's start, which
+/// is the last time that all of it was read.
+pub(super) fn last_save(status: &Status) -> Reply {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Reply::count(now.saturating_sub(status.uptime).as_secs())
 }
 
 fn lines(fields: &[(&str, &dyn std::fmt::Display)]) -> String {

@@ -34,10 +34,13 @@ mod info;
 mod inline;
 mod introspection;
 mod keys;
+mod latency;
 mod lcs;
+mod memory;
 mod metrics;
 mod objects;
 mod output;
+mod pause;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
 #[doc(hidden)]
 pub mod probe;
@@ -46,6 +49,7 @@ mod server;
 mod session;
 mod sets;
 mod settings;
+mod slow_log;
 mod state;
 mod stream;
 mod strings;
@@ -53,6 +57,7 @@ mod subkey_scans;
 mod substrings;
 mod table;
 mod tide;
+mod told;
 mod transaction;
 mod watched;
 

@@ -1,7 +1,9 @@
 //! CONFIG: the parameters of Redis that clients and tools ask for, answered with what is true of this node.
 //!
-//! None but that of keyspace notifications can be set here: the settings of a node stand in its config file, which it
-//! reads when it starts.
+//! What concerns the port alone can be set while the node runs. All else stands in its config file, which it reads when it
+//! starts.
+
+use std::collections::BTreeSet;
 
 use super::call::Arguments;
 use super::config::RedisConfig;
@@ -9,8 +11,9 @@ use super::errors;
 use super::glob;
 use super::introspection::help;
 use super::reply::Reply;
+use super::slow_log;
 use super::state::Shared;
-use crate::pubsub::PubSub;
+use crate::pubsub::{Letters, PubSub};
 
 /// A parameter and its value.
 type Parameter = (&'static str, String);
@@ -23,7 +26,7 @@ const HELP: &[&str] = &[
     "GET <pattern> [<pattern> ...]",
     "    Return parameters matching the glob-like <pattern> and their values.",
     "SET <directive> <value>",
-    "    Set notify-keyspace-events. The other settings stand in the node's config file.",
+    "    Set what can be set while the node runs: notify-keyspace-events, slowlog-log-slower-than, slowlog-max-len.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
     "REWRITE",
@@ -49,7 +52,7 @@ pub(super) fn config(shared: &Shared, pubsub: &PubSub, mut arguments: Arguments)
     }
     match name.as_str() {
         "get" => get(&parameters(shared, pubsub), arguments.as_slice()),
-        "set" => set(&parameters(shared, pubsub), pubsub, arguments.as_slice()),
+        "set" => set(shared, pubsub, arguments.as_slice()),
         "resetstat" => {
             shared.reset_figures();
             Reply::OK
@@ -74,30 +77,77 @@ fn get(parameters: &[Parameter], patterns: &[Vec<u8>]) -> Reply {
     Reply::Map(found.collect())
 }
 
-/// Sets all that is given, or nothing. Which notifications are told is all that can be set; for the rest it says why not.
-fn set(parameters: &[Parameter], pubsub: &PubSub, given: &[Vec<u8>]) -> Reply {
-    if !given.len().is_multiple_of(2) {
-        return errors::SYNTAX;
-    }
-    let is_settable = |name: &[u8]| name.eq_ignore_ascii_case(NOTIFY.as_bytes());
-    let Some(refused) = given.chunks_exact(2).find(|pair| !is_settable(&pair[0])) else {
-        // Redis refuses a parameter that is given twice.
-        return match given {
-            [_, letters] if pubsub.notify_of(letters) => Reply::OK,
-            [..] if given.len() > 2 => failed(NOTIFY, "duplicate parameter"),
-            _ => failed(NOTIFY, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."),
+/// A parameter that can be set while the node runs. It is forgotten when that stops.
+#[derive(Clone, Copy, Debug)]
+enum Setting {
+    SlowerThan(i64),
+    SlowEntries(usize),
+    Notify(Letters),
+}
+
+impl Setting {
+    const NAMES: [&str; 3] = [NOTIFY, "slowlog-log-slower-than", "slowlog-max-len"];
+
+    /// What a value means for a parameter of these names, or why it is wrong.
+    fn parse(name: &str, value: &[u8]) -> Result<Self, String> {
+        let between = |min: i64, max: i64| {
+            let number = errors::integer(value)
+                .map_err(|_| "argument couldn't be parsed into an integer".to_owned())?;
+            let is_within = (min..=max).contains(&number);
+            is_within
+                .then_some(number)
+                .ok_or_else(|| format!("argument must be between {min} and {max} inclusive"))
         };
-    };
-    let name = errors::text(&refused[0], 64);
-    if parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
-        failed(&name, "can't set immutable config")
-    } else {
-        Reply::error(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"))
+        if name == NOTIFY {
+            let letters = Letters::parse(value);
+            let letters = letters.ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")?;
+            return Ok(Self::Notify(letters));
+        }
+        if name == "slowlog-log-slower-than" {
+            return Ok(Self::SlowerThan(between(-1, i64::MAX)?));
+        }
+        let max = i64::try_from(slow_log::ENTRIES_MAX).unwrap_or(i64::MAX);
+        Ok(Self::SlowEntries(usize::try_from(between(0, max)?).unwrap_or(0)))
+    }
+
+    fn apply(self, shared: &Shared, pubsub: &PubSub) {
+        match self {
+            Self::SlowerThan(slower_than_us) => shared.slow_log.set_slower_than_us(slower_than_us),
+            Self::Notify(letters) => pubsub.notify_of(letters),
+            Self::SlowEntries(entries_max) => shared.slow_log.set_entries_max(entries_max),
+        }
     }
 }
 
-fn failed(name: &str, why: &str) -> Reply {
-    Reply::error(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
+/// Sets all of them, or says why not and sets none.
+fn set(shared: &Shared, pubsub: &PubSub, given: &[Vec<u8>]) -> Reply {
+    if !given.len().is_multiple_of(2) {
+        return errors::SYNTAX;
+    }
+    let mut settings = Vec::new();
+    let mut names = BTreeSet::new();
+    let known = parameters(shared, pubsub);
+    for pair in given.chunks(2) {
+        let shown = errors::text(&pair[0], 64);
+        let name = shown.to_ascii_lowercase();
+        let failed = |reason: &str| {
+            Reply::error(format!("ERR CONFIG SET failed (possibly related to argument '{shown}') - {reason}"))
+        };
+        if !known.iter().any(|(known, _)| *known == name) {
+            let text = format!("ERR Unknown option or number of arguments for CONFIG SET - '{shown}'");
+            return Reply::error(text);
+        }
+        if !Setting::NAMES.contains(&name.as_str()) {
+            return failed("can't set immutable config");
+        }
+        match Setting::parse(&name, &pair[1]) {
+            Ok(setting) if names.insert(name) => settings.push(setting),
+            Ok(_) => return failed("duplicate parameter"),
+            Err(reason) => return failed(&reason),
+        }
+    }
+    settings.into_iter().for_each(|setting| setting.apply(shared, pubsub));
+    Reply::OK
 }
 
 /// All parameters, by name. What a parameter stands for in Redis and is not here has the value that says so.
@@ -120,6 +170,7 @@ fn parameters(shared: &Shared, pubsub: &PubSub) -> Vec<Parameter> {
         // As many as there are numbers; keyspaces are bounded by what a node may hold.
         ("databases", (1_u64 << 32).to_string()),
         ("io-threads", text("1")),
+        ("latency-monitor-threshold", text("0")),
         ("lazyfree-lazy-user-del", text("no")),
         ("loglevel", text("notice")),
         ("maxclients", clients_max.to_string()),
@@ -133,8 +184,8 @@ fn parameters(shared: &Shared, pubsub: &PubSub) -> Vec<Parameter> {
         // Whether there is one or not: nothing tells the password.
         ("requirepass", String::new()),
         ("save", String::new()),
-        ("slowlog-log-slower-than", text("-1")),
-        ("slowlog-max-len", text("0")),
+        ("slowlog-log-slower-than", shared.slow_log.slower_than_us().to_string()),
+        ("slowlog-max-len", shared.slow_log.entries_max().to_string()),
         ("tcp-keepalive", text("0")),
         ("timeout", text("0")),
     ]

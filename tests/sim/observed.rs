@@ -126,6 +126,7 @@ fn check_key(
             equal(ask, &Query::FieldCount(key.to_vec()), &Answer::Count(fields.len() as u64))?;
             equal(ask, &Query::Fields(key.to_vec()), &Answer::Pairs(fields))
         }
+        Some(VisibleKind::Sorted) => Err("no workload makes a sorted set".to_owned()),
         Some(VisibleKind::Document) => {
             let chunks = reads.changes.iter().map(|(dot, chunk)| (*dot, chunk.clone())).collect();
             equal(ask, &Query::Chunks(key.to_vec()), &Answer::Chunks(chunks))

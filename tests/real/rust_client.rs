@@ -56,6 +56,10 @@ fn values_come_back_as_the_types_that_are_asked_for() -> Result<(), RedisError> 
         assert_eq!(node.sadd::<_, _, usize>("fruit", &["apples", "pears"])?, 2);
         assert_eq!(node.smembers::<_, HashSet<String>>("fruit")?.len(), 2);
         assert!(node.sismember::<_, _, bool>("fruit", "pears")?);
+        assert_eq!(node.zadd_multiple::<_, _, _, usize>("scores", &[(2.5, "bob"), (1.0, "ann")])?, 2);
+        let scores: Vec<(String, f64)> = node.zrange_withscores("scores", 0, -1)?;
+        assert_eq!(scores, [("ann".to_owned(), 1.0), ("bob".to_owned(), 2.5)]);
+        assert_eq!(node.zrank::<_, _, Option<usize>>("scores", "bob")?, Some(1));
         assert!(node.expire::<_, bool>("fruit", 100)?);
         assert!((1..=100).contains(&node.ttl::<_, i64>("fruit")?));
         assert_eq!(node.key_type::<_, redis::ValueType>("fruit")?, redis::ValueType::Set);

@@ -54,6 +54,17 @@ async function collections(client) {
   assert.deepEqual(await client.smismember("fruit", "figs", "plums"), [1, 0]);
 }
 
+async function sortedSets(client) {
+  assert.equal(await client.zadd("scores", 1, "ann", 2.5, "bob", -1, "eve"), 3);
+  assert.deepEqual(await client.zrange("scores", 0, -1, "WITHSCORES"), ["eve", "-1", "ann", "1", "bob", "2.5"]);
+  assert.equal(await client.zincrby("scores", 4, "ann"), "5");
+  assert.equal(await client.zscore("scores", "missing"), null);
+  assert.equal(await client.zrank("scores", "ann"), 2);
+  assert.deepEqual(await client.zrangebyscore("scores", "(0", "+inf"), ["bob", "ann"]);
+  assert.equal((await collect(client.zscanStream("scores"))).length, 6);
+  assert.equal(await client.zrem("scores", "ann", "missing"), 1);
+}
+
 async function iteration(client) {
   const keys = Array.from({ length: 1000 }, (_, number) => `page:${number}`);
   const pipeline = client.pipeline();
@@ -141,9 +152,8 @@ async function introspection(client) {
 async function main() {
   const client = connect();
   await client.flushall();
-  for (const part of [values, collections, iteration, expiry, transactions, decisions, errors, introspection]) {
-    await part(client);
-  }
+  const parts = [values, collections, sortedSets, iteration, expiry, transactions, decisions, errors, introspection];
+  for (const part of parts) await part(client);
   await localDecisions();
   // Commands of one tick go out together.
   const automatic = connect({ enableAutoPipelining: true });

@@ -57,6 +57,20 @@ async function collections(client) {
   assert.deepEqual([...(await client.sInter(["fruit", "blue"]))], ["figs"]);
 }
 
+async function sortedSets(client) {
+  const scores = ["ann", "bob", "eve"].map((value, score) => ({ value, score }));
+  assert.equal(await client.zAdd("scores", scores), 3);
+  assert.deepEqual(await client.zRangeWithScores("scores", 0, -1), scores);
+  assert.equal(await client.zIncrBy("scores", 4.5, "ann"), 4.5);
+  assert.equal(await client.zScore("scores", "ann"), 4.5);
+  assert.equal(await client.zScore("scores", "missing"), null);
+  assert.equal(await client.zRank("scores", "ann"), 2);
+  assert.deepEqual(await client.zRange("scores", 1, 2, { BY: "SCORE" }), ["bob", "eve"]);
+  const members = (await collect(client.zScanIterator("scores"))).map(({ value }) => value);
+  assert.deepEqual(members.sort(), ["ann", "bob", "eve"]);
+  assert.equal(await client.zRem("scores", ["ann", "missing"]), 1);
+}
+
 async function iteration(client) {
   const keys = Array.from({ length: 1000 }, (_, number) => `page:${number}`);
   // Commands of one tick go out together.
@@ -141,9 +155,8 @@ async function introspection(client) {
 async function session(RESP) {
   const client = await connect(RESP);
   await client.flushAll();
-  for (const part of [values, collections, iteration, expiry, transactions, decisions, errors, introspection]) {
-    await part(client);
-  }
+  const parts = [values, collections, sortedSets, iteration, expiry, transactions, decisions, errors, introspection];
+  for (const part of parts) await part(client);
   await localDecisions(RESP);
   return client;
 }

@@ -28,6 +28,7 @@
 //! | [`keyspace`] | the typed handles |
 //! | [`document`] | documents: their handle, and the worker that calls automerge |
 //! | [`watch`] | changes as they happen |
+//! | [`pubsub`] | messages between the clients of all peers |
 //! | [`config`], [`identity`], [`status`] | how a node is set up, its key, what it says of itself |
 //! | [`backup`], [`export`] | copies of a node, and of what a keyspace shows |
 //! | [`compaction`] | giving back what the files do not use |
@@ -48,6 +49,7 @@ pub mod http;
 pub mod identity;
 pub mod keyspace;
 pub mod node;
+pub mod pubsub;
 pub mod redis;
 pub mod status;
 pub mod watch;

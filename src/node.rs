@@ -46,6 +46,7 @@ pub use self::replicas::RetireError;
 use crate::config::NodeConfig;
 use crate::document::Documents;
 use crate::keyspace::Keyspace;
+use crate::pubsub::{PubSub, PublishError, Space, Subscription};
 use crate::watch::{Change, Cursor, WatchRange};
 use crate::watch_hub::{ChangeObserver, Observers, Replays, Watch};
 
@@ -76,6 +77,7 @@ struct Inner {
     replicate: Replicate,
     replays: Arc<Replays>,
     network: Libp2pTransport,
+    pubsub: PubSub,
     mailbox: Arc<Mailbox>,
     documents: Arc<Documents>,
     report: Arc<Mutex<Arc<Report>>>,
@@ -220,6 +222,34 @@ impl Node {
         watch
     }
 
+    /// Publishes a message on a channel, to whoever listens here and on the peers that are connected; answers how
+    /// many listen here. Best effort: it is kept nowhere, and a peer that cannot be reached at once never gets it.
+    ///
+    /// # Errors
+    /// [`PublishError`]: nobody gets it.
+    pub fn publish(
+        &self,
+        channel: impl AsRef<[u8]>,
+        message: impl AsRef<[u8]>,
+    ) -> Result<usize, PublishError> {
+        self.inner.pubsub.publish(Space::Plain, channel.as_ref(), message.as_ref())
+    }
+
+    /// A subscriber, which listens to nothing yet.
+    ///
+    /// ```no_run
+    /// # async fn example(node: tidelock::Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut news = node.subscription();
+    /// news.subscribe("news");
+    /// node.publish("news", "hello")?;
+    /// println!("{:?}", news.next().await);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn subscription(&self) -> Subscription {
+        self.inner.pubsub.subscription()
+    }
+
     /// Tells a closure of every visible change, local or from a peer, in the thread that makes it: it must be
     /// quick, and must not wait for this node. One that panics is logged and never called again.
     pub fn on_write(&self, observer: impl Fn(&Change) + Send + Sync + 'static) {
@@ -284,6 +314,10 @@ impl Node {
         if let Some(key) = query.key() {
             self.inner.read_observers.tell(|observe| observe(keyspace, key));
         }
+    }
+
+    pub(crate) fn pubsub(&self) -> &PubSub {
+        &self.inner.pubsub
     }
 
     pub(crate) fn documents(&self) -> &Documents {

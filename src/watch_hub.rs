@@ -4,6 +4,7 @@
 //! readers: who lost changes is told so. A watcher that comes back with a cursor first reads the log from there
 //! up to the position at which its queue begins, so between the two nothing is lost and nothing is said twice.
 
+mod notifying;
 mod observers;
 mod queue;
 mod replay;
@@ -18,11 +19,13 @@ use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::LogPosition;
 use tidelock_store::Reader;
 
+use self::notifying::touched;
 pub(crate) use self::observers::Observers;
 use self::queue::{QueueReader, QueueWriter};
 pub(crate) use self::replay::Replays;
 use self::replay::{Replay, Replayed};
 use self::visible::{Seen, visible_changes};
+use crate::pubsub::PubSub;
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
 
 /// The bytes that wait for all watchers of a node together. Beyond it the fullest queue is given up.
@@ -45,6 +48,8 @@ pub(crate) struct WatchHub {
     reader: Reader,
     watchers: Vec<WatchRequest>,
     observers: Arc<Observers<ChangeObserver>>,
+    /// Who is told of keys by messages.
+    pubsub: PubSub,
     /// The position after the last turn.
     position: LogPosition,
     /// What waits in all queues, or more: readers take from them without saying so.
@@ -61,9 +66,9 @@ struct Turn {
 
 impl WatchHub {
     /// A hub without watchers.
-    pub(crate) fn new(reader: Reader, observers: Arc<Observers<ChangeObserver>>) -> Self {
+    pub(crate) fn new(reader: Reader, observers: Arc<Observers<ChangeObserver>>, pubsub: PubSub) -> Self {
         let position = reader.position();
-        Self { reader, watchers: Vec::new(), observers, position, queued_bytes: 0 }
+        Self { reader, watchers: Vec::new(), observers, pubsub, position, queued_bytes: 0 }
     }
 
     /// Adds a watcher, which is told of all turns from the next one on.
@@ -73,17 +78,22 @@ impl WatchHub {
     }
 
     /// Tells watchers and observers what a turn changed that was just committed.
-    pub(crate) fn publish(&mut self, changes: &Changes, position: LogPosition) {
+    /// `unix_ms` says which deadlines are past.
+    pub(crate) fn publish(&mut self, changes: &Changes, position: LogPosition, unix_ms: u64) {
         let before = Cursor(std::mem::replace(&mut self.position, position).0);
         self.forget_abandoned();
-        if self.watchers.is_empty() && self.observers.is_empty() {
+        let tells_of_keys = self.pubsub.tells_of_keys();
+        if self.watchers.is_empty() && self.observers.is_empty() && !tells_of_keys {
             return;
         }
         let is_wanted = |keyspace: KeyspaceId, key: &[u8]| {
             let mut watchers = self.watchers.iter();
-            !self.observers.is_empty() || watchers.any(|watcher| watcher.wants(keyspace, key))
+            tells_of_keys
+                || !self.observers.is_empty()
+                || watchers.any(|watcher| watcher.wants(keyspace, key))
         };
-        let seen = match visible_changes(&self.reader.snapshot(), changes, &is_wanted) {
+        let (snapshot, names) = (self.reader.snapshot(), self.reader.keyspaces());
+        let seen = match visible_changes(&snapshot, changes, &is_wanted) {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::error!(%error, "cannot tell watchers of a change");
@@ -91,7 +101,13 @@ impl WatchHub {
                 return;
             }
         };
-        let turn = Turn::new(seen, &self.reader.keyspaces(), (before, Cursor(position.0)));
+        let turn = Turn::new(seen, &names, (before, Cursor(position.0)));
+        if tells_of_keys {
+            match touched(&snapshot, changes, &turn.changes) {
+                Ok(keys) => self.pubsub.tell_of_keys(keys, &names, unix_ms),
+                Err(error) => tracing::error!(%error, "cannot notify of a change"),
+            }
+        }
         self.observers.tell(|observe| turn.changes.iter().for_each(|(_, change)| observe(change)));
         self.tell_all(&turn);
     }

@@ -15,6 +15,7 @@ pub mod forge;
 pub mod frame;
 pub mod http;
 pub mod input;
+pub mod letters;
 pub mod memory;
 pub mod message;
 pub mod mutate;
@@ -52,7 +53,7 @@ const fn target(name: &'static str, run: fn(&[u8]) -> Verdict, corpus: fn() -> V
 }
 
 /// All targets.
-pub static TARGETS: [Target; 14] = [
+pub static TARGETS: [Target; 16] = [
     target("frame", frame::frame, corpus::frames),
     target("signed_frame", frame::signed_frame, corpus::structures),
     target("message", message::message, corpus::messages),
@@ -65,6 +66,8 @@ pub static TARGETS: [Target; 14] = [
     Target { words: corpus::CONFIG_WORDS, ..target("config", config::config, corpus::configs) },
     Target { words: corpus::REQUEST_WORDS, ..target("request", http::request, corpus::requests) },
     target("chunk", document::chunk, document::corpus),
+    target("envelope", letters::envelope, letters::envelopes),
+    target("letter", letters::letter, letters::letters),
     target("stream", stream::stream, corpus::structures),
     target("replica", replica::replica, corpus::structures),
 ];

@@ -121,6 +121,16 @@ fn chunks_of_documents_are_measured_or_refused() {
 }
 
 #[test]
+fn envelopes_are_read_where_they_lie() {
+    fuzz("envelope", 100_000, 10);
+}
+
+#[test]
+fn letters_are_their_bytes() {
+    fuzz("letter", 100_000, 10);
+}
+
+#[test]
 fn streams_in_pieces_are_the_messages_of_the_whole() {
     fuzz("stream", 150_000, 15);
 }

@@ -273,6 +273,28 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Tell a message to who listens to a channel, here and on the peers; prints how many listen here
+    Publish {
+        /// The channel
+        channel: OsString,
+        /// The message
+        message: OsString,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Print the messages on channels as they come, until interrupted
+    Subscribe {
+        /// The channels
+        #[arg(required = true)]
+        channels: Vec<OsString>,
+        /// They are patterns with *, ? and [a-z]
+        #[arg(long)]
+        pattern: bool,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Describe the node
     Status(NodeArgs),
     /// Tell whether the node takes reads and writes of all keyspaces, by status 0 or 1 and why not

@@ -11,6 +11,7 @@ use super::client_args::{ClientCommand, KeyspaceCommand, NodeArgs};
 use super::files;
 use super::import;
 use super::json;
+use super::listening;
 use super::text::{self, Style, View};
 use super::top;
 use super::value::Value;
@@ -47,6 +48,9 @@ pub(super) fn execute_on(
             watching::watch(&range, node, out)
         }
         ClientCommand::Ready(node) => ready(node, out),
+        ClientCommand::Subscribe { channels, pattern, node } => {
+            listening::subscribe(channels, *pattern, node, out)
+        }
         ClientCommand::Backup { dest, node } => files::backup(dest, node, out),
         ClientCommand::Export { name, node } => files::export(&in_keyspace(node, name), out),
         ClientCommand::Import { name, file, node } => {
@@ -97,6 +101,7 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Hset { key, pairs, node } => (many("HSET", key, pairs), View::Plain, node),
         C::Hget { key, field, node } => (one("HGET", &[key, field]), View::Plain, node),
         C::Hgetall { key, node } => (one("HGETALL", &[key]), View::Pairs, node),
+        C::Publish { channel, message, node } => (one("PUBLISH", &[channel, message]), View::Plain, node),
         C::Status(node) => (one("TIDE.STATUS", &[]), View::Status, node),
         C::Peers(node) => (one("TIDE.PEERS", &[]), View::Peers, node),
         C::Keyspaces(node) => (one("TIDE.KEYSPACES", &[]), View::Keyspaces, node),
@@ -118,6 +123,7 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Keys { .. }
         | C::Ready(_)
         | C::Watch { .. }
+        | C::Subscribe { .. }
         | C::Backup { .. }
         | C::Export { .. }
         | C::Import { .. }

@@ -12,6 +12,7 @@ mod escape;
 mod files;
 mod import;
 mod json;
+mod listening;
 mod password;
 pub mod progress;
 pub mod table;

@@ -9,6 +9,7 @@ use tidelock_engine::id::PeerId;
 
 use super::state::{Served, Shared};
 use crate::node::Node;
+use crate::pubsub::PubSub;
 use crate::redis::RedisFigures;
 use crate::status::{KeyspaceStatus, PeerState};
 
@@ -29,7 +30,7 @@ pub(super) enum MetricKind {
 use MetricKind::{Counter, Gauge, Histogram};
 
 /// Every metric, what it is, and what it says.
-pub(super) const METRICS: [(&str, MetricKind, &str); 55] = [
+pub(super) const METRICS: [(&str, MetricKind, &str); 62] = [
     ("tidelock_info", Gauge, "1, with the node's version, peer, replica and cluster"),
     ("tidelock_uptime_seconds", Gauge, "How long the node has been open"),
     ("tidelock_ready", Gauge, "Whether reads and writes of all keyspaces would be done"),
@@ -102,6 +103,17 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 55] = [
     ("tidelock_redis_command_seconds", Histogram, "How long Redis commands took, with those they came with"),
     ("tidelock_redis_input_bytes", Gauge, "What Redis clients have half sent, queued or in execution"),
     ("tidelock_redis_output_bytes", Gauge, "What Redis clients have not read yet"),
+    ("tidelock_pubsub_channels", Gauge, "The channels that somebody listens to"),
+    ("tidelock_pubsub_patterns", Gauge, "The patterns that somebody listens to"),
+    ("tidelock_pubsub_queued_bytes", Gauge, "What waits for who listens, counted for each"),
+    ("tidelock_pubsub_told_total", Counter, "Messages told to who listens here, counted for each"),
+    ("tidelock_pubsub_messages_total", Counter, "Published messages between peers, by direction"),
+    ("tidelock_pubsub_envelopes_total", Counter, "What they travelled in, by direction"),
+    (
+        "tidelock_pubsub_dropped_total",
+        Counter,
+        "Published messages and envelopes that were dropped, by reason",
+    ),
     ("tidelock_http_connections", Gauge, "The HTTP clients that are connected"),
     ("tidelock_http_connections_total", Counter, "The HTTP clients that were accepted"),
     ("process_resident_memory_bytes", Gauge, "The memory of the process, where the system tells"),
@@ -132,6 +144,7 @@ pub(super) fn gather(shared: &Shared, served: &Served) -> String {
         if let Some(redis) = &served.redis {
             gather_redis(redis.figures());
         }
+        gather_pubsub(served.node.pubsub());
         gather_http(shared);
     });
     recorder.handle().render()
@@ -245,6 +258,25 @@ fn gather_redis(figures: RedisFigures) {
     refused("redis", "connections_max", figures.clients_refused);
     refused("redis", "slow", figures.clients_closed_slow);
     refused("redis", "malformed", figures.clients_malformed);
+}
+
+fn gather_pubsub(pubsub: &PubSub) {
+    let here = pubsub.hub().figures();
+    gauge!("tidelock_pubsub_channels").set(number(here.channels + here.sharded_channels));
+    gauge!("tidelock_pubsub_patterns").set(number(here.patterns));
+    gauge!("tidelock_pubsub_queued_bytes").set(number(here.queued_bytes));
+    counter!("tidelock_pubsub_told_total").absolute(here.told);
+    let network = pubsub.network_figures();
+    let between = |name: &'static str, sent: u64, heard: u64| {
+        counter!(name, "direction" => "out").absolute(sent);
+        counter!(name, "direction" => "in").absolute(heard);
+    };
+    between("tidelock_pubsub_messages_total", network.messages_sent, network.messages_heard);
+    between("tidelock_pubsub_envelopes_total", network.envelopes_sent, network.envelopes_heard);
+    let here = [("subscriber_slow", here.lost), ("no_message", here.malformed)];
+    for (reason, count) in network.dropped.into_iter().chain(here) {
+        counter!("tidelock_pubsub_dropped_total", "reason" => reason).absolute(count);
+    }
 }
 
 fn gather_http(shared: &Shared) {

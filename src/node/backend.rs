@@ -13,6 +13,7 @@ use crate::backup::unix_ms;
 use crate::document::DocumentError;
 use crate::keyspace::Keyspace;
 use crate::node::{KeyspaceError, Node};
+use crate::pubsub::PubSub;
 use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, WatchStream};
 use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
@@ -87,6 +88,10 @@ impl Backend for Node {
     ) -> Result<Watch, String> {
         self.may_use(keyspace).map_err(|error| error.to_string())?;
         Ok(Self::watch(self, keyspace, range, from))
+    }
+
+    fn pubsub(&self) -> &PubSub {
+        Self::pubsub(self)
     }
 
     fn status(&self) -> Status {

@@ -197,7 +197,7 @@ impl EventLoop {
     /// Watchers see a change before its writer is answered, so a writer finds it in its own watch.
     fn pass_on(&mut self, outcome: TurnOutcome, bursts: Vec<Burst>) {
         if let Some(position) = outcome.position {
-            self.hub.publish(&outcome.changes, position);
+            self.hub.publish(&outcome.changes, position, unix_ms());
             self.documents.inbox.note_losses(&outcome.changes, self.driver.replica().id());
         }
         for (name, settings) in &outcome.settings {

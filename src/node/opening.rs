@@ -30,6 +30,7 @@ use crate::node::event_loop::{EventLoop, Pending};
 use crate::node::mailbox::{Job, Mailbox};
 use crate::node::metrics::LoopMetrics;
 use crate::node::{Inner, Node, Parts};
+use crate::pubsub::PubSub;
 use crate::watch_hub::{Observers, Replays, WatchHub};
 
 /// Why a node did not start. Nothing is left running.
@@ -65,7 +66,10 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let (key, store) = open_aside(config.clone(), cluster).await?;
     let materializer = store.spawn_materializer().map_err(OpenError::Thread)?;
     let mailbox = Arc::new(Mailbox::new());
-    let network = start_network(&config, &key, Arc::clone(&mailbox)).await?;
+    let network = start_network(&config, &key, cluster, Arc::clone(&mailbox)).await?;
+    let pubsub = PubSub::new(network.local_peer(), network.gossip());
+    // It ends with the transport.
+    tokio::spawn(pubsub.clone().hear());
     let replicate = if config.keyspaces.is_empty() {
         Replicate::All
     } else {
@@ -93,7 +97,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         key,
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
-        hub: WatchHub::new(reader, Arc::clone(&observers)),
+        hub: WatchHub::new(reader, Arc::clone(&observers), pubsub.clone()),
         documents: Arc::clone(&documents),
         report: Arc::clone(&report),
         is_full: Arc::clone(&is_full),
@@ -110,6 +114,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         replicate,
         replays,
         network,
+        pubsub,
         mailbox,
         documents,
         report,
@@ -181,12 +186,15 @@ fn open_store(config: &NodeConfig, cluster: ClusterId) -> Result<(SigningKey, Re
 async fn start_network(
     config: &NodeConfig,
     key: &SigningKey,
+    cluster: ClusterId,
     mailbox: Arc<Mailbox>,
 ) -> Result<Libp2pTransport, OpenError> {
     let transport_config = tidelock_transport::Config {
         listen: config.listen.clone(),
         allow: config.allowed()?,
         mdns: config.mdns,
+        // Peers of other clusters may be connected for a moment; they subscribe to another topic.
+        gossip: Some(format!("tidelock/pubsub/1/{cluster}")),
         ..tidelock_transport::Config::new(SecretKey::from_seed(key.to_seed()))
     };
     Ok(Libp2pTransport::start(transport_config, Arc::new(move || mailbox.wake())).await?)

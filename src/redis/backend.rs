@@ -12,6 +12,7 @@ use tidelock_store::Compacted;
 use super::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::document::DocumentError;
 use crate::node::KeyspaceError;
+use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
@@ -67,6 +68,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
         range: WatchRange,
         from: Option<Cursor>,
     ) -> Result<Self::Watch, String>;
+
+    /// The channels of the node.
+    fn pubsub(&self) -> &PubSub;
 
     /// The node as a whole.
     fn status(&self) -> Status;

@@ -11,7 +11,7 @@ use tidelock_engine::request::{
 };
 
 use super::backend::Backend;
-use super::call::{Call, Given, Shape};
+use super::call::{Arguments, Call, Given, Shape};
 use super::errors;
 use super::keys::too_long;
 use super::output::Output;
@@ -19,6 +19,7 @@ use super::reply::{Protocol, Reply};
 use super::state::{Replies, SessionState};
 use super::transaction::{Part, Transaction};
 use super::watched::Watched;
+use crate::pubsub::PubSub;
 
 /// The actions of one burst. More are executed, but not in one turn.
 const ACTIONS_MAX: usize = 16_384;
@@ -27,10 +28,30 @@ const ACTIONS_MAX: usize = 16_384;
 /// burst of reads alone.
 const READS_BESIDE_WRITES_MAX: usize = 128;
 
+/// A command about messages. It is done when its reply is written, so that whoever hears of it finds what was
+/// committed before.
+pub(super) struct Later {
+    pub(super) run: fn(&PubSub, Arguments) -> Reply,
+    pub(super) arguments: Arguments,
+}
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+impl Later {
+    fn reply(self, pubsub: &PubSub) -> Reply {
+        (self.run)(pubsub, self.arguments)
+    }
+}
+
 /// What becomes one reply.
 #[derive(Debug)]
 enum Entry {
     Ready(Reply),
+    Later(Later),
     Call {
         request: usize,
         shape: Shape,
@@ -63,6 +84,11 @@ impl Burst {
     /// Adds an answer that is known already.
     pub(super) fn ready(&mut self, reply: Reply) {
         self.entries.push(Entry::Ready(reply));
+    }
+
+    /// Adds what is done when its turn to be answered comes.
+    pub(super) fn later(&mut self, later: Later) {
+        self.entries.push(Entry::Later(later));
     }
 
     /// Whether what is here must be executed before the call is added: reads of unknown length do not go
@@ -147,7 +173,7 @@ impl Burst {
         let mut answers = self.execute(backend, out.bytes_max()).await;
         let mut given = Vec::new();
         for entry in self.entries.drain(..) {
-            let reply = answers.reply(entry, &mut given);
+            let reply = answers.reply(entry, &mut given, backend.pubsub());
             if !replies.is_muted() {
                 out.push(&reply, protocol);
                 out.relieve().await;
@@ -159,7 +185,7 @@ impl Burst {
     pub(super) async fn only<B: Backend>(&mut self, backend: &B, bytes_max: usize) -> Reply {
         let mut answers = self.execute(backend, bytes_max).await;
         let entry = self.entries.pop().expect("something was added");
-        answers.reply(entry, &mut Vec::new())
+        answers.reply(entry, &mut Vec::new(), backend.pubsub())
     }
 
     async fn execute<'a, B: Backend>(&mut self, backend: &'a B, bytes_max: usize) -> Answers<'a, B> {
@@ -187,9 +213,10 @@ impl<B: Backend> Answers<'_, B> {
         Self::Committed(replies.into_iter().map(|reply| reply.map(Vec::into_iter)).collect())
     }
 
-    fn reply(&mut self, entry: Entry, given: &mut Vec<Given>) -> Reply {
+    fn reply(&mut self, entry: Entry, given: &mut Vec<Given>, pubsub: &PubSub) -> Reply {
         match entry {
             Entry::Ready(reply) => reply,
+            Entry::Later(later) => later.reply(pubsub),
             Entry::Call { request, shape, actions } => {
                 self.take(request, actions, given).map_or_else(|error| error, |()| shape.reply(given))
             }
@@ -198,7 +225,7 @@ impl<B: Backend> Answers<'_, B> {
                 if let Err(error) = self.take(request, actions, &mut all) {
                     return error;
                 }
-                batch_reply(parts, all, given)
+                batch_reply(parts, all, given, pubsub)
             }
             Entry::Watched { request, parts } => {
                 if let Err(error) = self.take(request, 1, given) {
@@ -206,7 +233,7 @@ impl<B: Backend> Answers<'_, B> {
                 }
                 match given.pop() {
                     Some(Ok(ActionReply::Decided(Decided { given: Some(all), .. }))) => {
-                        batch_reply(parts, all, given)
+                        batch_reply(parts, all, given, pubsub)
                     }
                     Some(Ok(_)) => Reply::NullArray,
                     Some(Err(ActionError::NeedsStrong(keyspace))) => errors::needs_strong("WATCH", &keyspace),
@@ -235,10 +262,11 @@ impl<B: Backend> Answers<'_, B> {
 }
 
 /// The answers of the commands of a batch.
-fn batch_reply(parts: Vec<Part>, all: Vec<Given>, given: &mut Vec<Given>) -> Reply {
+fn batch_reply(parts: Vec<Part>, all: Vec<Given>, given: &mut Vec<Given>, pubsub: &PubSub) -> Reply {
     let mut all = all.into_iter();
     let replies = parts.into_iter().map(|part| match part {
         Part::Ready(reply) => reply,
+        Part::Later(later) => later.reply(pubsub),
         Part::Call { shape, actions } => {
             for part in all.by_ref().take(actions) {
                 match part {

@@ -14,6 +14,7 @@ use tokio::time::{interval, timeout};
 use super::auth;
 use super::backend::{Backend, WatchStream};
 use super::budget::Charge;
+use super::channels;
 use super::clients::{Buffered, Entered};
 use super::decoder::{Command, Decoder};
 use super::output::{Failure, Output, RELIEVE_BYTES};
@@ -245,6 +246,10 @@ impl<B: Backend> Client<'_, B> {
         tokio::select! {
             readable = self.stream.readable() => readable.is_ok(),
             writable = self.stream.writable(), if out.len() > 0 => writable.is_ok(),
+            () = channels::told(self.session.subscriber.as_ref(), has_room) => {
+                self.session.push_messages(RELIEVE_BYTES, out);
+                true
+            }
             event = next_event(&mut self.watch), if has_room => {
                 if let Some(event) = &event {
                     out.push(&tide::event(event), self.session.state.protocol);

@@ -184,8 +184,8 @@ fn list(shared: &Shared, mut arguments: Arguments) -> Result<Reply, Reply> {
     let clients = match (arguments.next().map(|option| lower(&option)).as_deref(), arguments.len()) {
         (None, _) => shared.clients.all(),
         (Some("type"), 1) => {
-            let is_all = is_ordinary(&arguments.take())?;
-            if is_all { shared.clients.all() } else { Vec::new() }
+            let kind = Kind::parse(&arguments.take())?;
+            shared.clients.all().into_iter().filter(|client| kind.is_of(client)).collect()
         }
         (Some("id"), 1..) => {
             let ids: Result<Vec<i64>, Reply> =
@@ -199,12 +199,33 @@ fn list(shared: &Shared, mut arguments: Arguments) -> Result<Reply, Reply> {
     Ok(Reply::Verbatim(clients.iter().map(|client| client.line()).collect()))
 }
 
-/// Whether clients of this type are all that there are.
-fn is_ordinary(kind: &[u8]) -> Result<bool, Reply> {
-    match lower(kind).as_str() {
-        "normal" => Ok(true),
-        "master" | "slave" | "replica" | "pubsub" => Ok(false),
-        _ => Err(Reply::error(format!("ERR Unknown client type '{}'", errors::text(kind, 64)))),
+/// A type of clients.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// They listen to no channel.
+    Normal,
+    /// They listen to some.
+    Listening,
+    /// Redis has them, and this node has none.
+    None,
+}
+
+impl Kind {
+    fn parse(kind: &[u8]) -> Result<Self, Reply> {
+        match lower(kind).as_str() {
+            "normal" => Ok(Self::Normal),
+            "pubsub" => Ok(Self::Listening),
+            "master" | "slave" | "replica" => Ok(Self::None),
+            _ => Err(Reply::error(format!("ERR Unknown client type '{}'", errors::text(kind, 64)))),
+        }
+    }
+
+    fn is_of(self, client: &Client) -> bool {
+        match self {
+            Self::Normal => !client.is_listening(),
+            Self::Listening => client.is_listening(),
+            Self::None => false,
+        }
     }
 }
 
@@ -215,14 +236,14 @@ struct Filter {
     address: Option<String>,
     local: Option<String>,
     age_s: Option<u64>,
-    is_of_type: bool,
+    kind: Option<Kind>,
     skips_itself: bool,
 }
 
 impl Filter {
     fn parse(mut arguments: Arguments) -> Result<Self, Reply> {
         let mut filter =
-            Self { id: None, address: None, local: None, age_s: None, is_of_type: true, skips_itself: true };
+            Self { id: None, address: None, local: None, age_s: None, kind: None, skips_itself: true };
         while let Some(option) = arguments.next() {
             let value = arguments.next().ok_or(errors::SYNTAX)?;
             match lower(&option).as_str() {
@@ -230,7 +251,7 @@ impl Filter {
                 "maxage" => filter.age_s = Some(positive(&value, "maxage")?),
                 "addr" => filter.address = Some(errors::text(&value, NAME_BYTES_MAX)),
                 "laddr" => filter.local = Some(errors::text(&value, NAME_BYTES_MAX)),
-                "type" => filter.is_of_type = is_ordinary(&value)?,
+                "type" => filter.kind = Some(Kind::parse(&value)?),
                 "user" if value == b"default" => {}
                 "user" => {
                     let text = format!("ERR No such user '{}'", errors::text(&value, 64));
@@ -250,7 +271,7 @@ impl Filter {
     }
 
     fn is_met_by(&self, client: &Client) -> bool {
-        self.is_of_type
+        self.kind.is_none_or(|kind| kind.is_of(client))
             && self.id.is_none_or(|id| id == client.id)
             && self.age_s.is_none_or(|age_s| client.age_s() >= age_s)
             && self.address.as_ref().is_none_or(|address| *address == client.ends.address.to_string())

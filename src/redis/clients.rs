@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::channels::Subscriptions;
 use super::reply::Protocol;
 use super::state::{KEYSPACE_DEFAULT, SessionState, Shared};
 
@@ -100,6 +101,7 @@ struct Shown {
     flags: &'static str,
     database: i64,
     queued: Option<usize>,
+    subscriptions: Subscriptions,
     protocol: Protocol,
     command: &'static str,
     buffered: Buffered,
@@ -123,6 +125,7 @@ impl Client {
             flags: "N",
             database: 0,
             queued: None,
+            subscriptions: Subscriptions::default(),
             protocol: Protocol::default(),
             command: "NULL",
             buffered: Buffered::default(),
@@ -141,11 +144,15 @@ impl Client {
         if shown.library != state.library {
             shown.library.clone_from(&state.library);
         }
-        shown.flags = match (queued.is_some(), state.is_waiting) {
-            (_, true) => "b",
-            (true, _) => "x",
+        shown.flags = match (state.subscriptions.is_any(), queued.is_some(), state.is_waiting) {
+            (true, _, true) => "Pb",
+            (true, true, _) => "Px",
+            (true, ..) => "P",
+            (_, _, true) => "b",
+            (_, true, _) => "x",
             _ => "N",
         };
+        shown.subscriptions = state.subscriptions;
         shown.database = database(state.keyspace.as_str());
         shown.queued = queued;
         shown.protocol = state.protocol;
@@ -161,10 +168,11 @@ impl Client {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut line = format!("id={} addr={address} laddr={local} fd={descriptor} name=", self.id);
         line.push_str(&text(shown.name.as_deref().unwrap_or_default()));
+        let Subscriptions { plain, patterns, sharded } = shown.subscriptions;
         let queued = shown.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX));
         write!(
             line,
-            " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={queued} qbuf={input_bytes} qbuf-free=0 \
+            " age={} idle={} flags={} db={} sub={plain} psub={patterns} ssub={sharded} multi={queued} qbuf={input_bytes} qbuf-free=0 \
              argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output_bytes} oll=0 omem={output_bytes} tot-mem={} events=r \
              cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
             self.since.elapsed().as_secs(),
@@ -183,7 +191,12 @@ impl Client {
     }
 
     fn is_waiting(&self) -> bool {
-        self.shown.lock().expect("no holder of the lock panics").flags == "b"
+        self.shown.lock().expect("no holder of the lock panics").flags.contains('b')
+    }
+
+    /// Whether it listens to something.
+    pub(super) fn is_listening(&self) -> bool {
+        self.shown.lock().expect("no holder of the lock panics").subscriptions.is_any()
     }
 
     /// How long it has been connected, in seconds.

@@ -54,8 +54,13 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec(("wait", 3, ALONE, NONE, Run::Other(Other::Wait), "Waits until peers have the writes on disk")),
 ];
 
-pub(super) fn ping(_: &mut SessionState, mut arguments: Arguments) -> Reply {
+/// A client of RESP2 that listens to something tells replies from messages by their form, so it gets that of a message.
+pub(super) fn ping(state: &mut SessionState, mut arguments: Arguments) -> Reply {
+    let is_listening = state.subscriptions.is_any() && state.protocol == Protocol::Resp2;
     match arguments.len() {
+        0 | 1 if is_listening => {
+            Reply::Array(vec![Reply::text("pong"), Reply::Bulk(arguments.next().unwrap_or_default())])
+        }
         0 => Reply::Simple("PONG".into()),
         1 => Reply::Bulk(arguments.take()),
         _ => errors::arity("ping"),

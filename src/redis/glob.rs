@@ -4,7 +4,7 @@
 //! no pattern costs more than its length times the key's.
 
 /// Whether all of `text` matches.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Behind the last star, and the text that it stands for up to there.
     let mut star: Option<(usize, usize)> = None;

@@ -3,12 +3,14 @@
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tidelock_transport::GossipFigures;
 use tokio::runtime::Handle;
 
 use super::metrics::{Calls, Since};
 use super::reply::Reply;
 use super::state::{KEYSPACE_DEFAULT, Shared};
 use super::tide;
+use crate::pubsub::HubFigures;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
@@ -23,6 +25,8 @@ pub(super) struct About<'a> {
     pub(super) status: &'a Status,
     pub(super) keyspaces: &'a [KeyspaceStatus],
     pub(super) shared: &'a Shared,
+    pub(super) channels: HubFigures,
+    pub(super) gossip: GossipFigures,
 }
 
 /// Makes the lines of a section.
@@ -137,6 +141,9 @@ impl About<'_> {
                 &(now.clients_closed_slow - since.clients_closed_slow),
             ),
             ("total_error_replies", &errors),
+            ("pubsub_channels", &self.channels.channels),
+            ("pubsub_patterns", &self.channels.patterns),
+            ("pubsubshard_channels", &self.channels.sharded_channels),
         ])
     }
 
@@ -196,6 +203,15 @@ impl About<'_> {
         ]);
         let alone = self.keyspaces.iter().filter(|keyspace| keyspace.alone.is_some()).count();
         text.push_str(&line("keyspaces_alone", &alone));
+        text.push_str(&lines(&[
+            ("pubsub_told", &self.channels.told),
+            ("pubsub_lost", &self.channels.lost),
+            ("pubsub_sent", &self.gossip.messages_sent),
+            ("pubsub_heard", &self.gossip.messages_heard),
+        ]));
+        for (reason, count) in &self.gossip.dropped {
+            text.push_str(&line(&format!("pubsub_dropped_{reason}"), count));
+        }
         for (name, count) in &self.status.counters {
             text.push_str(&line(name, count));
         }

@@ -4,7 +4,7 @@
 //! families `strings`, `sets`, `sorted_sets`, `hashes`, `keys`, `expiry`, `edits`, `copies`, `conditional` (commands to actions),
 //! `burst` (actions to the node, answers
 //! back), [`reply`](Reply) (answers to bytes), `output` (bytes to the socket). `session` decides which commands
-//! go that way and which, such as those of `connection`, `documents` and `tide`, are answered at once; `client` is the loop
+//! go that way and which, such as those of `connection`, `channels`, `documents` and `tide`, are answered at once; `client` is the loop
 //! around it; `server` accepts. What the port needs from the node is [`Backend`].
 
 mod auth;
@@ -12,6 +12,7 @@ mod backend;
 mod budget;
 mod burst;
 mod call;
+mod channels;
 mod client;
 mod client_commands;
 mod clients;
@@ -71,6 +72,7 @@ pub use backend::{Backend, Pieces, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
 pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};
 pub use documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
+pub(crate) use glob::matches as glob_matches;
 pub use metrics::{RedisFigures, RedisObserver};
 pub use reply::{Protocol, Reply};
 pub use server::{RedisServer, RedisStartError};

@@ -95,6 +95,11 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Closes a client that has lost messages because it did not read.
+    pub(super) fn give_up(&mut self) {
+        self.fail(Failure::TooSlow);
+    }
+
     /// Waits for a client that has much unread, if it makes progress.
     pub(super) async fn relieve(&mut self) {
         while self.len() > RELIEVE_BYTES && self.failure.is_none() {

@@ -8,8 +8,9 @@ use tidelock_engine::request::RequestError;
 
 use super::auth::{self, Credentials};
 use super::backend::Backend;
-use super::burst::Burst;
+use super::burst::{Burst, Later};
 use super::call::Arguments;
+use super::channels;
 use super::client_commands::{self, Answered};
 use super::clients::{Buffered, Client};
 use super::connection;
@@ -30,6 +31,7 @@ use super::tide;
 use super::told;
 use super::transaction::Transaction;
 use super::watched::{self, Watched};
+use crate::pubsub::Subscriber;
 
 const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
 
@@ -57,6 +59,8 @@ pub(super) struct Session<B> {
     /// What others see of it.
     pub(super) client: Arc<Client>,
     pub(super) shared: Arc<Shared>,
+    /// What it listens to, since it first listened to something.
+    pub(super) subscriber: Option<Subscriber>,
     pub(super) transaction: Option<Transaction>,
     pub(super) burst: Burst,
     /// What TIDE.NEXT reads.
@@ -70,9 +74,9 @@ pub(super) struct Session<B> {
 impl<B: Backend> Session<B> {
     pub(super) fn new(client: Arc<Client>, backend: B, shared: Arc<Shared>) -> Self {
         let state = Self::first_state(&client, &shared);
-        let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
+        let (subscriber, transaction, burst, pieces) = (None, None, Burst::default(), Stream::default());
         let (taken, said) = (Vec::new(), Said::default());
-        Self { backend, state, client, shared, transaction, burst, pieces, taken, said }
+        Self { backend, state, client, shared, subscriber, transaction, burst, pieces, taken, said }
     }
 
     fn first_state(client: &Client, shared: &Shared) -> SessionState {
@@ -84,7 +88,8 @@ impl<B: Backend> Session<B> {
     /// The bytes that the session holds for later.
     pub(super) fn held_bytes(&self) -> usize {
         let queued = self.transaction.as_ref().map_or(0, Transaction::held_bytes);
-        queued + self.pieces.held_bytes() + self.state.watched.held_bytes()
+        let listening = self.subscriber.as_ref().map_or(0, Subscriber::held_bytes);
+        queued + listening + self.pieces.held_bytes() + self.state.watched.held_bytes()
     }
 
     /// Executes all that was taken and writes the replies.
@@ -151,6 +156,7 @@ impl<B: Backend> Session<B> {
                 let reply = answer(&mut self.state, arguments);
                 self.burst.ready(reply);
             }
+            Run::Message(run) => self.burst.later(Later { run, arguments }),
             Run::Other(other) => return self.other(other, arguments, out).await,
         }
         Flow::Continue
@@ -176,6 +182,9 @@ impl<B: Backend> Session<B> {
         }
         let may_be_pushed_between = self.state.protocol == Protocol::Resp3
             || matches!(spec.name, "ping" | "quit" | "reset" | "tide.unwatch" | "tide.watch");
+        if self.state.subscriptions.is_any() && self.state.protocol == Protocol::Resp2 {
+            channels::check_listening(spec)?;
+        }
         if self.state.is_watching && !may_be_pushed_between {
             return Err(Reply::error(format!(
                 "ERR Can't execute '{}': only TIDE.UNWATCH / PING / QUIT are allowed in this context",
@@ -211,6 +220,7 @@ impl<B: Backend> Session<B> {
                 Ok(()) => transaction.queue_told(other, arguments, bytes),
                 Err(refused) => return self.refuse(refused),
             },
+            Run::Message(run) => transaction.queue_later(Later { run, arguments }, bytes),
             // EXEC has looked at the watched keys before it would be its turn.
             Run::Other(Other::UnwatchKeys) => transaction.queue_ready(Reply::OK, bytes),
             Run::Other(_) => return self.refuse(NOT_IN_MULTI),
@@ -229,6 +239,14 @@ impl<B: Backend> Session<B> {
             Other::Select => {
                 let reply = self.select(arguments).map_or_else(|refused| refused, |()| Reply::OK);
                 self.burst.ready(reply);
+            }
+            Other::Subscribe(space) => {
+                self.flush(out).await;
+                self.subscribe(space, arguments, out);
+            }
+            Other::Unsubscribe(space) => {
+                self.flush(out).await;
+                self.unsubscribe(space, arguments, out);
             }
             Other::Quit => {
                 self.burst.ready(Reply::OK);
@@ -312,10 +330,12 @@ impl<B: Backend> Session<B> {
                     status: &backend.status(),
                     keyspaces: &backend.keyspaces(),
                     shared: &self.shared,
+                    channels: backend.pubsub().hub().figures(),
+                    gossip: backend.pubsub().network_figures(),
                 };
                 Reply::Verbatim(about.sections(arguments.as_slice()))
             }
-            Other::Config => settings::config(&self.shared, arguments),
+            Other::Config => settings::config(&self.shared, backend.pubsub(), arguments),
             Other::LastSave => info::last_save(&backend.status()),
             Other::Latency => latency::latency(&self.shared, arguments),
             Other::SlowLog => self.shared.slow_log.answer(arguments),
@@ -373,6 +393,7 @@ impl<B: Backend> Session<B> {
     fn reset(&mut self) -> Flow<B::Watch> {
         self.transaction = None;
         self.pieces = Stream::default();
+        self.unsubscribe_all();
         let SessionState { command, wrong_passwords, .. } = self.state;
         let first = Self::first_state(&self.client, &self.shared);
         self.state = SessionState { command, wrong_passwords, ..first };

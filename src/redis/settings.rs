@@ -13,13 +13,26 @@ use super::introspection::help;
 use super::reply::Reply;
 use super::slow_log;
 use super::state::Shared;
+use crate::pubsub::{Letters, PubSub};
+
+/// A parameter and its value.
+type Parameter = (&'static str, String);
+
+/// Which keyspace notifications are told.
+const NOTIFY: &str = "notify-keyspace-events";
+
+/// What a command must take to be in the slow log, in microseconds.
+const SLOWER_THAN: &str = "slowlog-log-slower-than";
+
+/// The commands that the slow log holds.
+const SLOW_ENTRIES: &str = "slowlog-max-len";
 
 const HELP: &[&str] = &[
     "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "GET <pattern> [<pattern> ...]",
     "    Return parameters matching the glob-like <pattern> and their values.",
     "SET <directive> <value>",
-    "    Set what can be set while the node runs: slowlog-log-slower-than, slowlog-max-len.",
+    "    Set what can be set while the node runs: notify-keyspace-events, slowlog-log-slower-than, slowlog-max-len.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
     "REWRITE",
@@ -31,7 +44,7 @@ const HELP: &[&str] = &[
 const REWRITE: Reply = errors::constant("ERR Rewriting config file: a node does not write its config file");
 
 /// `GET pattern ... | SET parameter value ... | RESETSTAT | REWRITE | HELP`
-pub(super) fn config(shared: &Shared, mut arguments: Arguments) -> Reply {
+pub(super) fn config(shared: &Shared, pubsub: &PubSub, mut arguments: Arguments) -> Reply {
     let subcommand = arguments.take();
     let name = errors::text(&subcommand, 16).to_ascii_lowercase();
     let is_right = match name.as_str() {
@@ -44,8 +57,8 @@ pub(super) fn config(shared: &Shared, mut arguments: Arguments) -> Reply {
         return errors::arity(&format!("config|{name}"));
     }
     match name.as_str() {
-        "get" => get(shared, arguments.as_slice()),
-        "set" => set(shared, arguments.as_slice()),
+        "get" => get(&parameters(shared, pubsub), arguments.as_slice()),
+        "set" => set(shared, pubsub, arguments.as_slice()),
         "resetstat" => {
             shared.reset_figures();
             Reply::OK
@@ -56,16 +69,16 @@ pub(super) fn config(shared: &Shared, mut arguments: Arguments) -> Reply {
 }
 
 /// A parameter that is named in full is called as it was named.
-fn get(shared: &Shared, patterns: &[Vec<u8>]) -> Reply {
-    let found = parameters(shared).into_iter().filter_map(|(name, value)| {
+fn get(parameters: &[Parameter], patterns: &[Vec<u8>]) -> Reply {
+    let found = parameters.iter().filter_map(|(name, value)| {
         let named = patterns.iter().find(|pattern| pattern.eq_ignore_ascii_case(name.as_bytes()));
         let is_wanted = |pattern: &Vec<u8>| glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes());
         let name = match named {
             Some(named) => Reply::Bulk(named.clone()),
-            None if patterns.iter().any(is_wanted) => Reply::text(name),
+            None if patterns.iter().any(is_wanted) => Reply::text(*name),
             None => return None,
         };
-        Some((name, Reply::text(value)))
+        Some((name, Reply::text(value.clone())))
     });
     Reply::Map(found.collect())
 }
@@ -73,12 +86,13 @@ fn get(shared: &Shared, patterns: &[Vec<u8>]) -> Reply {
 /// A parameter that can be set while the node runs. It is forgotten when that stops.
 #[derive(Clone, Copy, Debug)]
 enum Setting {
+    Notify(Letters),
     SlowerThan(i64),
     SlowEntries(usize),
 }
 
 impl Setting {
-    const NAMES: [&str; 2] = ["slowlog-log-slower-than", "slowlog-max-len"];
+    const NAMES: [&str; 3] = [NOTIFY, SLOWER_THAN, SLOW_ENTRIES];
 
     /// What a value means for a parameter of these names, or why it is wrong.
     fn parse(name: &str, value: &[u8]) -> Result<Self, String> {
@@ -90,15 +104,21 @@ impl Setting {
                 .then_some(number)
                 .ok_or_else(|| format!("argument must be between {min} and {max} inclusive"))
         };
-        if name == "slowlog-log-slower-than" {
+        if name == NOTIFY {
+            return Letters::parse(value)
+                .map(Self::Notify)
+                .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".to_owned());
+        }
+        if name == SLOWER_THAN {
             return Ok(Self::SlowerThan(between(-1, i64::MAX)?));
         }
         let max = i64::try_from(slow_log::ENTRIES_MAX).unwrap_or(i64::MAX);
         Ok(Self::SlowEntries(usize::try_from(between(0, max)?).unwrap_or(0)))
     }
 
-    fn apply(self, shared: &Shared) {
+    fn apply(self, shared: &Shared, pubsub: &PubSub) {
         match self {
+            Self::Notify(letters) => pubsub.notify_of(letters),
             Self::SlowerThan(slower_than_us) => shared.slow_log.set_slower_than_us(slower_than_us),
             Self::SlowEntries(entries_max) => shared.slow_log.set_entries_max(entries_max),
         }
@@ -106,13 +126,13 @@ impl Setting {
 }
 
 /// Sets all of them, or says why not and sets none.
-fn set(shared: &Shared, given: &[Vec<u8>]) -> Reply {
+fn set(shared: &Shared, pubsub: &PubSub, given: &[Vec<u8>]) -> Reply {
     if !given.len().is_multiple_of(2) {
         return errors::SYNTAX;
     }
     let mut settings = Vec::new();
     let mut names = BTreeSet::new();
-    let known = parameters(shared);
+    let known = parameters(shared, pubsub);
     for pair in given.chunks(2) {
         let shown = errors::text(&pair[0], 64);
         let name = shown.to_ascii_lowercase();
@@ -132,12 +152,12 @@ fn set(shared: &Shared, given: &[Vec<u8>]) -> Reply {
             Err(reason) => return failed(&reason),
         }
     }
-    settings.into_iter().for_each(|setting| setting.apply(shared));
+    settings.into_iter().for_each(|setting| setting.apply(shared, pubsub));
     Reply::OK
 }
 
 /// All parameters, by name. What a parameter stands for in Redis and is not here has the value that says so.
-fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
+fn parameters(shared: &Shared, pubsub: &PubSub) -> Vec<Parameter> {
     let RedisConfig {
         address, bulk_bytes_max, clients_max, client_output_bytes_max, input_bytes_max, ..
     } = &shared.config;
@@ -162,7 +182,7 @@ fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
         ("maxclients", clients_max.to_string()),
         ("maxmemory", text("0")),
         ("maxmemory-policy", text("noeviction")),
-        ("notify-keyspace-events", String::new()),
+        (NOTIFY, pubsub.notified_of()),
         ("port", shared.port.to_string()),
         ("protected-mode", text("no")),
         ("proto-max-bulk-len", bulk_bytes_max.to_string()),
@@ -170,8 +190,8 @@ fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
         // Whether there is one or not: nothing tells the password.
         ("requirepass", String::new()),
         ("save", String::new()),
-        ("slowlog-log-slower-than", shared.slow_log.slower_than_us().to_string()),
-        ("slowlog-max-len", shared.slow_log.entries_max().to_string()),
+        (SLOWER_THAN, shared.slow_log.slower_than_us().to_string()),
+        (SLOW_ENTRIES, shared.slow_log.entries_max().to_string()),
         ("tcp-keepalive", text("0")),
         ("timeout", text("0")),
     ]
@@ -179,11 +199,14 @@ fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use tidelock_engine::id::PeerId;
+
     use super::*;
 
     #[test]
     fn parameters_are_in_order_and_there_once() {
         let shared = Shared::new(RedisConfig::default(), 1);
-        assert!(parameters(&shared).is_sorted_by(|(a, _), (b, _)| a < b));
+        let pubsub = PubSub::new(PeerId::from_public_key([1; 32]), None);
+        assert!(parameters(&shared, &pubsub).is_sorted_by(|(a, _), (b, _)| a < b));
     }
 }

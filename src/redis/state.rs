@@ -10,6 +10,7 @@ use tidelock_engine::ports::Durability;
 
 use super::auth::Guesses;
 use super::budget::Budget;
+use super::channels::Subscriptions;
 use super::clients::Clients;
 use super::config::RedisConfig;
 use super::cursors::Cursors;
@@ -111,6 +112,8 @@ pub(super) struct SessionState {
     pub(super) durability: Durability,
     /// Whether changes are being pushed.
     pub(super) is_watching: bool,
+    /// How much it listens to.
+    pub(super) subscriptions: Subscriptions,
     /// The keys that WATCH named.
     pub(super) watched: Watched,
     /// Where the client is.
@@ -134,6 +137,7 @@ impl SessionState {
             keyspace: KEYSPACE_DEFAULT.parse().expect("the name is valid"),
             durability: Durability::default(),
             is_watching: false,
+            subscriptions: Subscriptions::default(),
             watched: Watched::default(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             is_authenticated: true,

@@ -7,9 +7,10 @@ use super::call::{Arguments, Call};
 use super::reply::Reply;
 use super::state::SessionState;
 use super::{
-    conditional, connection, copies, edits, expiry, hashes, keys, latency, lcs, memory, objects, sets,
-    slow_log, sorted_sets, strings, substrings, tide, transaction,
+    channels, conditional, connection, copies, edits, expiry, hashes, keys, latency, lcs, memory, objects,
+    sets, slow_log, sorted_sets, strings, substrings, tide, transaction,
 };
+use crate::pubsub::{PubSub, Space};
 
 /// A command.
 pub(super) struct Spec {
@@ -34,6 +35,8 @@ pub(super) enum Run {
     Data(fn(Arguments) -> Result<Call, Reply>),
     /// The state of the session suffices.
     Session(fn(&mut SessionState, Arguments) -> Reply),
+    /// It is about messages, and done in its turn.
+    Message(fn(&PubSub, Arguments) -> Reply),
     /// It needs the node, or the connection.
     Other(Other),
 }
@@ -82,6 +85,8 @@ pub(super) enum Other {
     Rejoin,
     Replicas,
     Retire,
+    Subscribe(Space),
+    Unsubscribe(Space),
 }
 
 pub(super) const FAST: &[&str] = &["fast"];
@@ -109,6 +114,7 @@ pub(super) const fn spec((name, arity, flags, keys, run, summary): Row) -> Spec 
 
 /// The families, each in the file of what executes it.
 const FAMILIES: &[&[Spec]] = &[
+    channels::COMMANDS,
     conditional::COMMANDS,
     connection::COMMANDS,
     copies::COMMANDS,

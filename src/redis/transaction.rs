@@ -5,6 +5,7 @@
 
 use tidelock_engine::request::Action;
 
+use super::burst::Later;
 use super::call::{Arguments, Call, Shape};
 use super::reply::Reply;
 use super::table::{ALL, FAST, NONE, Other, Run, Spec, spec};
@@ -26,6 +27,8 @@ pub(super) enum Part {
     Ready(Reply),
     /// Its answer has this shape and needs what this many actions give.
     Call { shape: Shape, actions: usize },
+    /// It is done when the others are.
+    Later(Later),
 }
 
 /// What MULTI has queued.
@@ -104,6 +107,14 @@ impl Transaction {
     /// Whether a command may write.
     pub(super) fn has_write(&self) -> bool {
         !self.actions.iter().all(Action::is_query)
+    }
+
+    /// Queues what is done when the others are.
+    pub(super) fn queue_later(&mut self, later: Later, bytes: usize) {
+        if !self.is_spoilt {
+            self.parts.push(Part::Later(later));
+            self.bytes += bytes;
+        }
     }
 
     /// The actions of all commands, and how their answers are made.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidelock_engine::frame::SigningKey;
-use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::LogPosition;
 use tidelock_engine::row::Kind;
 use tidelock_store::{MemDisk, OpenOptions, RedbStore};
@@ -17,6 +17,7 @@ use super::{ALL_QUEUES_BYTES_MAX, Observers, Replays, Turn, Watch, WatchHub, que
 use crate::config::NodeConfig;
 use crate::keyspace::{Batch, Keyspace};
 use crate::node::Node;
+use crate::pubsub::PubSub;
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
 
 /// Nothing here takes as long; a test that waits for it has failed.
@@ -242,7 +243,11 @@ impl Stage {
         let cluster = ClusterId::named("test");
         let options = OpenOptions::new(cluster, SigningKey::from_seed([1; 32]).card([2; 16]));
         let store = RedbStore::open(&MemDisk::new(), &options).expect("a new store");
-        let hub = WatchHub::new(store.reader(), Arc::new(Observers::default()));
+        let hub = WatchHub::new(
+            store.reader(),
+            Arc::new(Observers::default()),
+            PubSub::new(PeerId::from_public_key([1; 32]), None),
+        );
         let replays = Arc::new(Replays::new(store.reader(), Handle::current()));
         Self { hub, replays, cluster, keyspace: "ks".parse().expect("a name"), _store: store }
     }

@@ -15,6 +15,7 @@ use libp2p::{SwarmBuilder, identify, mdns, noise, ping, quic, tcp, yamux};
 use crate::admission::Gate;
 use crate::arbiter::Arbiter;
 use crate::config::Config;
+use crate::gossip::Gossip;
 use crate::handle::StartError;
 use crate::handler::HandlerConfig;
 use crate::lane::Lanes;
@@ -40,6 +41,7 @@ pub(crate) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) gossip: Toggle<Gossip>,
 }
 
 impl Behaviour {
@@ -70,6 +72,7 @@ impl Behaviour {
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             mdns: config.mdns.then(discover).transpose().map_err(StartError::Discovery)?.into(),
+            gossip: shared.post.clone().map(Gossip::new).into(),
         })
     }
 }

@@ -29,6 +29,9 @@ pub struct Config {
     pub allow: Option<BTreeSet<PeerId>>,
     /// The lanes that are opened and accepted, each at most once, with their bounds. Default: `Sync` only.
     pub lanes: Vec<LaneConfig>,
+    /// The topic of the best-effort messages between peers, such as one for each cluster: only peers with the same
+    /// hear each other. Default: `None`, there are no such messages.
+    pub gossip: Option<String>,
     /// Whether to look for peers by multicast DNS, and to answer those who look. Default: off, because it
     /// tells the local network that the node exists. What is found is only reported, never dialled by itself.
     pub mdns: bool,
@@ -126,6 +129,7 @@ impl Config {
             listen: Vec::new(),
             allow: None,
             lanes: vec![LaneConfig::new(Lane::Sync)],
+            gossip: None,
             mdns: false,
             connections_incoming_max: 128,
             connections_pending_max: 32,

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::config::{Config, ConfigError};
 use crate::dialer::Dialer;
+use crate::gossip::{GossipError, GossipFigures, Heard, Post};
 use crate::inbox::Inbox;
 use crate::lane::Lane;
 use crate::shared::Shared;
@@ -90,12 +91,19 @@ impl Libp2pTransport {
         let seed = getrandom::u64().map_err(|error| StartError::Random(error.to_string()))?;
         let dialer = Dialer::new(config.backoff_min, config.backoff_max, seed);
         let admission = Admission::new(config.allow.clone());
-        let shared = Arc::new(Shared::new(config.key.peer(), Inbox::new(wake), admission, dialer));
-        let mut task = SwarmTask::new(&config, Arc::clone(&shared))?;
+        let post = config.gossip.clone().map(Post::new);
+        let shared =
+            Arc::new(Shared::new(config.key.peer(), Inbox::new(wake), admission, dialer, post.clone()));
+        // Another than the dialler's: it tells a start of this node from its earlier ones.
+        let session = getrandom::u64().map_err(|error| StartError::Random(error.to_string()))?;
+        let mut task = SwarmTask::new(&config, Arc::clone(&shared), session)?;
         task.bind(&config.listen).await?;
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {
-            task.run().await;
+            Box::pin(task.run()).await;
+            if let Some(post) = post {
+                post.close();
+            }
             // Nobody listens when the last handle was dropped.
             let _ = stop.send(true);
         });
@@ -174,6 +182,11 @@ impl Libp2pTransport {
         links.into_iter().map(status).collect()
     }
 
+    /// The best-effort messages of the peers, if there are any: [`Config::gossip`].
+    pub fn gossip(&self) -> Option<GossipHandle> {
+        self.shared().post.clone().map(GossipHandle)
+    }
+
     /// What was given to [`Transport::connect`], and how it is doing.
     pub fn targets(&self) -> Vec<TargetStatus> {
         self.shared().dialer().status(Instant::now())
@@ -202,6 +215,34 @@ impl Libp2pTransport {
 
     fn shared(&self) -> &Shared {
         &self.inner.shared
+    }
+}
+
+/// Publishes messages to all peers and hears theirs, best effort. Clones share it; it does not keep the transport
+/// running.
+#[derive(Clone, Debug)]
+pub struct GossipHandle(Arc<Post>);
+
+impl GossipHandle {
+    /// Hands over a message for all peers; it is sent within milliseconds, once, to those that are connected then.
+    /// Returns at once.
+    ///
+    /// # Errors
+    /// [`GossipError`]: it goes to nobody.
+    pub fn publish(&self, message: Vec<u8>) -> Result<(), GossipError> {
+        self.0.publish(message)
+    }
+
+    /// Waits for messages of peers, and takes all that have come; `None` once the transport has stopped. Those of
+    /// one author come in the order in which it published them, each at most once while it runs. One task at a time
+    /// may wait.
+    pub async fn heard(&self) -> Option<Vec<Heard>> {
+        self.0.heard().await
+    }
+
+    /// What was sent, heard and dropped since the start.
+    pub fn figures(&self) -> GossipFigures {
+        self.0.figures()
     }
 }
 

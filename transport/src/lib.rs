@@ -23,6 +23,7 @@
 //! | `frame`, `lane_io`, `handler`, `upgrade` | bytes, streams, one connection |
 //! | `arbiter`, `links` | which connection to a peer stays |
 //! | `admission`, `dialer` | who gets in, and whom we call |
+//! | `gossip` | best-effort messages between all peers, beside the lanes |
 //! | `shared`, `swarm_task`, `behaviour` | the task that drives libp2p |
 //! | `identity`, `address` | keys and addresses in their two forms |
 //!
@@ -49,6 +50,7 @@ mod behaviour;
 mod config;
 mod dialer;
 mod frame;
+mod gossip;
 mod handle;
 mod handler;
 mod identity;
@@ -64,7 +66,8 @@ mod upgrade;
 
 pub use address::{AddressError, check_address};
 pub use config::{Config, ConfigError};
-pub use handle::{Libp2pTransport, StartError};
+pub use gossip::{GossipError, GossipFigures, Heard, MESSAGE_BYTES_MAX as GOSSIP_BYTES_MAX};
+pub use handle::{GossipHandle, Libp2pTransport, StartError};
 pub use identity::SecretKey;
 pub use lane::{Lane, LaneConfig};
 pub use status::{PeerStatus, Refusal, TargetState, TargetStatus};

@@ -57,7 +57,7 @@ impl LinkTable {
 #[derive(Debug)]
 pub(crate) enum LinkEvent {
     /// The first lane opened.
-    Up { peer: PeerId },
+    Up { peer: PeerId, connection: ConnectionId, is_dialer: bool },
     /// The connection is over.
     Down(LinkDown),
 }
@@ -157,12 +157,12 @@ impl Links {
 
     fn lane_opened(&mut self, connection: ConnectionId) {
         let Some(link) = self.table.get(connection) else { return };
-        let peer = link.info.peer;
+        let LinkInfo { peer, is_dialer, .. } = link.info;
         if let Some(old) = self.arbiter.lane_opened(peer, connection, Instant::now()) {
             self.retire(old, "replaced by a newer connection", true);
         }
         self.up.insert(connection, peer);
-        self.events.push_back(ToSwarm::GenerateEvent(LinkEvent::Up { peer }));
+        self.events.push_back(ToSwarm::GenerateEvent(LinkEvent::Up { peer, connection, is_dialer }));
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::admission::Admission;
 use crate::dialer::Dialer;
+use crate::gossip::Post;
 use crate::inbox::Inbox;
 use crate::links::LinkTable;
 
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) links: Arc<LinkTable>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) changed: Notify,
+    /// The queues of gossip, if there is any.
+    pub(crate) post: Option<Arc<Post>>,
     dialer: Mutex<Dialer>,
     listening: Mutex<BTreeSet<Address>>,
     discovered: Mutex<BTreeMap<PeerId, BTreeSet<Address>>>,
@@ -37,13 +40,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(local: PeerId, inbox: Arc<Inbox>, admission: Admission, dialer: Dialer) -> Self {
+    pub(crate) fn new(
+        local: PeerId,
+        inbox: Arc<Inbox>,
+        admission: Admission,
+        dialer: Dialer,
+        post: Option<Arc<Post>>,
+    ) -> Self {
         Self {
             local,
             inbox,
             links: Arc::default(),
             admission: Arc::new(admission),
             changed: Notify::new(),
+            post,
             dialer: Mutex::new(dialer),
             listening: Mutex::default(),
             discovered: Mutex::default(),

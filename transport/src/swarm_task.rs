@@ -24,6 +24,7 @@ use crate::admission::{Denied, MAY_NOT_ALLOW_US};
 use crate::behaviour::{self, Behaviour, BehaviourEvent};
 use crate::config::Config;
 use crate::dialer::Dial;
+use crate::gossip::Station;
 use crate::handle::StartError;
 use crate::identity::{from_libp2p, to_libp2p};
 use crate::link::Phase;
@@ -48,13 +49,17 @@ const AGENT_CHARS_MAX: usize = 64;
 pub(crate) struct SwarmTask {
     swarm: Swarm<Behaviour>,
     shared: Arc<Shared>,
+    station: Option<Station>,
 }
 
 type Event = SwarmEvent<BehaviourEvent>;
 
 impl SwarmTask {
-    pub(crate) fn new(config: &Config, shared: Arc<Shared>) -> Result<Self, StartError> {
-        Ok(Self { swarm: behaviour::build(config, &shared)?, shared })
+    /// `session` tells this start of the node from its earlier ones.
+    pub(crate) fn new(config: &Config, shared: Arc<Shared>, session: u64) -> Result<Self, StartError> {
+        let station = |post| Station::new(post, config.key.keypair(), shared.local, session);
+        let station = shared.post.clone().map(station);
+        Ok(Self { swarm: behaviour::build(config, &shared)?, shared, station })
     }
 
     /// Returns when every address is bound, or with the first that cannot be.
@@ -89,11 +94,14 @@ impl SwarmTask {
     pub(crate) async fn run(mut self) {
         while !self.shared.admission.is_stopping() {
             self.dial_due();
-            let next_due = self.shared.dialer().next_due();
+            self.gossip_due();
+            let gossip_due = self.station.as_ref().and_then(Station::next_due);
+            let next_due = [self.shared.dialer().next_due(), gossip_due].into_iter().flatten().min();
             let pause = next_due.map_or(IDLE_PAUSE, |due| due.saturating_duration_since(Instant::now()));
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
                 () = self.shared.changed.notified() => self.on_change(),
+                () = published(&self.shared) => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -133,6 +141,13 @@ impl SwarmTask {
                 tracing::info!(peer = %link.info.peer, "hanging up: {reason}");
                 self.links().hang_up(link.info.connection, &reason);
             }
+        }
+    }
+
+    fn gossip_due(&mut self) {
+        if let (Some(station), Some(gossip)) = (&mut self.station, self.swarm.behaviour_mut().gossip.as_mut())
+        {
+            station.work(Instant::now(), gossip);
         }
     }
 
@@ -192,8 +207,11 @@ impl SwarmTask {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Links(LinkEvent::Up { peer }) => {
+            BehaviourEvent::Links(LinkEvent::Up { peer, connection, is_dialer }) => {
                 tracing::info!(%peer, "peer is up");
+                if let Some(gossip) = self.swarm.behaviour_mut().gossip.as_mut() {
+                    gossip.begin(to_libp2p(peer), connection, is_dialer);
+                }
                 self.shared.admission.note_admitted(peer);
                 self.shared.dialer().peer_up(peer, Instant::now());
             }
@@ -208,6 +226,14 @@ impl SwarmTask {
                 }
             }
             BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Gossip(incoming) => {
+                let may_enter = |peer| self.shared.admission.check(peer).is_ok();
+                if let (Some(station), Some(gossip)) =
+                    (&mut self.station, self.swarm.behaviour_mut().gossip.as_mut())
+                {
+                    station.take(Instant::now(), &incoming, may_enter, gossip);
+                }
+            }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
                     if let Some(peer) = from_libp2p(&peer) {
@@ -291,6 +317,14 @@ impl SwarmTask {
         if let Some(peer) = peer {
             self.shared.admission.note_refusal(peer, true, address.to_string(), exceeded.to_string());
         }
+    }
+}
+
+/// Returns when there is something to send to all peers.
+async fn published(shared: &Shared) {
+    match &shared.post {
+        Some(post) => post.published.notified().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -107,7 +107,10 @@ async fn what_is_told_in_a_transaction_is_told_when_it_is_done() {
     link.expect("$-1\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n").await;
     link.send("CLIENT KILL nobody\r\nSLOWLOG LEN\r\nMEMORY PURGE\r\nGET k\r\nEXEC\r\n").await;
     link.expect("+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*7\r\n").await;
-    link.expect("$44\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\n\r\n+OK\r\n+OK\r\n").await;
+    link.expect(
+        "$62\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,conditional=local\r\n\r\n+OK\r\n+OK\r\n",
+    )
+    .await;
     link.expect("-ERR No such client\r\n:0\r\n+OK\r\n$1\r\nv\r\n").await;
     link.check("CLIENT GETNAME", "$2\nme").await;
     link.send("WATCH k\r\nSET k w\r\nMULTI\r\nCLIENT SETNAME other\r\nEXEC\r\nCLIENT GETNAME\r\n").await;

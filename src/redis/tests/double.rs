@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::document::DocumentError;
 use crate::node::KeyspaceError;
+use crate::pubsub::PubSub;
 use crate::redis::backend::{Backend, Pieces, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::status::{
@@ -37,6 +38,7 @@ pub(crate) struct Double(Arc<Shared>);
 
 struct Shared {
     world: Mutex<World>,
+    pubsub: PubSub,
     watchers: Mutex<Vec<mpsc::UnboundedSender<WatchEvent>>>,
     /// Requests executed by `submit`, and its calls: a call is a turn.
     requests: AtomicUsize,
@@ -76,6 +78,7 @@ impl Double {
                 durability: None,
                 conditional: Conditional::default(),
             }),
+            pubsub: PubSub::new(PeerId::from_public_key([seed; 32]), None),
             watchers: Mutex::default(),
             requests: AtomicUsize::new(0),
             turns: AtomicUsize::new(0),
@@ -331,6 +334,10 @@ impl Backend for Double {
         }
         self.0.watchers.lock().expect("no test panics with the lock").push(sender);
         Ok(DoubleWatch(receiver))
+    }
+
+    fn pubsub(&self) -> &PubSub {
+        &self.0.pubsub
     }
 
     fn status(&self) -> Status {

@@ -1,6 +1,7 @@
 //! The Redis port against real semantics: a node's double over a store in memory, real sockets on loopback.
 
 mod auth;
+mod channels;
 mod clients;
 mod conformance;
 mod conformance_collections;

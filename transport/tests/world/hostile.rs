@@ -34,10 +34,16 @@ pub fn dial_and_write(seed: u8, address: &str, bytes: Vec<u8>) {
     });
 }
 
-struct Opener(Vec<u8>);
+pub struct Opener(Vec<u8>);
+
+impl Opener {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
 
 #[derive(Default)]
-struct OpenerHandler {
+pub struct OpenerHandler {
     bytes: Vec<u8>,
     is_open: bool,
 }

@@ -3,6 +3,7 @@
 //! Every wait is for a condition and has a deadline that names what was waited for.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part of the world")]
 
+pub mod gossiping;
 pub mod hostile;
 
 use std::collections::VecDeque;

@@ -132,6 +132,28 @@ fn transactions_are_whole_and_those_that_watch_need_a_node_that_decides() -> Res
 }
 
 #[test]
+fn subscribers_are_told_what_is_published() -> Result<(), RedisError> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = start(&folder);
+    let mut publisher = connect(&server, 0, 3);
+    let mut connection = connect(&server, 0, 2);
+    let mut listener = connection.as_pubsub();
+    listener.set_read_timeout(Some(DEADLINE))?;
+    listener.subscribe("news")?;
+    listener.psubscribe("new*")?;
+    assert_eq!(publisher.publish::<_, _, usize>("news", "hello")?, 2);
+    let told = [listener.get_message()?, listener.get_message()?];
+    for message in &told {
+        assert_eq!(
+            (message.get_channel_name(), message.get_payload::<String>()?),
+            ("news", "hello".to_owned())
+        );
+    }
+    assert_eq!(told.map(|message| message.from_pattern()), [false, true]);
+    Ok(())
+}
+
+#[test]
 fn errors_have_their_kinds() -> Result<(), RedisError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let node = start(&folder);

@@ -4,6 +4,7 @@
 
 const assert = require("node:assert/strict");
 const readline = require("node:readline/promises");
+const { setTimeout } = require("node:timers/promises");
 const Redis = require("ioredis");
 
 const port = Number(process.argv[2]);
@@ -149,6 +150,16 @@ async function introspection(client) {
   assert.equal(await client.ping(), "PONG");
 }
 
+/** Says it until it is heard: who was cut off subscribes again first. */
+async function hears(client, heard, text) {
+  const end = Date.now() + 60_000;
+  while (!heard.includes(text)) {
+    assert.ok(Date.now() < end, `${text} is not heard`);
+    await client.publish("news", text);
+    await setTimeout(10);
+  }
+}
+
 async function main() {
   const client = connect();
   await client.flushall();
@@ -160,6 +171,11 @@ async function main() {
   const counted = await Promise.all(Array.from({ length: 1000 }, () => automatic.incr("counted")));
   assert.deepEqual(counted, Array.from({ length: 1000 }, (_, number) => number + 1));
 
+  const [listener, heard] = [connect(), []];
+  listener.on("message", (channel, message) => heard.push(message));
+  assert.equal(await listener.subscribe("news"), 1);
+  await hears(client, heard, "hello");
+
   await client.set("kept", "on disk");
   console.log("restart");
   const lines = readline.createInterface({ input: process.stdin });
@@ -170,7 +186,8 @@ async function main() {
     await each.incr("restarts");
   }
   assert.equal(await client.get("restarts"), "2");
-  await Promise.all([client.quit(), automatic.quit()]);
+  await hears(client, heard, "hello again");
+  await Promise.all([client.quit(), automatic.quit(), listener.quit()]);
   console.log("done");
 }
 

@@ -4,6 +4,7 @@
 
 const assert = require("node:assert/strict");
 const readline = require("node:readline/promises");
+const { setTimeout } = require("node:timers/promises");
 const { createClient, createClientPool, ErrorReply, WatchError } = require("redis");
 
 const port = Number(process.argv[2]);
@@ -152,6 +153,22 @@ async function introspection(client) {
   assert.equal(await client.ping(), "PONG");
 }
 
+/** Says it until it is heard: who was cut off subscribes again first. */
+async function hears(client, heard, text) {
+  const end = Date.now() + 60_000;
+  while (!heard.includes(text)) {
+    assert.ok(Date.now() < end, `${text} is not heard`);
+    await client.publish("news", text);
+    await setTimeout(10);
+  }
+}
+
+async function listen(RESP) {
+  const [listener, heard] = [await connect(RESP), []];
+  await listener.subscribe("news", (message) => heard.push(message));
+  return { listener, heard };
+}
+
 async function session(RESP) {
   const client = await connect(RESP);
   await client.flushAll();
@@ -170,6 +187,8 @@ async function main() {
   assert.deepEqual(counted.sort((a, b) => a - b), Array.from({ length: 100 }, (_, number) => number + 1));
   await pool.close();
 
+  const listeners = [await listen(2), await listen(3)];
+  for (const { heard } of listeners) await hears(clients[0], heard, "hello");
   await clients[0].set("kept", "on disk");
   console.log("restart");
   const lines = readline.createInterface({ input: process.stdin });
@@ -180,7 +199,8 @@ async function main() {
     await client.incr("restarts");
   }
   assert.equal(await clients[1].get("restarts"), "2");
-  await Promise.all(clients.map((client) => client.close()));
+  for (const { heard } of listeners) await hears(clients[1], heard, "hello again");
+  await Promise.all([...clients, ...listeners.map(({ listener }) => listener)].map((client) => client.close()));
   console.log("done");
 }
 

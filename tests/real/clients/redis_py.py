@@ -214,6 +214,27 @@ def introspection(node):
     assert node.echo("hello") == "hello"
 
 
+def hears(node, listener, text):
+    """Says it until it is heard: who was cut off subscribes again first."""
+    end = time.monotonic() + 60
+    while True:
+        node.publish("news", text)
+        message = listener.get_message(ignore_subscribe_messages=True, timeout=0.1)
+        if message is not None and (message["type"], message["channel"], message["data"]) == ("message", "news", text):
+            return
+        assert time.monotonic() < end, f"{text} is not heard"
+
+
+def messages(node):
+    listener = node.pubsub()
+    listener.subscribe("news")
+    hears(node, listener, "hello")
+    assert node.pubsub_channels() == ["news"]
+    [[channel, count]] = node.pubsub_numsub("news")
+    assert (channel, count > 0) == ("news", True)
+    return listener
+
+
 def session(protocol):
     node = connect(protocol)
     node.flushall()
@@ -225,6 +246,7 @@ def session(protocol):
 
 older, newer = session(2), session(3)
 older.set("kept", "on disk")
+listener = messages(older)
 print("restart", flush=True)
 sys.stdin.readline()
 # Both have a connection that is broken now, which nobody told them.
@@ -232,4 +254,6 @@ for node in (older, newer):
     assert node.get("kept") == "on disk"
     assert node.incr("restarts") >= 1
 assert newer.get("restarts") == "2"
+hears(older, listener, "hello again")
+hears(newer, messages(newer), "and again")
 print("done", flush=True)

@@ -189,7 +189,9 @@ impl<S: Store, T: Transport> Driver<S, T> {
                     let reason = error.to_string();
                     tracing::error!(reason, "a commit failed");
                     let refused = || match error {
-                        CommitError::Full { .. } => RequestError::ReadOnly(reason.clone()),
+                        CommitError::Full { .. } | CommitError::Poisoned { .. } => {
+                            RequestError::ReadOnly(reason.clone())
+                        }
                         _ => RequestError::Commit(reason.clone()),
                     };
                     outcome.replies.iter_mut().for_each(|(_, reply)| *reply = Err(refused()));

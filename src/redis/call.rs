@@ -204,6 +204,7 @@ impl Shape {
             ActionReply::Answer(Answer::Revision(_)) | ActionReply::Decided(_) => {
                 unreachable!("the commands that decide say what that means")
             }
+            ActionReply::Whole(_) => unreachable!("a whole was taken apart"),
         }
     }
 }
@@ -251,7 +252,7 @@ pub(super) fn list(given: &mut Vec<Given>, show: impl Fn(ActionReply) -> Reply) 
 }
 
 /// The arguments of a command behind its name. The command table has checked their number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Arguments {
     rest: std::vec::IntoIter<Vec<u8>>,
 }

@@ -59,8 +59,8 @@ const GROUPS: &[(&str, &str, &str)] = &[
 const MORE_CATEGORIES: &[(&str, &str)] = &[
     ("connection", "command wait"),
     ("keyspace", "dbsize flushall flushdb swapdb"),
-    ("admin", "config debug"),
-    ("dangerous", "config debug flushall flushdb info keys swapdb"),
+    ("admin", "config debug lastsave"),
+    ("dangerous", "config debug flushall flushdb info keys lastsave swapdb"),
 ];
 
 /// Their group says `keyspace`, and Redis does not.

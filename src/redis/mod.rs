@@ -33,10 +33,13 @@ mod info;
 mod inline;
 mod introspection;
 mod keys;
+mod latency;
 mod lcs;
+mod memory;
 mod metrics;
 mod objects;
 mod output;
+mod pause;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
 #[doc(hidden)]
 pub mod probe;
@@ -45,6 +48,7 @@ mod server;
 mod session;
 mod sets;
 mod settings;
+mod slow_log;
 mod state;
 mod stream;
 mod strings;
@@ -52,6 +56,7 @@ mod subkey_scans;
 mod substrings;
 mod table;
 mod tide;
+mod told;
 mod transaction;
 mod watched;
 

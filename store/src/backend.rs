@@ -33,7 +33,14 @@ const FROZEN: u8 = 3;
 #[derive(Debug, Default)]
 pub(crate) struct WriteGuard {
     mode: AtomicU8,
-    cause: Mutex<Option<CommitError>>,
+    cause: Mutex<Option<Cause>>,
+}
+
+/// Why nothing is written any more.
+#[derive(Debug)]
+struct Cause {
+    file: &'static str,
+    source: io::Error,
 }
 
 impl WriteGuard {
@@ -79,32 +86,40 @@ impl WriteGuard {
     }
 
     /// Freezes the files; the first cause is kept.
-    pub(crate) fn freeze(&self, cause: CommitError) {
+    pub(crate) fn freeze(&self, file: &'static str, source: io::Error) {
+        // Whoever finds them frozen finds the cause too.
+        self.cause().get_or_insert(Cause { file, source });
         self.mode.store(FROZEN, Ordering::Release);
-        self.cause().get_or_insert(cause);
     }
 
-    /// Says whether everything that was written so far was written: the cause once, then that the store is
-    /// poisoned; or that the disk is full, as long as it is.
+    /// Says whether anything may be written: not once a write has failed, and not as long as the disk is full.
     pub(crate) fn check(&self) -> Result<(), CommitError> {
-        self.check_behind().map_err(|error| match error {
-            CommitError::Poisoned => {
-                self.cause().replace(CommitError::Poisoned).unwrap_or(CommitError::Poisoned)
-            }
-            error => error,
-        })
-    }
-
-    /// The same for what works in the background: the cause is left for who commits, and so for the status.
-    pub(crate) fn check_behind(&self) -> Result<(), CommitError> {
         match self.mode.load(Ordering::Acquire) {
             FULL => Err(CommitError::Full { file: "the store" }),
-            FROZEN => Err(CommitError::Poisoned),
+            FROZEN => Err(CommitError::Poisoned { reason: self.reason() }),
             _ => Ok(()),
         }
     }
 
-    fn cause(&self) -> MutexGuard<'_, Option<CommitError>> {
+    /// The same for whoever has just written: a failure may have been its own, and left behind nobody knows what.
+    pub(crate) fn check_written(&self) -> Result<(), CommitError> {
+        self.check().map_err(|error| match (error, &*self.cause()) {
+            (CommitError::Poisoned { .. }, Some(Cause { file, source })) => {
+                CommitError::Io { file, source: io::Error::new(source.kind(), source.to_string()) }
+            }
+            (error, _) => error,
+        })
+    }
+
+    fn reason(&self) -> String {
+        let cause = self.cause();
+        cause.as_ref().map_or_else(
+            || "it was opened to be read".to_owned(),
+            |Cause { file, source }| format!("cannot write {file}: {source}"),
+        )
+    }
+
+    fn cause(&self) -> MutexGuard<'_, Option<Cause>> {
         self.cause.lock().expect("no holder of this lock panics")
     }
 }
@@ -193,7 +208,7 @@ impl Backend {
             match on_disk() {
                 Err(error) if mode == SERVING && is_for_want_of_room(&error) => self.guard.freeze_full(),
                 Err(source) if mode == SERVING => {
-                    self.guard.freeze(CommitError::Io { file: self.name, source });
+                    self.guard.freeze(self.name, source);
                 }
                 result => return result,
             }
@@ -218,7 +233,7 @@ impl Backend {
             Err(source) => {
                 // Whatever the cause: the system has dropped the pages, and will not say so again.
                 self.is_diverted.store(true, Ordering::Release);
-                self.guard.freeze(CommitError::Io { file: self.name, source });
+                self.guard.freeze(self.name, source);
                 Ok(())
             }
         }
@@ -384,8 +399,12 @@ mod tests {
         assert_eq!(read(&backend, 5_000, 4_000), [2; 4_000]);
         assert_eq!(read(&backend, 10_000, 10_000), [0; 10_000]);
         assert_eq!(backend.len().expect("known"), 20_010);
-        assert!(matches!(guard.check(), Err(CommitError::Io { file: "f", .. })));
-        assert!(matches!(guard.check(), Err(CommitError::Poisoned)));
+        // It is told to everybody, whoever asks first.
+        for _ in 0..2 {
+            assert!(matches!(guard.check_written(), Err(CommitError::Io { file: "f", .. })));
+            let refused = guard.check().expect_err("a write has failed").to_string();
+            assert!(refused.contains("cannot write f: "), "{refused}");
+        }
     }
 
     #[test]

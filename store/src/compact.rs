@@ -206,9 +206,7 @@ impl Shared {
     /// Puts a copy that holds nearly all in its place, while nobody writes, if that gives anything back.
     fn take_over(&self, part: Part, mut copy: Copy) -> Result<(), CompactError> {
         self.with_follower(part, |file, follower| {
-            if self.guard.is_frozen() {
-                return Err(CommitError::Poisoned.into());
-            }
+            self.guard.check()?;
             if part == Part::Rows {
                 self.sync()?;
             }
@@ -243,8 +241,9 @@ impl Shared {
     }
 
     fn poison(&self, part: Part, source: io::Error) -> CompactError {
-        self.guard.freeze(CommitError::Io { file: part.file(), source });
-        CommitError::Poisoned.into()
+        let text = source.to_string();
+        self.guard.freeze(part.file(), source);
+        CommitError::Poisoned { reason: text }.into()
     }
 
     /// Keeps all writers of a file out for a moment.

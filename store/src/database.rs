@@ -214,11 +214,11 @@ impl File {
     ) -> Result<(), CommitError> {
         guard.check()?;
         if let Err(source) = self.write(durability, write) {
-            guard.freeze(CommitError::Io { file: self.name, source });
-            return guard.check();
+            guard.freeze(self.name, source);
+            return guard.check_written();
         }
         // Another file may have failed meanwhile; this commit is in its file, or is not.
-        if self.open().backend.is_diverted() { guard.check() } else { Ok(()) }
+        if self.open().backend.is_diverted() { guard.check_written() } else { Ok(()) }
     }
 
     /// Reads every page and compares it with its checksum; `false` if redb had to go back to an earlier state.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tidelock_engine::ports::{CommitError, Recovered};
+use tidelock_engine::ports::Recovered;
 
 use crate::open::{self, OpenError};
 use crate::schema::{LOG_FILE, ROOM_FILE, ROWS_FILE};
@@ -77,7 +77,7 @@ impl Shared {
         self.retention().rows_synced = published.position;
         if published.position != end {
             let source = std::io::Error::other("it does not end where it ended before the disk was full");
-            self.guard.freeze(CommitError::Io { file: LOG_FILE, source });
+            self.guard.freeze(LOG_FILE, source);
             return Err(OpenError::damaged(
                 ROWS_FILE,
                 "the store is not what it was before the disk was full",

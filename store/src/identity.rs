@@ -150,9 +150,9 @@ impl Shared {
         let change = Change::new(&mut names, former, card).expect("the new replica never wrote anything");
         let written = change.write(&self.log, None).and_then(|()| name_rows(&self.rows, card.replica()));
         if let Err(source) = written {
-            self.guard.freeze(CommitError::Io { file: LOG_FILE, source });
+            self.guard.freeze(LOG_FILE, source);
         }
-        self.guard.check()?;
+        self.guard.check_written()?;
         let mut published = self.published_mut();
         (published.names, published.card, published.fork) = (Arc::new(names), *card, None);
         Ok(())

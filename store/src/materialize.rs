@@ -78,7 +78,7 @@ impl Shared {
     /// Writes what is committed to `rows.redb`.
     pub(crate) fn materialize(&self, synced: bool) -> Result<(), CommitError> {
         let mut rounds = self.rounds();
-        self.guard.check_behind()?;
+        self.guard.check()?;
         // Of a keyspace that is left from now on, what is committed already is dropped in the next round.
         let left = self.left_to_drop();
         let frozen = self.freeze();
@@ -94,11 +94,10 @@ impl Shared {
         let durability = if synced { Durability::Immediate } else { Durability::None };
         let written = (&*frozen.0, frozen.1);
         let had_entries = self.rows.write(&self.guard, durability, written, &left, &mut rounds.copy)?;
-        self.thaw().map_err(|error| {
-            let source = io::Error::other(error);
-            self.guard.freeze(CommitError::Io { file: crate::schema::ROWS_FILE, source });
-            CommitError::Poisoned
-        })?;
+        if let Err(error) = self.thaw() {
+            self.guard.freeze(crate::schema::ROWS_FILE, io::Error::other(error));
+            return self.guard.check_written();
+        }
         if synced {
             self.retention().rows_synced = frozen.1;
         }

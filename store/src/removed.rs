@@ -4,8 +4,6 @@
 //! What the file holds is copied to a new one of its name, just as when it is compacted. A log that cannot be copied
 //! takes no more writes: what is acknowledged must be there after a restart.
 
-use tidelock_engine::ports::CommitError;
-
 use crate::compact::{CompactError, Part};
 use crate::copying::PIECE_BYTES;
 use crate::open::OpenError;
@@ -39,8 +37,7 @@ impl Shared {
                 Ok(_) | Err(CompactError::Running | CompactError::GivenUp) => {}
                 Err(error) if part == Part::Log => {
                     let text = format!("it was removed, and {error}; export what it holds before it ends");
-                    let source = std::io::Error::other(text);
-                    self.guard.freeze(CommitError::Io { file: LOG_FILE, source });
+                    self.guard.freeze(LOG_FILE, std::io::Error::other(text));
                     return Err(error);
                 }
                 Err(error) => return Err(error),

@@ -60,9 +60,9 @@ fn poisons(faults: Faults) {
     assert!(matches!(error, CommitError::Io { .. }), "{error}");
     same(&store, &history, at);
     let refused = history.turns[at].commit(&mut store, Durability::Buffered);
-    assert!(matches!(refused, Err(CommitError::Poisoned)), "{refused:?}");
-    assert!(matches!(store.sync(), Err(CommitError::Poisoned)));
-    assert!(matches!(store.materialize(), Err(CommitError::Poisoned)));
+    assert!(matches!(refused, Err(CommitError::Poisoned { .. })), "{refused:?}");
+    assert!(matches!(store.sync(), Err(CommitError::Poisoned { .. })));
+    assert!(matches!(store.materialize(), Err(CommitError::Poisoned { .. })));
     assert!(store.reader().stats().expect("known").is_poisoned);
     same(&store, &history, at);
     drop(store);

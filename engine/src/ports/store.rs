@@ -335,9 +335,12 @@ pub enum CommitError {
         /// The file.
         file: &'static str,
     },
-    /// An earlier commit failed.
-    #[error("the store takes no more writes since an earlier one failed; restart the node")]
-    Poisoned,
+    /// An earlier write failed, so nothing of this one was written.
+    #[error("the store takes no more writes since an earlier one failed ({reason}); restart the node")]
+    Poisoned {
+        /// Why it failed.
+        reason: String,
+    },
 }
 
 impl Settings {

@@ -48,6 +48,8 @@ pub(crate) struct Deadlines {
     again_ms: Option<u64>,
     /// The last that was looked at; `None` at the beginning.
     after: Option<Due>,
+    /// Whether whoever looked at those removed what had expired, whosever it was.
+    is_everybodys: bool,
 }
 
 impl Expiry {
@@ -78,13 +80,18 @@ impl Replica {
 
     /// Removes keys whose deadline is past, at the beginning of a turn, and hides those that others will remove.
     pub(super) fn expire(&mut self, now: Now, view: &mut View<'_, '_>, step: &mut Step) {
-        if now.unix_ms < self.expiry.next_ms && self.expiry.shown <= restarts_above(now) {
+        let begins_again = self.expiry.shown > restarts_above(now);
+        if now.unix_ms < self.expiry.next_ms && !begins_again {
             return;
         }
         let until_ms = now.unix_ms.max(self.expiry.shown.unix_ms());
         let mut due: Vec<KeyspaceId> = Vec::new();
+        // What cannot be looked at now may hold expired keys too.
+        let mut is_any_left = false;
         for (id, keyspace) in &mut self.keyspaces {
-            if keyspace.deadlines.look_ms > until_ms || keyspace.is_partial || self.orders.is_leaving(*id) {
+            let is_refused = keyspace.is_partial || self.orders.is_leaving(*id);
+            is_any_left |= is_refused;
+            if is_refused || keyspace.deadlines.look_ms > until_ms && !begins_again {
                 continue;
             }
             if view.draft.has_deadlines(*id) {
@@ -93,13 +100,11 @@ impl Replica {
                 keyspace.deadlines = Deadlines { look_ms: u64::MAX, ..Deadlines::default() };
             }
         }
-        self.expiry.shown = self.expiry.shown.max(Hlc::at(now.unix_ms));
-        view.draft.set_expiry(self.expiry.shown);
-        step.expiry = (!due.is_empty()).then_some(self.expiry.shown);
-        // What cannot be looked at now may hold expired keys too.
-        let mut is_any_left = self.keyspaces.values().any(|keyspace| keyspace.is_partial);
+        if !due.is_empty() {
+            self.show_until(self.expiry.shown.max(Hlc::at(now.unix_ms)), view, step);
+        }
         for id in due {
-            match self.expire_keyspace(now, id, view) {
+            match self.expire_keyspace(now, id, begins_again, view) {
                 Ok(is_left) => is_any_left |= is_left,
                 Err(error) => {
                     is_any_left = true;
@@ -111,11 +116,9 @@ impl Replica {
             }
             self.seal(id, step);
         }
-        if !is_any_left && self.expiry.shown > restarts_above(now) {
+        if !is_any_left && begins_again {
             // All that had expired by the clock that stood ahead is gone.
-            self.expiry.shown = Hlc::at(now.unix_ms);
-            step.expiry = Some(self.expiry.shown);
-            view.draft.set_expiry(self.expiry.shown);
+            self.show_until(Hlc::at(now.unix_ms), view, step);
             self.keyspaces.values_mut().for_each(|keyspace| keyspace.deadlines.look_ms = now.unix_ms);
         }
         let looks = self.keyspaces.iter().map(|(id, keyspace)| {
@@ -125,11 +128,20 @@ impl Replica {
         self.expiry.next_ms = looks.min().unwrap_or(u64::MAX);
     }
 
-    /// Looks at some deadlines of a keyspace; answers whether more of them may be due now.
+    /// From now on keys are expired by this clock, which is kept in the commit of the turn.
+    fn show_until(&mut self, clock: Hlc, view: &mut View<'_, '_>, step: &mut Step) {
+        self.expiry.shown = clock;
+        view.draft.set_expiry(clock);
+        step.expiry = Some(clock);
+    }
+
+    /// Looks at some deadlines of a keyspace, and leaves none to others if the clock begins again; answers whether more of
+    /// them may be due now.
     fn expire_keyspace(
         &mut self,
         now: Now,
         id: KeyspaceId,
+        begins_again: bool,
         view: &mut View<'_, '_>,
     ) -> Result<bool, WriteError> {
         let must_rejoin = self.must_rejoin();
@@ -139,11 +151,12 @@ impl Replica {
             deadlines.look_ms = now.unix_ms + REFUSED_MS;
             return Ok(true);
         }
-        if deadlines.after.is_none() {
-            (deadlines.look_ms, deadlines.again_ms) = (u64::MAX, None);
+        // Those that were left to others are looked at once more if the clock begins again.
+        deadlines.is_everybodys &= begins_again;
+        if deadlines.after.is_none() || begins_again && !deadlines.is_everybodys {
+            *deadlines = Deadlines { look_ms: u64::MAX, is_everybodys: begins_again, ..Deadlines::default() };
         }
         let (due, mut next_ms) = due_by(view.draft, id, deadlines.after.as_ref(), clock)?;
-        let is_everybodys = clock > restarts_above(now);
         let mut is_whole = due.len() < DUE_PER_TURN;
         let (mut after, mut removed) = (deadlines.after.take(), 0);
         let mut frame = self.take_frame(now, id);
@@ -157,7 +170,7 @@ impl Replica {
             if key.is_expired(clock) {
                 let others_ms = due.unix_ms.saturating_add(OTHERS_AFTER_MS);
                 let is_ours = key.deadlines.iter().any(|dot| dot.replica == own);
-                if is_ours || is_everybodys || others_ms <= now.unix_ms {
+                if is_ours || begins_again || others_ms <= now.unix_ms {
                     let mut author = Author { draft: view.draft, frame: &mut frame, heads };
                     author.delete(&due.key)?;
                     removed += 1;
@@ -174,7 +187,7 @@ impl Replica {
         if is_whole {
             *deadlines = Deadlines { look_ms: deadlines.look_ms.min(again_ms), ..Deadlines::default() };
         } else {
-            *deadlines = Deadlines { look_ms: now.unix_ms, again_ms: Some(again_ms), after };
+            (deadlines.look_ms, deadlines.again_ms, deadlines.after) = (now.unix_ms, Some(again_ms), after);
         }
         Ok(!is_whole)
     }

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use super::metrics::{Calls, Since};
 use super::reply::Reply;
 use super::state::{KEYSPACE_DEFAULT, Shared};
+use super::tide;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
@@ -201,10 +202,11 @@ impl About<'_> {
         text
     }
 
-    /// Numbered keyspaces are listed as Redis lists databases, others by their names.
+    /// Numbered keyspaces are listed as Redis lists databases, others by their names, and each with who decides in it.
     fn keyspace(&self, _: &Since) -> String {
         let mut text = String::new();
-        for KeyspaceStatus { name, keys, .. } in self.keyspaces {
+        for KeyspaceStatus { name, keys, conditional, .. } in self.keyspaces {
+            let decided = tide::conditional(*conditional);
             let is_number =
                 name.as_str().strip_prefix("db").is_some_and(|number| number.parse::<u32>().is_ok());
             let name = match name.as_str() {
@@ -212,7 +214,8 @@ impl About<'_> {
                 name if is_number && name != "db0" => name.to_owned(),
                 name => format!("keyspace_{name}"),
             };
-            text.push_str(&line(&name, &format_args!("keys={keys},expires=0,avg_ttl=0")));
+            let told = format_args!("keys={keys},expires=0,avg_ttl=0,conditional={decided}");
+            text.push_str(&line(&name, &told));
         }
         text
     }

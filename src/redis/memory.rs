@@ -1,7 +1,9 @@
 //! MEMORY: what a key takes, about, and what is known of the process.
 
-use tidelock_engine::read::{Answer, ENTRY_ROWS_MAX, Entry, EntryRow, Query};
+use tidelock_engine::read::{Answer, ENTRY_ROWS_MAX, Entry, EntryRow, Query, SortedRange};
 use tidelock_engine::request::{Action, ActionReply};
+use tidelock_engine::row::Kind;
+use tidelock_engine::score::SCORE_BYTES;
 
 use super::call::{Arguments, Call, Given, Shape};
 use super::errors;
@@ -73,7 +75,8 @@ fn usage(mut arguments: Arguments) -> Result<Call, Reply> {
         Query::Entry(key.clone()),
         Query::Chunks(key.clone()),
         Query::Cardinality(key.clone()),
-        Query::FieldCount(key),
+        Query::FieldCount(key.clone()),
+        Query::SortedCount(key, SortedRange::ALL),
     ];
     let made = move |given: &mut Vec<Given>| told(length, given);
     Ok(Call::each(queries.into_iter().map(Action::Query), Shape::made(made, true)))
@@ -110,7 +113,10 @@ fn of_rows(key_bytes: usize, entry: &Entry, rows: u64) -> u64 {
 }
 
 fn of_row(row: &EntryRow) -> usize {
-    let value = row.value.as_ref().map_or(0, Vec::len);
+    let value = match row.kind {
+        Kind::Sorted => SCORE_BYTES,
+        _ => row.value.as_ref().map_or(0, Vec::len),
+    };
     let slot = row.slot.map_or(0, |_| SLOT_BYTES);
     let deadline = row.deadline_ms.map_or(0, |_| DEADLINE_BYTES);
     row.subkey.len() + value + slot + deadline

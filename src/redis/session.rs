@@ -324,6 +324,7 @@ impl<B: Backend> Session<B> {
             Other::Scan => pages.scan(arguments),
             Other::ElementScan => pages.scan_subkeys(Collection::Set, arguments)?,
             Other::FieldScan => pages.scan_subkeys(Collection::Map, arguments)?,
+            Other::MemberScan => pages.scan_subkeys(Collection::Sorted, arguments)?,
             Other::Wait => {
                 return tide::wait(arguments).map(|(peers, timeout)| Flow::Wait { peers, timeout });
             }
@@ -331,7 +332,7 @@ impl<B: Backend> Session<B> {
             Other::Peers => tide::peers(backend.peers()),
             Other::Keyspaces => tide::keyspaces(backend.keyspaces()),
             Other::Fingerprint => self.fingerprint(arguments)?,
-            Other::Connect => self.connect(&arguments.take()),
+            Other::Connect => tide::connect(backend, arguments).await?,
             Other::Document => {
                 let place = (&self.state.keyspace, self.state.durability);
                 documents::execute(backend, place, arguments).await?
@@ -445,12 +446,6 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    fn connect(&self, address: &[u8]) -> Reply {
-        let address = errors::text(address, ADDRESS_BYTES_MAX);
-        let connected = self.backend.connect(&address);
-        connected.map_or_else(refused, |()| Reply::OK)
-    }
-
     fn fingerprint(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
         let keyspace = match (arguments.next(), arguments.len()) {
             (None, _) => self.state.keyspace.clone(),
@@ -474,6 +469,3 @@ async fn order<B: Backend>(backend: &B, arguments: &Arguments) -> Result<Reply, 
     let done = backend.order(keyspace, order).await;
     done.map_or_else(|error| Err(errors::keyspace(&error)), |()| Ok(Reply::OK))
 }
-
-/// The longest address of a peer, in bytes. A longer one is cut and so no address.
-const ADDRESS_BYTES_MAX: usize = 1024;

@@ -8,7 +8,7 @@ use super::reply::Reply;
 use super::state::SessionState;
 use super::{
     conditional, connection, copies, edits, expiry, hashes, keys, latency, lcs, memory, objects, sets,
-    slow_log, strings, substrings, tide, transaction,
+    slow_log, sorted_sets, strings, substrings, tide, transaction,
 };
 
 /// A command.
@@ -56,6 +56,7 @@ pub(super) enum Other {
     Scan,
     ElementScan,
     FieldScan,
+    MemberScan,
     FlushAll,
     Multi,
     Exec,
@@ -121,6 +122,7 @@ const FAMILIES: &[&[Spec]] = &[
     objects::COMMANDS,
     sets::COMMANDS,
     slow_log::COMMANDS,
+    sorted_sets::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
     tide::COMMANDS,
@@ -228,7 +230,7 @@ mod tests {
 
     #[test]
     fn commands_of_redis_that_are_missing_are_known() {
-        assert_eq!(Foreign::of(b"ZADD"), Foreign::NotYet);
+        assert_eq!(Foreign::of(b"XADD"), Foreign::NotYet);
         assert_eq!(Foreign::of(b"frobnicate"), Foreign::Unknown);
         assert_eq!(Foreign::of(b"\xff"), Foreign::Unknown);
     }

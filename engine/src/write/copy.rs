@@ -38,8 +38,13 @@ impl Author<'_, '_> {
         if !matches!(shown, Shown::Text(_)) {
             self.delete(to)?;
         }
+        // A register gets its deadline with its value, in as few operations as a large one may be in a frame with.
+        let (ttl, deadline_ms) = match (&shown, view.deadline_ms) {
+            (Shown::Text(_), Some(deadline_ms)) => (Ttl::Until(deadline_ms), None),
+            (_, deadline_ms) => (Ttl::None, deadline_ms),
+        };
         match shown {
-            Shown::Text(value) => drop(self.set(to, &value, Ttl::None)?),
+            Shown::Text(value) => drop(self.set(to, &value, ttl)?),
             Shown::Elements(elements) => drop(self.add(to, &elements)?),
             Shown::Fields(fields) => drop(self.put(to, &fields)?),
             Shown::Scored(members) => drop(self.score(to, &members, ScoreRule::default())?),
@@ -49,7 +54,7 @@ impl Author<'_, '_> {
                 }
             }
         }
-        if let Some(deadline_ms) = view.deadline_ms {
+        if let Some(deadline_ms) = deadline_ms {
             self.expire(to, deadline_ms, None)?;
         }
         if is_move {

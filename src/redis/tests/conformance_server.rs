@@ -17,6 +17,8 @@ const SERVER: &[Case] = &[
     same("MEMORY USAGE n", ":41"),
     same("HSET h f 12 g 3", ":2"),
     same("MEMORY USAGE h", ":7"),
+    same("ZADD z 0.1 m", ":1"),
+    same("MEMORY USAGE z", ":10"),
     same("MEMORY USAGE key SAMPLES x", "-ERR value is not an integer or out of range"),
     same("MEMORY USAGE key SAMPLES -1", "-ERR syntax error"),
     same("MEMORY USAGE key WHAT", "-ERR syntax error"),

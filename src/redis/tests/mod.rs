@@ -9,6 +9,7 @@ mod conformance_documents;
 mod conformance_expiry;
 mod conformance_server;
 mod conformance_session;
+mod conformance_sorted_sets;
 mod conformance_tide;
 mod conformance_values;
 mod decoding;

@@ -216,6 +216,7 @@ impl World {
                         continue;
                     }
                     Action::Query(_) => continue,
+                    Action::Whole(_) => unreachable!("no client of the simulator asks for that"),
                 };
                 let is_done = match reply {
                     Ok(replies) => matches!(replies[number], Ok(ActionReply::Outcome(_))),

@@ -59,7 +59,7 @@ pub(super) struct Session<B> {
     /// What TIDE.NEXT reads.
     pieces: Stream,
     /// The commands of the table that were taken and not recorded yet.
-    pub(super) taken: Vec<&'static str>,
+    pub(super) taken: Vec<&'static Spec>,
 }
 
 impl<B: Backend> Session<B> {
@@ -119,7 +119,7 @@ impl<B: Backend> Session<B> {
                 return Flow::Continue;
             }
         };
-        self.taken.push(spec.name);
+        self.taken.push(spec);
         self.state.command = spec.name;
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some()
@@ -150,7 +150,9 @@ impl<B: Backend> Session<B> {
     /// The command, if it exists, has enough arguments and may be given now.
     fn find(&self, arguments: &[Vec<u8>]) -> Result<&'static Spec, Reply> {
         let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
-        let Some(spec) = Spec::find(name) else {
+        // Those that come together are mostly the same.
+        let is_it = |last: &&&Spec| last.name.as_bytes().eq_ignore_ascii_case(name);
+        let Some(spec) = self.taken.last().filter(is_it).copied().or_else(|| Spec::find(name)) else {
             let shown = errors::text(name, 32);
             return Err(match Foreign::of(name) {
                 Foreign::NotYet => {

@@ -188,12 +188,13 @@ impl Node {
     /// # Errors
     /// [`QueryError`]: the key shows another kind, or the store could not be read.
     pub fn query(&self, keyspace: &KeyspaceName, query: &Query) -> Result<Answer, QueryError> {
-        self.may_use(keyspace).map_err(|_| QueryError::NotReplicated)?;
+        let id = self.id_of(keyspace);
+        self.may_use_id(keyspace, id).map_err(|_| QueryError::NotReplicated)?;
         let snapshot = self.reader()?.snapshot();
-        if snapshot.is_partial(self.id_of(keyspace)) {
+        if snapshot.is_partial(id) {
             return Err(QueryError::Loading);
         }
-        self.query_at(&snapshot, keyspace, query)
+        self.query_at(&snapshot, (keyspace, id), query)
     }
 
     /// Waits until `peers` peers have on disk all that this node wrote in a keyspace before, or until the time
@@ -303,11 +304,11 @@ impl Node {
     fn query_at(
         &self,
         rows: &dyn Rows,
-        keyspace: &KeyspaceName,
+        (keyspace, id): (&KeyspaceName, KeyspaceId),
         query: &Query,
     ) -> Result<Answer, QueryError> {
         self.observe_read(keyspace, query);
-        answer(rows, self.id_of(keyspace), query)
+        answer(rows, id, query)
     }
 
     fn observe_read(&self, keyspace: &KeyspaceName, query: &Query) {

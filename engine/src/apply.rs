@@ -58,21 +58,22 @@ pub fn apply_install(draft: &mut Draft<'_>, install: &Install) -> Result<(), Rea
 /// # Errors
 /// As [`apply_frame`].
 pub fn apply_op(draft: &mut Draft<'_>, header: &FrameHeader, dot: Dot, op: &Op) -> Result<(), ReadError> {
-    apply_known(draft, header, dot, op, None)
+    Apply::new(draft, header, dot, None, false).op(op)
 }
 
-/// Applies one operation of our own, whose author has seen whether its key exists.
+/// Applies one operation of our own, whose author has seen whether its key exists, and may have read rows of the
+/// register that it replaces.
 ///
 /// # Errors
 /// As [`apply_frame`].
 pub(crate) fn apply_known(
     draft: &mut Draft<'_>,
     header: &FrameHeader,
-    dot: Dot,
-    op: &Op,
+    (dot, op): (Dot, &Op),
     existed: Option<bool>,
+    read: Vec<(Dot, Payload)>,
 ) -> Result<(), ReadError> {
-    Apply::new(draft, header, dot, existed, false).op(op)
+    Apply { read, ..Apply::new(draft, header, dot, existed, false) }.op(op)
 }
 
 struct Apply<'a, 'b> {
@@ -83,6 +84,8 @@ struct Apply<'a, 'b> {
     existed: Option<bool>,
     /// Whether the rows may hold its effects already.
     may_be_there: bool,
+    /// What the author has read of the register.
+    read: Vec<(Dot, Payload)>,
 }
 
 impl<'a, 'b> Apply<'a, 'b> {
@@ -93,7 +96,7 @@ impl<'a, 'b> Apply<'a, 'b> {
         existed: Option<bool>,
         may_be_there: bool,
     ) -> Self {
-        Self { draft, header, dot, existed, may_be_there }
+        Self { draft, header, dot, existed, may_be_there, read: Vec::new() }
     }
 
     fn op(&mut self, op: &Op) -> Result<(), ReadError> {
@@ -103,9 +106,10 @@ impl<'a, 'b> Apply<'a, 'b> {
                 apply.slots(key, slots)
             }),
             Op::Increment { key, birth, sum } => match self.incremented(key, *birth, *sum)? {
-                Some((row, slot)) => {
-                    self.add_to_key(key, Kind::Counter, |apply| apply.put(row, Some(Payload::Slot(slot))))
-                }
+                Some((row, before, after)) => self.add_to_key(key, Kind::Counter, |apply| {
+                    let (before, after) = (before.map(Payload::Slot), Some(Payload::Slot(after)));
+                    apply.draft.put_over(apply.keyspace(), row, before, after, apply.dot.replica)
+                }),
                 None => Ok(()),
             },
             Op::Add { key, elements } => self.add_to_key(key, Kind::Set, |apply| {
@@ -220,12 +224,21 @@ impl<'a, 'b> Apply<'a, 'b> {
             }
             return self.put(row, Some(payload));
         }
-        // Our own operations list all that this replica sees.
-        self.draft.replace_group(header.keyspace, (row, payload), dots, self.existed.is_some())
+        // Our own operations list all that this replica sees, and of an element there is nothing else to be seen.
+        let has_seen = self.existed.is_some();
+        let mut read = std::mem::take(&mut self.read);
+        let observed = dots.map(|dot| {
+            if has_seen && kind == Kind::Set {
+                return (dot, Some(Payload::Member));
+            }
+            let place = read.iter().position(|(of, _)| *of == dot);
+            (dot, place.map(|place| read.swap_remove(place).1))
+        });
+        self.draft.replace_group(header.keyspace, (row, payload), observed, has_seen)
     }
 
     fn slot(&self, key: &[u8], birth: Dot) -> Result<(RowId, Option<Slot>), ReadError> {
-        let row = RowId { key: key.to_vec(), kind: Kind::Counter, subkey: Vec::new(), dot: birth };
+        let row = slot_row(key, birth);
         let slot = match self.draft.row(self.keyspace(), &row)? {
             Some(Payload::Slot(slot)) => Some(slot),
             _ => None,
@@ -236,11 +249,12 @@ impl<'a, 'b> Apply<'a, 'b> {
     /// A new slot with nothing reset, or the one that is there, raised. One that is not there was closed by its
     /// owner, who lies if it goes on with it, or folded because its owner was retired, who did not know: had it been
     /// opened again, a reset that is under way would find it or not, depending on when it arrives.
-    fn incremented(&self, key: &[u8], birth: u64, sum: i128) -> Result<Option<(RowId, Slot)>, ReadError> {
+    fn incremented(&self, key: &[u8], birth: u64, sum: i128) -> Result<Option<Incremented>, ReadError> {
         let dot = if birth == 0 { self.dot } else { Dot::new(self.dot.replica, birth) };
-        let (row, slot) = self.slot(key, dot)?;
-        let slot = slot.or((birth == 0).then_some(Slot::default()));
-        Ok(slot.map(|slot| (row, slot.raised(self.dot.seq, sum))))
+        let (row, before) =
+            if birth == 0 && !self.may_be_there { (slot_row(key, dot), None) } else { self.slot(key, dot)? };
+        let slot = before.or((birth == 0).then_some(Slot::default()));
+        Ok(slot.map(|slot| (row, before, slot.raised(self.dot.seq, sum))))
     }
 
     /// Cases of a reset: (1) the slot is there, and its base rises; (2) it is not, because its owner closed it
@@ -351,6 +365,13 @@ impl Group {
             self.survives = true;
         }
     }
+}
+
+/// A slot with what it held before, if it was there, and what it holds after an increment.
+type Incremented = (RowId, Option<Slot>, Slot);
+
+fn slot_row(key: &[u8], birth: Dot) -> RowId {
+    RowId { key: key.to_vec(), kind: Kind::Counter, subkey: Vec::new(), dot: birth }
 }
 
 /// The row of a retirement.

@@ -6,6 +6,7 @@
 
 mod order;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
@@ -164,6 +165,18 @@ impl<'a> Draft<'a> {
         author: ReplicaId,
     ) -> Result<(), ReadError> {
         let before = self.row(keyspace, &row)?;
+        self.put_over(keyspace, row, before, after, author)
+    }
+
+    /// The same, of a row that the caller has just read as `before`.
+    pub(crate) fn put_over(
+        &mut self,
+        keyspace: KeyspaceId,
+        row: RowId,
+        before: Option<Payload>,
+        after: Option<Payload>,
+        author: ReplicaId,
+    ) -> Result<(), ReadError> {
         if before == after {
             return Ok(());
         }
@@ -187,13 +200,14 @@ impl<'a> Draft<'a> {
 
     /// Adds the row of a new operation in place of the rows that it observed: one register, element or field.
     ///
-    /// The same as [`Draft::put`] for each, without looking for a row whose dot was never seen. Whoever `has_seen`
-    /// the whole group and observed nothing knows that there is nothing.
+    /// The same as [`Draft::put`] for each, without looking for a row whose dot was never seen, nor for one whose
+    /// payload the caller has just read. Whoever `has_seen` the whole group and observed nothing knows that there is
+    /// nothing.
     pub fn replace_group(
         &mut self,
         keyspace: KeyspaceId,
         (row, payload): (RowId, Payload),
-        observed: impl Iterator<Item = Dot>,
+        observed: impl Iterator<Item = (Dot, Option<Payload>)>,
         has_seen: bool,
     ) -> Result<(), ReadError> {
         let author = row.dot.replica;
@@ -203,10 +217,11 @@ impl<'a> Draft<'a> {
             _ => order::Scores::default(),
         };
         let was = scores.read();
-        for dot in observed {
+        for (dot, read) in observed {
             scores.put(dot, None);
             let old = RowId { dot, ..row.clone() };
-            if let Some(before) = self.row(keyspace, &old)? {
+            let before = if read.is_some() { read } else { self.row(keyspace, &old)? };
+            if let Some(before) = before {
                 was_member = true;
                 self.change(keyspace, old, Some(before), None, author);
             }
@@ -289,12 +304,22 @@ impl<'a> Draft<'a> {
             delta.fingerprint.insert(&row, after);
             delta.bytes += bytes(after);
         }
-        let id = (keyspace, row);
-        if self.marks > 0 {
-            self.undo.push(Undo::Row(id.clone(), self.changes.rows.get(&id).cloned()));
+        let is_marked = self.marks > 0;
+        match self.changes.rows.entry((keyspace, row)) {
+            Entry::Vacant(place) => {
+                if is_marked {
+                    self.undo.push(Undo::Row(place.key().clone(), None));
+                }
+                place.insert(RowChange { before, after, author });
+            }
+            Entry::Occupied(mut place) => {
+                if is_marked {
+                    self.undo.push(Undo::Row(place.key().clone(), Some(place.get().clone())));
+                }
+                let change = place.get_mut();
+                (change.after, change.author) = (after, author);
+            }
         }
-        let change = self.changes.rows.entry(id).or_insert(RowChange { before, after: None, author });
-        (change.after, change.author) = (after, author);
     }
 
     fn delta(&mut self, keyspace: KeyspaceId) -> &mut Delta {

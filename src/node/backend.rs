@@ -28,9 +28,10 @@ impl Backend for Node {
         queries: &[Query],
         bytes_max: usize,
     ) -> Result<Vec<Result<Answer, QueryError>>, RequestError> {
-        self.may_use(keyspace)?;
+        let id = self.id_of(keyspace);
+        self.may_use_id(keyspace, id)?;
         let snapshot = self.reader().map_err(|_| RequestError::Closed)?.snapshot();
-        if snapshot.is_partial(self.id_of(keyspace)) {
+        if snapshot.is_partial(id) {
             return Err(RequestError::Loading(keyspace.clone()));
         }
         let mut bytes = 0;
@@ -39,7 +40,7 @@ impl Backend for Node {
             if bytes > bytes_max {
                 break;
             }
-            let answer = self.query_at(&snapshot, keyspace, query);
+            let answer = self.query_at(&snapshot, (keyspace, id), query);
             bytes += answer.as_ref().map_or(0, Answer::bytes);
             answers.push(answer);
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tidelock_engine::id::{KeyspaceName, PeerId};
+use tidelock_engine::id::{KeyspaceId, KeyspaceName, PeerId};
 use tidelock_engine::ports::Choice;
 use tidelock_engine::replica::{LogReport, Repair, Replicate, Report};
 use tidelock_engine::request::RequestError;
@@ -120,7 +120,12 @@ impl Node {
 
     /// Whether a keyspace may be read and written here.
     pub(super) fn may_use(&self, keyspace: &KeyspaceName) -> Result<(), RequestError> {
-        let chosen = self.reader().ok().and_then(|reader| reader.settings(self.id_of(keyspace)).choice);
+        self.may_use_id(keyspace, self.id_of(keyspace))
+    }
+
+    /// The same, of a keyspace whose id is known.
+    pub(super) fn may_use_id(&self, keyspace: &KeyspaceName, id: KeyspaceId) -> Result<(), RequestError> {
+        let chosen = self.reader().ok().and_then(|reader| reader.settings(id).choice);
         let may_use = match (chosen, &self.inner.replicate) {
             (Some(Choice::Join), _) | (None, Replicate::All) => true,
             (Some(Choice::Leave), _) => false,

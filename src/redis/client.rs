@@ -210,9 +210,10 @@ impl<B: Backend> Client<'_, B> {
         self.session.flush(out).await;
         let duration = started.elapsed();
         let taken = u32::try_from(self.session.taken.len()).unwrap_or(u32::MAX).max(1);
-        for name in self.session.taken.drain(..) {
-            shared.metrics.executed(name, duration, duration / taken);
+        for same in self.session.taken.chunk_by(|a, b| a.name == b.name) {
+            shared.metrics.executed(same[0].name, same.len(), (duration, duration / taken));
         }
+        self.session.taken.clear();
         self.session.note_slow(duration.saturating_sub(waited) / taken);
         None
     }

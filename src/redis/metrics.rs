@@ -62,18 +62,18 @@ impl CommandMetrics {
         Self(COMMANDS.iter().map(|spec| metric(spec.name)).collect())
     }
 
-    /// Records a command of the table. It was answered after `duration`, of which its own `share` is less when others
-    /// were executed with it.
-    pub(super) fn executed(&self, name: &str, duration: Duration, share: Duration) {
+    /// Records that a command of the table was executed so many times. Each was answered after `duration`, of which its
+    /// own `share` is less when others were executed with it.
+    pub(super) fn executed(&self, name: &str, count: usize, (duration, share): (Duration, Duration)) {
         if let Ok(found) = self.0.binary_search_by(|metric| metric.name.cmp(name)) {
             let CommandMetric { name, histogram, calls, nanoseconds, by_duration } = &self.0[found];
             let histogram =
                 histogram.get_or_init(|| histogram!("tidelock_redis_command_seconds", "command" => *name));
-            histogram.record(duration);
-            calls.fetch_add(1, Ordering::Relaxed);
+            histogram.record_many(duration, count);
+            calls.fetch_add(count as u64, Ordering::Relaxed);
             let share = u64::try_from(share.as_nanos()).unwrap_or(u64::MAX);
-            nanoseconds.fetch_add(share, Ordering::Relaxed);
-            by_duration[class(share)].fetch_add(1, Ordering::Relaxed);
+            nanoseconds.fetch_add(share.saturating_mul(count as u64), Ordering::Relaxed);
+            by_duration[class(share)].fetch_add(count as u64, Ordering::Relaxed);
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) struct Session<B> {
     /// What TIDE.NEXT reads.
     pieces: Stream,
     /// The commands of the table that were taken and not recorded yet.
-    pub(super) taken: Vec<&'static str>,
+    pub(super) taken: Vec<&'static Spec>,
     /// How they began, if any may be slow.
     pub(super) said: Said,
 }
@@ -130,7 +130,7 @@ impl<B: Backend> Session<B> {
                 return Flow::Continue;
             }
         };
-        self.taken.push(spec.name);
+        self.taken.push(spec);
         if self.shared.slow_log.is_on() {
             self.said.keep(spec.name, &arguments);
         }
@@ -165,7 +165,9 @@ impl<B: Backend> Session<B> {
     /// The command, if it exists, has enough arguments and may be given now.
     fn find(&self, arguments: &[Vec<u8>]) -> Result<&'static Spec, Reply> {
         let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
-        let Some(spec) = Spec::find(name) else {
+        // Those that come together are mostly the same.
+        let is_it = |last: &&&Spec| last.name.as_bytes().eq_ignore_ascii_case(name);
+        let Some(spec) = self.taken.last().filter(is_it).copied().or_else(|| Spec::find(name)) else {
             let shown = errors::text(name, 32);
             return Err(match Foreign::of(name) {
                 Foreign::NotYet => {

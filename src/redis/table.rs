@@ -13,6 +13,7 @@ use super::{
 use crate::pubsub::{PubSub, Space};
 
 /// A command.
+#[derive(Debug)]
 pub(super) struct Spec {
     /// In lower case.
     pub(super) name: &'static str,
@@ -29,7 +30,7 @@ pub(super) struct Spec {
 }
 
 /// What executes a command.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Run {
     /// It becomes reads and writes of the selected keyspace.
     Data(fn(Arguments) -> Result<Call, Reply>),

@@ -141,11 +141,11 @@ impl KeyView {
     /// form, so a register that was not counted on is shown as it was written too.
     pub fn text(&self) -> Option<Vec<u8>> {
         let is_counted = self.slots.iter().any(|(_, slot)| slot.is_live());
-        match (self.siblings.first(), self.number()) {
-            (None, _) if !is_counted => None,
-            (_, Some(number)) => Some(number.to_string().into_bytes()),
-            (winner, None) => winner.map(|winner| winner.value.clone()),
+        let winner = self.siblings.first().map(|winner| &winner.value);
+        if !is_counted {
+            return winner.cloned();
         }
+        self.number().map_or_else(|| winner.cloned(), |number| Some(number.to_string().into_bytes()))
     }
 }
 
@@ -162,6 +162,9 @@ pub(crate) fn is_document(rows: &dyn Rows, keyspace: KeyspaceId, key: &[u8]) -> 
 
 /// The integer that a text is, in its only form: no sign but a minus, no leading zeros, 64 bits.
 pub fn integer(text: &[u8]) -> Option<i64> {
-    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == text).then_some(number)
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    if text != b"0" && !matches!(digits.first(), Some(b'1'..=b'9')) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }

@@ -10,7 +10,7 @@ use crate::bounds::{
     check_subkey, check_value,
 };
 use crate::causality::{Dot, Heads};
-use crate::crdt::{KeyView, VisibleKind, is_document};
+use crate::crdt::{KeyView, Sibling, VisibleKind, is_document};
 use crate::draft::Draft;
 use crate::frame::FrameBuilder;
 use crate::id::ReplicaId;
@@ -88,7 +88,9 @@ impl Author<'_, '_> {
         let slots = self.slot_changes(&view.slots);
         let dots: Vec<Dot> = view.siblings.iter().map(|sibling| sibling.dot).collect();
         let observed = self.references(&dots);
-        self.push_on(Op::Set { key: key.to_vec(), value: value.to_vec(), observed, slots }, existed)?;
+        let read = view.siblings.into_iter();
+        let read = read.map(|Sibling { dot, stamp, value }| (dot, Payload::Value { stamp, value })).collect();
+        self.push_seen(Op::Set { key: key.to_vec(), value: value.to_vec(), observed, slots }, existed, read)?;
         if let Ttl::Until(deadline_ms) = ttl {
             self.expire(key, deadline_ms, None)?;
         }
@@ -394,8 +396,18 @@ impl Author<'_, '_> {
 
     /// Applies and appends an operation on a key of which it is known whether it exists.
     pub(super) fn push_on(&mut self, op: Op, existed: Option<bool>) -> Result<(), ReadError> {
+        self.push_seen(op, existed, Vec::new())
+    }
+
+    /// The same, of one that replaces rows which were just read.
+    fn push_seen(
+        &mut self,
+        op: Op,
+        existed: Option<bool>,
+        read: Vec<(Dot, Payload)>,
+    ) -> Result<(), ReadError> {
         let dot = self.frame.next_dot();
-        apply_known(self.draft, self.frame.header(), dot, &op, existed)?;
+        apply_known(self.draft, self.frame.header(), (dot, &op), existed, read)?;
         self.frame.push(op);
         Ok(())
     }

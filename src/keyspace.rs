@@ -4,6 +4,10 @@
 //! Reads answer from this node; writes return when they are on its disk, or in its memory if the keyspace
 //! handle is [`Keyspace::buffered`].
 
+mod sorted_set;
+
+pub use sorted_set::SortedSet;
+
 use std::time::Duration;
 
 use thiserror::Error;
@@ -12,7 +16,8 @@ use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Entry, EntryRow, KeyPage, PAGE_KEYS_MAX, Pair, Query, QueryError};
 use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Request, RequestError};
-use tidelock_engine::write::{Outcome, Write};
+use tidelock_engine::score::Score;
+use tidelock_engine::write::{Outcome, ScoreRule, Write};
 
 use crate::document::Document;
 use crate::node::Node;
@@ -75,6 +80,11 @@ impl Keyspace {
     /// A map of fields.
     pub fn map(&self, key: impl AsRef<[u8]>) -> Map<'_> {
         Map(self.handle(key))
+    }
+
+    /// A set of members in order of their scores.
+    pub fn sorted_set(&self, key: impl AsRef<[u8]>) -> SortedSet<'_> {
+        SortedSet(self.handle(key))
     }
 
     /// A value of many parts that several people change at once.
@@ -235,6 +245,20 @@ impl Batch {
     pub fn unset(self, key: impl AsRef<[u8]>, field: impl AsRef<[u8]>) -> Self {
         let (key, fields) = (key.as_ref().to_vec(), vec![field.as_ref().to_vec()]);
         self.with(Write::Unset { key, fields })
+    }
+
+    /// Scores a member of a sorted set.
+    #[must_use]
+    pub fn score(self, key: impl AsRef<[u8]>, member: impl AsRef<[u8]>, score: Score) -> Self {
+        let (key, members) = (key.as_ref().to_vec(), vec![(member.as_ref().to_vec(), score)]);
+        self.with(Write::Score { key, members, rule: ScoreRule::default() })
+    }
+
+    /// Removes a member of a sorted set.
+    #[must_use]
+    pub fn unscore(self, key: impl AsRef<[u8]>, member: impl AsRef<[u8]>) -> Self {
+        let (key, members) = (key.as_ref().to_vec(), vec![member.as_ref().to_vec()]);
+        self.with(Write::Unscore { key, members })
     }
 
     /// Removes a key.

@@ -62,6 +62,8 @@ pub use document::Document;
 pub use keyspace::{Batch, Keyspace};
 pub use node::Node;
 pub use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
+pub use tidelock_engine::read::SortedRange;
+pub use tidelock_engine::score::Score;
 pub use watch_hub::Watch;
 
 /// The README's example compiles.

@@ -185,6 +185,9 @@ impl OrderAudit {
 
     /// What is wrong, if something is, now that all entries were taken in.
     pub fn complaint(&self) -> Option<String> {
+        if self.members == 0 && !self.heights.is_empty() {
+            return Some("there are stretches and no members".to_owned());
+        }
         for (height, stretches) in &self.heights {
             if let Some((place, says, _)) = stretches.iter().find(|(_, says, _)| *says > members_max(*height))
             {

@@ -58,7 +58,8 @@ fn execute(command: Command) -> Result<()> {
 }
 
 fn run(args: RunArgs) -> Result<()> {
-    log_to_stderr("info,libp2p_swarm=warn");
+    // gossipsub logs whole messages when a peer is slow; what it drops is counted.
+    log_to_stderr("info,libp2p_swarm=warn,libp2p_gossipsub=off");
     let (config, ports) = merge(args)?;
     runtime()?.block_on(daemon::run(config, ports)).map_err(Into::into)
 }

@@ -13,8 +13,8 @@ use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
     Batch, CommitError, Conditional, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame,
-    ReadError, Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport, TransportEvent,
-    Visit,
+    Milestone, ReadError, Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport,
+    TransportEvent, Visit,
 };
 use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
@@ -135,6 +135,16 @@ impl<S: Rows> Rows for Metered<S> {
         visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         self.store.deadlines(keyspace, after, until_ms, visit)
+    }
+
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.store.order(keyspace, key, from, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

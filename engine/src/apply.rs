@@ -286,8 +286,16 @@ impl<'a, 'b> Apply<'a, 'b> {
         })?;
         let (keyspace, author) = (self.keyspace(), self.dot.replica);
         for of_key in groups.chunk_by(|a, b| a.key == b.key) {
+            let is_reordered = is_mostly_removed(of_key);
+            if is_reordered {
+                self.draft.forget_order(keyspace, &of_key[0].key)?;
+            }
             for group in of_key {
                 self.draft.remove_group(keyspace, &group.covered, group.survives, author)?;
+            }
+            for group in of_key.iter().filter(|group| is_reordered && group.kind == Kind::Sorted) {
+                let (key, kind, subkey) = (group.key.clone(), group.kind, group.subkey.clone());
+                self.draft.order_again(keyspace, &RowId { key, kind, subkey, dot: self.dot })?;
             }
             let survives = of_key.iter().any(|group| group.survives && group.is_live());
             let exists = survives || self.draft.key_exists(keyspace, &of_key[0].key)?;
@@ -299,6 +307,13 @@ impl<'a, 'b> Apply<'a, 'b> {
             self.on_key(key, Kind::Counter, |apply| apply.slots(key, std::slice::from_ref(change)))
         })
     }
+}
+
+/// Whether more members of a sorted set are removed than survive, so that its order is better made again.
+fn is_mostly_removed(of_key: &[Group]) -> bool {
+    let sorted = of_key.iter().filter(|group| group.kind == Kind::Sorted);
+    let (survive, go): (Vec<&Group>, Vec<&Group>) = sorted.partition(|group| group.survives);
+    go.len() > survive.len()
 }
 
 /// The rows of one register, element or field, as a removal by version vector finds them.

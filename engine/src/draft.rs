@@ -1,15 +1,17 @@
 //! Rows that were changed but not yet committed, laid over the rows below.
 //!
 //! A draft reads like the store will read after the commit, so later inputs of a turn see earlier ones. It
-//! keeps the derived figures up to date: fingerprint, number of keys, members per collection. What is tried
+//! keeps the derived figures up to date: fingerprint, number of keys, members per collection, order of scores. What is tried
 //! behind a mark can be taken back whole: a refused batch leaves nothing.
+
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use crate::causality::{Dot, Hlc};
 use crate::id::{KeyspaceId, ReplicaId};
-use crate::ports::{ReadError, RowRange, Rows, Visit, Within};
+use crate::ports::{Milestone, ReadError, RowRange, Rows, Visit, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 
 /// What became of one row.
@@ -41,6 +43,8 @@ pub struct Changes {
     pub rows: BTreeMap<(KeyspaceId, RowId), RowChange>,
     /// The number of elements or fields of each collection where it changed.
     pub members: BTreeMap<(KeyspaceId, Vec<u8>, Kind), u64>,
+    /// The entries of the order of each sorted set where it changed; none for one that is not there any more.
+    pub order: BTreeMap<(KeyspaceId, Vec<u8>, Milestone), Option<u64>>,
     /// The derived figures.
     pub deltas: BTreeMap<KeyspaceId, Delta>,
 }
@@ -54,6 +58,9 @@ impl Changes {
         }
         for (id, count) in self.members {
             split.entry(id.0).or_default().members.insert(id, count);
+        }
+        for (id, count) in self.order {
+            split.entry(id.0).or_default().order.insert(id, count);
         }
         for (keyspace, delta) in self.deltas {
             split.entry(keyspace).or_default().deltas.insert(keyspace, delta);
@@ -76,10 +83,12 @@ pub struct Draft<'a> {
 }
 
 /// How an entry of [`Changes`] was before.
+#[expect(clippy::option_option, reason = "that an entry is removed is a change too")]
 #[derive(Debug)]
 enum Undo {
     Row((KeyspaceId, RowId), Option<RowChange>),
     Members((KeyspaceId, Vec<u8>, Kind), Option<u64>),
+    Order(order::OrderId, Option<Option<u64>>),
     Delta(KeyspaceId, Delta),
 }
 
@@ -134,6 +143,8 @@ impl<'a> Draft<'a> {
                 Undo::Row(id, None) => drop(self.changes.rows.remove(&id)),
                 Undo::Members(id, Some(count)) => drop(self.changes.members.insert(id, count)),
                 Undo::Members(id, None) => drop(self.changes.members.remove(&id)),
+                Undo::Order(id, Some(count)) => drop(self.changes.order.insert(id, count)),
+                Undo::Order(id, None) => drop(self.changes.order.remove(&id)),
                 Undo::Delta(keyspace, delta) => drop(self.changes.deltas.insert(keyspace, delta)),
             }
         }
@@ -160,6 +171,13 @@ impl<'a> Draft<'a> {
             self.change(keyspace, row, before, after, author);
             return Ok(());
         }
+        if row.kind == Kind::Sorted {
+            let mut scores = self.scores(keyspace, &row)?;
+            let was = scores.read();
+            scores.put(row.dot, after.as_ref());
+            self.change(keyspace, row.clone(), before, after, author);
+            return self.count_score(keyspace, &row, (was, scores.read()));
+        }
         let was_member = before.is_some() || self.group_exists(keyspace, &row)?;
         let has_row = after.is_some();
         self.change(keyspace, row.clone(), before, after, author);
@@ -180,7 +198,13 @@ impl<'a> Draft<'a> {
     ) -> Result<(), ReadError> {
         let author = row.dot.replica;
         let mut was_member = false;
+        let mut scores = match row.kind {
+            Kind::Sorted => self.scores(keyspace, &row)?,
+            _ => order::Scores::default(),
+        };
+        let was = scores.read();
         for dot in observed {
+            scores.put(dot, None);
             let old = RowId { dot, ..row.clone() };
             if let Some(before) = self.row(keyspace, &old)? {
                 was_member = true;
@@ -190,6 +214,11 @@ impl<'a> Draft<'a> {
         if !row.kind.has_members() {
             self.change(keyspace, row, None, Some(payload), author);
             return Ok(());
+        }
+        if row.kind == Kind::Sorted {
+            scores.put(row.dot, Some(&payload));
+            self.change(keyspace, row.clone(), None, Some(payload), author);
+            return self.count_score(keyspace, &row, (was, scores.read()));
         }
         let was_member = was_member || (!has_seen && self.group_exists(keyspace, &row)?);
         self.change(keyspace, row.clone(), None, Some(payload), author);
@@ -210,6 +239,13 @@ impl<'a> Draft<'a> {
             self.change(keyspace, row.clone(), Some(before.clone()), None, author);
         }
         match rows.first() {
+            Some((row, _)) if row.kind == Kind::Sorted => {
+                let mut scores =
+                    if survives { self.scores(keyspace, row)? } else { order::Scores::default() };
+                let is = scores.read();
+                rows.iter().for_each(|(row, before)| scores.put(row.dot, Some(before)));
+                self.count_score(keyspace, row, (scores.read(), is))
+            }
             Some((row, _)) if row.kind.has_members() => {
                 self.count_member(keyspace, row.clone(), true, survives)
             }
@@ -360,6 +396,19 @@ impl Rows for Draft<'_> {
             Some(count) => Ok(*count),
             None => self.below.members(keyspace, key, kind),
         }
+    }
+
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        if self.changes.order.is_empty() {
+            return self.below.order(keyspace, key, from, visit);
+        }
+        self.changed_order(keyspace, key, from, visit)
     }
 
     fn expiry(&self) -> Hlc {

@@ -5,7 +5,7 @@
 //! [`ports`]. State is rows under a version vector ([`row`], [`causality`]); operations ([`op`]) travel in
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
-//! Imports go leftwards: id < causality, score < row, op < frame, install < ports < draft < apply, ranges < crdt < read, write <
+//! Imports go leftwards: id < causality, score < row, op < frame, install < ports < order < draft < apply, ranges < crdt < read, write <
 //! condition < request < evaluation, message < replica, gossip < turn.
 
 pub mod apply;
@@ -24,6 +24,7 @@ pub mod install;
 pub mod mem_store;
 pub mod message;
 pub mod op;
+pub mod order;
 pub mod ports;
 pub mod ranges;
 pub mod read;

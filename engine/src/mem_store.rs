@@ -3,6 +3,7 @@
 //! It keeps rows as one dot store per keyspace, and the frames in commit order. It is never durable.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
 
 use crate::causality::{Dot, Head, Hlc, VersionVector};
 use crate::crdt::DotStore;
@@ -12,7 +13,7 @@ use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
 use crate::ports::{
     Batch, Choice, CommitError, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry, LogPosition,
-    LogRecord, LoggedFrame, ReadError, Recovered, RowRange, Rows, Settings, Store, Visit,
+    LogRecord, LoggedFrame, Milestone, ReadError, Recovered, RowRange, Rows, Settings, Store, Visit,
 };
 use crate::row::{Kind, Payload, RowId};
 
@@ -160,6 +161,16 @@ impl Rows for MemStore {
 
     fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
         self.deadlines.contains(&keyspace)
+    }
+
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.rows.get(&keyspace).map_or(Ok(()), |rows| rows.order(keyspace, key, from, visit))
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

@@ -37,6 +37,12 @@ impl Score {
         (!number.is_nan()).then_some(Self(number + 0.0))
     }
 
+    /// The least one that is greater, if there is one.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        Self::new(self.0.next_up()).filter(|next| *next > self)
+    }
+
     /// The number.
     pub const fn get(self) -> f64 {
         self.0

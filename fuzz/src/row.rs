@@ -155,7 +155,7 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
     let number = |out: &mut Vec<u8>, input: &mut Input<'_>, value| {
         number(out, value, may_be_long && input.once_in(2));
     };
-    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4, 5]);
+    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 4, 4, 5, 6]);
     let mut key = vec![tag];
     if tag > 0 {
         let keyspace = interned(input);
@@ -182,6 +182,19 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
             text(&mut key, &forge::any_key(input));
             key.push(forge::kind(input) as u8);
             input.number().to_be_bytes().to_vec()
+        }
+        6 => {
+            let height = input.byte() % 4;
+            text(&mut key, &forge::any_key(input));
+            key.push(64 - height);
+            key.extend_from_slice(&forge::score(input).to_bytes());
+            key.extend_from_slice(&forge::subkey(input));
+            let mut value = Vec::new();
+            if height > 0 {
+                let count = input.number();
+                number(&mut value, input, count);
+            }
+            value
         }
         5 => {
             key.extend_from_slice(&input.number().to_be_bytes());

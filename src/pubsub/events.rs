@@ -23,29 +23,29 @@ const ALL: u16 = (1 << 10) - 1;
 const KEYSPACE: u16 = 1 << 11;
 const KEYEVENT: u16 = 1 << 12;
 
+/// Classes of notifications, chosen by the letters of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Letters(u16);
+
+impl Letters {
+    /// What the letters stand for, if they all stand for something.
+    pub(crate) fn parse(letters: &[u8]) -> Option<Self> {
+        let mut flags = 0;
+        for letter in letters {
+            flags |=
+                if *letter == b'A' { ALL } else { 1 << LETTERS.iter().position(|known| known == letter)? };
+        }
+        Some(Self(flags))
+    }
+}
+
 /// Which notifications are wanted: `CONFIG SET notify-keyspace-events`. None at first.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted(AtomicU16);
 
-/// A choice of notifications.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Letters(u16);
-
-impl Letters {
-    /// The choice that these letters of Redis make, if they all stand for something.
-    pub(crate) fn parse(letters: &[u8]) -> Option<Self> {
-        let flag = |letter: &u8| match letter {
-            b'A' => Some(ALL),
-            _ => LETTERS.iter().position(|known| known == letter).map(|place| 1 << place),
-        };
-        letters.iter().try_fold(0, |flags, letter| Some(flags | flag(letter)?)).map(Self)
-    }
-}
-
 impl Wanted {
-    /// Chooses others.
-    pub(crate) fn set(&self, Letters(flags): Letters) {
-        self.0.store(flags, Ordering::Relaxed);
+    pub(super) fn set(&self, letters: Letters) {
+        self.0.store(letters.0, Ordering::Relaxed);
     }
 
     /// The letters, as Redis writes them.
@@ -215,11 +215,10 @@ mod tests {
             ("AnK", "AK"),
             ("xEK", "xKE"),
         ] {
-            wanted.set(Letters::parse(set.as_bytes()).expect("letters of Redis"));
+            wanted.set(Letters::parse(set.as_bytes()).expect("they stand for something"));
             assert_eq!(wanted.text(), told, "{set}");
         }
-        assert!(Letters::parse(b"KEq").is_none());
-        assert_eq!(wanted.text(), "xKE", "nothing was changed");
+        assert_eq!(Letters::parse(b"KEq"), None);
     }
 
     #[test]

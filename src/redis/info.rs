@@ -3,14 +3,13 @@
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tidelock_transport::GossipFigures;
 use tokio::runtime::Handle;
 
 use super::metrics::{Calls, Since};
 use super::reply::Reply;
 use super::state::{KEYSPACE_DEFAULT, Shared};
 use super::tide;
-use crate::pubsub::HubFigures;
+use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
@@ -25,8 +24,7 @@ pub(super) struct About<'a> {
     pub(super) status: &'a Status,
     pub(super) keyspaces: &'a [KeyspaceStatus],
     pub(super) shared: &'a Shared,
-    pub(super) channels: HubFigures,
-    pub(super) gossip: GossipFigures,
+    pub(super) pubsub: &'a PubSub,
 }
 
 /// Makes the lines of a section.
@@ -132,6 +130,7 @@ impl About<'_> {
     fn stats(&self, since: &Since) -> String {
         let errors: u64 = since.errors_of(self.shared).into_iter().map(|(_, count)| count).sum();
         let (now, since) = (self.shared.figures(), since.figures);
+        let channels = self.pubsub.hub().figures();
         lines(&[
             ("total_connections_received", &(now.clients_accepted - since.clients_accepted)),
             ("total_commands_processed", &(now.commands - since.commands)),
@@ -140,10 +139,10 @@ impl About<'_> {
                 "client_output_buffer_limit_disconnections",
                 &(now.clients_closed_slow - since.clients_closed_slow),
             ),
+            ("pubsub_channels", &channels.channels),
+            ("pubsub_patterns", &channels.patterns),
+            ("pubsubshard_channels", &channels.sharded_channels),
             ("total_error_replies", &errors),
-            ("pubsub_channels", &self.channels.channels),
-            ("pubsub_patterns", &self.channels.patterns),
-            ("pubsubshard_channels", &self.channels.sharded_channels),
         ])
     }
 
@@ -203,13 +202,14 @@ impl About<'_> {
         ]);
         let alone = self.keyspaces.iter().filter(|keyspace| keyspace.alone.is_some()).count();
         text.push_str(&line("keyspaces_alone", &alone));
+        let (channels, gossip) = (self.pubsub.hub().figures(), self.pubsub.network_figures());
         text.push_str(&lines(&[
-            ("pubsub_told", &self.channels.told),
-            ("pubsub_lost", &self.channels.lost),
-            ("pubsub_sent", &self.gossip.messages_sent),
-            ("pubsub_heard", &self.gossip.messages_heard),
+            ("pubsub_told", &channels.told),
+            ("pubsub_lost", &channels.lost),
+            ("pubsub_sent", &gossip.messages_sent),
+            ("pubsub_heard", &gossip.messages_heard),
         ]));
-        for (reason, count) in &self.gossip.dropped {
+        for (reason, count) in &gossip.dropped {
             text.push_str(&line(&format!("pubsub_dropped_{reason}"), count));
         }
         for (name, count) in &self.status.counters {

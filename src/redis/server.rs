@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -26,6 +26,10 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How long no client is accepted after accepting failed, as it does when the process has no more files.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The connections that may wait to be accepted, as far as the system lets as many: those that come at once when a node is
+/// back. With too few, the system drops the others, and each tries again a second later.
+const WAITING_MAX: u32 = 4_096;
 
 /// Why the Redis port was not opened. Nothing runs.
 #[derive(Debug, Error)]
@@ -58,11 +62,12 @@ impl RedisServer {
     ///
     /// # Errors
     /// [`RedisStartError`].
+    #[expect(clippy::unused_async, reason = "it needs the runtime that its caller has then")]
     pub async fn start<B: Backend>(config: RedisConfig, backend: B) -> Result<Self, RedisStartError> {
         config.validate()?;
         let address = config.address;
         let cannot_listen = |source| RedisStartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
+        let listener = listen(address).map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         if !address.ip().is_loopback() && config.password.is_none() {
             tracing::warn!(%address, "the Redis port has no password and is open beyond this machine");
@@ -93,6 +98,14 @@ impl RedisServer {
             tracing::error!(%error, "the Redis port ended by itself");
         }
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A node that is started again gets its port although connections of the former one linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
 }
 
 struct Acceptor<B> {

@@ -330,8 +330,7 @@ impl<B: Backend> Session<B> {
                     status: &backend.status(),
                     keyspaces: &backend.keyspaces(),
                     shared: &self.shared,
-                    channels: backend.pubsub().hub().figures(),
-                    gossip: backend.pubsub().network_figures(),
+                    pubsub: backend.pubsub(),
                 };
                 Reply::Verbatim(about.sections(arguments.as_slice()))
             }

@@ -227,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn every_command_that_writes_is_documented() {
+        let documented = include_str!("../../docs/redis.md");
+        let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '.';
+        let words: std::collections::BTreeSet<&str> = documented.split(|c| !is_in_word(c)).collect();
+        let writes = COMMANDS.iter().filter(|spec| spec.flags.contains(&"write"));
+        let names: Vec<String> = writes.map(|spec| spec.name.to_ascii_uppercase()).collect();
+        let missing: Vec<&String> = names.iter().filter(|name| !words.contains(name.as_str())).collect();
+        assert!(names.len() > 50 && missing.is_empty(), "not in docs/redis.md: {missing:?}");
+    }
+
+    #[test]
     fn arity_is_the_number_or_the_least_number() {
         let get = Spec::find(b"get").expect("it is in the table");
         assert_eq!([1, 2, 3].map(|count| get.takes(count)), [false, true, false]);

@@ -15,6 +15,7 @@ mod counting;
 pub(crate) mod format;
 pub(crate) mod reading;
 pub(crate) mod restoring;
+mod scores;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

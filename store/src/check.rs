@@ -4,6 +4,7 @@
 //! memory, so it takes about as much as they do.
 
 mod log;
+mod order;
 mod rows;
 
 use std::sync::Arc;

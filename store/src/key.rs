@@ -7,8 +7,9 @@
 //! text sorts before all texts that it is a prefix of, provided that what follows it never begins with 0xff:
 //! a kind is a small number, and an author's number has at most four bytes, hence begins with 251 at most.
 
-use tidelock_engine::ports::{Due, RowRange, Within};
+use tidelock_engine::ports::{Due, HEIGHT_MAX, Milestone, Place, RowRange, Within};
 use tidelock_engine::row::{Kind, RowId};
+use tidelock_engine::score::{SCORE_BYTES, Score};
 
 use crate::schema::rows_tag;
 
@@ -36,9 +37,9 @@ pub(crate) fn state(keyspace: u32) -> Vec<u8> {
 }
 
 /// What the keys of all entries of a keyspace begin with.
-pub(crate) fn all_of(keyspace: u32) -> [Vec<u8>; 5] {
-    [rows_tag::STATE, rows_tag::HEAD, rows_tag::MEMBERS, rows_tag::ROW, rows_tag::DEADLINE]
-        .map(|tag| tagged(tag, keyspace))
+pub(crate) fn all_of(keyspace: u32) -> [Vec<u8>; 6] {
+    use rows_tag::{DEADLINE, HEAD, MEMBERS, ORDER, ROW, STATE};
+    [STATE, HEAD, MEMBERS, ROW, DEADLINE, ORDER].map(|tag| tagged(tag, keyspace))
 }
 
 /// The keyspace whose state has the key `key`.
@@ -116,6 +117,62 @@ pub(crate) fn read_deadline(key: &[u8]) -> Option<(u32, Due, u32, u64)> {
     let (seq, []) = read_number(rest)? else { return None };
     let due = Due { unix_ms: u64::from_be_bytes(*unix_ms), key };
     Some((keyspace.try_into().ok()?, due, author.try_into().ok()?, seq))
+}
+
+/// A height is written as what it is less than this, so that the highest come first.
+const BEHIND_HEIGHTS: u8 = 64;
+
+/// The key of an entry of the order of a sorted set.
+pub(crate) fn order(keyspace: u32, user_key: &[u8], milestone: &Milestone) -> Vec<u8> {
+    let Milestone { height, place } = milestone;
+    let mut key = orders(keyspace, user_key);
+    key.push(BEHIND_HEIGHTS - height);
+    key.extend_from_slice(&place.score.to_bytes());
+    key.extend_from_slice(&place.member);
+    key
+}
+
+/// The first key behind all entries of the order of a sorted set.
+pub(crate) fn behind_order(keyspace: u32, user_key: &[u8]) -> Vec<u8> {
+    let mut key = orders(keyspace, user_key);
+    key.push(BEHIND_HEIGHTS + 1);
+    key
+}
+
+fn orders(keyspace: u32, user_key: &[u8]) -> Vec<u8> {
+    let mut key = tagged(rows_tag::ORDER, keyspace);
+    push_text(&mut key, user_key);
+    key
+}
+
+/// The entry of the order that a key stands for: its keyspace and key, and which it is.
+pub(crate) fn read_order(key: &[u8]) -> Option<(u32, Vec<u8>, Milestone)> {
+    let (&rows_tag::ORDER, rest) = key.split_first()? else { return None };
+    let (keyspace, rest) = read_number(rest)?;
+    let (user_key, rest) = read_text(rest)?;
+    let (height, rest) = rest.split_first()?;
+    let height = BEHIND_HEIGHTS.checked_sub(*height).filter(|height| *height <= HEIGHT_MAX)?;
+    let (score, member) = rest.split_first_chunk::<SCORE_BYTES>()?;
+    let place = Place { score: Score::from_bytes(score).ok()?, member: member.to_vec() };
+    Some((keyspace.try_into().ok()?, user_key, Milestone::new(height, place)))
+}
+
+/// What an entry of the order holds.
+pub(crate) fn order_value(height: u8, count: u64) -> Vec<u8> {
+    let mut value = Vec::new();
+    if height > 0 {
+        push_number(&mut value, count);
+    }
+    value
+}
+
+/// The members that an entry of the order stands for.
+pub(crate) fn read_order_value(height: u8, value: &[u8]) -> Option<u64> {
+    match (height, value) {
+        (0, []) => Some(1),
+        (0, _) => None,
+        _ => read_number(value).filter(|(_, rest)| rest.is_empty()).map(|(count, _)| count),
+    }
 }
 
 /// The key of a row.
@@ -344,6 +401,12 @@ mod tests {
             row(300, &id(b"", Kind::Register, b"", 247), 248),
             [4, 249, 1, 44, 0, 1, 0, 248, 248, 247]
         );
+        let place = Place { score: Score::ZERO, member: b"m\0".to_vec() };
+        let milestone = Milestone::new(2, place);
+        let golden = [6, 1, b'k', 0, 62, 0x80, 0, 0, 0, 0, 0, 0, 0, b'm', 0];
+        assert_eq!(order(1, b"k", &milestone), golden);
+        assert_eq!(read_order(&golden), Some((1, b"k".to_vec(), milestone)));
+        assert_eq!((order_value(2, 300), order_value(0, 1)), (vec![249, 1, 44], Vec::new()));
         assert_eq!(members(1, b"k", Kind::Map), [3, 1, b'k', 0, 4]);
         assert_eq!(read_members(&members(1, b"k", Kind::Map)), Some((1, b"k".to_vec(), Kind::Map)));
         assert_eq!(heads_of(1, 250), [2, 1, 248, 250]);

@@ -52,6 +52,11 @@ pub fn rows_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
             let (keyspace, due, author, seq) = key::read_deadline(key)?;
             value.is_empty().then(|| (key::deadline(keyspace, &due, author, seq), Vec::new()))
         }
+        rows_tag::ORDER => {
+            let (keyspace, user_key, milestone) = key::read_order(key)?;
+            let count = key::read_order_value(milestone.height, value)?;
+            Some((key::order(keyspace, &user_key, &milestone), key::order_value(milestone.height, count)))
+        }
         rows_tag::ROW => {
             let row = key::read_row(key)?;
             let payload = Payload::decode(row.kind, value).ok()?;

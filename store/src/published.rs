@@ -116,6 +116,13 @@ impl Update {
                 _ => put(&mut update.entries, key, members.to_be_bytes().to_vec()),
             }
         }
+        for ((keyspace, key, milestone), count) in &changes.order {
+            let key = key::order(number(names, *keyspace), key, milestone);
+            match count {
+                None => update.entries.push((key, None)),
+                Some(count) => put(&mut update.entries, key, key::order_value(milestone.height, *count)),
+            }
+        }
         for ((keyspace_id, row), change) in &changes.rows {
             let (keyspace, author) = (number(names, *keyspace_id), author_number(names, row.dot.replica));
             let due = |payload: &Payload| match payload {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{
-    Due, KeyspaceState, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError, RowRange, Rows,
-    Settings, Visit,
+    Due, KeyspaceState, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, Milestone, ReadError, RowRange,
+    Rows, Settings, Visit,
 };
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
@@ -223,6 +223,16 @@ impl Rows for Reader {
         self.shared.view().deadlines(keyspace, after, until_ms, visit)
     }
 
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.shared.view().order(keyspace, key, from, visit)
+    }
+
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
         Ok(self.shared.published().spaces.get(&keyspace).map_or(0, |space| space.keys))
     }
@@ -325,6 +335,16 @@ impl Rows for Snapshot {
         visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         self.view.deadlines(keyspace, after, until_ms, visit)
+    }
+
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.view.order(keyspace, key, from, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

@@ -39,6 +39,7 @@
 //! | entries | `0x03`, keyspace, key, kind | members, u64 |
 //! | entries | `0x04`, keyspace, key, kind, subkey, author, seq | the payload, as [`Payload::encode_into`] |
 //! | entries | `0x05`, keyspace, Unix milliseconds u64, key, author, seq | nothing: the deadlines of the rows above, in order of time |
+//! | entries | `0x06`, keyspace, key, 64 less the height u8, score (8), member to the end | the order of a sorted set: nothing for a member, whose height is 0; the members of a stretch, a number, above: see [`order`] |
 //!
 //! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
 //!
@@ -52,6 +53,7 @@
 //! written so too. Interned numbers reach neither wire nor fingerprint.
 //!
 //! [`FileIdentity`]: crate::FileIdentity
+//! [`order`]: tidelock_engine::order
 //! [`Payload::encode_into`]: tidelock_engine::row::Payload::encode_into
 
 use redb::TableDefinition;
@@ -116,6 +118,7 @@ pub(crate) mod rows_tag {
     pub(crate) const MEMBERS: u8 = 3;
     pub(crate) const ROW: u8 = 4;
     pub(crate) const DEADLINE: u8 = 5;
+    pub(crate) const ORDER: u8 = 6;
 }
 
 const CRC_BYTES: usize = 4;

@@ -14,8 +14,8 @@ use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::draft::Changes;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
-    Recovered, RowRange, Rows, Store, Visit,
+    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, Milestone,
+    ReadError, Recovered, RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 
@@ -231,6 +231,16 @@ impl Rows for RedbStore {
         visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         self.reader.deadlines(keyspace, after, until_ms, visit)
+    }
+
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.reader.order(keyspace, key, from, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidelock_engine::causality::{Dot, Heads, Hlc};
 use tidelock_engine::id::KeyspaceId;
-use tidelock_engine::ports::{Due, KeyspaceState, ReadError, RowRange, Rows, Visit};
+use tidelock_engine::ports::{Due, KeyspaceState, Milestone, ReadError, RowRange, Rows, Visit};
 use tidelock_engine::row::{Kind, Payload, RowId};
 
 use crate::blocks::read_heads;
@@ -24,6 +24,9 @@ const CHUNK_ROWS_FIRST: usize = 8;
 
 /// The rows that a scan reads at a time at most; it reads twice as many each time up to there.
 const CHUNK_ROWS: usize = 512;
+
+/// The entries of an order that are read at a time: about a stretch of each height is passed.
+const CHUNK_ORDER: usize = 48;
 
 /// The places where entries are, newest first.
 #[derive(Debug)]
@@ -187,6 +190,37 @@ impl Rows for View {
                 Some(last) => from = Bound::Excluded(last),
                 None => return Ok(()),
             }
+        }
+    }
+
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let Some(number) = self.names.keyspace(keyspace) else { return Ok(()) };
+        let end = key::behind_order(number, key);
+        let mut limit = if *from == Milestone::FIRST { 1 } else { CHUNK_ORDER };
+        let mut from = Bound::Included(key::order(number, key, from));
+        loop {
+            let chunk = self.chunk(&from, &end, limit)?;
+            for (key, sealed) in chunk.entries {
+                let (milestone, count) = open_entry(&key, &sealed, |value| {
+                    let (_, _, milestone) = key::read_order(&key)?;
+                    let count = key::read_order_value(milestone.height, value)?;
+                    Some((milestone, count))
+                })?;
+                if visit(milestone, count).is_break() {
+                    return Ok(());
+                }
+            }
+            match chunk.last {
+                Some(last) => from = Bound::Excluded(last),
+                None => return Ok(()),
+            }
+            limit = (limit * 2).clamp(CHUNK_ORDER, CHUNK_ROWS);
         }
     }
 

@@ -48,7 +48,7 @@ fn same_rows(dice: &mut Dice, store: &impl Store, model: &MemStore) {
         let (_, keys, members) = counted(&found);
         assert_eq!(store.keys(keyspace(space)).expect("readable"), keys);
         for key in TEXTS {
-            for kind in [Kind::Set, Kind::Map] {
+            for kind in [Kind::Set, Kind::Map, Kind::Sorted] {
                 let count = members.get(&(key.to_vec(), kind)).copied().unwrap_or(0);
                 assert_eq!(store.members(keyspace(space), key, kind).expect("readable"), count);
             }

@@ -184,9 +184,9 @@ fn redis_benchmark_runs_every_test_that_is_supported() {
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut node = Node::start(PROGRAM, folder.path(), Options::default());
-    // SPOP decides, which a node does where it was told to.
+    // SPOP and ZPOPMIN decide, which a node does where it was told to.
     assert_eq!(node.command(&["TIDE.KEYSPACE", "CONDITIONAL", "default", "LOCAL"]), "OK");
-    let tests = "ping_inline,ping_mbulk,set,get,incr,sadd,hset,spop,mset";
+    let tests = "ping_inline,ping_mbulk,set,get,incr,sadd,hset,spop,zadd,zpopmin,mset";
     for more in [&["-P", "1"][..], &["-P", "16", "-3"], &["-r", "1000", "-d", "100", "-k", "0"]] {
         let mut command = Command::new("redis-benchmark");
         command.args(["-p", port(&node), "-n", "500", "-c", "20", "-q", "-t", tests]).args(more);

@@ -56,6 +56,10 @@ fn values_come_back_as_the_types_that_are_asked_for() -> Result<(), RedisError> 
         assert_eq!(node.sadd::<_, _, usize>("fruit", &["apples", "pears"])?, 2);
         assert_eq!(node.smembers::<_, HashSet<String>>("fruit")?.len(), 2);
         assert!(node.sismember::<_, _, bool>("fruit", "pears")?);
+        assert_eq!(node.zadd_multiple::<_, _, _, usize>("scores", &[(2.5, "bob"), (1.0, "ann")])?, 2);
+        let scores: Vec<(String, f64)> = node.zrange_withscores("scores", 0, -1)?;
+        assert_eq!(scores, [("ann".to_owned(), 1.0), ("bob".to_owned(), 2.5)]);
+        assert_eq!(node.zrank::<_, _, Option<usize>>("scores", "bob")?, Some(1));
         assert!(node.expire::<_, bool>("fruit", 100)?);
         assert!((1..=100).contains(&node.ttl::<_, i64>("fruit")?));
         assert_eq!(node.key_type::<_, redis::ValueType>("fruit")?, redis::ValueType::Set);
@@ -124,6 +128,28 @@ fn transactions_are_whole_and_those_that_watch_need_a_node_that_decides() -> Res
     assert_eq!(node.get::<_, i64>("stock")?, 200);
     assert!(node.set_nx::<_, _, bool>("lock", "me")?);
     assert!(!node.set_nx::<_, _, bool>("lock", "you")?);
+    Ok(())
+}
+
+#[test]
+fn subscribers_are_told_what_is_published() -> Result<(), RedisError> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let server = start(&folder);
+    let mut publisher = connect(&server, 0, 3);
+    let mut connection = connect(&server, 0, 2);
+    let mut listener = connection.as_pubsub();
+    listener.set_read_timeout(Some(DEADLINE))?;
+    listener.subscribe("news")?;
+    listener.psubscribe("new*")?;
+    assert_eq!(publisher.publish::<_, _, usize>("news", "hello")?, 2);
+    let told = [listener.get_message()?, listener.get_message()?];
+    for message in &told {
+        assert_eq!(
+            (message.get_channel_name(), message.get_payload::<String>()?),
+            ("news", "hello".to_owned())
+        );
+    }
+    assert_eq!(told.map(|message| message.from_pattern()), [false, true]);
     Ok(())
 }
 

@@ -55,8 +55,8 @@ fn top_gives_the_terminal_back_when_a_signal_ends_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let node = Node::start(PROGRAM, &folder.path().join("node"), Options::default());
     for signal in ["TERM", "HUP", "INT"] {
-        let [before, pid, after, shown] =
-            ["before", "pid", "after", "shown"].map(|name| folder.path().join(format!("{signal}-{name}")));
+        let [before, pid, after, screen] =
+            ["before", "pid", "after", "screen"].map(|name| folder.path().join(format!("{signal}-{name}")));
         let lines = format!(
             "stty rows 24 cols 100; stty -g >{}; sh -c 'echo $$ >{}; exec {PROGRAM} top --node {}'; stty -g >{}",
             before.display(),
@@ -65,10 +65,10 @@ fn top_gives_the_terminal_back_when_a_signal_ends_it() {
             after.display()
         );
         let terminal = std::thread::spawn({
-            let shown = shown.clone();
-            move || output(Command::new("script").args(["-qefc", &lines]).arg(shown).stdin(Stdio::null()))
+            let screen = screen.clone();
+            move || output(Command::new("script").args(["-qefc", &lines]).arg(screen).stdin(Stdio::null()))
         });
-        let shows = |what: &str| fs::read_to_string(&shown).is_ok_and(|text| text.contains(what));
+        let shows = |what: &str| fs::read_to_string(&screen).is_ok_and(|text| text.contains(what));
         // The keys that it takes are told in its last line.
         eventually("it shows the node", || shows("\x1b[?1049h") && shows("quit"));
         let pid = fs::read_to_string(&pid).expect("it was written before");

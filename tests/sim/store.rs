@@ -8,8 +8,8 @@ use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, ReadError,
-    Recovered, RowRange, Rows, Store, Visit,
+    Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, Milestone,
+    ReadError, Recovered, RowRange, Rows, Store, Visit,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_store::{MaterializeOptions, MemDisk, OpenError, OpenOptions, RedbStore};
@@ -150,6 +150,16 @@ impl Rows for SimStore {
         visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         self.as_store().deadlines(keyspace, after, until_ms, visit)
+    }
+
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.as_store().order(keyspace, key, from, visit)
     }
 
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidelock_engine::ports::{Target, Transport};
 use tidelock_transport::{Config, GOSSIP_BYTES_MAX, GossipError};
 
-use world::gossiping::{RudeMember, TOPIC, dropped, gossip, gossiping, hear, introduce};
+use world::gossiping::{RudeMember, TOPIC, dropped, gossip, gossiping, hear, introduce, sealed};
 use world::{BOTH, Node, Via, config, until};
 
 fn numbered(count: u32) -> impl Iterator<Item = Vec<u8>> {
@@ -217,4 +217,31 @@ async fn flood_holds_up_neither_lanes_nor_other_members() {
     assert!(dropped(&flooder, "outbox_full") > 1_000);
     flooding.abort();
     while flooder.try_event().is_some() {}
+}
+
+/// What a member signs itself is bounded for it alone, and what it signs for others is believed by nobody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn member_that_signs_more_than_it_may_drowns_nobody() {
+    let nodes = connected(vec![gossiping(1, Via::Tcp), gossiping(2, Via::Tcp)], &[(0, 1)]).await;
+    introduce(&nodes[0], &[&nodes[1]]).await;
+    let mut rude = RudeMember::dial(9, &nodes[1].address(), TOPIC).await;
+    for number in 0..1_500 {
+        rude.publish(sealed(9, number, b"flood"));
+    }
+    rude.until("it goes beyond its pace", || dropped(&nodes[1], "author_pace") > 100).await;
+    numbered(100).for_each(|message| gossip(&nodes[0]).publish(message).expect("there is room"));
+    let told = |messages: &[Vec<u8>]| messages.iter().filter(|message| message.len() == 4).count();
+    let mut heard = Vec::new();
+    while told(&heard) < 100 {
+        heard.extend(hear(&nodes[1], 1).await);
+    }
+    heard.retain(|message| message.len() == 4);
+    assert!(heard.into_iter().eq(numbered(100)), "all of the other's, in order");
+    // Its own seed is 9: what it signs in the name of the first node is forged.
+    for number in 0..100 {
+        let mut forged = sealed(9, number, b"forged");
+        forged[1..33].copy_from_slice(nodes[0].peer.public_key());
+        rude.publish(forged);
+    }
+    rude.until("it is shut out", || dropped(&nodes[1], "forged") >= 16).await;
 }

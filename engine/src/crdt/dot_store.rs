@@ -4,19 +4,21 @@
 //! path of a durable store, which never holds a keyspace whole.
 //! Source: Almeida, Shoker, Baquero, "Delta State Replicated Data Types" (2018); the DottedDB paper (SRDS 2017).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use crdts::{CmRDT, CvRDT};
 use thiserror::Error;
 
 use crate::apply::apply_frame;
-use crate::causality::{Dot, Hlc, VersionVector};
+use crate::causality::{Dot, Hlc, Stamp, VersionVector};
 use crate::draft::{Changes, Draft};
 use crate::frame::Frame;
 use crate::id::KeyspaceId;
-use crate::ports::{ReadError, RowRange, Rows, Visit};
+use crate::order::{OrderAudit, built};
+use crate::ports::{Milestone, Place, ReadError, RowRange, Rows, Visit};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
+use crate::score::Score;
 
 /// The rows of one keyspace and the version vector that they are a function of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,7 @@ pub struct DotStore {
     vector: VersionVector,
     rows: BTreeMap<RowId, Payload>,
     members: BTreeMap<(Vec<u8>, Kind), u64>,
+    order: OrderEntries,
     fingerprint: Fingerprint,
     keys: u64,
 }
@@ -68,6 +71,12 @@ impl DotStore {
             match count {
                 0 => self.members.remove(&(key, kind)),
                 _ => self.members.insert((key, kind), count),
+            };
+        }
+        for ((_, key, milestone), count) in changes.order {
+            match count {
+                Some(count) => self.order.0.insert((key, milestone), count),
+                None => self.order.0.remove(&(key, milestone)),
             };
         }
         for delta in changes.deltas.into_values() {
@@ -121,10 +130,70 @@ impl DotStore {
             }
             group = Some(this);
         }
+        store.order = OrderEntries::of(&rows);
         store.rows = rows;
         store
     }
+
+    /// What is wrong with the order of the sorted sets, if something is.
+    pub fn order_complaint(&self) -> Option<String> {
+        let mut audits: BTreeMap<&[u8], OrderAudit> = BTreeMap::new();
+        for ((key, milestone), count) in &self.order.0 {
+            if audits.entry(key).or_default().take(milestone, *count).is_none() {
+                return Some(format!("the entry {milestone:?} of {key:?}, with {count}, is out of place"));
+            }
+        }
+        audits.values().find_map(OrderAudit::complaint)
+    }
 }
+
+/// The orders of the sorted sets. They are equal if the members are in the same order: how that is cut depends on how it
+/// came about.
+#[derive(Clone, Debug, Default)]
+struct OrderEntries(BTreeMap<(Vec<u8>, Milestone), u64>);
+
+impl OrderEntries {
+    fn of(rows: &BTreeMap<RowId, Payload>) -> Self {
+        let mut scores: BTreeMap<_, (Stamp, Dot, Score)> = BTreeMap::new();
+        for (row, payload) in rows.iter().filter(|(row, _)| row.kind == Kind::Sorted) {
+            let Payload::Value { stamp, value } = payload else { continue };
+            let score = Score::from_bytes(value).expect("a row of a sorted set was checked when it was read");
+            let found = (*stamp, row.dot, score);
+            let read = scores.entry((&row.key[..], &row.subkey[..])).or_insert(found);
+            *read = found.max(*read);
+        }
+        let mut places: BTreeMap<&[u8], BTreeSet<Place>> = BTreeMap::new();
+        for ((key, member), (_, _, score)) in scores {
+            places.entry(key).or_default().insert(Place { score, member: member.to_vec() });
+        }
+        let entries = places.into_iter().flat_map(|(key, places)| {
+            let entries = built(places.into_iter().collect());
+            entries.into_iter().map(|(milestone, count)| ((key.to_vec(), milestone), count))
+        });
+        Self(entries.collect())
+    }
+
+    fn visit(&self, key: &[u8], from: &Milestone, visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>) {
+        let entries = self.0.range((key.to_vec(), from.clone())..).take_while(|((of, _), _)| of == key);
+        for ((_, milestone), count) in entries {
+            if visit(milestone.clone(), *count).is_break() {
+                break;
+            }
+        }
+    }
+
+    fn members(&self) -> impl Iterator<Item = &(Vec<u8>, Milestone)> {
+        self.0.keys().filter(|(_, milestone)| milestone.height == 0)
+    }
+}
+
+impl PartialEq for OrderEntries {
+    fn eq(&self, other: &Self) -> bool {
+        self.members().eq(other.members())
+    }
+}
+
+impl Eq for OrderEntries {}
 
 impl Rows for DotStore {
     fn row(&self, _: KeyspaceId, row: &RowId) -> Result<Option<Payload>, ReadError> {
@@ -148,6 +217,17 @@ impl Rows for DotStore {
     /// Nothing of it has expired: a state has no clock.
     fn expiry(&self) -> Hlc {
         Hlc::default()
+    }
+
+    fn order(
+        &self,
+        _: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.order.visit(key, from, visit);
+        Ok(())
     }
 
     fn keys(&self, _: KeyspaceId) -> Result<u64, ReadError> {

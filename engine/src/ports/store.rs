@@ -15,7 +15,7 @@ use crate::draft::Changes;
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
-use crate::ports::{RowRange, Within};
+use crate::ports::{Milestone, RowRange, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 use crate::staged::Staged;
 
@@ -89,6 +89,16 @@ pub trait Rows {
         let _ = due.into_iter().filter(behind).try_for_each(visit);
         Ok(())
     }
+
+    /// Visits the entries of the order of a sorted set, from one on, in their order, until told to stop: derived rows,
+    /// kept by [`crate::draft::Draft`].
+    fn order(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        from: &Milestone,
+        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
+    ) -> Result<(), ReadError>;
 
     /// The number of keys that exist in a keyspace; 0 when it is not known here.
     fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError>;

@@ -1,10 +1,12 @@
 //! Sorted sets: scores, ranks, and members in order of score, and of the member's bytes where scores are equal.
 
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
-use super::{Answer, Collection, QueryError, Reader, siblings};
+use super::{Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, QueryError, Reader, siblings};
 use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
 use crate::crdt::{Sibling, VisibleKind};
+use crate::order::Order;
+use crate::ports::{After, Place};
 use crate::row::Kind;
 use crate::score::{SCORE_BYTES, Score};
 
@@ -89,84 +91,184 @@ impl Reader<'_> {
         member: &[u8],
         is_reverse: bool,
     ) -> Result<Option<Ranked>, QueryError> {
-        let in_order = self.in_order(key, is_reverse)?;
-        let place = in_order.iter().position(|(_, of)| of == member);
-        Ok(place.map(|place| (place as u64, in_order[place].0)))
+        let count = self.expect(key, VisibleKind::Sorted)?.scored;
+        let score = if count == 0 { None } else { self.score(key, member)? };
+        let Some(score) = score else { return Ok(None) };
+        let before = self.order(key).before(&Place { score, member: member.to_vec() })?;
+        Ok(Some((if is_reverse { count.saturating_sub(before + 1) } else { before }, score)))
     }
 
     /// The number of members in a range.
     pub(super) fn sorted_count(&self, key: &[u8], range: &SortedRange) -> Result<u64, QueryError> {
-        Ok(self.in_range(key, range, false)?.len() as u64)
+        let count = self.expect(key, VisibleKind::Sorted)?.scored;
+        Ok(match self.ranks(key, range, count, false)? {
+            Some((start, end)) => end - start,
+            None => self.within(key, range)?.len() as u64,
+        })
     }
 
     /// The members of a range.
     pub(super) fn sorted(&self, page: &SortedPage) -> Result<Answer, QueryError> {
-        let found = self.in_range(&page.key, &page.range, page.is_reverse)?;
-        let offset = usize::try_from(page.offset).unwrap_or(usize::MAX);
-        let count = page.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
-        let (mut listed, mut bytes) = (Vec::new(), 0);
-        for (score, member) in found.into_iter().skip(offset).take(count) {
-            bytes += member.len() + SCORE_BYTES;
-            if bytes > REQUEST_ANSWER_BYTES_MAX {
-                return Err(QueryError::TooLong);
+        let SortedPage { key, range, is_reverse, offset, count } = page;
+        let all = self.expect(key, VisibleKind::Sorted)?.scored;
+        let wanted = count.unwrap_or(u64::MAX);
+        let Some((start, end)) = self.ranks(key, range, all, *is_reverse)? else {
+            let mut found = self.within(key, range)?;
+            if *is_reverse {
+                found.reverse();
             }
-            listed.push((member, score));
+            let offset = usize::try_from(*offset).unwrap_or(usize::MAX);
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+            return Ok(Answer::Scored(found.into_iter().skip(offset).take(wanted).collect()));
+        };
+        let (start, end) = if *is_reverse {
+            let end = end.saturating_sub(*offset).max(start);
+            (end.saturating_sub(wanted).max(start), end)
+        } else {
+            let start = start.saturating_add(*offset).min(end);
+            (start, start.saturating_add(wanted).min(end))
+        };
+        let mut listed = Listed::default();
+        let mut left = end - start;
+        if left > 0 {
+            self.order(key).from(start, |Place { score, member }| {
+                left -= 1;
+                let is_last = left == 0;
+                if listed.push(member, score).is_err() || is_last {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })?;
         }
-        Ok(Answer::Scored(listed))
-    }
-
-    fn in_order(&self, key: &[u8], is_reverse: bool) -> Result<Vec<(Score, Vec<u8>)>, QueryError> {
-        if self.expect(key, VisibleKind::Sorted)?.scored == 0 {
-            return Ok(Vec::new());
-        }
-        let pairs = self.pairs(key, Collection::Sorted, None, usize::MAX, usize::MAX)?;
-        let mut members: Vec<(Score, Vec<u8>)> =
-            pairs.into_iter().map(|(member, value)| (read(&value), member)).collect();
-        members.sort_unstable();
-        if is_reverse {
+        let mut members = listed.finish()?;
+        if *is_reverse {
             members.reverse();
         }
-        Ok(members)
+        Ok(Answer::Scored(members))
     }
 
-    fn in_range(
+    fn order<'b>(&'b self, key: &'b [u8]) -> Order<'b> {
+        Order::of(self.rows, self.keyspace, key)
+    }
+
+    /// The ranks of a range, from the lowest score: the first, and the one behind the last. None for one by members
+    /// whose scores differ: those are in no order of their own.
+    fn ranks(
         &self,
         key: &[u8],
         range: &SortedRange,
+        count: u64,
         is_reverse: bool,
-    ) -> Result<Vec<(Score, Vec<u8>)>, QueryError> {
-        let mut members = self.in_order(key, is_reverse)?;
-        match range {
+    ) -> Result<Option<(u64, u64)>, QueryError> {
+        if count == 0 {
+            return Ok(Some((0, 0)));
+        }
+        let order = self.order(key);
+        let before = |place: Option<Place>| place.map_or(Ok(count), |place| order.before(&place));
+        let (start, end) = match range {
             SortedRange::Ranks { start, stop } => {
-                let (start, end) = places(*start, *stop, members.len() as u64);
-                let place = |at: u64| usize::try_from(at).expect("there are no more members");
-                members.truncate(place(end));
-                members.drain(..place(start));
+                let (start, end) = places(*start, *stop, count);
+                return Ok(Some(if is_reverse { (count - end, count - start) } else { (start, end) }));
             }
             SortedRange::Scores { min, max } => {
-                members.retain(|(score, _)| is_between(score, min.as_ref(), max.as_ref()));
+                let at = |score: Score| Some(Place { score, member: Vec::new() });
+                let behind = |score: Score| score.next().and_then(at);
+                let start = match min {
+                    Bound::Unbounded => 0,
+                    Bound::Included(min) => before(at(*min))?,
+                    Bound::Excluded(min) => before(behind(*min))?,
+                };
+                let end = match max {
+                    Bound::Unbounded => count,
+                    Bound::Included(max) => before(behind(*max))?,
+                    Bound::Excluded(max) => before(at(*max))?,
+                };
+                (start, end)
             }
             SortedRange::Members { min, max } => {
-                members.retain(|(_, member)| is_between(member, min.as_ref(), max.as_ref()));
-                members.sort_unstable_by(|(_, a), (_, b)| if is_reverse { b.cmp(a) } else { a.cmp(b) });
+                let Some(score) = self.only_score(key, count)? else { return Ok(None) };
+                let at = |member: &[u8]| Some(Place { score, member: member.to_vec() });
+                let behind = |member: &[u8]| at(&[member, &[0]].concat());
+                let start = match min {
+                    Bound::Unbounded => 0,
+                    Bound::Included(min) => before(at(min))?,
+                    Bound::Excluded(min) => before(behind(min))?,
+                };
+                let end = match max {
+                    Bound::Unbounded => count,
+                    Bound::Included(max) => before(behind(max))?,
+                    Bound::Excluded(max) => before(at(max))?,
+                };
+                (start, end)
+            }
+        };
+        let end = end.min(count);
+        Ok(Some((start.min(end), end)))
+    }
+
+    /// The score of all members, if they have the same.
+    fn only_score(&self, key: &[u8], count: u64) -> Result<Option<Score>, QueryError> {
+        let at = |rank: u64| {
+            let mut found = None;
+            self.order(key).from(rank, |place| {
+                found = Some(place.score);
+                ControlFlow::Break(())
+            })?;
+            Ok::<_, QueryError>(found)
+        };
+        let lowest = at(0)?;
+        Ok(if lowest == at(count - 1)? { lowest } else { None })
+    }
+
+    /// The members of a range by members, in byte order, whatever their scores.
+    fn within(&self, key: &[u8], range: &SortedRange) -> Result<Vec<Scored>, QueryError> {
+        let SortedRange::Members { min, max } = range else { return Ok(Vec::new()) };
+        let mut listed = Listed::default();
+        let mut after = match min {
+            Bound::Unbounded => None,
+            Bound::Included(min) => Some(After::From(key.to_vec(), Kind::Sorted, min.clone())),
+            Bound::Excluded(min) => Some(After::Group(key.to_vec(), Kind::Sorted, min.clone())),
+        };
+        loop {
+            let page = self.pairs(key, Collection::Sorted, after, PAGE_SUBKEYS_MAX, PAGE_BYTES_MAX)?;
+            let Some((last, _)) = page.last() else { return listed.finish() };
+            after = Some(After::Group(key.to_vec(), Kind::Sorted, last.clone()));
+            for (member, value) in page {
+                let is_in = match max {
+                    Bound::Unbounded => true,
+                    Bound::Included(max) => member <= *max,
+                    Bound::Excluded(max) => member < *max,
+                };
+                if !is_in {
+                    return listed.finish();
+                }
+                listed.push(member, read(&value))?;
             }
         }
-        Ok(members)
     }
 }
 
-fn is_between<T: Ord>(value: &T, min: Bound<&T>, max: Bound<&T>) -> bool {
-    let is_low_enough = match max {
-        Bound::Included(max) => value <= max,
-        Bound::Excluded(max) => value < max,
-        Bound::Unbounded => true,
-    };
-    is_low_enough
-        && match min {
-            Bound::Included(min) => value >= min,
-            Bound::Excluded(min) => value > min,
-            Bound::Unbounded => true,
+/// Members in the making of an answer, which is refused when it gets too long.
+#[derive(Debug, Default)]
+struct Listed {
+    members: Vec<Scored>,
+    bytes: usize,
+}
+
+impl Listed {
+    fn push(&mut self, member: Vec<u8>, score: Score) -> Result<(), QueryError> {
+        self.bytes += member.len() + SCORE_BYTES;
+        if self.bytes > REQUEST_ANSWER_BYTES_MAX {
+            return Err(QueryError::TooLong);
         }
+        self.members.push((member, score));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<Scored>, QueryError> {
+        if self.bytes > REQUEST_ANSWER_BYTES_MAX { Err(QueryError::TooLong) } else { Ok(self.members) }
+    }
 }
 
 /// The places from the first on, and before the second, of so many.

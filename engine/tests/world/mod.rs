@@ -27,6 +27,7 @@ const CLUSTER: &str = "world";
 pub(crate) fn check_derived(rows: &DotStore) {
     let computed = DotStore::from_rows(rows.vector().clone(), rows.rows().clone());
     assert_eq!(*rows, computed, "derived figures differ from the rows");
+    assert_eq!(rows.order_complaint(), None);
 }
 
 pub(crate) fn keyspace_id(name: &str) -> KeyspaceId {

@@ -1,5 +1,5 @@
-//! What rows come to: fingerprint, keys that exist, members of sets and maps. Rows are taken in order, and of the
-//! members no more is kept than what is not finished.
+//! What rows come to: fingerprint, keys that exist, members of collections, orders of sorted sets. Rows are taken in
+//! order, and no more is kept of what follows from them than what is not finished.
 //!
 //! [`check`](crate::check()) counts for itself, so that it finds what is wrong here.
 
@@ -12,6 +12,8 @@ use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 use crate::key::{self, InternedRow};
 use crate::names::Names;
 use crate::schema::seal;
+
+use super::scores::ScoresOfSet;
 
 /// Rows in order, and what they come to.
 #[derive(Default)]
@@ -26,6 +28,7 @@ pub(super) struct Counting {
     members: BTreeMap<(u32, Vec<u8>, Kind), u64>,
     /// The keys of the entries that find deadlines.
     deadlines: Vec<Vec<u8>>,
+    scores: ScoresOfSet,
 }
 
 impl Counting {
@@ -46,6 +49,9 @@ impl Counting {
         };
         sum.1 += u64::from(payload.is_live() && !was_counted);
         self.key = Some((keyspace, key.clone(), was_counted || payload.is_live()));
+        if kind == Kind::Sorted {
+            self.scores.take((keyspace, &key), &subkey, (dot, &payload))?;
+        }
         let group = (keyspace, key.clone(), kind, subkey.clone());
         if kind.has_members() && self.group.as_ref() != Some(&group) {
             *self.members.entry((keyspace, key.clone(), kind)).or_default() += 1;
@@ -69,6 +75,6 @@ impl Counting {
             let value = seal(&key, Vec::new());
             (key, value)
         });
-        members.into_iter().map(entry).chain(deadlines).collect()
+        members.into_iter().map(entry).chain(deadlines).chain(self.scores.finished(is_end)).collect()
     }
 }

@@ -9,6 +9,7 @@ use tidelock_engine::ports::{Due, LogPosition, ReadError, Rows};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
 use super::log::LogCheck;
+use super::order::OrderCheck;
 use super::{Check, Progress};
 use crate::blocks::read_heads;
 use crate::key::{self, InternedRow};
@@ -40,6 +41,7 @@ pub(super) struct RowsCheck<'a, 'b> {
     /// The keys of the entries that find deadlines, which come behind the rows.
     deadlines: BTreeSet<Vec<u8>>,
     deadlines_without_row: bool,
+    order: OrderCheck,
 }
 
 impl<'a, 'b> RowsCheck<'a, 'b> {
@@ -66,6 +68,7 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
             group_before: None,
             deadlines: BTreeSet::new(),
             deadlines_without_row: false,
+            order: OrderCheck::default(),
         }
     }
 
@@ -132,6 +135,10 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
                 self.deadlines_without_row |= is_held && !is_there;
                 value.is_empty().then_some(())
             }
+            rows_tag::ORDER => {
+                let names = self.log.names();
+                self.order.entry(key, value, |keyspace| names.is_held(keyspace))
+            }
             _ => None,
         }
     }
@@ -151,6 +158,9 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
         }
         self.key_before = Some((keyspace, key.clone(), was_counted || payload.is_live()));
         tally.counted_bytes += (key.len() + subkey.len() + payload.bytes()) as u64;
+        if kind == Kind::Sorted {
+            self.order.row((keyspace, key.clone(), subkey.clone()), dot, &payload)?;
+        }
         let group = (keyspace, key.clone(), kind, subkey.clone());
         if kind.has_members() && self.group_before.as_ref() != Some(&group) {
             *self.counted_members.entry((keyspace, key.clone(), kind)).or_default() += 1;
@@ -164,7 +174,11 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
         Some(())
     }
 
-    fn compare(self, check: &mut Check<'_>) {
+    fn compare(mut self, check: &mut Check<'_>) {
+        let names = self.log.names();
+        check.expect(self.order.is_right(|keyspace| names.is_held(keyspace)), ROWS_FILE, || {
+            "the order of some sorted set is not that of its rows".to_owned()
+        });
         let is_held = |(keyspace, ..): &&(u32, Vec<u8>, Kind)| self.log.names().is_held(*keyspace);
         let stored = self.members.iter().filter(|(of, _)| is_held(of));
         let counted = self.counted_members.iter().filter(|(of, _)| is_held(of));

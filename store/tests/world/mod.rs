@@ -178,6 +178,16 @@ impl History {
 
     /// A random history in which each turn adds so many elements to a set of its own, too.
     pub fn with_elements(seed: u64, turns: usize, elements: usize) -> Self {
+        Self::with(seed, turns, |turn| {
+            let element = |number: usize| format!("element {number:032}").into_bytes();
+            let elements: Vec<_> = (0..elements).map(element).collect();
+            let key = format!("set {turn}").into_bytes();
+            if elements.is_empty() { Vec::new() } else { vec![Write::Add { key, elements }] }
+        })
+    }
+
+    /// A random history in which each turn writes something more.
+    pub fn with(seed: u64, turns: usize, more: impl Fn(usize) -> Vec<Write>) -> Self {
         let mut dice = Dice(seed);
         let mut peers: Vec<Peer> = (0..3).map(Peer::new).collect();
         let (mut known_spaces, mut known_cards) = (Vec::new(), Vec::new());
@@ -192,11 +202,9 @@ impl History {
                 let writes: Vec<_> = (0..=dice.below(3)).map(|_| random_write(&mut dice)).collect();
                 peers[dice.below(3)].write(space, &writes);
             }
-            if elements > 0 {
-                let element = |number: usize| format!("element {number:032}").into_bytes();
-                let elements = (0..elements).map(element).collect();
-                let key = format!("set {}", history.turns.len()).into_bytes();
-                peers[0].write(SPACES[0], &[Write::Add { key, elements }]);
+            let writes = more(history.turns.len());
+            if !writes.is_empty() {
+                peers[0].write(SPACES[0], &writes);
             }
             for space in SPACES {
                 let before = peers[0].store.recovered().position;

@@ -4,6 +4,7 @@
 
 const assert = require("node:assert/strict");
 const readline = require("node:readline/promises");
+const { setTimeout } = require("node:timers/promises");
 const Redis = require("ioredis");
 
 const port = Number(process.argv[2]);
@@ -52,6 +53,17 @@ async function collections(client) {
   assert.equal(await client.sadd("fruit", "apples", "pears", "figs"), 3);
   assert.deepEqual((await client.smembers("fruit")).sort(), ["apples", "figs", "pears"]);
   assert.deepEqual(await client.smismember("fruit", "figs", "plums"), [1, 0]);
+}
+
+async function sortedSets(client) {
+  assert.equal(await client.zadd("scores", 1, "ann", 2.5, "bob", -1, "eve"), 3);
+  assert.deepEqual(await client.zrange("scores", 0, -1, "WITHSCORES"), ["eve", "-1", "ann", "1", "bob", "2.5"]);
+  assert.equal(await client.zincrby("scores", 4, "ann"), "5");
+  assert.equal(await client.zscore("scores", "missing"), null);
+  assert.equal(await client.zrank("scores", "ann"), 2);
+  assert.deepEqual(await client.zrangebyscore("scores", "(0", "+inf"), ["bob", "ann"]);
+  assert.equal((await collect(client.zscanStream("scores"))).length, 6);
+  assert.equal(await client.zrem("scores", "ann", "missing"), 1);
 }
 
 async function iteration(client) {
@@ -138,17 +150,31 @@ async function introspection(client) {
   assert.equal(await client.ping(), "PONG");
 }
 
+/** Says it until it is heard: who was cut off subscribes again first. */
+async function hears(client, heard, text) {
+  const end = Date.now() + 60_000;
+  while (!heard.includes(text)) {
+    assert.ok(Date.now() < end, `${text} is not heard`);
+    await client.publish("news", text);
+    await setTimeout(10);
+  }
+}
+
 async function main() {
   const client = connect();
   await client.flushall();
-  for (const part of [values, collections, iteration, expiry, transactions, decisions, errors, introspection]) {
-    await part(client);
-  }
+  const parts = [values, collections, sortedSets, iteration, expiry, transactions, decisions, errors, introspection];
+  for (const part of parts) await part(client);
   await localDecisions();
   // Commands of one tick go out together.
   const automatic = connect({ enableAutoPipelining: true });
   const counted = await Promise.all(Array.from({ length: 1000 }, () => automatic.incr("counted")));
   assert.deepEqual(counted, Array.from({ length: 1000 }, (_, number) => number + 1));
+
+  const [listener, heard] = [connect(), []];
+  listener.on("message", (channel, message) => heard.push(message));
+  assert.equal(await listener.subscribe("news"), 1);
+  await hears(client, heard, "hello");
 
   await client.set("kept", "on disk");
   console.log("restart");
@@ -160,7 +186,8 @@ async function main() {
     await each.incr("restarts");
   }
   assert.equal(await client.get("restarts"), "2");
-  await Promise.all([client.quit(), automatic.quit()]);
+  await hears(client, heard, "hello again");
+  await Promise.all([client.quit(), automatic.quit(), listener.quit()]);
   console.log("done");
 }
 

@@ -4,6 +4,7 @@
 
 const assert = require("node:assert/strict");
 const readline = require("node:readline/promises");
+const { setTimeout } = require("node:timers/promises");
 const { createClient, createClientPool, ErrorReply, WatchError } = require("redis");
 
 const port = Number(process.argv[2]);
@@ -55,6 +56,20 @@ async function collections(client) {
   assert.deepEqual((await client.smIsMember("fruit", ["figs", "plums"])).map(Boolean), [true, false]);
   await client.sAdd("blue", ["plums", "figs"]);
   assert.deepEqual([...(await client.sInter(["fruit", "blue"]))], ["figs"]);
+}
+
+async function sortedSets(client) {
+  const scores = ["ann", "bob", "eve"].map((value, score) => ({ value, score }));
+  assert.equal(await client.zAdd("scores", scores), 3);
+  assert.deepEqual(await client.zRangeWithScores("scores", 0, -1), scores);
+  assert.equal(await client.zIncrBy("scores", 4.5, "ann"), 4.5);
+  assert.equal(await client.zScore("scores", "ann"), 4.5);
+  assert.equal(await client.zScore("scores", "missing"), null);
+  assert.equal(await client.zRank("scores", "ann"), 2);
+  assert.deepEqual(await client.zRange("scores", 1, 2, { BY: "SCORE" }), ["bob", "eve"]);
+  const members = (await collect(client.zScanIterator("scores"))).map(({ value }) => value);
+  assert.deepEqual(members.sort(), ["ann", "bob", "eve"]);
+  assert.equal(await client.zRem("scores", ["ann", "missing"]), 1);
 }
 
 async function iteration(client) {
@@ -138,12 +153,27 @@ async function introspection(client) {
   assert.equal(await client.ping(), "PONG");
 }
 
+/** Says it until it is heard: who was cut off subscribes again first. */
+async function hears(client, heard, text) {
+  const end = Date.now() + 60_000;
+  while (!heard.includes(text)) {
+    assert.ok(Date.now() < end, `${text} is not heard`);
+    await client.publish("news", text);
+    await setTimeout(10);
+  }
+}
+
+async function listen(RESP) {
+  const [listener, heard] = [await connect(RESP), []];
+  await listener.subscribe("news", (message) => heard.push(message));
+  return { listener, heard };
+}
+
 async function session(RESP) {
   const client = await connect(RESP);
   await client.flushAll();
-  for (const part of [values, collections, iteration, expiry, transactions, decisions, errors, introspection]) {
-    await part(client);
-  }
+  const parts = [values, collections, sortedSets, iteration, expiry, transactions, decisions, errors, introspection];
+  for (const part of parts) await part(client);
   await localDecisions(RESP);
   return client;
 }
@@ -157,6 +187,8 @@ async function main() {
   assert.deepEqual(counted.sort((a, b) => a - b), Array.from({ length: 100 }, (_, number) => number + 1));
   await pool.close();
 
+  const listeners = [await listen(2), await listen(3)];
+  for (const { heard } of listeners) await hears(clients[0], heard, "hello");
   await clients[0].set("kept", "on disk");
   console.log("restart");
   const lines = readline.createInterface({ input: process.stdin });
@@ -167,7 +199,8 @@ async function main() {
     await client.incr("restarts");
   }
   assert.equal(await clients[1].get("restarts"), "2");
-  await Promise.all(clients.map((client) => client.close()));
+  for (const { heard } of listeners) await hears(clients[1], heard, "hello again");
+  await Promise.all([...clients, ...listeners.map(({ listener }) => listener)].map((client) => client.close()));
   console.log("done");
 }
 

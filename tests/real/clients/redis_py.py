@@ -85,6 +85,24 @@ def sets(node):
     assert set(node.sscan_iter("numbers", match="1*", count=100)) == {n for n in numbers if n.startswith("1")}
 
 
+def sorted_sets(node):
+    assert node.zadd("scores", {"ann": 1, "bob": 2.5, "eve": -1}) == 3
+    assert node.zrange("scores", 0, -1, withscores=True) in (
+        [("eve", -1.0), ("ann", 1.0), ("bob", 2.5)],
+        [["eve", -1.0], ["ann", 1.0], ["bob", 2.5]],
+    )
+    assert node.zincrby("scores", 4, "ann") == 5.0
+    assert (node.zscore("scores", "ann"), node.zscore("scores", "missing")) == (5.0, None)
+    assert (node.zrank("scores", "ann"), node.zrevrank("scores", "ann")) == (2, 0)
+    assert node.zrange("scores", 0, 5, byscore=True) == ["bob", "ann"]
+    assert (node.zcard("scores"), node.zcount("scores", 0, "+inf")) == (3, 2)
+    many = {f"member:{number}": float(number) for number in range(2_000)}
+    assert node.zadd("table", many) == 2_000
+    assert dict(node.zscan_iter("table", count=100)) == many
+    assert node.zremrangebyscore("table", "-inf", "(1000") == 1_000
+    assert node.zrem("scores", "eve", "missing") == 1
+
+
 def iteration(node):
     keys = {f"page:{number}" for number in range(1_000)}
     with node.pipeline(transaction=False) as pipeline:
@@ -130,6 +148,7 @@ def decisions(node):
     """What only a total order can decide is refused, and nothing of it is done."""
     refused(redis.ResponseError, "CONSISTENCY SET", lambda: node.set("lock", "me", nx=True))
     refused(redis.ResponseError, "CONSISTENCY SPOP", lambda: node.spop("fruit"))
+    refused(redis.ResponseError, "CONSISTENCY ZPOPMIN", lambda: node.zpopmin("scores"))
     with node.pipeline() as batch:
         refused(redis.ResponseError, "CONSISTENCY WATCH", lambda: batch.watch("lock"))
     assert node.exists("lock") == 0
@@ -161,6 +180,9 @@ def local_decisions(protocol):
     assert node.get("stock") == "100"
     node.sadd("queue", "a", "b")
     assert {node.spop("queue"), node.spop("queue"), node.spop("queue")} == {"a", "b", None}
+    node.zadd("jobs", {"first": 1, "second": 2})
+    assert node.zadd("jobs", {"first": 9}, nx=True) == 0
+    assert len(node.zpopmin("jobs", 5)) == 2
     node.close()
 
 
@@ -192,10 +214,31 @@ def introspection(node):
     assert node.echo("hello") == "hello"
 
 
+def hears(node, listener, text):
+    """Says it until it is heard: who was cut off subscribes again first."""
+    end = time.monotonic() + 60
+    while True:
+        node.publish("news", text)
+        message = listener.get_message(ignore_subscribe_messages=True, timeout=0.1)
+        if message is not None and (message["type"], message["channel"], message["data"]) == ("message", "news", text):
+            return
+        assert time.monotonic() < end, f"{text} is not heard"
+
+
+def messages(node):
+    listener = node.pubsub()
+    listener.subscribe("news")
+    hears(node, listener, "hello")
+    assert node.pubsub_channels() == ["news"]
+    [[channel, count]] = node.pubsub_numsub("news")
+    assert (channel, count > 0) == ("news", True)
+    return listener
+
+
 def session(protocol):
     node = connect(protocol)
     node.flushall()
-    for part in [values, hashes, sets, iteration, expiry, transactions, decisions, errors, introspection]:
+    for part in [values, hashes, sets, sorted_sets, iteration, expiry, transactions, decisions, errors, introspection]:
         part(node)
     local_decisions(protocol)
     return node
@@ -203,6 +246,7 @@ def session(protocol):
 
 older, newer = session(2), session(3)
 older.set("kept", "on disk")
+listener = messages(older)
 print("restart", flush=True)
 sys.stdin.readline()
 # Both have a connection that is broken now, which nobody told them.
@@ -210,4 +254,6 @@ for node in (older, newer):
     assert node.get("kept") == "on disk"
     assert node.incr("restarts") >= 1
 assert newer.get("restarts") == "2"
+hears(older, listener, "hello again")
+hears(newer, messages(newer), "and again")
 print("done", flush=True)

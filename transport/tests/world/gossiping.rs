@@ -126,3 +126,16 @@ impl RudeMember {
         tokio::time::timeout(DEADLINE, turning).await.unwrap_or_else(|_| panic!("not in time: {what}"));
     }
 }
+
+/// An envelope of one message, as `transport/src/gossip/envelope.rs` describes it, signed by whoever has the seed.
+pub fn sealed(seed: u8, number: u64, message: &[u8]) -> Vec<u8> {
+    let keypair = Keypair::ed25519_from_bytes([seed; 32]).expect("a seed");
+    let public = keypair.public().try_into_ed25519().expect("it is ed25519");
+    let mut bytes = [&[1][..], &public.to_bytes(), &7_u64.to_be_bytes(), &number.to_be_bytes()].concat();
+    bytes.extend(u32::try_from(message.len()).expect("it is short").to_be_bytes());
+    bytes.extend_from_slice(message);
+    let length = (TOPIC.len() as u64).to_be_bytes();
+    let signed = [b"tidelock gossip envelope 1\0", &length[..], TOPIC.as_bytes(), &bytes].concat();
+    bytes.extend(keypair.sign(&signed).expect("ed25519 signs anything"));
+    bytes
+}

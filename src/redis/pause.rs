@@ -43,8 +43,14 @@ impl Pause {
 
     /// When a command is to be executed, if it has to wait.
     fn until(&self, is_write: bool) -> Option<Instant> {
-        let paused = (*self.paused.lock().expect("no holder of the lock panics"))?;
-        (paused.until > Instant::now() && (is_write || !paused.is_of_writes)).then_some(paused.until)
+        let mut held = self.paused.lock().expect("no holder of the lock panics");
+        let paused = (*held)?;
+        if paused.until <= Instant::now() {
+            *held = None;
+            self.may_be_on.store(false, Ordering::Release);
+            return None;
+        }
+        (is_write || !paused.is_of_writes).then_some(paused.until)
     }
 
     /// Ends when a command need not wait any more.
@@ -61,8 +67,10 @@ impl Pause {
     }
 
     fn set(&self, paused: Option<Paused>) {
-        *self.paused.lock().expect("no holder of the lock panics") = paused;
+        let mut held = self.paused.lock().expect("no holder of the lock panics");
+        *held = paused;
         self.may_be_on.store(paused.is_some(), Ordering::Release);
+        drop(held);
         self.changed.notify_waiters();
     }
 

@@ -225,7 +225,7 @@ async fn member_that_signs_more_than_it_may_drowns_nobody() {
     let nodes = connected(vec![gossiping(1, Via::Tcp), gossiping(2, Via::Tcp)], &[(0, 1)]).await;
     introduce(&nodes[0], &[&nodes[1]]).await;
     let mut rude = RudeMember::dial(9, &nodes[1].address(), TOPIC).await;
-    for number in 0..1_500 {
+    for number in 0..6_000 {
         rude.publish(sealed(9, number, b"flood"));
     }
     rude.until("it goes beyond its pace", || dropped(&nodes[1], "author_pace") > 100).await;

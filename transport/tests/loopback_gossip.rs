@@ -225,7 +225,7 @@ async fn member_that_signs_more_than_it_may_drowns_nobody() {
     let nodes = connected(vec![gossiping(1, Via::Tcp), gossiping(2, Via::Tcp)], &[(0, 1)]).await;
     introduce(&nodes[0], &[&nodes[1]]).await;
     let mut rude = RudeMember::dial(9, &nodes[1].address(), TOPIC).await;
-    for number in 0..1_500 {
+    for number in 0..6_000 {
         rude.publish(sealed(9, number, b"flood"));
     }
     rude.until("it goes beyond its pace", || dropped(&nodes[1], "author_pace") > 100).await;
@@ -244,4 +244,20 @@ async fn member_that_signs_more_than_it_may_drowns_nobody() {
         rude.publish(forged);
     }
     rude.until("it is shut out", || dropped(&nodes[1], "forged") >= 16).await;
+}
+
+/// gossipsub takes all that it has read for one message when it looks how long that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_envelopes_behind_each_other_all_arrive() {
+    let nodes = connected(
+        (1..=4).map(|n| gossiping(n, Via::Tcp)).collect(),
+        &[(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)],
+    )
+    .await;
+    introduce(&nodes[0], &[&nodes[1], &nodes[2], &nodes[3]]).await;
+    let full = |n: u8| vec![n; GOSSIP_BYTES_MAX];
+    (0..60).for_each(|n| gossip(&nodes[0]).publish(full(n)).expect("there is room"));
+    for node in &nodes[1..] {
+        assert!(hear(node, 60).await.into_iter().eq((0..60).map(full)));
+    }
 }

@@ -34,6 +34,10 @@ use super::station::Incoming;
 /// What gossipsub writes around an envelope, in bytes: names of fields, lengths, and the topic.
 const WRAPPING_BYTES_MAX: usize = 256;
 
+/// What gossipsub has read of the next message when it looks how long one is, in bytes, and twice that: it takes all that
+/// it has read for one message, and resets the stream if that is too long. Customs hold the bound of an envelope.
+const READ_AHEAD_BYTES: usize = 16 << 10;
+
 /// The envelopes that wait for one peer; each is at most as long as an envelope can be. A peer for which more wait
 /// loses them.
 const QUEUE_MAX: usize = 256;
@@ -82,7 +86,7 @@ impl Gossip {
                 MessageId::new(&blake3::hash(&message.data).as_bytes()[..ID_BYTES])
             })
             .validate_messages()
-            .max_transmit_size(ENVELOPE_BYTES_MAX + WRAPPING_BYTES_MAX + post.topic.len())
+            .max_transmit_size(ENVELOPE_BYTES_MAX + WRAPPING_BYTES_MAX + READ_AHEAD_BYTES + post.topic.len())
             .max_publish_messages(8)
             .history_length(3)
             .history_gossip(2)

@@ -7,7 +7,7 @@ use libp2p::gossipsub::{MessageAcceptance, MessageId, PublishError};
 use libp2p::identity::Keypair;
 use tidelock_engine::id::PeerId;
 
-use super::authors::{Authors, BURST, BYTES_PER_SECOND, Judged};
+use super::authors::{Authors, BYTES_PER_SECOND, Judged};
 use super::behaviour::Gossip;
 use super::envelope::{Envelope, encode_body, signed_bytes};
 use super::pace::Pace;
@@ -16,6 +16,9 @@ use super::post::{Drop, Post};
 /// How often an envelope is sent at most. The first message after a pause goes at once; what is published in
 /// the time after it goes together, so that the price of an envelope is shared.
 const SEND_EVERY: Duration = Duration::from_millis(5);
+
+/// What is sent at once, as time at the pace of bytes.
+const BURST: Duration = Duration::from_millis(250);
 
 /// An envelope that gossipsub saw for the first time.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(crate) struct Station {
 impl Station {
     pub(crate) fn new(post: Arc<Post>, key: Keypair, local: PeerId, session: u64) -> Self {
         let authors = Authors::new(post.topic.clone());
-        let bytes = Pace::new(BYTES_PER_SECOND, BURST / 2, Instant::now());
+        let bytes = Pace::new(BYTES_PER_SECOND / 2, BURST, Instant::now());
         Self { post, key, local, session, number: 0, sent_at: None, bytes, authors }
     }
 

@@ -16,6 +16,9 @@ const WANTED_MAX: usize = 256;
 /// How often somebody who waits for a connection looks for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The event loop wants a target within this time, unless it is held up.
+const WANTED_WITHIN: Duration = Duration::from_secs(2);
+
 /// A report is at most so old.
 const REPORTED_AFTER: Duration = Duration::from_millis(200);
 
@@ -53,8 +56,10 @@ impl Node {
         let mut was_seen = false;
         while started.elapsed() < within {
             let now = self.wanted(&target.target);
-            // A peer that was turned away for what it said is left alone for a while, and so is not wanted.
-            let is_gone = was_seen && now.is_none();
+            // A peer that was turned away for what it said is left alone for a while, and so is not wanted. That may be
+            // over before anybody looks.
+            let is_over = was_seen || started.elapsed() >= WANTED_WITHIN || self.has_refused_since(&refused);
+            let is_gone = now.is_none() && is_over;
             was_seen |= now.is_some();
             target = now.unwrap_or(target);
             if let Some(peer) = target.peer.filter(|peer| self.has_greeted(*peer)) {
@@ -95,6 +100,10 @@ impl Node {
         self.report().links.iter().any(|link| link.peer == peer)
     }
 
+    fn has_refused_since(&self, refused: &[(PeerId, String)]) -> bool {
+        self.report().refusals.iter().any(|refusal| !refused.contains(refusal))
+    }
+
     /// What a peer that was reached was refused for tells more than how its connection ended.
     fn why_not(&self, target: TargetStatus, refused: &[(PeerId, String)]) -> String {
         let report = self.report();
@@ -103,6 +112,8 @@ impl Node {
             None => !refused.contains(&(*peer, reason.clone())),
         };
         let refusal = report.refusals.iter().find(is_its).map(|(_, reason)| reason.clone());
-        refusal.or(target.last_error).unwrap_or_else(|| "the peer was turned away".to_owned())
+        refusal
+            .or(target.last_error)
+            .unwrap_or_else(|| "the peer was turned away, as the status tells".to_owned())
     }
 }

@@ -28,6 +28,9 @@ use super::commands::print;
 /// How soon what was read is shown, and a key is felt.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How long the terminal is waited for after a signal, before it is taken for gone.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
+
 /// The width of what is printed where there is no terminal, in characters.
 const PLAIN_WIDTH: u16 = 120;
 
@@ -68,6 +71,9 @@ fn end_by_signal() -> io::Result<Arc<AtomicBool>> {
             }
         });
         told.store(true, Ordering::Relaxed);
+        // Reading keys of a terminal that is gone never comes back.
+        thread::sleep(GIVE_UP_AFTER);
+        std::process::exit(1);
     });
     Ok(is_ended)
 }

@@ -7,12 +7,13 @@
 //! | a counter | `key`, `kind`: `"counter"`, `count`: its number in digits, as text, because JSON's may be too short |
 //! | a set | `key`, `kind`: `"set"`, `elements` |
 //! | a map | `key`, `kind`: `"map"`, `fields`: pairs of field and value |
+//! | a sorted set | `key`, `kind`: `"sorted"`, `members`: pairs of member and score, the score as text |
 //! | the end of the key before | `key`, `kind`: `"deadline"`, `unix_ms` |
 //! | a document | `key`, `kind`: `"document"`, `saved`: its changes in automerge's own format |
 //! | last | `end`: true, `keys`, `lines`: how many there were before; `hidden`: how many documents show nothing, if any |
 //!
-//! Keys, values, elements and fields are bytes. Those that are UTF-8 are strings; all others are `{"hex": "..."}`,
-//! which no string is. A large set or map takes several lines with the same key.
+//! Keys, values, elements, fields and members are bytes. Those that are UTF-8 are strings; all others are `{"hex": "..."}`,
+//! which no string is. A large collection takes several lines with the same key.
 //!
 //! A document is exported as it is shown, so without changes that wait for others, and not at all as long as it shows
 //! nothing because of them.
@@ -27,7 +28,7 @@ use serde_json::{Value as Json, json};
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::id::{KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::{After, ReadError, RowRange, Rows, Within};
-use tidelock_engine::read::{Answer, KeyPage, Query, QueryError, answer};
+use tidelock_engine::read::{Answer, Collection, KeyPage, Query, QueryError, Scored, SubkeyPage, answer};
 use tidelock_engine::row::Kind;
 use tidelock_store::{Reader, Snapshot};
 
@@ -40,7 +41,7 @@ pub const EXPORT_VERSION: u64 = 1;
 /// The keys that are looked for at a time.
 const KEYS_PER_PAGE: usize = 1_000;
 
-/// A line of a set or map holds about so many bytes, and so many elements or fields.
+/// A line of a collection holds about so many bytes, and so many elements, fields or members.
 const LINE_BYTES: usize = 256 << 10;
 const LINE_MEMBERS: usize = 1_000;
 
@@ -65,7 +66,7 @@ pub struct Export {
 enum Stage {
     Start(KeyspaceName),
     Keys,
-    /// Within a set or map, behind this element or field.
+    /// Within a collection, behind this element, field or member.
     Members(Vec<u8>, Kind, Vec<u8>),
     Over,
 }
@@ -183,6 +184,7 @@ impl Export {
             }
             VisibleKind::Set => self.members(key, Kind::Set, None),
             VisibleKind::Map => self.members(key, Kind::Map, None),
+            VisibleKind::Sorted => self.members(key, Kind::Sorted, None),
             VisibleKind::Document => {
                 let Answer::Chunks(chunks) = answer(&snapshot, self.id, &Query::Chunks(key.to_vec()))? else {
                     return Ok(None);
@@ -203,6 +205,9 @@ impl Export {
         kind: Kind,
         after: Option<Vec<u8>>,
     ) -> Result<Option<Json>, QueryError> {
+        if kind == Kind::Sorted {
+            return self.scores(key, after);
+        }
         let snapshot = self.reader.snapshot();
         let after = after.map(|subkey| After::Group(key.to_vec(), kind, subkey));
         let range = RowRange { within: Within::Kind(key.to_vec(), kind), after };
@@ -227,6 +232,23 @@ impl Export {
         let (fields, last) = self.fields(&snapshot, key, subkeys)?;
         self.stage = Stage::Members(key.to_vec(), kind, last);
         Ok(Some(json!({ "key": bytes(key), "kind": "map", "fields": fields })))
+    }
+
+    /// The next members of a sorted set, in their own order; `None` when there are no more.
+    fn scores(&mut self, key: &[u8], after: Option<Vec<u8>>) -> Result<Option<Json>, QueryError> {
+        let page =
+            SubkeyPage { key: key.to_vec(), collection: Collection::Sorted, after, count: LINE_MEMBERS };
+        let scored = match answer(&self.reader, self.id, &Query::Page(page)) {
+            Ok(Answer::Scored(scored)) => scored,
+            // It is no sorted set any more; what it is now comes too late.
+            Ok(_) | Err(QueryError::WrongKind { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some((last, _)) = scored.last() else { return Ok(None) };
+        self.stage = Stage::Members(key.to_vec(), Kind::Sorted, last.clone());
+        let pair = |(member, score): &Scored| json!([bytes(member), score.to_string()]);
+        let members: Vec<Json> = scored.iter().map(pair).collect();
+        Ok(Some(json!({ "key": bytes(key), "kind": "sorted", "members": members })))
     }
 
     /// Fields with their values, up to the bytes of a line, and the last of them.

@@ -400,7 +400,9 @@ impl Map<'_> {
 fn outcome(reply: ActionReply) -> Outcome {
     match reply {
         ActionReply::Outcome(outcome) => outcome,
-        ActionReply::Answer(_) | ActionReply::Decided(_) => unreachable!("a write has an outcome"),
+        ActionReply::Answer(_) | ActionReply::Decided(_) | ActionReply::Whole(_) => {
+            unreachable!("a write has an outcome")
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod backend;
 mod choosing;
+mod connecting;
 mod ending;
 mod event_loop;
 mod forks;
@@ -35,6 +36,7 @@ use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
 pub use self::choosing::KeyspaceError;
+pub use self::connecting::ConnectError;
 use self::ending::End;
 pub use self::ending::LoopPanicked;
 use self::mailbox::{Job, Mailbox};
@@ -149,7 +151,7 @@ impl Node {
         Ok(Keyspace::new(self.clone(), name.parse()?))
     }
 
-    /// Stays connected with the peer at a multiaddress, from now on and after every loss.
+    /// Stays connected with the peer at a multiaddress, from now on and after every loss. [`Node::connected`] waits for it.
     pub fn connect(&self, address: &str) {
         let target = Target { peer: None, addresses: vec![address.to_owned()] };
         self.put(Job::Connect(target));

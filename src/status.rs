@@ -40,6 +40,8 @@ pub struct Status {
     pub bytes_on_disk: u64,
     /// Named counters since the start, such as `frames_received` and `refused_wrong_signature`.
     pub counters: Vec<(String, u64)>,
+    /// Why reads or writes of some keyspace would be refused; empty when the node is ready.
+    pub not_ready: Vec<NotReady>,
     /// What an operator should look at, in sentences; empty when all is well.
     pub warnings: Vec<String>,
 }

@@ -11,7 +11,7 @@ use crate::draft::Draft;
 use crate::frame::{Frame, FrameHeader};
 use crate::id::{KeyspaceId, ReplicaId};
 use crate::install::Install;
-use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use crate::op::{DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange};
 use crate::ports::{ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, Payload, RETIRED_KEY, RowId, Slot};
 
@@ -118,6 +118,12 @@ impl<'a, 'b> Apply<'a, 'b> {
                     apply.replace((key, Kind::Map, field), apply.value(value), observed)
                 })
             }),
+            Op::Score { key, members } => self.add_to_key(key, Kind::Sorted, |apply| {
+                members.iter().try_for_each(|MemberScore { member, score, observed }| {
+                    let value = apply.value(&score.to_bytes());
+                    apply.replace((key, Kind::Sorted, member), value, observed)
+                })
+            }),
             Op::Delete { key, rows, slots } => {
                 let kind = rows.first().map_or(Kind::Counter, |row| row.kind);
                 self.on_key(key, kind, |apply| {
@@ -172,11 +178,10 @@ impl<'a, 'b> Apply<'a, 'b> {
         self.existed.map_or_else(|| self.key_exists(key, kind), Ok)
     }
 
-    /// Whether a key exists whose rows of `kind` are changed. A set or map with members does, and their count is
+    /// Whether a key exists whose rows of `kind` are changed. A collection with members does, and their count is
     /// read at once, where a search would pass all rows that were removed a moment ago.
     fn key_exists(&self, key: &[u8], kind: Kind) -> Result<bool, ReadError> {
-        let has_members =
-            matches!(kind, Kind::Set | Kind::Map) && self.draft.members(self.keyspace(), key, kind)? > 0;
+        let has_members = kind.has_members() && self.draft.members(self.keyspace(), key, kind)? > 0;
         if has_members { Ok(true) } else { self.draft.key_exists(self.keyspace(), key) }
     }
 

@@ -1,7 +1,7 @@
 //! Rows that were changed but not yet committed, laid over the rows below.
 //!
 //! A draft reads like the store will read after the commit, so later inputs of a turn see earlier ones. It
-//! keeps the derived figures up to date: fingerprint, number of keys, members per set and map. What is tried
+//! keeps the derived figures up to date: fingerprint, number of keys, members per collection. What is tried
 //! behind a mark can be taken back whole: a refused batch leaves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ pub struct Delta {
 pub struct Changes {
     /// The rows.
     pub rows: BTreeMap<(KeyspaceId, RowId), RowChange>,
-    /// The number of elements or fields of each set or map where it changed.
+    /// The number of elements or fields of each collection where it changed.
     pub members: BTreeMap<(KeyspaceId, Vec<u8>, Kind), u64>,
     /// The derived figures.
     pub deltas: BTreeMap<KeyspaceId, Delta>,
@@ -156,7 +156,7 @@ impl<'a> Draft<'a> {
         if before == after {
             return Ok(());
         }
-        if !matches!(row.kind, Kind::Set | Kind::Map) {
+        if !row.kind.has_members() {
             self.change(keyspace, row, before, after, author);
             return Ok(());
         }
@@ -187,7 +187,7 @@ impl<'a> Draft<'a> {
                 self.change(keyspace, old, Some(before), None, author);
             }
         }
-        if !matches!(row.kind, Kind::Set | Kind::Map) {
+        if !row.kind.has_members() {
             self.change(keyspace, row, None, Some(payload), author);
             return Ok(());
         }
@@ -210,7 +210,7 @@ impl<'a> Draft<'a> {
             self.change(keyspace, row.clone(), Some(before.clone()), None, author);
         }
         match rows.first() {
-            Some((row, _)) if matches!(row.kind, Kind::Set | Kind::Map) => {
+            Some((row, _)) if row.kind.has_members() => {
                 self.count_member(keyspace, row.clone(), true, survives)
             }
             _ => Ok(()),

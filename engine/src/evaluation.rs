@@ -92,7 +92,15 @@ impl Evaluation<'_, '_> {
             Action::Query(query) => self.query(query).map(ActionReply::Answer),
             Action::Write(write) => self.write(write),
             Action::Decide(decision) => self.decide(decision, depth + 1).map(ActionReply::Decided),
+            Action::Whole(actions) => self.whole(actions, depth + 1).map(ActionReply::Whole),
         }
+    }
+
+    fn whole(&mut self, actions: &[Action], depth: usize) -> Result<Vec<ActionReply>, ActionError> {
+        if depth > DECISION_DEPTH_MAX {
+            return Err(ActionError::TooDeep);
+        }
+        self.tried(|this| actions.iter().map(|action| this.run_at(action, depth)).collect())
     }
 
     fn query(&mut self, query: &Query) -> Result<Answer, ActionError> {

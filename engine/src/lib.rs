@@ -5,7 +5,7 @@
 //! [`ports`]. State is rows under a version vector ([`row`], [`causality`]); operations ([`op`]) travel in
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
-//! Imports go leftwards: id < causality < row, op < frame, install < ports < draft < apply, ranges < crdt < read, write <
+//! Imports go leftwards: id < causality, score < row, op < frame, install < ports < draft < apply, ranges < crdt < read, write <
 //! condition < request < evaluation, message < replica, gossip < turn.
 
 pub mod apply;
@@ -30,6 +30,7 @@ pub mod read;
 pub mod replica;
 pub mod request;
 pub mod row;
+pub mod score;
 pub mod staged;
 pub mod turn;
 pub mod write;

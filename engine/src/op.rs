@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::list;
 use crate::bounds::{ELEMENTS_MAX, OBSERVED_LISTED_MAX, REPLICAS_MAX, SLOTS_MAX};
 use crate::row::Kind;
+use crate::score::Score;
 
 /// A version vector has an entry for the author too.
 const VECTOR_MAX: usize = REPLICAS_MAX + 1;
@@ -83,12 +84,25 @@ pub struct FieldValue {
     pub observed: Vec<DotRef>,
 }
 
+/// One member of a sorted set whose score is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberScore {
+    /// The member's bytes.
+    #[serde(with = "serde_bytes")]
+    pub member: Vec<u8>,
+    /// Its new score.
+    pub score: Score,
+    /// The member's rows as observed; they go.
+    #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
+    pub observed: Vec<DotRef>,
+}
+
 /// A row of a key, as a removal lists it. Never a counter slot: those change by [`SlotChange`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowRef {
     /// The data type.
     pub kind: Kind,
-    /// The element or field; empty for a register.
+    /// The element, field or member; empty for a register.
     #[serde(with = "serde_bytes")]
     pub subkey: Vec<u8>,
     /// The row's dot.
@@ -163,7 +177,7 @@ pub enum Op {
         #[serde(deserialize_with = "list::<{ ELEMENTS_MAX }, _, _>")]
         fields: Vec<FieldValue>,
     },
-    /// Removes observed rows of a key, of any kind: DEL of a small key, SREM, HDEL, PERSIST, and closing a spent slot.
+    /// Removes observed rows of a key, of any kind: DEL of a small key, SREM, HDEL, ZREM, PERSIST, and closing a spent slot.
     Delete {
         /// The key.
         #[serde(with = "serde_bytes")]
@@ -214,6 +228,15 @@ pub enum Op {
         #[serde(deserialize_with = "list::<{ OBSERVED_LISTED_MAX }, _, _>")]
         observed: Vec<DotRef>,
     },
+    /// Writes scores of members of a sorted set.
+    Score {
+        /// The set's key.
+        #[serde(with = "serde_bytes")]
+        key: Vec<u8>,
+        /// The members, each at most once.
+        #[serde(deserialize_with = "list::<{ ELEMENTS_MAX }, _, _>")]
+        members: Vec<MemberScore>,
+    },
 }
 
 impl Op {
@@ -234,6 +257,10 @@ impl Op {
                     .iter()
                     .map(|one| one.field.len() + one.value.len() + size_of_val(&one.observed[..]));
                 key.len() + size_of_val(&fields[..]) + within.sum::<usize>()
+            }
+            Self::Score { key, members } => {
+                let within = members.iter().map(|one| one.member.len() + size_of_val(&one.observed[..]));
+                key.len() + size_of_val(&members[..]) + within.sum::<usize>()
             }
             Self::Delete { key, rows, slots } => {
                 let within: usize = rows.iter().map(|row| row.subkey.len()).sum();
@@ -257,6 +284,7 @@ impl Op {
             Self::Increment { .. } => (Vec::new(), &[], &[]),
             Self::Add { elements, .. } => (elements.iter().map(|e| &e.observed[..]).collect(), &[], &[]),
             Self::Put { fields, .. } => (fields.iter().map(|f| &f.observed[..]).collect(), &[], &[]),
+            Self::Score { members, .. } => (members.iter().map(|m| &m.observed[..]).collect(), &[], &[]),
             Self::Delete { slots, .. } => (Vec::new(), slots, &[]),
             Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
             Self::Change { observed, .. } | Self::Expire { observed, .. } => (vec![observed], &[], &[]),
@@ -308,9 +336,10 @@ mod tests {
         let slots = || vec![SlotChange::Close { birth: 4 }, reset, SlotChange::Fold { birth: dot(5) }];
         let element = |seq| Element { element: key(), observed: observed(seq) };
         let field = |seq| FieldValue { field: key(), value: key(), observed: observed(seq) };
+        let member = |seq| MemberScore { member: key(), score: Score::ZERO, observed: observed(seq) };
         let row = |seq| RowRef { kind: Kind::Set, subkey: key(), dot: dot(seq) };
         let listed = slots().into_iter().map(|change| KeySlot { key: key(), change }).collect();
-        let cases: [(Op, &[u64]); 9] = [
+        let cases: [(Op, &[u64]); 10] = [
             (
                 Op::Set { key: key(), value: key(), observed: vec![dot(1), dot(2)], slots: slots() },
                 &[1, 2, 9, 5],
@@ -318,6 +347,7 @@ mod tests {
             (Op::Increment { key: key(), birth: 4, sum: 1 }, &[]),
             (Op::Add { key: key(), elements: vec![element(1), element(2)] }, &[1, 2]),
             (Op::Put { key: key(), fields: vec![field(1), field(2)] }, &[1, 2]),
+            (Op::Score { key: key(), members: vec![member(1), member(2)] }, &[1, 2]),
             (Op::Delete { key: key(), rows: vec![row(1), row(2)], slots: slots() }, &[1, 2, 9, 5]),
             (
                 Op::Clear { prefix: Prefix::Keyspace, vector: vec![dot(1), dot(2)], slots: listed },

@@ -4,23 +4,28 @@
 //! handles of the library.
 
 mod combine;
+mod entry;
 mod pages;
 mod random;
+mod sorted;
 
 pub use combine::Combination;
+pub use entry::{ENTRY_ROWS_MAX, Entry, EntryRow};
 pub use pages::{Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, SubkeyPage};
 pub use random::{REPEATED_MAX, RandomPick};
+pub use sorted::{Ranked, Scored, SortedPage, SortedRange, score_of};
 
 use std::ops::ControlFlow;
 
 use thiserror::Error;
 
 use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
-use crate::causality::{Dot, Stamp};
+use crate::causality::Dot;
 use crate::crdt::{KeyView, Sibling, VisibleKind};
 use crate::id::KeyspaceId;
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
-use crate::row::{Fingerprint, Kind, Payload, Slot};
+use crate::row::{Fingerprint, Kind, Payload};
+use crate::score::{SCORE_BYTES, Score};
 
 /// The keys that one page of a scan answers at most.
 pub const PAGE_KEYS_MAX: usize = 10_000;
@@ -44,9 +49,24 @@ pub enum Query {
     Fields(Vec<u8>),
     /// The number of fields of a map.
     FieldCount(Vec<u8>),
-    /// The next elements of a set, or fields of a map with their values.
+    /// The scores of members of a sorted set.
+    Scores(Vec<u8>, Vec<Vec<u8>>),
+    /// The place of a member of a sorted set.
+    Rank {
+        /// The key.
+        key: Vec<u8>,
+        /// The member.
+        member: Vec<u8>,
+        /// Whether the highest score has the first place.
+        is_reverse: bool,
+    },
+    /// The number of members of a sorted set that are in a range.
+    SortedCount(Vec<u8>, SortedRange),
+    /// Members of a sorted set with their scores, in order.
+    Sorted(SortedPage),
+    /// The next elements of a set, fields of a map with their values, or members of a sorted set with their scores.
     Page(SubkeyPage),
-    /// Some elements of a set, or fields of a map with their values.
+    /// Some elements of a set, fields of a map with their values, or members of a sorted set with their scores.
     Random(RandomPick),
     /// What several sets make together.
     Combined(Combination, Vec<Vec<u8>>),
@@ -84,6 +104,10 @@ impl Query {
             | Self::Entry(key)
             | Self::Deadline(key)
             | Self::Revision(key)
+            | Self::Scores(key, _)
+            | Self::Rank { key, .. }
+            | Self::SortedCount(key, _)
+            | Self::Sorted(SortedPage { key, .. })
             | Self::Page(SubkeyPage { key, .. })
             | Self::Random(RandomPick { key, .. }) => Some(key),
             Self::Combined(..) | Self::CommonCount(..) | Self::Keys(_) | Self::RandomKey(_) | Self::Size => {
@@ -125,6 +149,12 @@ pub enum Answer {
     List(Vec<Vec<u8>>),
     /// Fields and values, in byte order of the fields.
     Pairs(Vec<Pair>),
+    /// Members and scores, in the order that was asked for; of a page, in byte order of the members.
+    Scored(Vec<Scored>),
+    /// The scores of members, in the order in which they were named; none for one that is missing.
+    Scores(Vec<Option<Score>>),
+    /// The place of a member, if it is there.
+    Rank(Option<Ranked>),
     /// The rows of a document, in order of their dots.
     Chunks(Vec<(Dot, Vec<u8>)>),
     /// All rows of a key.
@@ -140,7 +170,14 @@ impl Answer {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Value(value) => value.as_ref().map_or(0, Vec::len),
-            Self::Kind(_) | Self::Bool(_) | Self::Count(_) | Self::Deadline(_) | Self::Revision(_) => 0,
+            Self::Kind(_)
+            | Self::Bool(_)
+            | Self::Count(_)
+            | Self::Rank(_)
+            | Self::Deadline(_)
+            | Self::Revision(_) => 0,
+            Self::Scores(scores) => scores.len() * SCORE_BYTES,
+            Self::Scored(scored) => scored.iter().map(|(member, _)| member.len() + SCORE_BYTES).sum(),
             Self::List(list) => list.iter().map(Vec::len).sum(),
             Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
             Self::Chunks(chunks) => chunks.iter().map(|(_, chunk)| chunk.len()).sum(),
@@ -179,50 +216,6 @@ pub enum QueryError {
     Read(#[from] ReadError),
 }
 
-/// One row of a key, as its history left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryRow {
-    /// The data type.
-    pub kind: Kind,
-    /// The element or field; empty for the other kinds.
-    pub subkey: Vec<u8>,
-    /// The operation that added it; its replica is the author.
-    pub dot: Dot,
-    /// The stamp, of a register or field.
-    pub stamp: Option<Stamp>,
-    /// The value, of a register or field.
-    pub value: Option<Vec<u8>>,
-    /// The slot, of a counter.
-    pub slot: Option<Slot>,
-    /// When the key expires, of a deadline, in Unix milliseconds.
-    pub deadline_ms: Option<u64>,
-    /// Whether it is what a reader sees; all others are conflicts.
-    pub is_visible: bool,
-}
-
-/// All rows of a key, at most [`ENTRY_ROWS_MAX`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// The kind that the key shows.
-    pub visible: Option<VisibleKind>,
-    /// What a GET answers, of a register or counter.
-    pub value: Option<Vec<u8>>,
-    /// The rows, in order of kind and subkey, then of rank.
-    pub rows: Vec<EntryRow>,
-    /// Whether there are more rows than were listed.
-    pub is_truncated: bool,
-}
-
-/// The rows that one [`Entry`] lists at most.
-pub const ENTRY_ROWS_MAX: usize = 1_000;
-
-impl Entry {
-    /// The rows that lost to a concurrent write, or are of a kind that the key does not show.
-    pub fn conflicts(&self) -> impl Iterator<Item = &EntryRow> {
-        self.rows.iter().filter(|row| !row.is_visible && row.slot.is_none_or(|slot| slot.is_live()))
-    }
-}
-
 /// Answers a query.
 ///
 /// # Errors
@@ -238,6 +231,10 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
         Query::Field(key, field) => Answer::Value(reader.field(key, field)?),
         Query::Fields(key) => Answer::Pairs(reader.fields(key)?),
         Query::FieldCount(key) => Answer::Count(reader.expect(key, VisibleKind::Map)?.fields),
+        Query::Scores(key, members) => Answer::Scores(reader.scores(key, members)?),
+        Query::Rank { key, member, is_reverse } => Answer::Rank(reader.rank(key, member, *is_reverse)?),
+        Query::SortedCount(key, range) => Answer::Count(reader.sorted_count(key, range)?),
+        Query::Sorted(page) => reader.sorted(page)?,
         Query::Page(page) => reader.page(page)?,
         Query::Random(pick) => reader.pick(pick)?,
         Query::Combined(combination, keys) => Answer::List(reader.combined(*combination, keys)?),
@@ -257,7 +254,7 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
     })
 }
 
-/// The siblings of one register or field, the one that is read first.
+/// The siblings of one register, field or score, the one that is read first.
 pub fn siblings(
     rows: &dyn Rows,
     keyspace: KeyspaceId,
@@ -309,7 +306,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The key's first rows, unless it shows something other than a set or map that was asked for.
+    /// The key's first rows, unless it shows something other than the collection that was asked for.
     fn expect(&self, key: &[u8], wanted: VisibleKind) -> Result<KeyView, QueryError> {
         let view = KeyView::read(self.rows, self.keyspace, key)?;
         match view.visible() {
@@ -321,10 +318,8 @@ impl Reader<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, QueryError> {
         let view = KeyView::read(self.rows, self.keyspace, key)?;
         match view.visible() {
-            Some(found @ (VisibleKind::Set | VisibleKind::Map | VisibleKind::Document)) => {
-                Err(QueryError::WrongKind { found })
-            }
-            _ => Ok(view.text()),
+            None | Some(VisibleKind::Register | VisibleKind::Counter) => Ok(view.text()),
+            Some(found) => Err(QueryError::WrongKind { found }),
         }
     }
 
@@ -420,50 +415,6 @@ impl Reader<'_> {
         }
         Ok(keys)
     }
-
-    fn entry(&self, key: &[u8]) -> Result<Entry, QueryError> {
-        let view = KeyView::read(self.rows, self.keyspace, key)?;
-        let visible = view.visible();
-        let is_text = matches!(visible, Some(VisibleKind::Register | VisibleKind::Counter));
-        let value = if is_text { view.text() } else { None };
-        let mut entry = Entry { visible, value, ..Entry::default() };
-        let range = RowRange::all(Within::Key(key.to_vec()));
-        self.rows.scan(self.keyspace, &range, &mut |row, payload| {
-            if let Payload::Retired { .. } = payload {
-                return ControlFlow::Continue(());
-            }
-            if entry.rows.len() == ENTRY_ROWS_MAX {
-                entry.is_truncated = true;
-                return ControlFlow::Break(());
-            }
-            let mut deadline_ms = None;
-            let (stamp, value, slot) = match payload {
-                Payload::Deadline(unix_ms) => {
-                    deadline_ms = Some(unix_ms);
-                    (None, None, None)
-                }
-                Payload::Value { stamp, value } => (Some(stamp), Some(value), None),
-                Payload::Slot(slot) => (None, None, Some(slot)),
-                Payload::Member | Payload::Chunk(_) | Payload::Retired { .. } => (None, None, None),
-            };
-            let (kind, subkey, dot) = (row.kind, row.subkey, row.dot);
-            let row = EntryRow { kind, subkey, dot, stamp, value, slot, deadline_ms, is_visible: false };
-            entry.rows.push(row);
-            ControlFlow::Continue(())
-        })?;
-        entry.rows.sort_by(|a, b| {
-            let order = (a.kind, &a.subkey).cmp(&(b.kind, &b.subkey));
-            order.then_with(|| (b.stamp, b.dot).cmp(&(a.stamp, a.dot)))
-        });
-        let mut previous: Option<(Kind, Vec<u8>)> = None;
-        for row in &mut entry.rows {
-            let group = (row.kind, row.subkey.clone());
-            row.is_visible =
-                is_shown(row, &view) && (row.value.is_none() || previous.as_ref() != Some(&group));
-            previous = Some(group);
-        }
-        Ok(entry)
-    }
 }
 
 /// The key whose rows a scan of keys reads.
@@ -479,19 +430,3 @@ struct KeyInScan {
 
 /// The rows of one key that a scan of keys reads before it skips to the next key.
 const SKIP_AFTER_ROWS: usize = 16;
-
-/// Whether the kind of a row is one that the key shows. A counter's slots show beside an integer register.
-fn is_shown(row: &EntryRow, view: &KeyView) -> bool {
-    match (view.visible(), row.kind) {
-        (Some(_), Kind::Deadline) => row.deadline_ms == view.deadline_ms,
-        (Some(VisibleKind::Register), Kind::Counter) => {
-            view.number().is_some() && row.slot.is_some_and(|slot| slot.is_live())
-        }
-        (Some(VisibleKind::Counter), Kind::Counter) => row.slot.is_some_and(|slot| slot.is_live()),
-        (Some(VisibleKind::Register), Kind::Register)
-        | (Some(VisibleKind::Set), Kind::Set)
-        | (Some(VisibleKind::Map), Kind::Map)
-        | (Some(VisibleKind::Document), Kind::Document) => true,
-        _ => false,
-    }
-}

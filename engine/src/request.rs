@@ -22,12 +22,17 @@ pub enum Action {
     Query(Query),
     /// Does something only if something holds.
     Decide(Box<Decision>),
+    /// Does several things, and if one of them fails nothing.
+    Whole(Vec<Action>),
 }
 
 impl Action {
     /// Whether it only reads.
     pub fn is_query(&self) -> bool {
-        matches!(self, Self::Query(_))
+        match self {
+            Self::Query(_) => true,
+            Self::Write(_) | Self::Decide(_) | Self::Whole(_) => false,
+        }
     }
 }
 
@@ -47,7 +52,8 @@ pub struct Decision {
     pub is_whole: bool,
 }
 
-/// How deep decisions may stand in each other: a command within a transaction that is one itself.
+/// How deep decisions, and what is done as a whole, may stand in each other: a command within a transaction that is one
+/// itself.
 pub const DECISION_DEPTH_MAX: usize = 2;
 
 /// What came of a decision.
@@ -93,6 +99,8 @@ pub enum ActionReply {
     Answer(Answer),
     /// What came of a decision.
     Decided(Decided),
+    /// What each part of a whole gave, in order.
+    Whole(Vec<ActionReply>),
 }
 
 /// Why one action was not done. It changed nothing.

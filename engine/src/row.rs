@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::causality::{Dot, Stamp};
+use crate::score::Score;
 
 /// The data type that a row belongs to. The numbers are those of the file and the fingerprint.
 ///
@@ -28,6 +29,8 @@ pub enum Kind {
     /// One row each time that a replica was retired, under [`RETIRED_KEY`]; the subkey is the replica's id. No
     /// user sees it, and nothing removes it.
     Retired = 6,
+    /// A sorted set: one register per member, whose value is its score; the subkey is the member.
+    Sorted = 7,
     /// When the key expires: one row per EXPIRE that no other has observed, of which the latest counts. No subkey.
     /// First among the rows of its key, for it tells whether the others are to be seen.
     Deadline = 0,
@@ -38,8 +41,16 @@ pub const RETIRED_KEY: &[u8] = b"";
 
 impl Kind {
     /// All kinds, in the order of their rows.
-    pub const ALL: [Self; 7] =
-        [Self::Deadline, Self::Register, Self::Counter, Self::Set, Self::Map, Self::Document, Self::Retired];
+    pub const ALL: [Self; 8] = [
+        Self::Deadline,
+        Self::Register,
+        Self::Counter,
+        Self::Set,
+        Self::Map,
+        Self::Document,
+        Self::Retired,
+        Self::Sorted,
+    ];
 
     /// The kind that a stored number stands for.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -51,13 +62,19 @@ impl Kind {
             4 => Some(Self::Map),
             5 => Some(Self::Document),
             6 => Some(Self::Retired),
+            7 => Some(Self::Sorted),
             _ => None,
         }
     }
 
     /// Whether its rows have a subkey.
     pub const fn has_subkey(self) -> bool {
-        matches!(self, Self::Set | Self::Map | Self::Retired)
+        self.has_members() || matches!(self, Self::Retired)
+    }
+
+    /// Whether it is a collection, whose elements, fields or members are counted.
+    pub const fn has_members(self) -> bool {
+        matches!(self, Self::Set | Self::Map | Self::Sorted)
     }
 
     /// Whether a removal of a key takes rows of this kind. Counter slots change as it lists them, and retirements
@@ -74,7 +91,7 @@ pub struct RowId {
     pub key: Vec<u8>,
     /// The data type.
     pub kind: Kind,
-    /// The set element or map field; empty for the other kinds.
+    /// The set element, map field or member of a sorted set; empty for the other kinds.
     pub subkey: Vec<u8>,
     /// The operation that added the row. For a counter slot, the one that opened it.
     pub dot: Dot,
@@ -140,7 +157,7 @@ impl Slot {
 /// What a row holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Payload {
-    /// A sibling of a register, or of a map field.
+    /// A sibling of a register, of a map field, or of a score, whose value is [`Score::to_bytes`].
     Value {
         /// Ranks it among its concurrent siblings.
         stamp: Stamp,
@@ -189,6 +206,7 @@ impl Payload {
     /// | kind | bytes |
     /// |---|---|
     /// | register, map | epoch (varint), HLC (8 bytes, big endian), then the value to the end |
+    /// | sorted | epoch (varint), HLC (8 bytes, big endian), score (8 bytes, as [`Score::to_bytes`]) |
     /// | counter | top (varint), sum (zigzag varint), base top (varint), base sum (zigzag varint) |
     /// | set | none |
     /// | document | the chunk |
@@ -213,6 +231,11 @@ impl Payload {
         let payload = match kind {
             Kind::Register | Kind::Map => {
                 let (stamp, value) = postcard::take_from_bytes(bytes).map_err(|_| PayloadError(kind))?;
+                Self::Value { stamp, value: value.to_vec() }
+            }
+            Kind::Sorted => {
+                let (stamp, value) = postcard::take_from_bytes(bytes).map_err(|_| PayloadError(kind))?;
+                Score::from_bytes(value).map_err(|_| PayloadError(kind))?;
                 Self::Value { stamp, value: value.to_vec() }
             }
             Kind::Counter => match postcard::take_from_bytes(bytes) {
@@ -315,12 +338,12 @@ mod tests {
 
     #[test]
     fn kinds_are_stored_as_their_numbers() {
-        assert_eq!(Kind::ALL.map(|kind| kind as u8), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(Kind::ALL.map(|kind| kind as u8), [0, 1, 2, 3, 4, 5, 6, 7]);
         assert!(Kind::ALL.is_sorted(), "the order of kinds is that of their rows");
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
-        assert_eq!(Kind::from_number(7), None);
+        assert_eq!(Kind::from_number(8), None);
     }
 
     #[test]
@@ -331,9 +354,11 @@ mod tests {
         };
         let slot = Payload::Slot(Slot { top: 300, sum: -2, base_top: 1, base_sum: 5 });
         let Payload::Value { stamp, .. } = value else { unreachable!("it is one") };
-        let cases: [(Kind, Payload, &[u8]); 7] = [
+        let score = Payload::Value { stamp, value: Score::ZERO.to_bytes().to_vec() };
+        let cases: [(Kind, Payload, &[u8]); 8] = [
             (Kind::Register, value.clone(), &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Map, value, &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
+            (Kind::Sorted, score, &[2, 1, 2, 3, 4, 5, 6, 7, 8, 0x80, 0, 0, 0, 0, 0, 0, 0]),
             (Kind::Counter, slot, &[0xac, 0x02, 3, 1, 10]),
             (Kind::Set, Payload::Member, &[]),
             (Kind::Document, Payload::Chunk(b"c".to_vec()), b"c"),
@@ -354,6 +379,10 @@ mod tests {
         assert_eq!(Payload::decode(Kind::Counter, &[1, 2, 0, 0, 0]), Err(PayloadError(Kind::Counter)));
         assert_eq!(Payload::decode(Kind::Register, &[0, 1]), Err(PayloadError(Kind::Register)));
         assert_eq!(Payload::decode(Kind::Deadline, &[1, 0]), Err(PayloadError(Kind::Deadline)));
+        for score in [&[0xff_u8; 8][..], &[0x80; 9], &[0x80; 7], &[]] {
+            let sorted = [&[0, 1, 2, 3, 4, 5, 6, 7, 8][..], score].concat();
+            assert_eq!(Payload::decode(Kind::Sorted, &sorted), Err(PayloadError(Kind::Sorted)));
+        }
         let retired = [0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0];
         assert_eq!(Payload::decode(Kind::Retired, &retired), Err(PayloadError(Kind::Retired)));
     }

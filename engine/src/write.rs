@@ -10,6 +10,7 @@ mod deadlines;
 mod decimal;
 mod edit;
 mod pop;
+mod scores;
 
 pub use author::Author;
 pub use decimal::Decimal;
@@ -21,7 +22,8 @@ use crate::causality::Dot;
 use crate::crdt::VisibleKind;
 use crate::id::{KeyspaceName, ReplicaId};
 use crate::ports::ReadError;
-use crate::read::Combination;
+use crate::read::{Combination, Scored, SortedRange};
+use crate::score::Score;
 
 /// A write of one keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +94,50 @@ pub enum Write {
         /// The fields.
         fields: Vec<Vec<u8>>,
     },
+    /// Scores members of a sorted set, making it if need be.
+    Score {
+        /// The key.
+        key: Vec<u8>,
+        /// Members and scores, one after the other: of a repeated member what was said before counts.
+        members: Vec<Scored>,
+        /// Which of them are scored.
+        rule: ScoreRule,
+    },
+    /// Adds to the score of a member of a sorted set, which is read and written whole: of concurrent additions one is
+    /// read.
+    AddToScore {
+        /// The key.
+        key: Vec<u8>,
+        /// The member; one that is missing has the score 0.
+        member: Vec<u8>,
+        /// What to add.
+        by: Score,
+        /// Whether the sum is written.
+        rule: ScoreRule,
+    },
+    /// Removes members of a sorted set.
+    Unscore {
+        /// The key.
+        key: Vec<u8>,
+        /// The members.
+        members: Vec<Vec<u8>>,
+    },
+    /// Removes a range of members of a sorted set, of no more than [`ELEMENTS_MAX`](crate::bounds::ELEMENTS_MAX).
+    UnscoreRange {
+        /// The key.
+        key: Vec<u8>,
+        /// Which ones.
+        range: SortedRange,
+    },
+    /// Removes the members of the lowest or highest scores.
+    PopScored {
+        /// The key.
+        key: Vec<u8>,
+        /// How many, at most.
+        count: u64,
+        /// Whether those of the highest.
+        is_highest: bool,
+    },
     /// Changes the value of a register, which is read and written whole: of concurrent edits one is read, and the
     /// others are conflicts.
     Edit {
@@ -161,6 +207,33 @@ pub enum Write {
     },
 }
 
+/// Which members of a sorted set are scored. Without anything, all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScoreRule {
+    /// Only those that are missing, or only those that are there.
+    pub only: Option<MemberIf>,
+    /// Only those whose score it makes greater, or less; and those that are missing.
+    pub toward: Option<Toward>,
+}
+
+/// In which case a member is scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberIf {
+    /// It is missing.
+    Missing,
+    /// It is there.
+    There,
+}
+
+/// Where a score may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toward {
+    /// Up.
+    Greater,
+    /// Down.
+    Less,
+}
+
 /// Until when a key lives that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ttl {
@@ -225,7 +298,7 @@ pub enum Addend {
 pub enum Outcome {
     /// It was done.
     Done,
-    /// The number of keys, elements or fields that came into being or ceased to be, or of replicas retired.
+    /// The number of keys, elements, fields or members that came into being or ceased to be, or of replicas retired.
     Changed(u64),
     /// The number under the key or in the field after an increment.
     Number(i64),
@@ -237,6 +310,17 @@ pub enum Outcome {
     Value(Vec<u8>),
     /// The elements that were removed, in byte order.
     Elements(Vec<Vec<u8>>),
+    /// The numbers of members that came into being, and of those that were there and got another score.
+    Scored {
+        /// The new ones.
+        added: u64,
+        /// The others.
+        changed: u64,
+    },
+    /// The score after an addition, unless the rule forbade it.
+    Score(Option<Score>),
+    /// The members that were removed and their scores, the outermost first.
+    ScoredMembers(Vec<Scored>),
     /// The row that a change of a document became.
     At(Dot),
 }
@@ -269,14 +353,17 @@ pub enum WriteError {
     /// The sum would be no number.
     #[error("increment would produce NaN or Infinity")]
     Infinite,
+    /// The sum of the scores would be no number.
+    #[error("resulting score is not a number (NaN)")]
+    NotAScore,
     /// Rows that a change of a document builds on were removed or replaced meanwhile; build it again.
     #[error("the document was changed meanwhile in a way that this change does not build on")]
     Outdated,
     /// The replica that is to be retired wrote nothing here.
     #[error("replica {0} has written nothing in this keyspace")]
     NotAnAuthor(ReplicaId),
-    /// No element or field was named.
-    #[error("no element or field was given")]
+    /// No element, field or member was named.
+    #[error("no element, field or member was given")]
     Empty,
     /// The keyspace would hold more than it may; removing is always possible.
     #[error(
@@ -313,6 +400,11 @@ impl Write {
             | Self::Edit { key, .. }
             | Self::AddToField { key, .. }
             | Self::Pop { key, .. }
+            | Self::Score { key, .. }
+            | Self::AddToScore { key, .. }
+            | Self::Unscore { key, .. }
+            | Self::UnscoreRange { key, .. }
+            | Self::PopScored { key, .. }
             | Self::Copy { to: key, .. }
             | Self::Combine { into: key, .. }
             | Self::Delete { key } => Some(key),
@@ -328,6 +420,9 @@ impl Write {
                 | Self::Remove { .. }
                 | Self::Unset { .. }
                 | Self::Pop { .. }
+                | Self::Unscore { .. }
+                | Self::UnscoreRange { .. }
+                | Self::PopScored { .. }
                 | Self::Clear
                 | Self::Expire { .. }
         )

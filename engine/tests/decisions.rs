@@ -148,6 +148,31 @@ fn failed_action_takes_back_the_whole_or_leaves_the_others_alone() {
     assert_eq!((a.get("k").as_deref(), a.get("l").as_deref()), (Some("v"), Some("w")));
 }
 
+/// A command of several steps within a transaction: it needs nobody to decide, and leaves nothing behind if a step
+/// fails, where the other commands are done.
+#[test]
+fn whole_is_done_without_deciding_or_not_at_all() {
+    let mut a = Station::new(0, 1);
+    a.write(set("text", "no number"));
+    let both =
+        |number: &str| Action::Whole([set("k", "v"), increment(number, 1)].map(Action::Write).to_vec());
+    let actions = vec![both("text"), Action::Write(set("l", "w"))];
+    let replies = asked(&mut a, actions, Atomicity::Together).expect("the request is executed");
+    assert!(
+        matches!(&replies[..], [Err(ActionError::Write(WriteError::NotAnInteger)), Ok(_)]),
+        "{replies:?}"
+    );
+    assert_eq!((a.get("k"), a.get("l").as_deref()), (None, Some("w")));
+    let replies = asked(&mut a, vec![both("n")], Atomicity::Together).expect("the request is executed");
+    let given = matches!(
+        &replies[..],
+        [Ok(ActionReply::Whole(given))]
+            if matches!(given[..], [ActionReply::Outcome(Outcome::Done), ActionReply::Outcome(Outcome::Number(1))])
+    );
+    assert!(given, "{replies:?}");
+    assert_eq!(a.get("k").as_deref(), Some("v"));
+}
+
 /// A transaction is a decision whose commands may be decisions, and no more than that.
 #[test]
 fn decisions_stand_in_each_other_to_a_depth() {

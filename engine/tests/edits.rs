@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidelock_engine::bounds::{BoundError, ELEMENTS_MAX, VALUE_BYTES_MAX};
 use tidelock_engine::read::Combination;
-use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::read::{Answer, Query, SortedPage};
 use tidelock_engine::request::{ActionReply, RequestError, RequestReply};
 use tidelock_engine::write::{Addend, Decimal, Edit, Outcome, Write, WriteError};
 use world::by_hand::Station;
 use world::random::Random;
-use world::words::{add, change, expire, increment, put, remove, set, text};
+use world::words::{add, change, expire, increment, put, remove, score, set, text};
 use world::{START_MS, refusal};
 
 fn key(name: &str) -> Vec<u8> {
@@ -260,6 +260,7 @@ fn every_kind_is_copied_and_renamed() {
     let mut a = Station::new(0, 1);
     a.batch(vec![set("value", "v"), increment("count", 3), add("set", "x"), add("set", "y")]);
     a.batch(vec![put("map", "f", "v"), put("map", "g", "w")]);
+    a.batch(vec![score("sorted", "m", 2.0), score("sorted", "n", -1.0)]);
     a.write(change("page", "one", Vec::new()));
     a.write(change("page", "two", Vec::new()));
     let shown = |station: &Station, name: &str| match station.query(&Query::Kind(key(name))) {
@@ -269,6 +270,7 @@ fn every_kind_is_copied_and_renamed() {
                 Kind::Register | Kind::Counter => Query::Get(key(name)),
                 Kind::Set => Query::Members(key(name)),
                 Kind::Map => Query::Fields(key(name)),
+                Kind::Sorted => Query::Sorted(SortedPage::all(key(name))),
                 Kind::Document => Query::Chunks(key(name)),
             };
             match station.query(&query) {
@@ -280,7 +282,7 @@ fn every_kind_is_copied_and_renamed() {
         }
         other => format!("{other:?}"),
     };
-    for from in ["value", "count", "set", "map", "page"] {
+    for from in ["value", "count", "set", "map", "sorted", "page"] {
         let wanted = shown(&a, from);
         a.batch(vec![put("to", "old", "v"), add("other", "old")]);
         assert_eq!(outcome(a.try_write(vec![copy(from, "to")])), Outcome::Changed(1));

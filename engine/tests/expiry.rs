@@ -399,6 +399,25 @@ fn copies_and_edits_keep_deadlines() {
     check_derived(a.rows());
 }
 
+/// A value that fills a frame takes its deadline along, and the place of one that has another.
+#[test]
+fn large_value_is_renamed_with_its_deadline() {
+    let mut a = Station::new(0, 1);
+    let value = "x".repeat(2 << 20);
+    for to in
+        [vec![], vec![set("to", "v")], vec![set("to", "v"), expire("to", HOUR_MS)], vec![increment("to", 1)]]
+    {
+        a.batch([to, vec![set("from", "v")]].concat());
+        a.write(set("from", &value));
+        a.write(expire("from", SECOND_MS));
+        a.write(Write::Copy { from: "from".into(), to: "to".into(), is_move: true });
+        assert_eq!((a.get("to").as_ref(), has_rows(&a, "from")), (Some(&value), false));
+        assert_eq!(deadline(&a, "to"), Some(Some(SECOND_MS)));
+        a.write(delete("to"));
+    }
+    check_derived(a.rows());
+}
+
 /// What a row of a deadline says is all that there is to it.
 #[test]
 fn deadline_is_a_row() {

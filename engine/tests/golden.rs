@@ -10,9 +10,12 @@ use tidelock_engine::message::{
     FrameBytes, HeadEntry, Hello, KeyspaceHint, Message, PROTOCOL_VERSION, PartRows, PeerRecord, RangeAsk,
     RangePart, StateHead, WantEntry,
 };
-use tidelock_engine::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use tidelock_engine::op::{
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange,
+};
 use tidelock_engine::ranges::{Group, Print, Range};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
+use tidelock_engine::score::Score;
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -105,7 +108,14 @@ fn ops() -> Vec<(Op, &'static str)> {
         ),
         (Op::Retire { last: dot(1, 300) }, "0701ac02"),
         (Op::Expire { key: k(), deadline_ms: 300, observed: vec![dot(1, 300)] }, "08016bac020101ac02"),
+        score_op(),
     ]
+}
+
+fn score_op() -> (Op, &'static str) {
+    let score = Score::new(1.5).expect("a number");
+    let member = MemberScore { member: b"m".to_vec(), score, observed: vec![dot(1, 300)] };
+    (Op::Score { key: b"k".to_vec(), members: vec![member] }, "09016b01016dbff80000000000000101ac02")
 }
 
 fn messages() -> Vec<(Message, &'static str)> {
@@ -263,14 +273,15 @@ fn frame() -> Frame {
 }
 
 const FRAME: &str = concat!(
-    "01811e3c74f1357ac34e4f1e8e081186400265a670c2148c4b3bb57a8409168cd44d070e8413915b",
+    "01811e3c74f1357ac34e4f1e8e081186400265a670c2148c4b3bb57a8409168cd44d070f8413915b",
     "f1b1575dc4c7b3f125d4b97d1ee2d9099de50d8ac93e0dfe17ebdafc010909090909090909090909",
     "09090909090101ac02010203040506070800016b0176010107020003010102ac020901016b000201",
     "016b01ffffffffffffffffffffffffffffffffffff0302016b01016501000103016b010166017600",
     "04016b01030166010201010102ac0209050002000401ac0201016b00030501016b00000502016b02",
     "0165000006016b01630006016b01630201ac02000104016b00010201ac020701ac0208016bac0201",
-    "01ac021d2b7840da82b57488aff8004b1ad87bfd814efce915c2ac060c5a45a03135a8aca1829119",
-    "eb80a190efe258fbdd561ba5072eed8c9951efd96cf35bb2556c06",
+    "01ac0209016b01016dbff80000000000000101ac0270c9a92ffdaf63f66cbe97bc3ae4f22be5e1a9",
+    "dd88f3ebcafef6f17f7da5fb01cd4bc7ef89f39654f1ac08738ac728f92bd826c8a239d2d15317b2",
+    "4310e8f001",
 );
 
 #[test]
@@ -297,7 +308,7 @@ fn frames_have_golden_bytes() {
     assert_eq!(hex(frame.bytes()), FRAME);
     assert_eq!(Frame::decode(frame.bytes()), Ok(frame.clone()));
     assert_eq!(frame.verify(&key().card([2; 16])), Ok(()));
-    assert_eq!(Frame::peek(frame.bytes()), Some(Dot::new(author(), 20)));
+    assert_eq!(Frame::peek(frame.bytes()), Some(Dot::new(author(), 21)));
 }
 
 #[test]

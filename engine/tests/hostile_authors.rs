@@ -14,8 +14,11 @@ use std::collections::BTreeMap;
 use tidelock_engine::crdt::DotStore;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::ReplicaId;
-use tidelock_engine::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use tidelock_engine::op::{
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange,
+};
 use tidelock_engine::row::Kind;
+use tidelock_engine::score::Score;
 use world::by_hand::{Station, card};
 use world::check_derived;
 use world::forge::Forger;
@@ -87,9 +90,9 @@ impl Liars {
 
     fn op(&mut self, seq: u64, others: &[(ReplicaId, u64)]) -> Op {
         let key = vec![b"kl"[self.random.below(2)]];
-        let kind =
-            [Kind::Register, Kind::Set, Kind::Map, Kind::Document, Kind::Deadline][self.random.below(5)];
-        let has_subkey = matches!(kind, Kind::Set | Kind::Map);
+        let kind = [Kind::Register, Kind::Set, Kind::Map, Kind::Document, Kind::Deadline, Kind::Sorted]
+            [self.random.below(6)];
+        let has_subkey = kind.has_members();
         let subkey = if has_subkey { vec![b'x'] } else { Vec::new() };
         if let Some(last) = self.dot(seq, others).filter(|_| self.random.chance(5)) {
             return Op::Retire { last };
@@ -98,7 +101,12 @@ impl Liars {
             let observed = self.dots(seq, others);
             return Op::Expire { key, deadline_ms: self.random.next(), observed };
         }
-        match self.random.below(10) {
+        match self.random.below(11) {
+            10 => {
+                let (member, observed) = (b"x".to_vec(), self.dots(seq, others));
+                let score = [Score::ZERO, Score::LOWEST][self.random.below(2)];
+                Op::Score { key, members: vec![MemberScore { member, score, observed }] }
+            }
             0 => {
                 let (observed, slots) = (self.dots(seq, others), self.slots(seq, others));
                 Op::Set { key, value: seq.to_string().into_bytes(), observed, slots }

@@ -4,8 +4,11 @@ use tidelock::NodeConfig;
 use tidelock::redis::{Protocol, Reply};
 use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart};
 use tidelock_engine::id::{Epoch, FrameId};
-use tidelock_engine::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use tidelock_engine::op::{
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange,
+};
 use tidelock_engine::row::Kind;
+use tidelock_engine::score::Score;
 
 use crate::forge::{self, Chain, KEYSPACES, keyspace_id};
 use crate::input::Input;
@@ -63,6 +66,12 @@ pub const COMMAND_WORDS: &[&str] = &[
     "HSET ",
     "HDEL ",
     "HGET ",
+    "ZADD ",
+    "ZRANGE ",
+    "ZRANGEBYLEX ",
+    "BYSCORE ",
+    "LIMIT ",
+    "WITHSCORES ",
     "DEL ",
     "EXISTS ",
     "KEYS ",
@@ -204,6 +213,7 @@ fn every_operation() -> Frame {
     let slots = vec![SlotChange::Close { birth: 7 }, reset, SlotChange::Fold { birth: other }];
     let element = |name: &str| Element { element: name.into(), observed: vec![own, other] };
     let field = FieldValue { field: b"f".to_vec(), value: b"w".to_vec(), observed: vec![other] };
+    let member = MemberScore { member: b"m".to_vec(), score: Score::LOWEST, observed: vec![own, other] };
     let row = RowRef { kind: Kind::Map, subkey: b"f".to_vec(), dot: own };
     let group = Prefix::Group { key: key.clone(), kind: Kind::Set, subkey: b"e".to_vec() };
     let listed = KeySlot { key: key.clone(), change: reset };
@@ -217,6 +227,7 @@ fn every_operation() -> Frame {
         Op::Clear { prefix: group, vector: vec![other], slots: Vec::new() },
         Op::Clear { prefix: Prefix::Keyspace, vector: vec![own], slots: vec![listed] },
         Op::Change { key: b"k".to_vec(), chunk: b"chunk".to_vec(), observed: vec![own, other] },
+        Op::Score { key: b"k".to_vec(), members: vec![member] },
         Op::Retire { last: other },
         Op::Expire { key: b"k".to_vec(), deadline_ms: forge::START_MS, observed: vec![own, other] },
     ];
@@ -274,6 +285,12 @@ pub fn commands() -> Vec<Vec<u8>> {
         "HSET m f v g w",
         "HDEL m f",
         "HGETALL m",
+        "ZADD z GT CH 1.5 m -inf n",
+        "ZADD z INCR +1e308 m",
+        "ZRANGE z (1 +inf BYSCORE REV LIMIT 0 -1 WITHSCORES",
+        "ZRANGEBYLEX z [a (b",
+        "ZPOPMIN z 3",
+        "MEMORY USAGE z SAMPLES 0",
         "DEL a b",
         "EXISTS a a",
         "TYPE k",

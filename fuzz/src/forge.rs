@@ -7,8 +7,11 @@ use tidelock_engine::bounds::{KEY_BYTES_MAX, OBSERVED_LISTED_MAX, SUBKEY_BYTES_M
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::frame::{FRAME_VERSION, FrameHeader, SigningKey};
 use tidelock_engine::id::{AuthorCard, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, ReplicaId};
-use tidelock_engine::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotChange};
+use tidelock_engine::op::{
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange,
+};
 use tidelock_engine::row::Kind;
+use tidelock_engine::score::Score;
 
 use crate::input::Input;
 
@@ -141,7 +144,7 @@ pub fn any_replica(input: &mut Input<'_>) -> ReplicaId {
 
 /// Any operation.
 pub fn op(input: &mut Input<'_>) -> Op {
-    match input.below(9) {
+    match input.below(10) {
         0 => Op::Set { key: any_key(input), value: value(input), observed: dots(input), slots: slots(input) },
         1 => Op::Increment { key: any_key(input), birth: input.number(), sum: input.signed() },
         2 => {
@@ -169,6 +172,14 @@ pub fn op(input: &mut Input<'_>) -> Op {
         }
         7 => Op::Retire { last: dot(input) },
         8 => Op::Expire { key: any_key(input), deadline_ms: input.number(), observed: dots(input) },
+        9 => {
+            let member = |input: &mut Input<'_>| MemberScore {
+                member: subkey(input),
+                score: score(input),
+                observed: dots(input),
+            };
+            Op::Score { key: any_key(input), members: input.list(5, member) }
+        }
         _ => {
             let slot = |input: &mut Input<'_>| KeySlot { key: any_key(input), change: slot_change(input) };
             Op::Clear { prefix: prefix(input), vector: input.list(5, dot), slots: input.list(3, slot) }
@@ -181,7 +192,16 @@ pub fn any_key(input: &mut Input<'_>) -> Vec<u8> {
     input.text(&KEYS, KEY_BYTES_MAX)
 }
 
-/// A set element or map field.
+/// A score, often one that there is already.
+pub fn score(input: &mut Input<'_>) -> Score {
+    let number = match input.byte() {
+        byte @ 0..=223 => f64::from(byte % 8),
+        _ => f64::from_bits(u64::from_le_bytes(input.array())),
+    };
+    Score::new(number).unwrap_or(Score::LOWEST)
+}
+
+/// A set element, map field or member of a sorted set.
 pub fn subkey(input: &mut Input<'_>) -> Vec<u8> {
     input.text(&SUBKEYS, SUBKEY_BYTES_MAX)
 }

@@ -22,7 +22,7 @@ use tidelock_engine::replica::{
 };
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
 use tidelock_engine::turn::{Driver, TurnOutcome};
-use tidelock_engine::write::Write;
+use tidelock_engine::write::{ScoreRule, Write};
 
 use crate::forge::{
     self, Chain, KEYSPACES, MEMBERS, START_MS, card, cluster, encode, key, keyspace_id, named, sign,
@@ -292,7 +292,7 @@ impl Stage {
 
 fn any_write(input: &mut Input<'_>) -> Write {
     let key = forge::any_key(input);
-    match input.below(8) {
+    match input.below(11) {
         0 => Write::Set { key, value: forge::value(input) },
         1 => Write::Increment { key, by: i64::from_le_bytes(input.array()) },
         2 => Write::Add { key, elements: input.list(4, forge::subkey) },
@@ -303,6 +303,11 @@ fn any_write(input: &mut Input<'_>) -> Write {
         }
         5 => Write::Unset { key, fields: input.list(4, forge::subkey) },
         6 => Write::Delete { key },
+        7 | 8 => {
+            let member = |input: &mut Input<'_>| (forge::subkey(input), forge::score(input));
+            Write::Score { key, members: input.list(4, member), rule: ScoreRule::default() }
+        }
+        9 => Write::Unscore { key, members: input.list(4, forge::subkey) },
         _ => Write::Clear,
     }
 }

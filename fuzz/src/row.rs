@@ -7,6 +7,7 @@ use tidelock_engine::install::{Install, RowList};
 use tidelock_engine::message::FrameBytes;
 use tidelock_engine::ports::LogPosition;
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId, Slot};
+use tidelock_engine::score::Score;
 use tidelock_engine::staged::{Piece, Staged};
 use tidelock_store::probe;
 
@@ -47,6 +48,10 @@ pub fn payload(data: &[u8]) -> Verdict {
             check_slot(*slot, bytes);
             refuse_more(kind, bytes);
         }
+        Payload::Value { value, .. } if kind == Kind::Sorted => {
+            assert!(Score::from_bytes(value).is_ok_and(|score| !score.get().is_nan()));
+            refuse_more(kind, bytes);
+        }
         Payload::Value { .. } => assert!(matches!(kind, Kind::Register | Kind::Map)),
         Payload::Member | Payload::Retired { .. } | Payload::Deadline(_) => refuse_more(kind, bytes),
         Payload::Chunk(chunk) => assert!(kind == Kind::Document && chunk == bytes),
@@ -56,7 +61,7 @@ pub fn payload(data: &[u8]) -> Verdict {
 
 /// A payload that has an end is all of its bytes.
 fn refuse_more(kind: Kind, bytes: &[u8]) {
-    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired | Kind::Deadline));
+    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired | Kind::Deadline | Kind::Sorted));
     assert!(Payload::decode(kind, &[bytes, &[0]].concat()).is_err(), "a byte behind it is taken too");
 }
 
@@ -206,6 +211,9 @@ fn rows_entry(input: &mut Input<'_>, may_be_long: bool) -> (Vec<u8>, Vec<u8>) {
 pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
     match kind {
         Kind::Register | Kind::Map => Payload::Value { stamp: stamp(input), value: forge::value(input) },
+        Kind::Sorted => {
+            Payload::Value { stamp: stamp(input), value: forge::score(input).to_bytes().to_vec() }
+        }
         Kind::Counter => Payload::Slot(Slot {
             top: input.number(),
             sum: input.signed(),

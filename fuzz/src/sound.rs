@@ -74,6 +74,11 @@ impl Place<'_> {
                             && self.observes(&one.observed)
                     })
             }
+            Op::Score { key, members } => {
+                is_key(key)
+                    && are_distinct(members.iter().map(|member| &member.member[..]))
+                    && members.iter().all(|one| is_subkey(&one.member) && self.observes(&one.observed))
+            }
             Op::Delete { key, rows, slots } => {
                 is_key(key)
                     && rows.len() <= ELEMENTS_MAX

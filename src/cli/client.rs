@@ -40,6 +40,9 @@ pub enum ClientError {
     /// The node refused; its own words.
     #[error("{0}")]
     Refused(String),
+    /// The node answers, and does not take reads or writes of some keyspace.
+    #[error("the node is not ready: {0}")]
+    NotReady(String),
     /// The connection was lost before the answer; whether the command was done is not known.
     #[error("the connection to the node was lost: {0}")]
     Lost(#[from] io::Error),

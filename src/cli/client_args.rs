@@ -275,6 +275,8 @@ pub enum ClientCommand {
     },
     /// Describe the node
     Status(NodeArgs),
+    /// Tell whether the node takes reads and writes of all keyspaces, by status 0 or 1 and why not
+    Ready(NodeArgs),
     /// List its peers
     Peers(NodeArgs),
     /// List its keyspaces
@@ -301,10 +303,13 @@ pub enum ClientCommand {
     Offline(NodeArgs),
     /// Go back to the peers
     Online(NodeArgs),
-    /// Connect to a peer
+    /// Connect to a peer, now and after every loss, and tell what becomes of it
     Connect {
         /// The peer's multiaddress
         address: String,
+        /// How many seconds to wait for it; 0 tells nothing
+        #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u8).range(..=50))]
+        wait: u8,
         /// Which node
         #[command(flatten)]
         node: NodeArgs,

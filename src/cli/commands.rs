@@ -46,6 +46,7 @@ pub(super) fn execute_on(
             let range = watching::Range { key: key.as_deref(), prefix: prefix.as_deref(), from: *from };
             watching::watch(&range, node, out)
         }
+        ClientCommand::Ready(node) => ready(node, out),
         ClientCommand::Backup { dest, node } => files::backup(dest, node, out),
         ClientCommand::Export { name, node } => files::export(&in_keyspace(node, name), out),
         ClientCommand::Import { name, file, node } => {
@@ -104,12 +105,18 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Entry { key, node } => (one("TIDE.ENTRY", &[key]), View::Entry, node),
         C::Offline(node) => (one("TIDE.NETWORK", &[&"OFFLINE".into()]), View::Plain, node),
         C::Online(node) => (one("TIDE.NETWORK", &[&"ONLINE".into()]), View::Plain, node),
-        C::Connect { address, node } => (one("TIDE.CONNECT", &[&address.into()]), View::Plain, node),
+        C::Connect { address, wait: 0, node } => (one("TIDE.CONNECT", &[&address.into()]), View::Plain, node),
+        C::Connect { address, wait, node } => {
+            let milliseconds = u32::from(*wait) * 1_000;
+            let words = one("TIDE.CONNECT", &[&address.into(), &milliseconds.to_string().into()]);
+            (words, View::Connected, node)
+        }
         C::Keyspace(command) => keyspace(command),
         C::Replicas(node) => (one("TIDE.REPLICAS", &[]), View::Replicas, node),
         C::Retire { replica, force, node } => (retire(*replica, *force, node), View::Plain, node),
         C::Rejoin(node) => (one("TIDE.REJOIN", &[]), View::Plain, node),
         C::Keys { .. }
+        | C::Ready(_)
         | C::Watch { .. }
         | C::Backup { .. }
         | C::Export { .. }
@@ -120,6 +127,20 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         }
     };
     Asked { arguments, view, node }
+}
+
+/// Succeeds if the node is ready, so that an orchestrator can ask by the status alone.
+fn ready(node: &NodeArgs, out: &mut dyn Write) -> Result<(), ClientError> {
+    let status = Client::connect(node)?.call(&[b"TIDE.STATUS"])?;
+    let Value::List(reasons) = status.field("not_ready") else { return Err(ClientError::NotANode) };
+    let reasons: Vec<String> = reasons.iter().map(text::cell).collect();
+    if node.json {
+        let answer = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+        print(out, &format!("{answer}\n"))?;
+    } else if reasons.is_empty() {
+        print(out, "ready\n")?;
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(ClientError::NotReady(reasons.join("; "))) }
 }
 
 fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {

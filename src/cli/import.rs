@@ -1,6 +1,6 @@
 //! `import`: the lines of an export, written to a keyspace as ordinary operations, in bounded batches.
 //!
-//! Doing it again changes nothing more: registers are set, elements and fields are added, and a counter is counted
+//! Doing it again changes nothing more: registers are set, elements, fields and scores are written, and a counter is counted
 //! up or down by what is missing to the number of the export. That number is read just before; of two imports at
 //! the same time on two nodes each counts what it misses, as everybody else does who counts.
 //! Nothing is removed: elements, fields and keys that the export does not name stay.
@@ -252,6 +252,16 @@ fn parse(text: &[u8]) -> Result<Line, String> {
             }
             command
         }
+        Some("sorted") => {
+            let mut command = vec![b"ZADD".to_vec(), key];
+            for pair in list("members")? {
+                let Some([member, Json::String(score)]) = pair.as_array().map(Vec::as_slice) else {
+                    return Err("a member is not a pair with a score in text".to_owned());
+                };
+                command.extend([score.clone().into_bytes(), bytes(member, "a member")?]);
+            }
+            command
+        }
         Some("document") => {
             let saved = bytes(&json["saved"], "its document")?;
             vec![b"TIDE.DOC".to_vec(), b"LOAD".to_vec(), key, saved]
@@ -288,6 +298,8 @@ mod tests {
         assert_eq!(set, command(&[b"SADD", b"\xfe", b"a", b"\x80"]));
         let map = line(r#"{"key":"k","kind":"map","fields":[["f","v"],["",""]]}"#);
         assert_eq!(map, command(&[b"HSET", b"k", b"f", b"v", b"", b""]));
+        let sorted = line(r#"{"key":"k","kind":"sorted","members":[["m","-1.5"],[{"hex":"ff"},"inf"]]}"#);
+        assert_eq!(sorted, command(&[b"ZADD", b"k", b"-1.5", b"m", b"inf", b"\xff"]));
         let counter = line(r#"{"key":"k","kind":"counter","count":"-170000000000000000000"}"#);
         assert_eq!(counter, Ok(Line::Count { key: b"k".to_vec(), count: -170_000_000_000_000_000_000 }));
         let deadline = line(r#"{"key":"k","kind":"deadline","unix_ms":9000000000000}"#);
@@ -309,6 +321,7 @@ mod tests {
             r#"{"key":"k","kind":"register"}"#,
             r#"{"key":"k","kind":"set","elements":[]}"#,
             r#"{"key":"k","kind":"map","fields":[["f"]]}"#,
+            r#"{"key":"k","kind":"sorted","members":[["m",1]]}"#,
             r#"{"key":"k","kind":"counter","count":"many"}"#,
             r#"{"key":"k","kind":"deadline","unix_ms":-1}"#,
             r#"{"tidelock":"export","version":2}"#,

@@ -187,7 +187,9 @@ fn network_is_left_and_joined() {
     assert!(!world.double.is_online());
     world.check("online", "OK\n");
     assert!(world.double.is_online());
-    world.check("connect /ip4/127.0.0.1/tcp/1", "OK\n");
+    world.check("connect /ip4/127.0.0.1/tcp/1 --wait 0", "OK\n");
+    let peer = tidelock_engine::id::PeerId::from_public_key([7; 32]);
+    world.check("connect /ip4/127.0.0.1/tcp/1", &format!("connected to {peer}\n"));
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub(super) enum View {
     Lines,
     /// One field a line, then its value.
     Pairs,
+    /// The peer that is connected.
+    Connected,
     Status,
     Peers,
     Keyspaces,
@@ -44,6 +46,7 @@ pub(super) fn of(value: &Value, view: View, style: Style) -> String {
             Value::Bytes(bytes) => escape::lines(bytes) + "\n",
             other => cell(other) + "\n",
         },
+        View::Connected => format!("connected to {}\n", cell(value)),
         View::Lines => value.items().iter().map(|item| cell(item) + "\n").collect(),
         View::Pairs => {
             let mut table = Table::new(["", ""]);
@@ -92,6 +95,14 @@ fn status(value: &Value, style: Style) -> String {
         let name = cell(name);
         match (name.as_str(), field) {
             ("warnings" | "counters" | "log_kept_for", _) => {}
+            ("not_ready", reasons) => {
+                let ready = if reasons.items().is_empty() {
+                    "yes".to_owned()
+                } else {
+                    format!("no: {}", cell(reasons))
+                };
+                table.row(["ready".to_owned(), ready]);
+            }
             ("uptime_ms", Value::Integer(ms)) => table.row(["uptime".to_owned(), duration(*ms)]),
             ("bytes_on_disk", Value::Integer(bytes)) => table.row(["on_disk".to_owned(), size(*bytes)]),
             ("log_bytes", Value::Integer(bytes)) => table.row(["log".to_owned(), size(*bytes)]),

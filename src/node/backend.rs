@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelock_engine::id::{KeyspaceName, ReplicaId};
+use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::replica::Order;
@@ -17,9 +17,6 @@ use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Piec
 use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 use crate::watch_hub::Watch;
-
-/// The peers that a node keeps dialling at most.
-const WANTED_MAX: usize = 256;
 
 impl Backend for Node {
     type Watch = Watch;
@@ -108,13 +105,12 @@ impl Backend for Node {
         Self::fingerprint(self, keyspace)
     }
 
-    fn connect(&self, address: &str) -> Result<(), String> {
-        tidelock_transport::check_address(address).map_err(|error| error.to_string())?;
-        if self.inner.network.targets().len() >= WANTED_MAX {
-            return Err(format!("{WANTED_MAX} peers are wanted already, which is the most there can be"));
-        }
-        Self::connect(self, address);
-        Ok(())
+    async fn connect(&self, address: &str, within: Option<Duration>) -> Result<Option<PeerId>, String> {
+        let connected = match within {
+            None => self.want(address).map(|_| None),
+            Some(within) => self.connected(address, within).await.map(Some),
+        };
+        connected.map_err(|error| error.to_string())
     }
 
     fn set_online(&self, online: bool) {

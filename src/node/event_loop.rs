@@ -205,6 +205,10 @@ impl EventLoop {
                 self.hub.lose(self.driver.replica().id_of(name));
             }
         }
+        // Whoever ordered finds in the next status what came of it.
+        if !outcome.orders.is_empty() {
+            self.publish_report();
+        }
         for (id, reply) in outcome.orders {
             if let Some(sender) = self.pending.orders.remove(&id) {
                 // Whoever ordered may have gone.

@@ -55,6 +55,13 @@ fn describe_op(op: &Op) -> String {
             let fields = fields.iter().flat_map(|field| [&field.field[..], &field.value[..]]);
             line(&[&b"HSET"[..], key].into_iter().chain(fields).collect::<Vec<_>>())
         }
+        Op::Score { key, members } => {
+            let scores = members.iter().map(|member| member.score.to_string().into_bytes());
+            let scores: Vec<Vec<u8>> = scores.collect();
+            let pairs =
+                scores.iter().zip(members).flat_map(|(score, member)| [&score[..], &member.member[..]]);
+            line(&[&b"ZADD"[..], key].into_iter().chain(pairs).collect::<Vec<_>>())
+        }
         // Removals, and what comes to be later: their contents are what they remove.
         _ => "another operation".to_owned(),
     }

@@ -35,6 +35,7 @@ impl Node {
             log: log_status(&report),
             bytes_on_disk: stats.bytes_on_disk,
             counters: self.counters(&report),
+            not_ready: self.not_ready(),
             warnings: self.warnings(&report),
         }
     }

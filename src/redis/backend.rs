@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidelock_engine::id::{KeyspaceName, ReplicaId};
+use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::replica::Order;
 use tidelock_engine::request::{Request, RequestError, RequestReply};
@@ -81,11 +81,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// written has one too.
     fn fingerprint(&self, keyspace: &KeyspaceName) -> String;
 
-    /// Begins to connect to a peer, now and again after every loss.
+    /// Begins to connect to a peer, now and again after every loss. Who says how long it may take waits for it, and is
+    /// answered which peer that is.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with the address.
-    fn connect(&self, address: &str) -> Result<(), String>;
+    /// A sentence that says what is wrong with the address, or why the peer is not connected yet.
+    fn connect(
+        &self,
+        address: &str,
+        within: Option<Duration>,
+    ) -> impl Future<Output = Result<Option<PeerId>, String>> + Send;
 
     /// Hangs up on all peers and refuses them, or goes back to them.
     fn set_online(&self, online: bool);

@@ -103,6 +103,14 @@ impl Burst {
         self.entries.push(Entry::Call { request, shape, actions });
     }
 
+    /// Takes the answer back that was added last.
+    pub(super) fn take_ready(&mut self) -> Reply {
+        match self.entries.pop() {
+            Some(Entry::Ready(reply)) => reply,
+            other => unreachable!("an answer was added, not {other:?}"),
+        }
+    }
+
     /// Adds all that a transaction queued.
     pub(super) fn batch(&mut self, state: &SessionState, transaction: Transaction, watched: Watched) {
         let (mut actions, parts) = transaction.into_parts();
@@ -136,17 +144,7 @@ impl Burst {
         (protocol, replies): (Protocol, Replies),
         out: &mut Output<'_>,
     ) {
-        let requests = std::mem::take(&mut self.requests);
-        let mut answers = if self.has_write {
-            Answers::committed(backend.submit(requests).await)
-        } else {
-            Answers::Read {
-                backend,
-                bytes_max: out.bytes_max(),
-                runs: requests.into_iter().map(ReadRun::new).collect(),
-            }
-        };
-        (self.actions, self.reads, self.has_write, self.has_long_read) = (0, 0, false, false);
+        let mut answers = self.execute(backend, out.bytes_max()).await;
         let mut given = Vec::new();
         for entry in self.entries.drain(..) {
             let reply = answers.reply(entry, &mut given);
@@ -155,6 +153,24 @@ impl Burst {
                 out.relieve().await;
             }
         }
+    }
+
+    /// Executes what is here, which has one reply.
+    pub(super) async fn only<B: Backend>(&mut self, backend: &B, bytes_max: usize) -> Reply {
+        let mut answers = self.execute(backend, bytes_max).await;
+        let entry = self.entries.pop().expect("something was added");
+        answers.reply(entry, &mut Vec::new())
+    }
+
+    async fn execute<'a, B: Backend>(&mut self, backend: &'a B, bytes_max: usize) -> Answers<'a, B> {
+        let requests = std::mem::take(&mut self.requests);
+        let answers = if self.has_write {
+            Answers::committed(backend.submit(requests).await)
+        } else {
+            Answers::Read { backend, bytes_max, runs: requests.into_iter().map(ReadRun::new).collect() }
+        };
+        (self.actions, self.reads, self.has_write, self.has_long_read) = (0, 0, false, false);
+        answers
     }
 }
 
@@ -224,7 +240,12 @@ fn batch_reply(parts: Vec<Part>, all: Vec<Given>, given: &mut Vec<Given>) -> Rep
     let replies = parts.into_iter().map(|part| match part {
         Part::Ready(reply) => reply,
         Part::Call { shape, actions } => {
-            given.extend(all.by_ref().take(actions));
+            for part in all.by_ref().take(actions) {
+                match part {
+                    Ok(ActionReply::Whole(parts)) => given.extend(parts.into_iter().map(Ok)),
+                    part => given.push(part),
+                }
+            }
             shape.reply(given)
         }
     });
@@ -244,7 +265,7 @@ impl ReadRun {
     fn new(request: Request) -> Self {
         let queries = request.actions.into_iter().map(|action| match action {
             Action::Query(query) => query,
-            Action::Write(_) | Action::Decide(_) => {
+            Action::Write(_) | Action::Decide(_) | Action::Whole(_) => {
                 unreachable!("a burst with a write goes through the event loop")
             }
         });

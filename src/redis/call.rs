@@ -194,12 +194,17 @@ impl Shape {
             ActionReply::Answer(Answer::Chunks(_)) | ActionReply::Outcome(Outcome::At(_)) => {
                 unreachable!("documents have commands of their own")
             }
+            ActionReply::Answer(Answer::Scored(_) | Answer::Scores(_) | Answer::Rank(_))
+            | ActionReply::Outcome(Outcome::Scored { .. } | Outcome::Score(_) | Outcome::ScoredMembers(_)) => {
+                unreachable!("the commands of sorted sets show what they answer")
+            }
             ActionReply::Answer(Answer::Entry(_) | Answer::Deadline(_)) => {
                 unreachable!("the commands that ask for them show them")
             }
             ActionReply::Answer(Answer::Revision(_)) | ActionReply::Decided(_) => {
                 unreachable!("the commands that decide say what that means")
             }
+            ActionReply::Whole(_) => unreachable!("a whole was taken apart"),
         }
     }
 }
@@ -210,6 +215,7 @@ pub(super) const fn type_name(kind: Option<VisibleKind>) -> &'static str {
         Some(VisibleKind::Register | VisibleKind::Counter) => "string",
         Some(VisibleKind::Set) => "set",
         Some(VisibleKind::Map) => "hash",
+        Some(VisibleKind::Sorted) => "zset",
         // A type of our own, as modules of Redis have.
         Some(VisibleKind::Document) => "document",
         None => "none",
@@ -246,7 +252,7 @@ pub(super) fn list(given: &mut Vec<Given>, show: impl Fn(ActionReply) -> Reply) 
 }
 
 /// The arguments of a command behind its name. The command table has checked their number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Arguments {
     rest: std::vec::IntoIter<Vec<u8>>,
 }

@@ -172,8 +172,17 @@ impl<B: Backend> Client<'_, B> {
 
     /// Executes the decoded commands.
     async fn execute(&mut self, shared: &Shared, out: &mut Output<'_>) -> Option<End> {
-        let started = Instant::now();
+        let (started, mut waited) = (Instant::now(), Duration::ZERO);
         while let Some(command) = self.commands.pop_front() {
+            if let Some(is_write) = self.session.is_paused(&command) {
+                let paused = Instant::now();
+                self.session.flush(out).await;
+                out.write();
+                if self.until_ended(shared.pause.over(is_write), true).await.is_none() {
+                    return Some(End::Close);
+                }
+                waited += paused.elapsed();
+            }
             match self.session.run(command, out).await {
                 Flow::Continue => {}
                 Flow::Close => {
@@ -185,10 +194,12 @@ impl<B: Backend> Client<'_, B> {
                 Flow::Unwatch => self.watch = None,
                 Flow::Wait { peers, timeout } => {
                     out.write();
+                    let waiting = Instant::now();
                     match self.wait(peers, timeout).await {
                         Some(count) => self.answer(&Reply::count(count), out),
                         None => return Some(End::Close),
                     }
+                    waited += waiting.elapsed();
                 }
             }
             if out.failure().is_some() || self.session.client.is_killed() {
@@ -201,23 +212,30 @@ impl<B: Backend> Client<'_, B> {
         for name in self.session.taken.drain(..) {
             shared.metrics.executed(name, duration, duration / taken);
         }
+        self.session.note_slow(duration.saturating_sub(waited) / taken);
         None
     }
 
     /// Waits for peers; `None` when the client is gone or the server stops.
     async fn wait(&mut self, peers: usize, duration: Option<Duration>) -> Option<usize> {
         let keyspace = self.session.state.keyspace.clone();
+        let backend = self.session.backend.clone();
+        let is_long = duration.is_none_or(|duration| duration > LONG_WAIT);
+        self.until_ended(backend.wait(&keyspace, peers, duration), is_long).await
+    }
+
+    /// Waits for something; `None` when the client is gone or the server stops.
+    async fn until_ended<T>(&mut self, what: impl Future<Output = T>, is_long: bool) -> Option<T> {
         self.session.state.is_waiting = true;
         self.session.show(Buffered::default());
-        let waited = self.session.backend.wait(&keyspace, peers, duration);
-        let count = tokio::select! {
-            count = waited => Some(count),
+        let done = tokio::select! {
+            done = what => Some(done),
             () = self.session.client.killed() => None,
-            () = hung_up(self.stream), if duration.is_none_or(|duration| duration > LONG_WAIT) => None,
+            () = hung_up(self.stream), if is_long => None,
             _ = self.stop.changed() => None,
         };
         self.session.state.is_waiting = false;
-        count
+        done
     }
 
     /// Waits until there is something to do; answers whether there is. A watcher that does not read is not

@@ -38,6 +38,8 @@ const HELP: &[&str] = &[
     "    Do nothing: no client is evicted.",
     "NO-TOUCH (ON|OFF)",
     "    Do nothing: reading a key does not change it.",
+    "PAUSE <timeout> [WRITE|ALL]",
+    "    Let all, or just write, commands of the clients of this port wait for <timeout> milliseconds.",
     "REPLY (ON|OFF|SKIP)",
     "    Control the replies sent to the current connection.",
     "SETINFO (LIB-NAME|LIB-VER) <value>",
@@ -48,6 +50,8 @@ const HELP: &[&str] = &[
     "    Report that nothing is tracked.",
     "UNBLOCK <clientid> [TIMEOUT|ERROR]",
     "    Return 0: no command that blocks can be ended so.",
+    "UNPAUSE",
+    "    Stop the current client pause.",
     "HELP",
     "    Print this help.",
 ];
@@ -63,15 +67,17 @@ const SUBCOMMANDS: &[(&str, usize, usize)] = &[
     ("client|list", 0, usize::MAX),
     ("client|no-evict", 1, 1),
     ("client|no-touch", 1, 1),
+    ("client|pause", 1, usize::MAX),
     ("client|reply", 1, 1),
     ("client|setinfo", 2, 2),
     ("client|setname", 1, 1),
     ("client|trackinginfo", 0, 0),
     ("client|unblock", 1, 2),
+    ("client|unpause", 0, 0),
 ];
 
 /// What Redis has and this node has not.
-const NOT_YET: &[&str] = &["caching", "pause", "tracking", "unpause"];
+const NOT_YET: &[&str] = &["caching", "tracking"];
 
 /// What becomes of the client that asked.
 #[derive(Debug)]
@@ -115,6 +121,12 @@ pub(super) fn answer(
             "on" | "off" => Reply::OK,
             _ => return Err(errors::SYNTAX),
         },
+        "client|pause" if arguments.len() <= 2 => shared.pause.begin(arguments)?,
+        "client|pause" => {
+            return Err(errors::constant(
+                "ERR unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.",
+            ));
+        }
         "client|reply" => {
             state.replies = match (lower(&arguments.take()).as_str(), state.replies) {
                 ("on", _) => Replies::On,
@@ -132,6 +144,7 @@ pub(super) fn answer(
             (Reply::text("prefixes"), Reply::Array(Vec::new())),
         ]),
         "client|unblock" => unblock(arguments)?,
+        "client|unpause" => shared.pause.end(),
         _ => unreachable!("the subcommand was looked up"),
     }))
 }

@@ -142,8 +142,8 @@ impl Client {
             shown.library.clone_from(&state.library);
         }
         shown.flags = match (queued.is_some(), state.is_waiting) {
-            (true, _) => "x",
             (_, true) => "b",
+            (true, _) => "x",
             _ => "N",
         };
         shown.database = database(state.keyspace.as_str());

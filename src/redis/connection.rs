@@ -12,7 +12,7 @@ use super::errors;
 use super::introspection;
 use super::reply::{Protocol, Reply};
 use super::state::{KEYSPACE_DEFAULT, SessionState};
-use super::table::{ALONE, FAST, NONE, Other, Run, Spec, spec};
+use super::table::{ALONE, FAST, NONE, Other, QUEUED, Run, Spec, spec};
 
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
@@ -20,16 +20,17 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec((
         "client",
         -2,
-        ALONE,
+        QUEUED,
         NONE,
         Run::Other(Other::Client),
         "Tells about the connections, and ends them",
     )),
-    spec(("command", -1, ALONE, NONE, Run::Session(introspection::command), "Lists the commands")),
-    spec(("config", -2, ALONE, NONE, Run::Other(Other::Config), "Tells the settings")),
+    spec(("command", -1, QUEUED, NONE, Run::Session(introspection::command), "Lists the commands")),
+    spec(("config", -2, QUEUED, NONE, Run::Other(Other::Config), "Tells the settings")),
     spec(("echo", 2, FAST, NONE, Run::Session(echo), "Answers its argument")),
     spec(("hello", -1, ALONE, NONE, Run::Other(Other::Hello), "Chooses the protocol")),
-    spec(("info", -1, ALONE, NONE, Run::Other(Other::Info), "Describes the node as text")),
+    spec(("info", -1, QUEUED, NONE, Run::Other(Other::Info), "Describes the node as text")),
+    spec(("lastsave", 1, FAST, NONE, Run::Other(Other::LastSave), "Tells since when all is saved")),
     spec(("ping", -1, FAST, NONE, Run::Session(ping), "Answers PONG")),
     spec(("quit", -1, ALONE, NONE, Run::Other(Other::Quit), "Closes the connection")),
     spec((

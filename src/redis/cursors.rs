@@ -20,6 +20,7 @@ pub(super) enum Scanned {
     Keys,
     Elements,
     Fields,
+    Scores,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Cursors {
         }
     }
 
-    /// The key, element or field behind which a cursor's scan goes on. It may be asked for again, as clients retry.
+    /// The key, element, field or member behind which a cursor's scan goes on. It may be asked for again, as clients retry.
     pub(super) fn position(&mut self, what: Scanned, cursor: u64) -> Option<Vec<u8>> {
         let (_, key) = self.keys.get(&cursor).filter(|(scanned, _)| *scanned == what)?.clone();
         if !self.continued.contains(&cursor) {

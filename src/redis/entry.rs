@@ -14,6 +14,7 @@ pub(super) fn entry(entry: Entry) -> Reply {
         VisibleKind::Set => "set",
         VisibleKind::Map => "map",
         VisibleKind::Document => "document",
+        VisibleKind::Sorted => "sorted",
     });
     Reply::Map(vec![
         (Reply::text("kind"), kind.map_or(Reply::Null, Reply::text)),
@@ -64,5 +65,6 @@ pub(super) const fn kind_name(kind: Kind) -> &'static str {
         Kind::Document => "document",
         Kind::Retired => "retired",
         Kind::Deadline => "deadline",
+        Kind::Sorted => "sorted",
     }
 }

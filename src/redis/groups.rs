@@ -59,8 +59,8 @@ const GROUPS: &[(&str, &str, &str)] = &[
 const MORE_CATEGORIES: &[(&str, &str)] = &[
     ("connection", "command wait"),
     ("keyspace", "dbsize flushall flushdb swapdb"),
-    ("admin", "config debug"),
-    ("dangerous", "config debug flushall flushdb info keys swapdb"),
+    ("admin", "config debug lastsave"),
+    ("dangerous", "config debug flushall flushdb info keys lastsave swapdb"),
 ];
 
 /// Their group says `keyspace`, and Redis does not.
@@ -91,13 +91,13 @@ const FIRST_KEYS: &[(&str, &[&str])] = &[
     ("msetnx setnx", &["OW", "insert"]),
     ("del unlink", &["RM", "delete"]),
     ("append hsetnx sadd", &["RW", "insert"]),
-    ("hdel srem", &["RW", "delete"]),
-    ("getdel rename renamenx smove spop", &["RW", "access", "delete"]),
+    ("hdel srem zrem zremrangebylex zremrangebyrank zremrangebyscore", &["RW", "delete"]),
+    ("getdel rename renamenx smove spop zpopmax zpopmin", &["RW", "access", "delete"]),
     (
-        "decr decrby getset hincrby hincrbyfloat incr incrby incrbyfloat move set setbit",
+        "decr decrby getset hincrby hincrbyfloat incr incrby incrbyfloat move set setbit zincrby",
         &["RW", "access", "update"],
     ),
-    ("exists hexists hlen hstrlen scard sismember strlen touch type watch", &["RO"]),
+    ("exists hexists hlen hstrlen scard sismember strlen touch type watch zcard", &["RO"]),
     ("copy", &["RO", "access"]),
 ];
 

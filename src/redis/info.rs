@@ -5,8 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 
-use super::metrics::Since;
+use super::metrics::{Calls, Since};
+use super::reply::Reply;
 use super::state::{KEYSPACE_DEFAULT, Shared};
+use super::tide;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
@@ -28,7 +30,7 @@ type Section<A> = fn(&A, &Since) -> String;
 
 impl About<'_> {
     /// The sections, as Redis orders them, and whether they are told to who names none.
-    const SECTIONS: [(&'static str, bool, Section<Self>); 11] = [
+    const SECTIONS: [(&'static str, bool, Section<Self>); 12] = [
         ("Server", true, Self::server),
         ("Clients", true, Self::clients),
         ("Memory", true, Self::memory),
@@ -37,6 +39,7 @@ impl About<'_> {
         ("Replication", true, Self::replication),
         ("CPU", true, Self::cpu),
         ("Commandstats", false, Self::commandstats),
+        ("Errorstats", true, Self::errorstats),
         ("Cluster", true, Self::cluster),
         ("Tidelock", true, Self::tidelock),
         ("Keyspace", true, Self::keyspace),
@@ -123,6 +126,7 @@ impl About<'_> {
     }
 
     fn stats(&self, since: &Since) -> String {
+        let errors: u64 = since.errors_of(self.shared).into_iter().map(|(_, count)| count).sum();
         let (now, since) = (self.shared.figures(), since.figures);
         lines(&[
             ("total_connections_received", &(now.clients_accepted - since.clients_accepted)),
@@ -132,6 +136,7 @@ impl About<'_> {
                 "client_output_buffer_limit_disconnections",
                 &(now.clients_closed_slow - since.clients_closed_slow),
             ),
+            ("total_error_replies", &errors),
         ])
     }
 
@@ -152,9 +157,7 @@ impl About<'_> {
     /// The time of commands that were executed together is divided between them.
     fn commandstats(&self, since: &Since) -> String {
         let mut text = String::new();
-        for (nth, (name, now)) in self.shared.metrics.calls().into_iter().enumerate() {
-            let before = since.calls.get(nth).map(|(_, calls)| *calls).unwrap_or_default();
-            let (count, nanoseconds) = (now.count - before.count, now.nanoseconds - before.nanoseconds);
+        for (name, Calls { count, nanoseconds, .. }) in since.calls_of(self.shared) {
             let Some(each) = nanoseconds.checked_div(count) else { continue };
             let (micros, hundredths) = (each / 1_000, each % 1_000 / 10);
             let total = nanoseconds / 1_000;
@@ -162,6 +165,11 @@ impl About<'_> {
             text.push_str(&line(&format!("cmdstat_{name}"), &told));
         }
         text
+    }
+
+    fn errorstats(&self, since: &Since) -> String {
+        let told = since.errors_of(self.shared).into_iter().filter(|(_, count)| *count > 0);
+        told.map(|(word, count)| line(&format!("errorstat_{word}"), &format_args!("count={count}"))).collect()
     }
 
     fn cluster(_: &Self, _: &Since) -> String {
@@ -194,10 +202,11 @@ impl About<'_> {
         text
     }
 
-    /// Numbered keyspaces are listed as Redis lists databases, others by their names.
+    /// Numbered keyspaces are listed as Redis lists databases, others by their names, and each with who decides in it.
     fn keyspace(&self, _: &Since) -> String {
         let mut text = String::new();
-        for KeyspaceStatus { name, keys, .. } in self.keyspaces {
+        for KeyspaceStatus { name, keys, conditional, .. } in self.keyspaces {
+            let decided = tide::conditional(*conditional);
             let is_number =
                 name.as_str().strip_prefix("db").is_some_and(|number| number.parse::<u32>().is_ok());
             let name = match name.as_str() {
@@ -205,10 +214,18 @@ impl About<'_> {
                 name if is_number && name != "db0" => name.to_owned(),
                 name => format!("keyspace_{name}"),
             };
-            text.push_str(&line(&name, &format_args!("keys={keys},expires=0,avg_ttl=0")));
+            let told = format_args!("keys={keys},expires=0,avg_ttl=0,conditional={decided}");
+            text.push_str(&line(&name, &told));
         }
         text
     }
+}
+
+/// LASTSAVE: what was acknowledged is on the disk, so all is saved at any moment; the moment told is the node's start, which
+/// is the last time that all of it was read.
+pub(super) fn last_save(status: &Status) -> Reply {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Reply::count(now.saturating_sub(status.uptime).as_secs())
 }
 
 fn lines(fields: &[(&str, &dyn std::fmt::Display)]) -> String {

@@ -1,7 +1,7 @@
 //! The Redis port: any Redis client reads and writes the keyspaces of this node.
 //!
 //! A burst of commands travels so: [`decoder`](Decoder) (bytes to commands), `table` (which command), the
-//! families `strings`, `sets`, `hashes`, `keys`, `expiry`, `edits`, `copies`, `conditional` (commands to actions),
+//! families `strings`, `sets`, `sorted_sets`, `hashes`, `keys`, `expiry`, `edits`, `copies`, `conditional` (commands to actions),
 //! `burst` (actions to the node, answers
 //! back), [`reply`](Reply) (answers to bytes), `output` (bytes to the socket). `session` decides which commands
 //! go that way and which, such as those of `connection`, `documents` and `tide`, are answered at once; `client` is the loop
@@ -33,18 +33,25 @@ mod info;
 mod inline;
 mod introspection;
 mod keys;
+mod latency;
 mod lcs;
+mod memory;
 mod metrics;
 mod objects;
 mod output;
+mod pause;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
 #[doc(hidden)]
 pub mod probe;
 mod reply;
+mod scores;
 mod server;
 mod session;
 mod sets;
 mod settings;
+mod slow_log;
+mod sorted_ranges;
+mod sorted_sets;
 mod state;
 mod stream;
 mod strings;
@@ -52,6 +59,7 @@ mod subkey_scans;
 mod substrings;
 mod table;
 mod tide;
+mod told;
 mod transaction;
 mod watched;
 

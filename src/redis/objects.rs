@@ -2,7 +2,7 @@
 //! expects of such a value. DEBUG is refused: it is for the developers of Redis.
 
 use tidelock_engine::crdt::{VisibleKind, integer};
-use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::read::{Answer, Query, SortedRange};
 use tidelock_engine::request::{Action, ActionReply};
 
 use super::call::{Arguments, Call, Given, Shape};
@@ -23,6 +23,9 @@ const EMBEDDED_BYTES_MAX: usize = 44;
 
 /// The most fields that Redis keeps as a list.
 const LISTED_FIELDS_MAX: u64 = 128;
+
+/// The most members of a sorted set that Redis keeps as a list.
+const LISTED_MEMBERS_MAX: u64 = 128;
 
 const HELP: &[&str] = &[
     "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -64,7 +67,12 @@ fn object(mut arguments: Arguments) -> Result<Call, Reply> {
         return Err(errors::arity(&format!("object|{name}")));
     }
     let key = arguments.key()?;
-    let queries = [Query::Kind(key.clone()), Query::Get(key.clone()), Query::FieldCount(key)];
+    let queries = [
+        Query::Kind(key.clone()),
+        Query::Get(key.clone()),
+        Query::FieldCount(key.clone()),
+        Query::SortedCount(key, SortedRange::ALL),
+    ];
     let shape = Shape::made(move |given| show(given).unwrap_or_else(|refused| refused), true);
     Ok(Call::each(queries.into_iter().map(Action::Query), shape))
 }
@@ -79,7 +87,7 @@ fn kind(given: &mut Vec<Given>) -> Result<Option<VisibleKind>, Reply> {
 }
 
 fn encoding(given: &mut Vec<Given>) -> Result<Reply, Reply> {
-    let (fields, value) = (given.pop(), given.pop());
+    let (members, fields, value) = (given.pop(), given.pop(), given.pop());
     let name = match kind(given)? {
         None => return Ok(Reply::Null),
         Some(VisibleKind::Counter) => "int",
@@ -94,6 +102,10 @@ fn encoding(given: &mut Vec<Given>) -> Result<Reply, Reply> {
         Some(VisibleKind::Map) => match fields {
             Some(Ok(ActionReply::Answer(Answer::Count(count)))) if count <= LISTED_FIELDS_MAX => "listpack",
             _ => "hashtable",
+        },
+        Some(VisibleKind::Sorted) => match members {
+            Some(Ok(ActionReply::Answer(Answer::Count(count)))) if count <= LISTED_MEMBERS_MAX => "listpack",
+            _ => "skiplist",
         },
         Some(VisibleKind::Set) => "hashtable",
         Some(VisibleKind::Document) => "raw",

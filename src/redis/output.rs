@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Charge;
 use super::keys::too_long;
+use super::metrics::ErrorCounts;
 use super::reply::{Protocol, Reply};
 use super::state::Shared;
 
@@ -44,18 +45,20 @@ pub(super) struct Output<'a> {
     written: usize,
     bytes_max: usize,
     charge: Charge,
+    errors: &'a ErrorCounts,
     is_stalled: bool,
     failure: Option<Failure>,
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(stream: &'a TcpStream, shared: &Shared) -> Self {
+    pub(super) fn new(stream: &'a TcpStream, shared: &'a Shared) -> Self {
         Self {
             stream,
             bytes: Vec::new(),
             written: 0,
             bytes_max: shared.config.client_output_bytes_max,
             charge: Charge::new(&shared.output),
+            errors: &shared.errors,
             is_stalled: false,
             failure: None,
         }
@@ -80,6 +83,7 @@ impl<'a> Output<'a> {
         if self.failure.is_some() {
             return;
         }
+        self.errors.told(reply);
         let before = self.bytes.len();
         reply.encode_into(protocol, &mut self.bytes);
         if self.bytes.len() - before > self.bytes_max {

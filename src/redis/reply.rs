@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::scores;
+
 /// The version of the protocol that a client speaks. It begins with 2 and asks for 3 with HELLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -113,8 +115,8 @@ impl Reply {
             }
             Self::Boolean(is) if is_resp3 => header(out, '#', if *is { 't' } else { 'f' }),
             Self::Boolean(is) => header(out, ':', u8::from(*is)),
-            Self::Double(number) if is_resp3 => header(out, ',', number),
-            Self::Double(number) => bulk(out, number.to_string().as_bytes()),
+            Self::Double(number) if is_resp3 => header(out, ',', scores::print(*number)),
+            Self::Double(number) => bulk(out, scores::print(*number).as_bytes()),
         }
     }
 }

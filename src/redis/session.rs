@@ -18,13 +18,16 @@ use super::documents;
 use super::errors;
 use super::info;
 use super::keys::{self, Pages};
+use super::latency;
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::settings;
+use super::slow_log::Said;
 use super::state::{Replies, SessionState, Shared};
 use super::stream::Stream;
 use super::table::{Foreign, Other, Run, Spec};
 use super::tide;
+use super::told;
 use super::transaction::Transaction;
 use super::watched::{self, Watched};
 
@@ -53,20 +56,23 @@ pub(super) struct Session<B> {
     pub(super) state: SessionState,
     /// What others see of it.
     pub(super) client: Arc<Client>,
-    shared: Arc<Shared>,
-    transaction: Option<Transaction>,
-    burst: Burst,
+    pub(super) shared: Arc<Shared>,
+    pub(super) transaction: Option<Transaction>,
+    pub(super) burst: Burst,
     /// What TIDE.NEXT reads.
     pieces: Stream,
     /// The commands of the table that were taken and not recorded yet.
     pub(super) taken: Vec<&'static str>,
+    /// How they began, if any may be slow.
+    pub(super) said: Said,
 }
 
 impl<B: Backend> Session<B> {
     pub(super) fn new(client: Arc<Client>, backend: B, shared: Arc<Shared>) -> Self {
         let state = Self::first_state(&client, &shared);
         let (transaction, burst, pieces) = (None, Burst::default(), Stream::default());
-        Self { backend, state, client, shared, transaction, burst, pieces, taken: Vec::new() }
+        let (taken, said) = (Vec::new(), Said::default());
+        Self { backend, state, client, shared, transaction, burst, pieces, taken, said }
     }
 
     fn first_state(client: &Client, shared: &Shared) -> SessionState {
@@ -120,6 +126,9 @@ impl<B: Backend> Session<B> {
             }
         };
         self.taken.push(spec.name);
+        if self.shared.slow_log.is_on() {
+            self.said.keep(spec.name, &arguments);
+        }
         self.state.command = spec.name;
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some()
@@ -194,9 +203,14 @@ impl<B: Backend> Session<B> {
         match spec.run {
             Run::Data(parse) => match parse(arguments) {
                 Ok(call) => transaction.queue(call, bytes),
-                Err(refused) => return self.refuse(refused),
+                Err(refused @ Reply::Error(_)) => return self.refuse(refused),
+                Err(told) => transaction.queue_ready(told, bytes),
             },
             Run::Session(answer) => transaction.queue_ready(answer(&mut self.state, arguments), bytes),
+            Run::Other(other) if other.is_told() => match told::check(other, &arguments) {
+                Ok(()) => transaction.queue_told(other, arguments, bytes),
+                Err(refused) => return self.refuse(refused),
+            },
             // EXEC has looked at the watched keys before it would be its turn.
             Run::Other(Other::UnwatchKeys) => transaction.queue_ready(Reply::OK, bytes),
             Run::Other(_) => return self.refuse(NOT_IN_MULTI),
@@ -206,6 +220,11 @@ impl<B: Backend> Session<B> {
 
     async fn other(&mut self, other: Other, arguments: Arguments, out: &mut Output<'_>) -> Flow<B::Watch> {
         match other {
+            Other::Exec if self.transaction.as_ref().is_some_and(Transaction::tells) => {
+                let transaction = self.transaction.take().unwrap_or_default();
+                let watched = std::mem::take(&mut self.state.watched);
+                return self.execute_and_tell((transaction, watched), out).await;
+            }
             Other::Multi | Other::Exec | Other::Discard => self.transact(other),
             Other::Select => {
                 let reply = self.select(arguments).map_or_else(|refused| refused, |()| Reply::OK);
@@ -277,7 +296,11 @@ impl<B: Backend> Session<B> {
     }
 
     /// Answers a command that is not executed with the data commands.
-    async fn answer(&mut self, other: Other, mut arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
+    pub(super) async fn answer(
+        &mut self,
+        other: Other,
+        mut arguments: Arguments,
+    ) -> Result<Flow<B::Watch>, Reply> {
         let backend = &self.backend;
         let pages = Pages { backend, keyspace: &self.state.keyspace, shared: &self.shared };
         let reply = match other {
@@ -293,11 +316,15 @@ impl<B: Backend> Session<B> {
                 Reply::Verbatim(about.sections(arguments.as_slice()))
             }
             Other::Config => settings::config(&self.shared, arguments),
+            Other::LastSave => info::last_save(&backend.status()),
+            Other::Latency => latency::latency(&self.shared, arguments),
+            Other::SlowLog => self.shared.slow_log.answer(arguments),
             Other::FlushAll => keys::flushall(backend, self.state.durability, arguments).await?,
             Other::Keys => pages.keys(&arguments.take()).await,
             Other::Scan => pages.scan(arguments),
             Other::ElementScan => pages.scan_subkeys(Collection::Set, arguments)?,
             Other::FieldScan => pages.scan_subkeys(Collection::Map, arguments)?,
+            Other::MemberScan => pages.scan_subkeys(Collection::Sorted, arguments)?,
             Other::Wait => {
                 return tide::wait(arguments).map(|(peers, timeout)| Flow::Wait { peers, timeout });
             }
@@ -305,7 +332,7 @@ impl<B: Backend> Session<B> {
             Other::Peers => tide::peers(backend.peers()),
             Other::Keyspaces => tide::keyspaces(backend.keyspaces()),
             Other::Fingerprint => self.fingerprint(arguments)?,
-            Other::Connect => self.connect(&arguments.take()),
+            Other::Connect => tide::connect(backend, arguments).await?,
             Other::Document => {
                 let place = (&self.state.keyspace, self.state.durability);
                 documents::execute(backend, place, arguments).await?
@@ -419,12 +446,6 @@ impl<B: Backend> Session<B> {
         })
     }
 
-    fn connect(&self, address: &[u8]) -> Reply {
-        let address = errors::text(address, ADDRESS_BYTES_MAX);
-        let connected = self.backend.connect(&address);
-        connected.map_or_else(refused, |()| Reply::OK)
-    }
-
     fn fingerprint(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
         let keyspace = match (arguments.next(), arguments.len()) {
             (None, _) => self.state.keyspace.clone(),
@@ -448,6 +469,3 @@ async fn order<B: Backend>(backend: &B, arguments: &Arguments) -> Result<Reply, 
     let done = backend.order(keyspace, order).await;
     done.map_or_else(|error| Err(errors::keyspace(&error)), |()| Ok(Reply::OK))
 }
-
-/// The longest address of a peer, in bytes. A longer one is cut and so no address.
-const ADDRESS_BYTES_MAX: usize = 1024;

@@ -138,7 +138,9 @@ fn one(given: &mut Vec<Given>) -> Reply {
 pub(super) fn random_count(argument: &[u8]) -> Result<i64, Reply> {
     let count = errors::integer(argument)?;
     if count == i64::MIN {
-        return Err(errors::constant("ERR value is out of range"));
+        return Err(errors::constant(
+            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        ));
     }
     Ok(count)
 }

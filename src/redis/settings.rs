@@ -1,6 +1,9 @@
 //! CONFIG: the parameters of Redis that clients and tools ask for, answered with what is true of this node.
 //!
-//! None can be set here: the settings of a node stand in its config file, which it reads when it starts.
+//! What concerns the port alone can be set while the node runs. All else stands in its config file, which it reads when it
+//! starts.
+
+use std::collections::BTreeSet;
 
 use super::call::Arguments;
 use super::config::RedisConfig;
@@ -8,6 +11,7 @@ use super::errors;
 use super::glob;
 use super::introspection::help;
 use super::reply::Reply;
+use super::slow_log;
 use super::state::Shared;
 
 const HELP: &[&str] = &[
@@ -15,7 +19,7 @@ const HELP: &[&str] = &[
     "GET <pattern> [<pattern> ...]",
     "    Return parameters matching the glob-like <pattern> and their values.",
     "SET <directive> <value>",
-    "    Refused: the settings stand in the node's config file.",
+    "    Set what can be set while the node runs: slowlog-log-slower-than, slowlog-max-len.",
     "RESETSTAT",
     "    Reset statistics reported by the INFO command.",
     "REWRITE",
@@ -66,17 +70,70 @@ fn get(shared: &Shared, patterns: &[Vec<u8>]) -> Reply {
     Reply::Map(found.collect())
 }
 
-/// Says why not. The first parameter decides it, since none can be set.
+/// A parameter that can be set while the node runs. It is forgotten when that stops.
+#[derive(Clone, Copy, Debug)]
+enum Setting {
+    SlowerThan(i64),
+    SlowEntries(usize),
+}
+
+impl Setting {
+    const NAMES: [&str; 2] = ["slowlog-log-slower-than", "slowlog-max-len"];
+
+    /// What a value means for a parameter of these names, or why it is wrong.
+    fn parse(name: &str, value: &[u8]) -> Result<Self, String> {
+        let between = |min: i64, max: i64| {
+            let number = errors::integer(value)
+                .map_err(|_| "argument couldn't be parsed into an integer".to_owned())?;
+            let is_within = (min..=max).contains(&number);
+            is_within
+                .then_some(number)
+                .ok_or_else(|| format!("argument must be between {min} and {max} inclusive"))
+        };
+        if name == "slowlog-log-slower-than" {
+            return Ok(Self::SlowerThan(between(-1, i64::MAX)?));
+        }
+        let max = i64::try_from(slow_log::ENTRIES_MAX).unwrap_or(i64::MAX);
+        Ok(Self::SlowEntries(usize::try_from(between(0, max)?).unwrap_or(0)))
+    }
+
+    fn apply(self, shared: &Shared) {
+        match self {
+            Self::SlowerThan(slower_than_us) => shared.slow_log.set_slower_than_us(slower_than_us),
+            Self::SlowEntries(entries_max) => shared.slow_log.set_entries_max(entries_max),
+        }
+    }
+}
+
+/// Sets all of them, or says why not and sets none.
 fn set(shared: &Shared, given: &[Vec<u8>]) -> Reply {
     if !given.len().is_multiple_of(2) {
         return errors::SYNTAX;
     }
-    let name = errors::text(&given[0], 64);
-    Reply::error(if parameters(shared).iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) {
-        format!("ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config")
-    } else {
-        format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
-    })
+    let mut settings = Vec::new();
+    let mut names = BTreeSet::new();
+    let known = parameters(shared);
+    for pair in given.chunks(2) {
+        let shown = errors::text(&pair[0], 64);
+        let name = shown.to_ascii_lowercase();
+        let failed = |reason: &str| {
+            Reply::error(format!("ERR CONFIG SET failed (possibly related to argument '{shown}') - {reason}"))
+        };
+        if !known.iter().any(|(known, _)| *known == name) {
+            let text = format!("ERR Unknown option or number of arguments for CONFIG SET - '{shown}'");
+            return Reply::error(text);
+        }
+        if !Setting::NAMES.contains(&name.as_str()) {
+            return failed("can't set immutable config");
+        }
+        match Setting::parse(&name, &pair[1]) {
+            Ok(setting) if names.insert(name) => settings.push(setting),
+            Ok(_) => return failed("duplicate parameter"),
+            Err(reason) => return failed(&reason),
+        }
+    }
+    settings.into_iter().for_each(|setting| setting.apply(shared));
+    Reply::OK
 }
 
 /// All parameters, by name. What a parameter stands for in Redis and is not here has the value that says so.
@@ -99,6 +156,7 @@ fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
         // As many as there are numbers; keyspaces are bounded by what a node may hold.
         ("databases", (1_u64 << 32).to_string()),
         ("io-threads", text("1")),
+        ("latency-monitor-threshold", text("0")),
         ("lazyfree-lazy-user-del", text("no")),
         ("loglevel", text("notice")),
         ("maxclients", clients_max.to_string()),
@@ -112,8 +170,8 @@ fn parameters(shared: &Shared) -> Vec<(&'static str, String)> {
         // Whether there is one or not: nothing tells the password.
         ("requirepass", String::new()),
         ("save", String::new()),
-        ("slowlog-log-slower-than", text("-1")),
-        ("slowlog-max-len", text("0")),
+        ("slowlog-log-slower-than", shared.slow_log.slower_than_us().to_string()),
+        ("slowlog-max-len", shared.slow_log.entries_max().to_string()),
         ("tcp-keepalive", text("0")),
         ("timeout", text("0")),
     ]

@@ -13,8 +13,10 @@ use super::budget::Budget;
 use super::clients::Clients;
 use super::config::RedisConfig;
 use super::cursors::Cursors;
-use super::metrics::{CommandMetrics, Since};
+use super::metrics::{CommandMetrics, ErrorCounts, Since};
+use super::pause::Pause;
 use super::reply::Protocol;
+use super::slow_log::SlowLog;
 use super::watched::Watched;
 
 /// The keyspace that a new connection has selected.
@@ -38,6 +40,9 @@ pub(super) struct Shared {
     pub(super) clients_malformed: AtomicU64,
     pub(super) commands: AtomicU64,
     pub(super) metrics: CommandMetrics,
+    pub(super) errors: ErrorCounts,
+    pub(super) slow_log: SlowLog,
+    pub(super) pause: Pause,
     /// What CONFIG RESETSTAT said.
     pub(super) since: Mutex<Since>,
 }
@@ -58,6 +63,9 @@ impl Shared {
             clients_malformed: AtomicU64::new(0),
             commands: AtomicU64::new(0),
             metrics: CommandMetrics::new(),
+            errors: ErrorCounts::default(),
+            slow_log: SlowLog::default(),
+            pause: Pause::default(),
             since: Mutex::default(),
         }
     }

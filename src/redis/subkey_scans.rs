@@ -1,8 +1,10 @@
-//! SSCAN and HSCAN: the elements of a set and the fields of a hash, page by page.
+//! SSCAN, HSCAN and ZSCAN: the elements of a set, the fields of a hash and the members of a sorted set, page by page.
 //!
 //! A page costs what is on it, however many there are, and what is there throughout is listed.
 
-use tidelock_engine::read::{Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, Query, SubkeyPage};
+use tidelock_engine::read::{
+    Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, Query, Scored, SubkeyPage,
+};
 use tidelock_engine::request::ActionError;
 
 use super::backend::Backend;
@@ -12,9 +14,10 @@ use super::errors;
 use super::glob;
 use super::keys::{Pages, ScanOptions};
 use super::reply::Reply;
+use super::scores;
 
 impl<B: Backend> Pages<'_, B> {
-    /// `SSCAN key cursor [MATCH pattern] [COUNT count]`, and HSCAN. The count is of what is looked at.
+    /// `SSCAN key cursor [MATCH pattern] [COUNT count]`, HSCAN and ZSCAN. The count is of what is looked at.
     pub(super) fn scan_subkeys(
         &self,
         collection: Collection,
@@ -24,6 +27,7 @@ impl<B: Backend> Pages<'_, B> {
         let scanned = match collection {
             Collection::Set => Scanned::Elements,
             Collection::Map => Scanned::Fields,
+            Collection::Sorted => Scanned::Scores,
         };
         let after = self.position(scanned, &arguments.take())?;
         let ScanOptions { pattern, kind, count } = ScanOptions::parse(arguments)?;
@@ -39,6 +43,10 @@ impl<B: Backend> Pages<'_, B> {
         let is_full = answer.bytes() >= PAGE_BYTES_MAX;
         let found: Vec<(Vec<u8>, Option<Vec<u8>>)> = match answer {
             Answer::List(elements) => elements.into_iter().map(|element| (element, None)).collect(),
+            Answer::Scored(scored) => {
+                let text = |(member, score): Scored| (member, Some(scores::print(score.get()).into_bytes()));
+                scored.into_iter().map(text).collect()
+            }
             Answer::Pairs(pairs) => pairs.into_iter().map(|(field, value)| (field, Some(value))).collect(),
             _ => unreachable!("a page was asked for"),
         };

@@ -7,8 +7,8 @@ use super::call::{Arguments, Call};
 use super::reply::Reply;
 use super::state::SessionState;
 use super::{
-    conditional, connection, copies, edits, expiry, hashes, keys, lcs, objects, sets, strings, substrings,
-    tide, transaction,
+    conditional, connection, copies, edits, expiry, hashes, keys, latency, lcs, memory, objects, sets,
+    slow_log, sorted_sets, strings, substrings, tide, transaction,
 };
 
 /// A command.
@@ -49,10 +49,14 @@ pub(super) enum Other {
     Quit,
     Select,
     Info,
+    LastSave,
+    Latency,
+    SlowLog,
     Keys,
     Scan,
     ElementScan,
     FieldScan,
+    MemberScan,
     FlushAll,
     Multi,
     Exec,
@@ -88,6 +92,8 @@ pub(super) const READ_MOVABLE: &[&str] = &["readonly", "movablekeys"];
 pub(super) const WRITE: &[&str] = &["write"];
 pub(super) const WRITE_FAST: &[&str] = &["write", "fast"];
 pub(super) const ALONE: &[&str] = &["no_multi"];
+/// Nothing is to be said of it but that it may be queued.
+pub(super) const QUEUED: &[&str] = &[];
 pub(super) const ONE: (i64, i64, i64) = (1, 1, 1);
 pub(super) const ALL: (i64, i64, i64) = (1, -1, 1);
 pub(super) const PAIRS: (i64, i64, i64) = (1, -1, 2);
@@ -110,9 +116,13 @@ const FAMILIES: &[&[Spec]] = &[
     expiry::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     lcs::COMMANDS,
+    memory::COMMANDS,
     objects::COMMANDS,
     sets::COMMANDS,
+    slow_log::COMMANDS,
+    sorted_sets::COMMANDS,
     strings::COMMANDS,
     substrings::COMMANDS,
     tide::COMMANDS,
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn commands_of_redis_that_are_missing_are_known() {
-        assert_eq!(Foreign::of(b"ZADD"), Foreign::NotYet);
+        assert_eq!(Foreign::of(b"XADD"), Foreign::NotYet);
         assert_eq!(Foreign::of(b"frobnicate"), Foreign::Unknown);
         assert_eq!(Foreign::of(b"\xff"), Foreign::Unknown);
     }

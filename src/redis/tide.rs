@@ -30,7 +30,14 @@ pub(super) const COMMANDS: &[Spec] = &[
         Run::Other(Other::Compact),
         "Gives back what the files do not use, or tells how far that is",
     )),
-    spec(("tide.connect", 2, ALONE, NONE, Run::Other(Other::Connect), "Connects to a peer")),
+    spec((
+        "tide.connect",
+        -2,
+        ALONE,
+        NONE,
+        Run::Other(Other::Connect),
+        "Connects to a peer, and waits for it if that is wished",
+    )),
     spec((
         "tide.doc",
         -3,
@@ -115,6 +122,31 @@ pub(super) fn is_online(argument: &[u8]) -> Result<bool, Reply> {
         b"offline" => Ok(false),
         _ => Err(errors::constant("ERR the network is ONLINE or OFFLINE")),
     }
+}
+
+/// The longest address of a peer, in bytes. A longer one is cut and so no address.
+const ADDRESS_BYTES_MAX: usize = 1024;
+
+/// The longest that a client may wait for a peer.
+const CONNECT_WAIT_MAX: Duration = Duration::from_mins(1);
+
+/// `TIDE.CONNECT multiaddr`, answered at once, and `TIDE.CONNECT multiaddr milliseconds`, answered with the peer's id when
+/// it is connected, or with why it is not.
+pub(super) async fn connect<B: Backend>(backend: &B, mut arguments: Arguments) -> Result<Reply, Reply> {
+    let address = errors::text(&arguments.take(), ADDRESS_BYTES_MAX);
+    let within = match (arguments.next(), arguments.len()) {
+        (None, _) => None,
+        (Some(milliseconds), 0) => {
+            let milliseconds = u64::try_from(errors::integer(&milliseconds)?).unwrap_or(u64::MAX);
+            let within =
+                Some(Duration::from_millis(milliseconds)).filter(|within| *within <= CONNECT_WAIT_MAX);
+            Some(within.ok_or(errors::constant("ERR timeout is out of range"))?)
+        }
+        _ => return Err(errors::SYNTAX),
+    };
+    let connected = backend.connect(&address, within).await;
+    let connected = connected.map_err(|reason| Reply::error(format!("ERR {reason}")))?;
+    Ok(connected.map_or(Reply::OK, |peer| Reply::text(peer.to_string())))
 }
 
 /// `TIDE.WATCH key|PREFIX prefix [FROM cursor]`. The number of arguments tells the forms apart, so a key may
@@ -257,6 +289,7 @@ pub(super) fn status(status: Status) -> Reply {
         ("log_kept_for", log.kept_for().map_or(Reply::Null, |peer| Reply::text(peer.to_string()))),
         ("bytes_on_disk", Reply::count(status.bytes_on_disk)),
         ("counters", Reply::Map(counters.collect())),
+        ("not_ready", texts(status.not_ready.iter().map(ToString::to_string).collect())),
         ("warnings", texts(status.warnings)),
     ])
 }
@@ -312,18 +345,20 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
             ("peers", Reply::count(keyspace.peers)),
             ("bytes", Reply::count(keyspace.bytes)),
             ("quota", keyspace.quota_bytes.map_or(Reply::Null, Reply::count)),
-            (
-                "conditional",
-                Reply::text(match keyspace.conditional {
-                    Conditional::Strong => "strong",
-                    Conditional::Local => "local",
-                }),
-            ),
+            ("conditional", Reply::text(conditional(keyspace.conditional))),
             ("alone_ms", keyspace.alone.map_or(Reply::Null, |time| Reply::count(time.as_millis()))),
             ("diverged", Reply::Boolean(keyspace.is_diverged)),
         ])
     };
     Reply::Array(keyspaces.into_iter().map(keyspace).collect())
+}
+
+/// Who decides, in the word that TIDE.KEYSPACE takes.
+pub(super) fn conditional(conditional: Conditional) -> &'static str {
+    match conditional {
+        Conditional::Strong => "strong",
+        Conditional::Local => "local",
+    }
 }
 
 pub(super) fn replicas(replicas: Vec<ReplicaState>) -> Reply {

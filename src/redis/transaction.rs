@@ -5,9 +5,10 @@
 
 use tidelock_engine::request::Action;
 
-use super::call::{Call, Shape};
+use super::call::{Arguments, Call, Shape};
 use super::reply::Reply;
 use super::table::{ALL, FAST, NONE, Other, Run, Spec, spec};
+use super::told::Told;
 
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
@@ -32,6 +33,7 @@ pub(super) enum Part {
 pub(super) struct Transaction {
     parts: Vec<Part>,
     actions: Vec<Action>,
+    told: Vec<Told>,
     bytes: usize,
     is_spoilt: bool,
 }
@@ -60,10 +62,15 @@ impl Transaction {
     /// Queues a command of this many bytes.
     pub(super) fn queue(&mut self, call: Call, bytes: usize) {
         if !self.is_spoilt {
-            let actions = call.len();
+            let (is_whole, actions) = (call.is_whole(), call.len());
             let (call_actions, shape) = call.into_parts();
-            self.parts.push(Part::Call { shape, actions });
-            self.actions.extend(call_actions);
+            if is_whole {
+                self.actions.push(Action::Whole(call_actions.collect()));
+                self.parts.push(Part::Call { shape, actions: 1 });
+            } else {
+                self.actions.extend(call_actions);
+                self.parts.push(Part::Call { shape, actions });
+            }
             self.bytes += bytes;
         }
     }
@@ -74,6 +81,29 @@ impl Transaction {
             self.parts.push(Part::Ready(reply));
             self.bytes += bytes;
         }
+    }
+
+    /// Queues what is answered once all else is done.
+    pub(super) fn queue_told(&mut self, what: Other, arguments: Arguments, bytes: usize) {
+        if !self.is_spoilt {
+            self.told.push(Told { place: self.parts.len(), what, arguments });
+            self.queue_ready(Reply::Null, bytes);
+        }
+    }
+
+    /// Takes what is answered once all else is done.
+    pub(super) fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Whether something is answered once all else is done.
+    pub(super) fn tells(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// Whether a command may write.
+    pub(super) fn has_write(&self) -> bool {
+        !self.actions.iter().all(Action::is_query)
     }
 
     /// The actions of all commands, and how their answers are made.

@@ -289,6 +289,7 @@ fn touch(
         Op::Set { key, .. } | Op::Increment { key, .. } => note(key, Kind::Register, &[]),
         Op::Add { key, elements } => elements.iter().for_each(|it| note(key, Kind::Set, &it.element)),
         Op::Put { key, fields } => fields.iter().for_each(|it| note(key, Kind::Map, &it.field)),
+        Op::Score { key, members } => members.iter().for_each(|it| note(key, Kind::Sorted, &it.member)),
         Op::Change { key, .. } => note(key, Kind::Document, &[]),
         Op::Retire { .. } | Op::Expire { .. } => {}
         Op::Delete { key, rows, slots } => {

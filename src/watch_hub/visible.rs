@@ -6,7 +6,7 @@ use tidelock_engine::crdt::KeyView;
 use tidelock_engine::draft::{Changes, Draft, RowChange};
 use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{ReadError, RowRange, Rows, Within};
-use tidelock_engine::read::siblings;
+use tidelock_engine::read::{score_of, siblings};
 use tidelock_engine::row::{Kind, Payload, RowId};
 
 /// A change that a reader can see.
@@ -58,7 +58,7 @@ pub(super) fn group(keyspace: KeyspaceId, row: &RowId) -> Group {
     (keyspace, row.key.clone(), kind, row.subkey.clone())
 }
 
-/// What a reader sees of a group: the text, the field's value, or the element itself.
+/// What a reader sees of a group: the text, the field's value, the text of a score, or the element itself.
 pub(super) fn read(
     rows: &dyn Rows,
     (keyspace, key, kind, subkey): &Group,
@@ -69,6 +69,10 @@ pub(super) fn read(
         Kind::Map => {
             let field = siblings(rows, *keyspace, (key, Kind::Map, subkey))?;
             Ok(field.into_iter().next().map(|sibling| sibling.value))
+        }
+        Kind::Sorted => {
+            let scores = siblings(rows, *keyspace, (key, Kind::Sorted, subkey))?;
+            Ok(scores.first().map(|sibling| score_of(sibling).to_string().into_bytes()))
         }
         // A document is told to have changed, not what it holds: that takes its worker.
         Kind::Document => {

@@ -1,24 +1,26 @@
 //! automerge in JavaScript and ours edit one document, exchanged as files, and end equal.
 //!
-//! The package is installed from the npm registry, so the test is skipped, with a message, where there is no
-//! Node.js, no npm or no registry. With `TIDELOCK_AUTOMERGE_JS` set to a folder that has the package in its
-//! `node_modules`, nothing is installed.
+//! The package is one of those that `.ci/clients` installs; where it is missing, the test is skipped with a message.
+
+mod processes;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Stdio;
+
+use processes::{Language, output};
 
 use serde_json::{Value, json};
 use tidelock::{Document, Node, NodeConfig};
 
-const PACKAGE: &str = "@automerge/automerge@3";
+const PACKAGE: &str = "@automerge/automerge";
 
 /// What the JavaScript side does: `edit in out`, then prints what it sees; or `show in`.
 const SCRIPT: &str = r#"
-import fs from "node:fs";
-import * as automerge from "@automerge/automerge";
+const fs = require("node:fs");
+const automerge = require("@automerge/automerge");
 
-const [verb, from, to] = process.argv.slice(2);
+const [verb, from, to] = process.argv.slice(1);
 let document = automerge.load(fs.readFileSync(from));
 if (verb === "edit") {
   document = automerge.change(document, (it) => {
@@ -32,41 +34,12 @@ if (verb === "edit") {
 console.log(JSON.stringify({ document, heads: automerge.getHeads(document).sort() }));
 "#;
 
-fn run(program: &str, arguments: &[&str], folder: &Path) -> std::io::Result<Output> {
-    Command::new(program).args(arguments).current_dir(folder).output()
-}
-
-/// Installs the package into a folder, or tells why it cannot be.
-fn install(folder: &Path) -> Result<(), String> {
-    let manifest = r#"{"private":true,"type":"module"}"#;
-    fs::write(folder.join("package.json"), manifest).map_err(|error| error.to_string())?;
-    let arguments = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1", PACKAGE];
-    let npm = run("npm", &arguments, folder).map_err(|error| format!("there is no npm: {error}"))?;
-    if npm.status.success() {
-        return Ok(());
-    }
-    let why = String::from_utf8_lossy(&npm.stderr);
-    Err(format!("the package cannot be installed: {}", why.lines().last().unwrap_or("")))
-}
-
-/// The folder of the script with the package beside it, or why there is none.
-fn javascript(folder: &Path) -> Result<PathBuf, String> {
-    run("node", &["--version"], folder).map_err(|error| format!("there is no Node.js: {error}"))?;
-    let home = std::env::var_os("TIDELOCK_AUTOMERGE_JS").map(PathBuf::from);
-    if home.is_none() {
-        install(folder)?;
-    }
-    let home = home.unwrap_or_else(|| folder.to_owned());
-    fs::write(home.join("peer.mjs"), SCRIPT).map_err(|error| error.to_string())?;
-    Ok(home)
-}
-
-/// What JavaScript sees of a file, after an edit if it is asked for one.
-fn peer(home: &Path, arguments: &[&str]) -> Value {
-    let output =
-        run("node", &[&["peer.mjs"], arguments].concat(), home).expect("node was there a moment ago");
+/// What JavaScript sees of a file, after an edit if it is asked for one; `None` where it cannot be asked.
+fn peer(arguments: &[&str]) -> Option<Value> {
+    let mut node = Language::JavaScript.with(PACKAGE)?;
+    let output = output(node.args(["-e", SCRIPT, "--"]).args(arguments).stdin(Stdio::null()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("the script prints JSON")
+    Some(serde_json::from_slice(&output.stdout).expect("the script prints JSON"))
 }
 
 async fn saved(document: &Document<'_>, file: &Path) {
@@ -84,13 +57,6 @@ async fn heads(document: &Document<'_>) -> Vec<String> {
 #[tokio::test]
 async fn javascript_and_ours_edit_one_document_and_end_equal() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let home = match javascript(folder.path()) {
-        Ok(home) => home,
-        Err(why) => {
-            eprintln!("skipped: {why}");
-            return;
-        }
-    };
     let config = NodeConfig { listen: Vec::new(), ..NodeConfig::at(folder.path().join("node")) };
     let node = Node::open(config).await.expect("a node opens");
     let notes = node.keyspace("notes").expect("a name");
@@ -103,14 +69,14 @@ async fn javascript_and_ours_edit_one_document_and_end_equal() {
 
     // Both edit what they have, text and list at the same places.
     let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-    let edited = peer(&home, &["edit", &text(&ours), &text(&theirs)]);
+    let Some(edited) = peer(&["edit", &text(&ours), &text(&theirs)]) else { return };
     assert_eq!(edited["document"]["title"], json!("From Alice, and Bob"));
     list.set_json("/title", json!("A list from Alice")).await.expect("a text");
     list.set_json("/items/-", json!({"name": "bread", "count": 1})).await.expect("a list");
 
     list.merged(fs::read(&theirs).expect("JavaScript wrote it")).await.expect("it is a document");
     saved(&list, &both).await;
-    let seen = peer(&home, &["show", &text(&both)]);
+    let seen = peer(&["show", &text(&both)]).expect("it was there a moment ago");
     let shown = list.json("").await.expect("it can be read").expect("it is there");
     assert_eq!(seen["document"], shown);
     assert_eq!(seen["heads"], json!(heads(&list).await));

@@ -250,3 +250,44 @@ fn demo_holds_what_it_claims() {
     assert!(output.status.success(), "{output:?}");
     assert!(stdout.contains("Everything held") && !stdout.contains('\x1b'), "{stdout}");
 }
+
+/// Runs `tidelock connect` of a node; answers its status and what it says.
+fn connect(node: &Node, address: &str) -> (Option<i32>, String) {
+    let output = run(PROGRAM, &["connect", address, "--node", node.redis()]);
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    (output.status.code(), String::from_utf8(said).expect("it is text"))
+}
+
+#[test]
+fn who_connects_is_told_what_becomes_of_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let start = |name: &str, arguments: &[&str]| {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Node::start(PROGRAM, &folder.path().join(name), Options { arguments, ..Options::default() })
+    };
+    let (mut one, mut two) = (start("one", &[]), start("two", &[]));
+    let stranger = start("stranger", &["--cluster", "another"]);
+    let address = two.listen()[0].clone();
+
+    assert_eq!(one.command(&["TIDE.NETWORK", "OFFLINE"]), "OK");
+    let (status, said) = connect(&one, &address);
+    assert_eq!((status, said.contains("the node is offline")), (Some(1), true), "{said}");
+    assert_eq!(one.command(&["TIDE.NETWORK", "ONLINE"]), "OK");
+
+    let (status, said) = connect(&one, &address);
+    assert_eq!((status, said.starts_with("connected to 12D3KooW")), (Some(0), true), "{said}");
+    assert!(one.command(&["TIDE.PEERS"]).contains("state connected"), "it was said to be");
+    assert_eq!(connect(&one, &address), (status, said), "it is so still");
+
+    // Who is away is named with the reason, each time that it is asked for.
+    two.kill();
+    for _ in 0..2 {
+        let (status, said) = connect(&stranger, &address);
+        assert_eq!((status, said.contains("the node goes on trying")), (Some(1), true), "{said}");
+        assert!(said.contains("refused"), "{said}");
+    }
+    let (status, said) = connect(&stranger, &one.listen()[0]);
+    assert_eq!((status, said.contains("in another cluster")), (Some(1), true), "{said}");
+    let (status, said) = connect(&one, "nowhere");
+    assert_eq!((status, said.contains("nowhere")), (Some(1), true), "{said}");
+}

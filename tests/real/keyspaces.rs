@@ -118,3 +118,19 @@ fn node_decides_once_it_is_told_to() {
     assert!(tidelock(&node, &["keyspace", "conditional", "default", "strong"]).0);
     assert_eq!(node.command(&["SETNX", "other", "me"]), refusal);
 }
+
+#[test]
+fn what_was_ordered_shows_at_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut node = Node::start(PROGRAM, folder.path(), Options::default());
+    assert_eq!(node.command(&["SET", "k", "v"]), "OK");
+    for round in 0..20 {
+        let (quota, decided) = (10_000 + round, ["LOCAL", "STRONG"][round % 2]);
+        assert_eq!(node.command(&["TIDE.KEYSPACE", "QUOTA", "default", &quota.to_string()]), "OK");
+        assert_eq!(node.command(&["TIDE.KEYSPACE", "CONDITIONAL", "default", decided]), "OK");
+        let (shown, info) = (node.command(&["TIDE.KEYSPACES"]), node.command(&["INFO", "keyspace"]));
+        let decided = decided.to_lowercase();
+        assert!(shown.contains(&format!("quota {quota} conditional {decided} ")), "{shown}");
+        assert!(info.contains(&format!("db0:keys=1,expires=0,avg_ttl=0,conditional={decided}")), "{info}");
+    }
+}

@@ -56,8 +56,7 @@ fn run_args(words: &[String]) -> RunArgs {
 /// A probe asks the node on its usual port, and fails if that does not answer.
 fn assert_probe(words: &[String]) {
     assert_eq!(words[0], INSTALLED);
-    let Verb::Client(ClientCommand::Status(node) | ClientCommand::Fingerprint(node)) = verb(&words[1..])
-    else {
+    let Verb::Client(ClientCommand::Status(node) | ClientCommand::Ready(node)) = verb(&words[1..]) else {
         panic!("{words:?} is no probe")
     };
     assert_eq!(node.node, NodeConfig::default().redis.address.to_string());

@@ -1,15 +1,14 @@
 //! The README's lines for redis-py and ioredis do what they say, on a real node.
 //!
-//! Nothing is installed here: where a language or its package is missing, the test is skipped with a message. What Node.js
-//! finds is said by `NODE_PATH`.
+//! Where a language or its package is missing, the test is skipped with a message.
 
 mod processes;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use processes::{Node, Options, PROGRAM, run};
+use processes::{Language, Node, Options, PROGRAM, output};
 
 /// The lines of the README in a language, for a node on this port.
 fn snippet(language: &str, port: &str) -> String {
@@ -22,31 +21,26 @@ fn snippet(language: &str, port: &str) -> String {
     lines.replace("6380", port)
 }
 
-/// Runs the lines of a language, if a first line that only asks for the package succeeds, and answers what they print.
-fn printed(language: &str, [program, option, asks]: [&str; 3]) -> Option<String> {
-    let has_package = Command::new(program).args([option, asks]).output();
-    if !has_package.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: `{program} {option} '{asks}'` fails here");
-        return None;
-    }
+/// What lines of the README print, run with this option.
+fn printed(mut command: Command, option: &str, language: &str) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let node = Node::start(PROGRAM, folder.path(), Options::default());
     let (_, port) = node.redis().rsplit_once(':').expect("an address");
-    let output = run(program, &[option, &snippet(language, port)]);
+    let output = output(command.args([option, &snippet(language, port)]).stdin(Stdio::null()));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).expect("it prints text"))
+    String::from_utf8(output.stdout).expect("it prints text")
 }
 
 #[test]
 fn redis_py_lines_of_the_readme_work() {
-    if let Some(printed) = printed("python", ["python3", "-c", "import redis"]) {
-        assert_eq!(printed, "['apples', 'pears'] 1\n");
+    if let Some(python) = Language::Python.with("redis") {
+        assert_eq!(printed(python, "-c", "python"), "['apples', 'pears'] 1\n");
     }
 }
 
 #[test]
 fn ioredis_lines_of_the_readme_work() {
-    if let Some(printed) = printed("javascript", ["node", "-e", "require('ioredis')"]) {
-        assert_eq!(printed, "[ 'apples', 'pears' ] 1\n");
+    if let Some(node) = Language::JavaScript.with("ioredis") {
+        assert_eq!(printed(node, "-e", "javascript"), "[ 'apples', 'pears' ] 1\n");
     }
 }

@@ -1,10 +1,14 @@
 //! What queries must answer, by the specification.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidelock_engine::crdt::VisibleKind;
-use tidelock_engine::read::{Answer, Collection, KeyPage, Pair, Query, QueryError, RandomPick, SubkeyPage};
+use tidelock_engine::read::{
+    Answer, Collection, KeyPage, Pair, Query, QueryError, RandomPick, Scored, SortedPage, SortedRange,
+    SubkeyPage,
+};
 use tidelock_engine::row::Fingerprint;
+use tidelock_engine::score::Score;
 
 use crate::sight::combined;
 use crate::specification::{KeyReads, Reads, Values};
@@ -80,13 +84,20 @@ impl Shown {
                 queries.extend([Query::FieldCount(key.clone()), Query::Fields(key.clone())]);
                 Collection::Map
             }
+            Some(VisibleKind::Sorted) => {
+                let some = reads.scores.keys().take(3).cloned().collect();
+                queries.push(Query::Scores(key.clone(), some));
+                queries.push(Query::Sorted(SortedPage::all(key.clone())));
+                Collection::Sorted
+            }
             Some(VisibleKind::Document) => {
                 queries.push(Query::Chunks(key));
                 return queries;
             }
             _ => return queries,
         };
-        let after = reads.elements.first().or(reads.fields.keys().next()).cloned();
+        let names = reads.elements.first().or(reads.fields.keys().next());
+        let after = names.or(reads.scores.keys().next()).cloned();
         queries.push(Query::Page(SubkeyPage { key: key.clone(), collection, after, count: 2 }));
         queries.push(Query::Random(RandomPick {
             key,
@@ -100,19 +111,7 @@ impl Shown {
 
     /// The answer to a query, if only one is right.
     fn answer(&self, query: &Query) -> Result<Option<Answer>, WrongKind> {
-        let names = |key: &[u8], collection| -> Result<Vec<Pair>, WrongKind> {
-            let reads = self.of_kind(
-                key,
-                match collection {
-                    Collection::Set => VisibleKind::Set,
-                    Collection::Map => VisibleKind::Map,
-                },
-            )?;
-            Ok(match collection {
-                Collection::Set => reads.elements.into_iter().map(|element| (element, Vec::new())).collect(),
-                Collection::Map => winners(reads),
-            })
-        };
+        let names = |key: &[u8], collection| self.names(key, collection);
         let elements = |key: &[u8]| Ok(self.of_kind(key, VisibleKind::Set)?.elements);
         let sets = |keys: &[Vec<u8>]| keys.iter().map(|key| elements(key)).collect::<Result<Vec<_>, _>>();
         Ok(Some(match query {
@@ -130,6 +129,20 @@ impl Shown {
             }
             Query::Fields(key) => Answer::Pairs(names(key, Collection::Map)?),
             Query::FieldCount(key) => Answer::Count(names(key, Collection::Map)?.len() as u64),
+            Query::Scores(key, members) => {
+                let scores: BTreeMap<_, _> = scored(names(key, Collection::Sorted)?).into_iter().collect();
+                Answer::Scores(members.iter().map(|member| scores.get(member).copied()).collect())
+            }
+            Query::Sorted(SortedPage { key, range, is_reverse, offset: 0, count: None })
+                if *range == SortedRange::ALL =>
+            {
+                let mut members = scored(names(key, Collection::Sorted)?);
+                members.sort_by(|(a, of_a), (b, of_b)| (of_a, a).cmp(&(of_b, b)));
+                if *is_reverse {
+                    members.reverse();
+                }
+                Answer::Scored(members)
+            }
             Query::Page(SubkeyPage { key, collection, after, count }) => {
                 let behind = names(key, *collection)?.into_iter();
                 let behind = behind.filter(|(name, _)| after.as_ref().is_none_or(|after| name > after));
@@ -155,8 +168,21 @@ impl Shown {
                 let key = self.key(key);
                 Answer::Deadline(key.visible().map(|_| key.deadline_ms()))
             }
-            Query::Size | Query::RandomKey(_) | Query::Entry(_) | Query::Revision(_) => return Ok(None),
+            // Ranges of a sorted set are held against Redis elsewhere, and nobody asks for them here.
+            _ => return Ok(None),
         }))
+    }
+
+    /// The elements of a set, with empty values, or the fields or members of another collection with theirs.
+    fn names(&self, key: &[u8], collection: Collection) -> Result<Vec<Pair>, WrongKind> {
+        Ok(match collection {
+            Collection::Set => {
+                let elements = self.of_kind(key, VisibleKind::Set)?.elements.into_iter();
+                elements.map(|element| (element, Vec::new())).collect()
+            }
+            Collection::Map => winners(self.of_kind(key, VisibleKind::Map)?.fields),
+            Collection::Sorted => winners(self.of_kind(key, VisibleKind::Sorted)?.scores),
+        })
     }
 
     fn of_kind(&self, key: &[u8], kind: VisibleKind) -> Result<KeyReads, WrongKind> {
@@ -179,8 +205,12 @@ impl Shown {
                     && pick_is_whole(pick, list, elements.len())
             }
             (Query::Random(pick), Answer::Pairs(pairs)) => {
-                let fields = winners(self.key(&pick.key));
+                let fields = winners(self.key(&pick.key).fields);
                 pairs.iter().all(|pair| fields.contains(pair)) && pick_is_whole(pick, pairs, fields.len())
+            }
+            (Query::Random(pick), Answer::Scored(pairs)) => {
+                let members = scored(winners(self.key(&pick.key).scores));
+                pairs.iter().all(|pair| members.contains(pair)) && pick_is_whole(pick, pairs, members.len())
             }
             (Query::Revision(key), Answer::Revision(revision)) => {
                 (*revision == Fingerprint::default()) == self.key(key).visible().is_none()
@@ -209,6 +239,12 @@ pub fn check(shown: &Shown, query: &Query, got: Result<&Answer, &QueryError>) ->
     Err(format!("{query:?}: got {got:?}, want {wanted:?}"))
 }
 
+/// Scores are written as bytes that sort as they do.
+fn scored(pairs: Vec<Pair>) -> Vec<Scored> {
+    let read = |bytes: Vec<u8>| Score::from_bytes(&bytes).expect("it was written as a score");
+    pairs.into_iter().map(|(member, score)| (member, read(score))).collect()
+}
+
 /// As many as were wanted, or as there are, each once.
 fn pick_is_whole<T: Ord>(pick: &RandomPick, chosen: &[T], all: usize) -> bool {
     let distinct: BTreeSet<&T> = chosen.iter().collect();
@@ -220,10 +256,11 @@ fn list(collection: Collection, pairs: Vec<Pair>) -> Answer {
     match collection {
         Collection::Set => Answer::List(pairs.into_iter().map(|(element, _)| element).collect()),
         Collection::Map => Answer::Pairs(pairs),
+        Collection::Sorted => Answer::Scored(scored(pairs)),
     }
 }
 
-fn winners(reads: KeyReads) -> Vec<Pair> {
+fn winners(groups: BTreeMap<Vec<u8>, Values>) -> Vec<Pair> {
     let winner = |values: Values| values.last().map(|(_, _, value)| value.clone());
-    reads.fields.into_iter().filter_map(|(field, values)| Some((field, winner(values)?))).collect()
+    groups.into_iter().filter_map(|(field, values)| Some((field, winner(values)?))).collect()
 }

@@ -156,7 +156,8 @@ fn add_wins(subject: &Subject<'_>) -> Result<(), String> {
 fn registers_keep_siblings(subject: &Subject<'_>) -> Result<(), String> {
     each_key(subject, |key, got, expected| {
         same(key, &got.register, &expected.register)?;
-        same(key, &got.fields, &expected.fields)
+        same(key, &got.fields, &expected.fields)?;
+        same(key, &got.scores, &expected.scores)
     })
 }
 

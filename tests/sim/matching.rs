@@ -107,8 +107,10 @@ fn meant(write: &Write, dot: Dot, op: &Op, header: &FrameHeader) -> Vec<Meant> {
         _ => Meant::of(write),
     };
     for one in &mut meant {
-        let is_ranked =
-            matches!(one.what, What::Set(_) | What::Put(..) | What::Change(..) | What::Deadline(_));
+        let is_ranked = matches!(
+            one.what,
+            What::Set(_) | What::Put(..) | What::Score(..) | What::Change(..) | What::Deadline(_)
+        );
         one.rank = is_ranked.then_some((header.hlc, dot));
         one.slot = slot(op, dot);
     }
@@ -151,6 +153,14 @@ fn fits(write: &Write, op: &Op) -> bool {
         (Write::Unset { key, fields: subkeys }, Op::Delete { key: of, rows, .. }) => {
             key == of && are_removed(rows, Kind::Map, subkeys)
         }
+        (Write::Score { key, members, .. }, Op::Score { key: of, members: are }) => {
+            let asked: BTreeSet<_> = members.iter().cloned().collect();
+            key == of
+                && are.iter().map(|one| (one.member.clone(), one.score)).collect::<BTreeSet<_>>() == asked
+        }
+        (Write::Unscore { key, members }, Op::Delete { key: of, rows, .. }) => {
+            key == of && are_removed(rows, Kind::Sorted, members)
+        }
         (Write::Delete { key }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. }) => {
             key == of
         }
@@ -186,7 +196,7 @@ fn is_prelude(write: &Write, op: &Op) -> bool {
     match (write, op) {
         (Write::Set { key, .. }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. })
         | (
-            Write::Add { key, .. } | Write::Put { key, .. },
+            Write::Add { key, .. } | Write::Put { key, .. } | Write::Score { key, .. },
             Op::Clear { prefix: Prefix::Group { key: of, .. }, .. },
         ) => key == of,
         _ => false,

@@ -44,6 +44,10 @@ pub fn from_rows(rows: &RowList) -> Reads {
             Payload::Value { stamp, value } if row.kind == Kind::Register => {
                 key.register.insert((stamp.hlc, row.dot, value.clone()));
             }
+            Payload::Value { stamp, value } if row.kind == Kind::Sorted => {
+                let member = key.scores.entry(row.subkey.clone()).or_default();
+                member.insert((stamp.hlc, row.dot, value.clone()));
+            }
             Payload::Value { stamp, value } => {
                 let field = key.fields.entry(row.subkey.clone()).or_default();
                 field.insert((stamp.hlc, row.dot, value.clone()));

@@ -9,10 +9,11 @@ use tidelock_engine::request::{
     Action, ActionError, ActionReply, Decided, Decision, Request, RequestError, RequestReply,
 };
 use tidelock_engine::row::Fingerprint;
+use tidelock_engine::score::Score;
 use tidelock_engine::write::{Addend, Edit, ExpireIf, Outcome, Write, WriteError};
 
 use crate::answers::{self, Shown};
-use crate::sight::{combined, edited, field_after};
+use crate::sight::{ScoredAfter, combined, edited, field_after, outermost, score, scored_after};
 use crate::specification::KeyReads;
 
 /// Whether the first action was accepted, refused and answered as the specification says. What was not
@@ -39,6 +40,12 @@ fn check_action(
         (Action::Query(query), Ok(ActionReply::Answer(answer))) => answers::check(before, query, Ok(answer)),
         (Action::Query(query), Err(ActionError::Query(error))) => answers::check(before, query, Err(error)),
         (Action::Decide(decision), reply) => check_decision(before, decision, reply),
+        (Action::Whole(actions), Ok(ActionReply::Whole(replies))) => {
+            let first = actions.first().zip(replies.first());
+            first.map_or(Ok(()), |(action, reply)| check_action(before, action, Ok(reply)))
+        }
+        // One of its actions was refused, and so all of it.
+        (Action::Whole(_), Err(_)) => Ok(()),
         (action, reply) => Err(format!("{action:?} was answered {reply:?}")),
     }
 }
@@ -102,22 +109,37 @@ fn expected(before: &Shown, write: &Write) -> Option<Outcome> {
             is_free(&at(key), VisibleKind::Set).then(|| changed(old))
         }
         Write::Put { key, fields } => {
-            let names: Vec<Vec<u8>> = fields.iter().map(|(field, _)| field.clone()).collect();
-            let new = distinct(&names).filter(|field| !at(key).fields.contains_key(*field)).count();
+            let names: BTreeSet<&Vec<u8>> = fields.iter().map(|(field, _)| field).collect();
+            let new = names.into_iter().filter(|field| !at(key).fields.contains_key(*field)).count();
             is_free(&at(key), VisibleKind::Map).then(|| changed(new))
         }
         Write::Unset { key, fields } => {
             let old = distinct(fields).filter(|field| at(key).fields.contains_key(*field)).count();
             is_free(&at(key), VisibleKind::Map).then(|| changed(old))
         }
-        Write::Edit { key, edit } => edit_outcome(&at(key), edit),
-        Write::AddToField { key, field, by } => {
-            let value = field_after(&at(key), field, *by)?;
-            Some(match by {
-                Addend::Integer(_) => Outcome::Number(std::str::from_utf8(&value).ok()?.parse().ok()?),
-                Addend::Decimal(_) => Outcome::Value(value),
-            })
+        Write::Score { key, members, rule } => {
+            let ScoredAfter { added, changed, .. } = scored_after(&at(key), members, *rule);
+            is_free(&at(key), VisibleKind::Sorted).then_some(Outcome::Scored { added, changed })
         }
+        Write::AddToScore { key, member, by, rule } => {
+            let sum = score(&at(key), member).unwrap_or(Score::ZERO).plus(*by)?;
+            let after = scored_after(&at(key), &[(member.clone(), sum)], *rule);
+            let sum = after.written.get(member).copied();
+            is_free(&at(key), VisibleKind::Sorted).then_some(Outcome::Score(sum))
+        }
+        Write::Unscore { key, members } => {
+            let old = distinct(members).filter(|member| at(key).scores.contains_key(*member)).count();
+            is_free(&at(key), VisibleKind::Sorted).then(|| changed(old))
+        }
+        Write::PopScored { key, count, is_highest } => is_free(&at(key), VisibleKind::Sorted)
+            .then(|| Outcome::ScoredMembers(outermost(&at(key), *count, *is_highest))),
+        Write::UnscoreRange { .. } => unreachable!("no workload makes it"),
+        Write::Edit { key, edit } => edit_outcome(&at(key), edit),
+        Write::AddToField { key, field, by: by @ Addend::Integer(_) } => {
+            let value = field_after(&at(key), field, *by)?;
+            tidelock_engine::crdt::integer(&value).map(Outcome::Number)
+        }
+        Write::AddToField { key, field, by } => field_after(&at(key), field, *by).map(Outcome::Value),
         // Who has written, and which elements there are to choose from, was looked at.
         Write::Retire { .. } | Write::Pop { .. } => None,
         Write::Copy { from, .. } => is_changed(at(from).visible().is_some()),

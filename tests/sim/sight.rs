@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidelock_engine::bounds::OBSERVED_LISTED_MAX;
 use tidelock_engine::crdt::VisibleKind;
-use tidelock_engine::read::Combination;
-use tidelock_engine::write::{Addend, Decimal, Edit, Ttl, Write};
+use tidelock_engine::read::{Combination, Scored};
+use tidelock_engine::score::Score;
+use tidelock_engine::write::{Addend, Decimal, Edit, MemberIf, ScoreRule, Toward, Ttl, Write};
 
 use crate::bits::Bits;
 use crate::specification::{KeyReads, Story};
@@ -76,6 +77,22 @@ impl Sight<'_> {
                 let value = field_after(&self.key(&key), &field, by);
                 value.map(|value| Write::Put { key, fields: vec![(field, value)] }).into_iter().collect()
             }
+            Write::Score { key, members, rule } => {
+                scored_after(&self.key(&key), &members, rule).into_write(key).into_iter().collect()
+            }
+            Write::AddToScore { key, member, by, rule } => {
+                let before = self.key(&key);
+                let sum = score(&before, &member).unwrap_or(Score::ZERO).plus(by);
+                let members: Vec<Scored> = sum.map(|sum| (member, sum)).into_iter().collect();
+                scored_after(&before, &members, rule).into_write(key).into_iter().collect()
+            }
+            Write::UnscoreRange { .. } => unreachable!("no workload makes it"),
+            Write::PopScored { key, count, is_highest } => {
+                let popped = outermost(&self.key(&key), count, is_highest);
+                let members: Vec<Vec<u8>> = popped.into_iter().map(|(member, _)| member).collect();
+                let is_any = !members.is_empty();
+                is_any.then_some(Write::Unscore { key, members }).into_iter().collect()
+            }
             Write::Copy { from, to, is_move } => self.copied(&from, &to, is_move),
             Write::Combine { into, how, keys } => {
                 let sets: Vec<BTreeSet<Vec<u8>>> = keys.iter().map(|key| self.key(key).elements).collect();
@@ -127,11 +144,12 @@ impl Sight<'_> {
         let source = self.key(from);
         let Some(visible) = source.visible().filter(|_| from != to) else { return Vec::new() };
         let key = to.to_vec();
-        let deadline_ms = source.deadline_ms();
+        let mut deadline_ms = source.deadline_ms();
         let mut steps = self.removal(to);
         match visible {
             VisibleKind::Register | VisibleKind::Counter => {
-                steps = self.set(key, source.shown().expect("it shows a value"), Ttl::None);
+                let ttl = deadline_ms.take().map_or(Ttl::None, Ttl::Until);
+                steps = self.set(key, source.shown().expect("it shows a value"), ttl);
             }
             VisibleKind::Set => {
                 steps.push(Write::Add { key, elements: source.elements.into_iter().collect() });
@@ -141,6 +159,10 @@ impl Sight<'_> {
                     values.into_iter().next_back().map(|(_, _, value)| (field, value))
                 });
                 steps.push(Write::Put { key, fields: winners.collect() });
+            }
+            VisibleKind::Sorted => {
+                let members = outermost(&source, u64::MAX, false);
+                steps.push(Write::Score { key, members, rule: ScoreRule::default() });
             }
             VisibleKind::Document => {
                 let change = |chunk| {
@@ -204,6 +226,61 @@ pub fn field_after(key: &KeyReads, field: &[u8], by: Addend) -> Option<Vec<u8>> 
 fn sum(before: Option<&[u8]>, by: Decimal) -> Option<Vec<u8>> {
     let sum = Decimal::parse(before.unwrap_or(b"0"))?.plus(by)?;
     Some(sum.to_string().into_bytes())
+}
+
+/// The score of a member.
+pub fn score(key: &KeyReads, member: &[u8]) -> Option<Score> {
+    let (_, _, bytes) = key.scores.get(member)?.last()?;
+    Score::from_bytes(bytes).ok()
+}
+
+/// So many members of the lowest scores, or of the highest, the outermost first.
+pub fn outermost(key: &KeyReads, count: u64, is_highest: bool) -> Vec<Scored> {
+    let mut members: Vec<Scored> =
+        key.scores.keys().filter_map(|member| Some((member.clone(), score(key, member)?))).collect();
+    members.sort_by(|(a, of_a), (b, of_b)| (of_a, a).cmp(&(of_b, b)));
+    if is_highest {
+        members.reverse();
+    }
+    members.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    members
+}
+
+/// What scoring members comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScoredAfter {
+    /// The members that are written, and their scores.
+    pub written: BTreeMap<Vec<u8>, Score>,
+    /// How many came into being.
+    pub added: u64,
+    /// How many got another score.
+    pub changed: u64,
+}
+
+impl ScoredAfter {
+    fn into_write(self, key: Vec<u8>) -> Option<Write> {
+        let members: Vec<Scored> = self.written.into_iter().collect();
+        (!members.is_empty()).then_some(Write::Score { key, members, rule: ScoreRule::default() })
+    }
+}
+
+/// Scores one member after the other, as far as a rule lets it.
+pub fn scored_after(key: &KeyReads, members: &[Scored], rule: ScoreRule) -> ScoredAfter {
+    let mut after = ScoredAfter::default();
+    for (member, wanted) in members {
+        let now = after.written.get(member).copied().or_else(|| score(key, member));
+        let is_meant = rule.only.is_none_or(|only| (only == MemberIf::There) == now.is_some());
+        let is_toward = now.zip(rule.toward).is_none_or(|(now, toward)| match toward {
+            Toward::Greater => now < *wanted,
+            Toward::Less => *wanted < now,
+        });
+        if is_meant && is_toward {
+            after.added += u64::from(now.is_none());
+            after.changed += u64::from(now.is_some_and(|now| now != *wanted));
+            after.written.insert(member.clone(), *wanted);
+        }
+    }
+    after
 }
 
 /// What sets make together.

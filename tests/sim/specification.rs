@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidelock_engine::causality::{Dot, Hlc};
 use tidelock_engine::crdt::{VisibleKind, integer};
+use tidelock_engine::score::Score;
 use tidelock_engine::write::Write;
 
 use crate::bits::Bits;
@@ -33,6 +34,10 @@ pub enum What {
     Put(Vec<u8>, Vec<u8>),
     /// Removes a field.
     Unset(Vec<u8>),
+    /// Scores a member.
+    Score(Vec<u8>, Score),
+    /// Removes a member of a sorted set.
+    Unscore(Vec<u8>),
     /// Says until when the key lives, in Unix milliseconds.
     Deadline(u64),
     /// Lets it live for ever again.
@@ -54,7 +59,7 @@ pub struct Meant {
     pub what: What,
     /// To which key; empty for [`What::Clear`].
     pub key: Vec<u8>,
-    /// The time and dot of a register or field write, of a deadline, or of a document's change.
+    /// The time and dot of a register, field or score write, of a deadline, or of a document's change.
     pub rank: Option<(Hlc, Dot)>,
     /// The operation that opened the slot, of an increment.
     pub slot: Option<Dot>,
@@ -84,6 +89,13 @@ impl Meant {
             Write::Unset { key, fields } => {
                 fields.iter().map(|field| one(key, What::Unset(field.clone()))).collect()
             }
+            Write::Score { key, members, .. } => {
+                let meant = members.iter().map(|(member, score)| What::Score(member.clone(), *score));
+                meant.map(|what| one(key, what)).collect()
+            }
+            Write::Unscore { key, members } => {
+                members.iter().map(|member| one(key, What::Unscore(member.clone()))).collect()
+            }
             Write::Change { key, chunk, replaced, .. } => {
                 vec![one(key, What::Change(chunk.clone(), replaced.clone()))]
             }
@@ -112,6 +124,8 @@ pub struct KeyReads {
     pub elements: BTreeSet<Vec<u8>>,
     /// The fields of the map.
     pub fields: BTreeMap<Vec<u8>, Values>,
+    /// The members of the sorted set, with their scores as they are written.
+    pub scores: BTreeMap<Vec<u8>, Values>,
     /// The changes of the document.
     pub changes: BTreeMap<Dot, Vec<u8>>,
     /// The concurrent deadlines, in Unix milliseconds, the one that counts last. They alone make no key.
@@ -127,6 +141,8 @@ impl KeyReads {
             Some(VisibleKind::Map)
         } else if !self.elements.is_empty() {
             Some(VisibleKind::Set)
+        } else if !self.scores.is_empty() {
+            Some(VisibleKind::Sorted)
         } else if !self.register.is_empty() {
             Some(VisibleKind::Register)
         } else {
@@ -170,6 +186,7 @@ pub struct Story {
     deadlines: BTreeMap<Vec<u8>, Bits>,
     adds: BTreeMap<(Vec<u8>, Vec<u8>), Bits>,
     puts: BTreeMap<(Vec<u8>, Vec<u8>), Bits>,
+    scores: BTreeMap<(Vec<u8>, Vec<u8>), Bits>,
     /// The increments of each slot.
     slots: BTreeMap<Dot, Bits>,
     /// The operations that fold slots.
@@ -207,6 +224,7 @@ impl Story {
             }
             What::Add(element) => self.adds.entry(under(element)).or_default().insert(number),
             What::Put(field, _) => self.puts.entry(under(field)).or_default().insert(number),
+            What::Score(member, _) => self.scores.entry(under(member)).or_default().insert(number),
             What::Deadline(_) => self.deadlines.entry(op.key.clone()).or_default().insert(number),
             What::Fold(_) => self.folds.insert(number),
             _ => {}
@@ -233,6 +251,7 @@ impl Story {
             What::Deadline(_) | What::Persist => self.deadlines.get(&op.key),
             What::Remove(element) => self.adds.get(&under(element)),
             What::Put(field, _) | What::Unset(field) => self.puts.get(&under(field)),
+            What::Score(member, _) | What::Unscore(member) => self.scores.get(&under(member)),
             What::Add(_) | What::Increment(_) | What::Retire | What::Fold(_) => None,
         };
         found.cloned().unwrap_or_default()
@@ -346,6 +365,7 @@ impl What {
                 | Self::Increment(_)
                 | Self::Add(_)
                 | Self::Put(..)
+                | Self::Score(..)
                 | Self::Change(..)
                 | Self::Deadline(_)
         )
@@ -375,6 +395,10 @@ impl KeyReads {
             What::Put(field, value) => {
                 let values = self.fields.entry(field.clone()).or_default();
                 values.insert((op.rank().0, op.rank().1, value.clone()));
+            }
+            What::Score(member, score) => {
+                let values = self.scores.entry(member.clone()).or_default();
+                values.insert((op.rank().0, op.rank().1, score.to_bytes().to_vec()));
             }
             What::Change(chunk, _) => drop(self.changes.insert(op.rank().1, chunk.clone())),
             What::Deadline(_) => self.deadlines.extend(op.deadline()),

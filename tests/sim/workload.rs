@@ -59,7 +59,7 @@ impl Workload {
 
     /// Beside all kinds what is computed from what is read, and decisions.
     pub const COMPUTING: Self =
-        Self { keys: 6, computed: 500, decisions: 150, every_ms: 300, ..Self::ALL_KINDS };
+        Self { keys: 7, computed: 500, decisions: 150, every_ms: 300, ..Self::ALL_KINDS };
 
     /// Beside all that keys that expire, most of them soon.
     pub const EXPIRING: Self = Self { computed: 250, expiring: 400, ..Self::COMPUTING };
@@ -120,7 +120,7 @@ impl Workload {
         };
         let mut action = || {
             if self.decisions > 0 && random.chance(self.decisions) {
-                Action::Decide(Box::new(self.decision(random, (number, now_ms), 1)))
+                self.decided(random, (number, now_ms))
             } else {
                 Action::Write(self.write(random, number, now_ms))
             }

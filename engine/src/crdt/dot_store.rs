@@ -116,7 +116,7 @@ impl DotStore {
                 store.keys += 1;
             }
             let this = (&row.key[..], row.kind, &row.subkey[..]);
-            if matches!(row.kind, Kind::Set | Kind::Map) && group != Some(this) {
+            if row.kind.has_members() && group != Some(this) {
                 *store.members.entry((row.key.clone(), row.kind)).or_default() += 1;
             }
             group = Some(this);

@@ -40,9 +40,11 @@ pub enum VisibleKind {
     Map,
     /// A document that is changed by many.
     Document,
+    /// A set of members in order of their scores.
+    Sorted,
 }
 
-/// The first rows of a key: all that a write of the key must observe but for elements and fields.
+/// The first rows of a key: all that a write of the key must observe but for elements, fields and members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyView {
     /// When it expires, in Unix milliseconds: the latest of its deadlines.
@@ -57,6 +59,8 @@ pub struct KeyView {
     pub elements: u64,
     /// The number of fields.
     pub fields: u64,
+    /// The number of members of a sorted set.
+    pub scored: u64,
     /// Whether there are changes of a document.
     pub is_document: bool,
 }
@@ -93,6 +97,7 @@ impl KeyView {
         if has_more {
             view.elements = rows.members(keyspace, key, Kind::Set)?;
             view.fields = rows.members(keyspace, key, Kind::Map)?;
+            view.scored = rows.members(keyspace, key, Kind::Sorted)?;
             view.is_document = is_document(rows, keyspace, key)?;
         }
         Ok(view)
@@ -103,7 +108,7 @@ impl KeyView {
         self.deadline_ms.is_some_and(|unix_ms| unix_ms <= moment.unix_ms())
     }
 
-    /// The kind that the key shows: the first of document, map, set, register, counter that has live rows.
+    /// The kind that the key shows: the first of document, map, set, sorted set, register, counter that has live rows.
     pub fn visible(&self) -> Option<VisibleKind> {
         if self.is_document {
             Some(VisibleKind::Document)
@@ -111,6 +116,8 @@ impl KeyView {
             Some(VisibleKind::Map)
         } else if self.elements > 0 {
             Some(VisibleKind::Set)
+        } else if self.scored > 0 {
+            Some(VisibleKind::Sorted)
         } else if !self.siblings.is_empty() {
             Some(VisibleKind::Register)
         } else {

@@ -59,6 +59,14 @@ impl OpCheck<'_> {
                     self.observed(&field.observed)
                 })
             }
+            Op::Score { key, members } => {
+                key_is_bounded(key)?;
+                distinct(members.iter().map(|member| &member.member[..]))?;
+                members.iter().try_for_each(|member| {
+                    subkey_is_bounded(&member.member)?;
+                    self.observed(&member.observed)
+                })
+            }
             Op::Delete { key, rows, slots } => {
                 key_is_bounded(key)?;
                 rows.iter().try_for_each(|row| self.row(row))?;

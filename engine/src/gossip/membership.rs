@@ -100,11 +100,15 @@ impl Membership {
 
     /// Keeps connected with a peer that the operator named.
     pub(crate) fn add_seed(&mut self, target: Target, step: &mut Step) {
-        let is_new = target.peer != Some(self.local) && self.seeds.iter().all(|(seed, _)| *seed != target);
-        if is_new && self.seeds.len() < SEEDS_MAX {
-            self.seeds.push((target.clone(), 0));
-            step.connects.push(target);
+        let is_new = self.seeds.iter().all(|(seed, _)| *seed != target);
+        if target.peer == Some(self.local) || (is_new && self.seeds.len() >= SEEDS_MAX) {
+            return;
         }
+        if is_new {
+            self.seeds.push((target.clone(), 0));
+        }
+        // Whoever names a peer again wants it tried now.
+        step.connects.push(target);
     }
 
     /// A peer said hello.

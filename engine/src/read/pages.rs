@@ -1,8 +1,8 @@
-//! Elements of a set and fields of a map, page by page: a page costs what is on it, however many there are.
+//! Elements of a set, fields of a map and members of a sorted set, page by page: a page costs what is on it, however many there are.
 
 use std::ops::ControlFlow;
 
-use super::{Answer, Pair, QueryError, Reader};
+use super::{Answer, Pair, QueryError, Reader, sorted};
 use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
 use crate::crdt::{Sibling, VisibleKind};
 use crate::ports::{After, ReadError, RowRange, Within};
@@ -21,6 +21,8 @@ pub enum Collection {
     Set,
     /// A map of fields.
     Map,
+    /// A sorted set of members.
+    Sorted,
 }
 
 impl Collection {
@@ -28,6 +30,7 @@ impl Collection {
         match self {
             Self::Set => Kind::Set,
             Self::Map => Kind::Map,
+            Self::Sorted => Kind::Sorted,
         }
     }
 
@@ -35,11 +38,12 @@ impl Collection {
         match self {
             Self::Set => VisibleKind::Set,
             Self::Map => VisibleKind::Map,
+            Self::Sorted => VisibleKind::Sorted,
         }
     }
 }
 
-/// Which elements or fields a page lists.
+/// Which elements, fields or members a page lists.
 ///
 /// There are more behind it only if it has as many as `count`, or [`PAGE_BYTES_MAX`] bytes or more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub struct SubkeyPage {
     pub key: Vec<u8>,
     /// What it must hold, unless it is missing.
     pub collection: Collection,
-    /// The last element or field of the page before.
+    /// The last element, field or member of the page before.
     pub after: Option<Vec<u8>>,
     /// How many at most; never more than [`PAGE_SUBKEYS_MAX`].
     pub count: usize,
@@ -66,10 +70,13 @@ impl Reader<'_> {
         Ok(match collection {
             Collection::Set => Answer::List(pairs.into_iter().map(|(element, _)| element).collect()),
             Collection::Map => Answer::Pairs(pairs),
+            Collection::Sorted => Answer::Scored(
+                pairs.into_iter().map(|(member, value)| (member, sorted::read(&value))).collect(),
+            ),
         })
     }
 
-    /// Consecutive elements, with empty values, or fields with their values: `count_max` at most, and none behind the
+    /// Consecutive elements, with empty values, fields with their values, or members with the bytes of their scores: `count_max` at most, and none behind the
     /// one that makes them `bytes_max` long.
     pub(super) fn pairs(
         &self,

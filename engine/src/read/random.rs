@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::pages::{Collection, Gathered};
-use super::{Answer, QueryError, Reader};
+use super::{Answer, Pair, QueryError, Reader};
 use crate::dice::Dice;
 use crate::ports::{After, ReadError};
 use crate::row::Kind;
+use crate::score::Score;
 
 /// All are read if there are no more than these.
 const ALL: u64 = 4_096;
@@ -39,12 +40,12 @@ const TRIES: u64 = 4;
 /// How many of the same key are answered at most when they may be repeated.
 pub const REPEATED_MAX: u64 = 1 << 20;
 
-/// Which elements or fields are wanted.
+/// Which elements, fields or members are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RandomPick {
     /// The key.
     pub key: Vec<u8>,
-    /// What it must hold, unless it is missing. Fields come with their values.
+    /// What it must hold, unless it is missing. Fields come with their values, members with their scores.
     pub collection: Collection,
     /// How many: all, if there are no more; or exactly so many, [`REPEATED_MAX`] at most, if they may be repeated.
     pub count: u64,
@@ -60,18 +61,30 @@ impl Reader<'_> {
         let all = match pick.collection {
             Collection::Set => view.elements,
             Collection::Map => view.fields,
+            Collection::Sorted => view.scored,
         };
         let chosen = self.choose(pick, all)?;
-        if pick.collection == Collection::Set {
-            return Ok(Answer::List(chosen));
+        match pick.collection {
+            Collection::Set => Ok(Answer::List(chosen)),
+            Collection::Map => self.with_values(&pick.key, chosen).map(Answer::Pairs),
+            Collection::Sorted => {
+                let scored = chosen.into_iter().map(|member| {
+                    let score = self.score(&pick.key, &member)?.unwrap_or(Score::ZERO);
+                    Ok((member, score))
+                });
+                scored.collect::<Result<_, _>>().map(Answer::Scored)
+            }
         }
+    }
+
+    fn with_values(&self, key: &[u8], chosen: Vec<Vec<u8>>) -> Result<Vec<Pair>, QueryError> {
         let (mut pairs, mut gathered) = (Vec::with_capacity(chosen.len()), Gathered::default());
         for field in chosen {
-            let value = self.field(&pick.key, &field)?.unwrap_or_default();
+            let value = self.field(key, &field)?.unwrap_or_default();
             gathered.push(value)?;
             pairs.push((field, gathered.list.pop().expect("it was pushed")));
         }
-        Ok(Answer::Pairs(pairs))
+        Ok(pairs)
     }
 
     fn choose(&self, pick: &RandomPick, all: u64) -> Result<Vec<Vec<u8>>, QueryError> {

@@ -146,6 +146,7 @@ impl Replica {
                 Op::Increment { .. }
                 | Op::Add { .. }
                 | Op::Put { .. }
+                | Op::Score { .. }
                 | Op::Change { .. }
                 | Op::Retire { .. }
                 | Op::Expire { .. } => {}

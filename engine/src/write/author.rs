@@ -18,6 +18,10 @@ use crate::op::{DotRef, Element, FieldValue, KeySlot, Op, Prefix, RowRef, SlotCh
 use crate::ports::{ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, Payload, RETIRED_KEY, RowId, Slot};
 
+/// The kinds of collections, the one that is shown before the others first.
+const COLLECTIONS: [(Kind, VisibleKind); 3] =
+    [(Kind::Map, VisibleKind::Map), (Kind::Set, VisibleKind::Set), (Kind::Sorted, VisibleKind::Sorted)];
+
 /// Evaluates writes of one author into the frame it is making.
 #[derive(Debug)]
 pub struct Author<'a, 'b> {
@@ -51,6 +55,11 @@ impl Author<'_, '_> {
             Write::Edit { key, edit } => self.edit(key, edit),
             Write::AddToField { key, field, by } => self.add_to_field(key, field, *by),
             Write::Pop { key, count, seed } => self.pop(key, *count, *seed),
+            Write::Score { key, members, rule } => self.score(key, members, *rule),
+            Write::AddToScore { key, member, by, rule } => self.add_to_score(key, member, *by, *rule),
+            Write::Unscore { key, members } => self.remove(key, Kind::Sorted, members),
+            Write::UnscoreRange { key, range } => self.unscore_range(key, range),
+            Write::PopScored { key, count, is_highest } => self.pop_scored(key, *count, *is_highest),
             Write::Copy { from, to, is_move } => self.copy(from, to, *is_move),
             Write::Combine { into, how, keys } => self.combine(into, *how, keys),
             Write::Change { key, chunk, base, replaced } => self.change(key, chunk, base, replaced),
@@ -64,7 +73,7 @@ impl Author<'_, '_> {
         check_key(key)?;
         check_value(value)?;
         let mut view = self.view(key)?;
-        let has_others = view.elements > 0 || view.fields > 0 || view.is_document;
+        let has_others = view.elements + view.fields + view.scored > 0 || view.is_document;
         if has_others || view.siblings.len() > OBSERVED_LISTED_MAX {
             if let (Ttl::Keep, Some(deadline_ms)) = (ttl, view.deadline_ms) {
                 ttl = Ttl::Until(deadline_ms);
@@ -88,7 +97,9 @@ impl Author<'_, '_> {
     fn increment(&mut self, key: &[u8], by: i64) -> Result<Outcome, WriteError> {
         check_key(key)?;
         let view = self.view(key)?;
-        if let Some(found @ (VisibleKind::Set | VisibleKind::Map | VisibleKind::Document)) = view.visible() {
+        if let Some(found) = view.visible()
+            && !matches!(found, VisibleKind::Register | VisibleKind::Counter)
+        {
             return Err(WriteError::WrongKind { found });
         }
         let number = view.number().ok_or(WriteError::NotAnInteger)?;
@@ -142,7 +153,11 @@ impl Author<'_, '_> {
         kind: Kind,
         subkeys: &[Vec<u8>],
     ) -> Result<Outcome, WriteError> {
-        let visible = if kind == Kind::Set { VisibleKind::Set } else { VisibleKind::Map };
+        let visible = match kind {
+            Kind::Set => VisibleKind::Set,
+            Kind::Sorted => VisibleKind::Sorted,
+            _ => VisibleKind::Map,
+        };
         let existed = self.check_collection(key, visible, subkeys)?;
         let distinct: BTreeSet<&Vec<u8>> = subkeys.iter().collect();
         let mut rows = Vec::new();
@@ -284,8 +299,8 @@ impl Author<'_, '_> {
         KeyView::read(self.draft, self.frame.header().keyspace, key)
     }
 
-    /// Checks that elements or fields may be written under a key; answers whether it exists.
-    fn check_collection(
+    /// Checks that elements, fields or members may be written under a key; answers whether it exists.
+    pub(super) fn check_collection(
         &self,
         key: &[u8],
         wanted: VisibleKind,
@@ -297,19 +312,20 @@ impl Author<'_, '_> {
             return Err(WriteError::Empty);
         }
         check_elements(subkeys.len())?;
-        // A document is shown before a map, a map before a set, and a set before the rest: mostly the counts tell
-        // which without reading the key.
+        // A document is shown before a map, a map before a set, a set before a sorted one, and this before the rest:
+        // mostly the counts tell which without reading the key.
         let keyspace = self.frame.header().keyspace;
         if is_document(self.draft, keyspace, key)? {
             return Err(WriteError::WrongKind { found: VisibleKind::Document });
         }
-        let fields = self.draft.members(keyspace, key, Kind::Map)?;
-        let is_shown = match wanted {
-            VisibleKind::Map => fields > 0,
-            _ => fields == 0 && self.draft.members(keyspace, key, Kind::Set)? > 0,
-        };
-        if is_shown {
-            return Ok(true);
+        for (kind, visible) in COLLECTIONS {
+            let has_members = self.draft.members(keyspace, key, kind)? > 0;
+            if has_members && visible == wanted {
+                return Ok(true);
+            }
+            if has_members || visible == wanted {
+                break;
+            }
         }
         match self.view(key)?.visible() {
             Some(found) if found != wanted => Err(WriteError::WrongKind { found }),
@@ -328,21 +344,28 @@ impl Author<'_, '_> {
         Ok(dots)
     }
 
-    /// The rows of an element or field that the next operation lists as observed. If they are too many to
-    /// list, an operation of its own removes them before.
+    /// Whether an element or field is there, and its rows, which the next operation lists as observed.
     pub(super) fn observe(
         &mut self,
         key: &[u8],
         kind: Kind,
         subkey: &[u8],
     ) -> Result<(bool, Vec<DotRef>), WriteError> {
-        let mut dots = self.dots(key, kind, subkey)?;
-        let existed = !dots.is_empty();
+        let dots = self.dots(key, kind, subkey)?;
+        Ok((!dots.is_empty(), self.listed((key, kind, subkey), dots)?))
+    }
+
+    /// The references to all rows of a group that the next operation lists, or removes before if they are too many.
+    pub(super) fn listed(
+        &mut self,
+        (key, kind, subkey): (&[u8], Kind, &[u8]),
+        mut dots: Vec<Dot>,
+    ) -> Result<Vec<DotRef>, WriteError> {
         if dots.len() > OBSERVED_LISTED_MAX {
             self.clear(Prefix::Group { key: key.to_vec(), kind, subkey: subkey.to_vec() })?;
             dots.clear();
         }
-        Ok((existed, self.references(&dots)))
+        Ok(self.references(&dots))
     }
 
     pub(super) fn references(&mut self, dots: &[Dot]) -> Vec<DotRef> {

@@ -6,12 +6,12 @@
 use std::ops::ControlFlow;
 
 use super::combine::Gathered;
-use super::{Author, Outcome, Ttl, WriteError};
+use super::{Author, Outcome, ScoreRule, Ttl, WriteError};
 use crate::bounds::{BoundError, OP_BYTES_MAX, check_key};
 use crate::crdt::VisibleKind;
 use crate::op::Op;
 use crate::ports::{RowRange, Rows, Within};
-use crate::read::{Answer, Pair, Query};
+use crate::read::{Answer, Pair, Query, Scored, SortedPage};
 use crate::row::Kind;
 
 /// What a key shows, read whole.
@@ -20,6 +20,7 @@ enum Shown {
     Elements(Vec<Vec<u8>>),
     Fields(Vec<Pair>),
     Chunks(Vec<Vec<u8>>),
+    Scored(Vec<Scored>),
 }
 
 impl Author<'_, '_> {
@@ -37,17 +38,23 @@ impl Author<'_, '_> {
         if !matches!(shown, Shown::Text(_)) {
             self.delete(to)?;
         }
+        // A register gets its deadline with its value, in as few operations as a large one may be in a frame with.
+        let (ttl, deadline_ms) = match (&shown, view.deadline_ms) {
+            (Shown::Text(_), Some(deadline_ms)) => (Ttl::Until(deadline_ms), None),
+            (_, deadline_ms) => (Ttl::None, deadline_ms),
+        };
         match shown {
-            Shown::Text(value) => drop(self.set(to, &value, Ttl::None)?),
+            Shown::Text(value) => drop(self.set(to, &value, ttl)?),
             Shown::Elements(elements) => drop(self.add(to, &elements)?),
             Shown::Fields(fields) => drop(self.put(to, &fields)?),
+            Shown::Scored(members) => drop(self.score(to, &members, ScoreRule::default())?),
             Shown::Chunks(chunks) => {
                 for chunk in chunks {
                     self.push(Op::Change { key: to.to_vec(), chunk, observed: Vec::new() })?;
                 }
             }
         }
-        if let Some(deadline_ms) = view.deadline_ms {
+        if let Some(deadline_ms) = deadline_ms {
             self.expire(to, deadline_ms, None)?;
         }
         if is_move {
@@ -72,6 +79,13 @@ impl Author<'_, '_> {
                 match self.ask(&Query::Fields(key.to_vec()))? {
                     Answer::Pairs(fields) => Shown::Fields(fields),
                     other => unreachable!("a map does not answer {other:?}"),
+                }
+            }
+            VisibleKind::Sorted => {
+                self.check_size(key, Kind::Sorted)?;
+                match self.ask(&Query::Sorted(SortedPage::all(key.to_vec())))? {
+                    Answer::Scored(members) => Shown::Scored(members),
+                    other => unreachable!("a sorted set does not answer {other:?}"),
                 }
             }
             VisibleKind::Document => {

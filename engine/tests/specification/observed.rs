@@ -100,6 +100,7 @@ fn check_key(station: &Station, key: &[u8], reads: &KeyReads) -> Result<(), Stri
             equal("field count", &ask(Query::FieldCount(key.to_vec())), &count)?;
             equal("fields", &ask(Query::Fields(key.to_vec())), &Answer::Pairs(fields))
         }
+        Some(VisibleKind::Sorted) => Err("no world makes a sorted set".to_owned()),
         Some(VisibleKind::Document) => match ask(Query::Chunks(key.to_vec())) {
             Answer::Chunks(chunks) => {
                 let got: BTreeSet<i64> = chunks.iter().map(|(_, chunk)| value(chunk)).collect();

@@ -1,7 +1,8 @@
 //! The words that stories are told in: short forms of writes.
 
 use tidelock_engine::causality::Dot;
-use tidelock_engine::write::Write;
+use tidelock_engine::score::Score;
+use tidelock_engine::write::{ScoreRule, Write};
 
 pub(crate) fn set(key: &str, value: &str) -> Write {
     Write::Set { key: key.into(), value: value.into() }
@@ -25,6 +26,15 @@ pub(crate) fn put(key: &str, field: &str, value: &str) -> Write {
 
 pub(crate) fn unset(key: &str, field: &str) -> Write {
     Write::Unset { key: key.into(), fields: vec![field.into()] }
+}
+
+pub(crate) fn score(key: &str, member: &str, score: f64) -> Write {
+    let score = Score::new(score).expect("a number");
+    Write::Score { key: key.into(), members: vec![(member.into(), score)], rule: ScoreRule::default() }
+}
+
+pub(crate) fn unscore(key: &str, member: &str) -> Write {
+    Write::Unscore { key: key.into(), members: vec![member.into()] }
 }
 
 pub(crate) fn delete(key: &str) -> Write {

@@ -7,6 +7,8 @@ mod tests;
 mod view;
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +19,7 @@ use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::client::{Client, ClientError};
 use super::client_args::{NodeArgs, TopArgs};
@@ -37,11 +40,36 @@ pub(super) fn top(args: &TopArgs, out: &mut dyn Write) -> Result<(), ClientError
     // A node that is not there is told before the terminal is taken over.
     drop(Client::connect(&args.node)?);
     let readings = read(args.node.clone(), every);
+    let is_ended = end_by_signal().map_err(ClientError::Print)?;
     // From here on a panic restores the terminal before it is told.
     let mut terminal = ratatui::try_init().map_err(ClientError::Print)?;
-    let shown = show(&mut terminal, &readings);
+    let shown = show(&mut terminal, &readings, &is_ended);
     ratatui::restore();
     shown.map_err(ClientError::Print)
+}
+
+/// Whoever ends the program by a signal gets back the terminal, as one who leaves it by a key.
+fn end_by_signal() -> io::Result<Arc<AtomicBool>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = {
+        let _entered = runtime.enter();
+        [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt()].map(signal)
+    };
+    let [terminate, hangup, interrupt] = signals;
+    let (mut terminate, mut hangup, mut interrupt) = (terminate?, hangup?, interrupt?);
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_ended);
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        told.store(true, Ordering::Relaxed);
+    });
+    Ok(is_ended)
 }
 
 /// Two reads, since rates are what is between them.
@@ -96,9 +124,13 @@ fn read(node: NodeArgs, every: Duration) -> Receiver<Result<Reading, String>> {
     receiver
 }
 
-fn show(terminal: &mut DefaultTerminal, readings: &Receiver<Result<Reading, String>>) -> io::Result<()> {
+fn show(
+    terminal: &mut DefaultTerminal,
+    readings: &Receiver<Result<Reading, String>>,
+    is_ended: &AtomicBool,
+) -> io::Result<()> {
     let mut model = Model::default();
-    loop {
+    while !is_ended.load(Ordering::Relaxed) {
         readings.try_iter().for_each(|read| model.take(read));
         terminal.draw(|frame| frame.render_widget(&model, frame.area()))?;
         if !event::poll(LOOK_EVERY)? {
@@ -110,6 +142,7 @@ fn show(terminal: &mut DefaultTerminal, readings: &Receiver<Result<Reading, Stri
             _ => {}
         }
     }
+    Ok(())
 }
 
 /// A terminal that hands over every key hands over the interrupt, too.

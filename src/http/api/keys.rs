@@ -58,5 +58,6 @@ fn word(kind: VisibleKind) -> &'static str {
         VisibleKind::Set => "set",
         VisibleKind::Map => "map",
         VisibleKind::Document => "document",
+        VisibleKind::Sorted => "sorted",
     }
 }

@@ -66,6 +66,7 @@ fn told(change: &Change) -> Event {
         Kind::Set => "set",
         Kind::Map => "map",
         Kind::Document => "document",
+        Kind::Sorted => "sorted",
         _ => "other",
     };
     let data = json!({

@@ -23,6 +23,14 @@ const DECIDING: &[(&str, &str)] = &[
     ("SPOP s", "SPOP"),
     ("SPOP s 2", "SPOP"),
     ("SMOVE s other x", "SMOVE"),
+    ("ZADD z NX 1 n", "ZADD NX"),
+    ("ZADD z XX 2 m", "ZADD XX"),
+    ("ZADD z GT 2 m", "ZADD GT"),
+    ("ZADD z LT 0 m", "ZADD LT"),
+    ("ZADD z GT XX INCR 2 m", "ZADD XX GT"),
+    ("ZADD z XX LT CH 0 m", "ZADD XX LT"),
+    ("ZPOPMIN z", "ZPOPMIN"),
+    ("ZPOPMAX z 2", "ZPOPMAX"),
     ("RENAMENX k other", "RENAMENX"),
     ("COPY k other", "COPY without REPLACE"),
     ("WATCH k", "WATCH"),
@@ -32,6 +40,7 @@ async fn fill(link: &mut Link) {
     link.check("SET k old", "+OK").await;
     link.check("SADD s x", ":1").await;
     link.check("HSET h f v", ":1").await;
+    link.check("ZADD z 1 m", ":1").await;
 }
 
 #[tokio::test]
@@ -55,7 +64,8 @@ async fn what_decides_is_refused_where_replicas_may_differ_and_writes_nothing() 
     link.check("MGET k other", "*2\n$3\nold\n$-1").await;
     link.check("SMEMBERS s", "*1\n$1\nx").await;
     link.check("HLEN h", ":1").await;
-    link.check("DBSIZE", ":3").await;
+    link.check("ZRANGE z 0 -1 WITHSCORES", "*2\n$1\nm\n$1\n1").await;
+    link.check("DBSIZE", ":4").await;
 }
 
 #[tokio::test]
@@ -86,6 +96,11 @@ async fn edits_and_copies_are_never_refused() {
         same("COPY l m REPLACE", ":1"),
         same("SADD s x", ":1"),
         same("SUNIONSTORE t s", ":1"),
+        same("ZADD z 1 m", ":1"),
+        same("ZADD z CH 2 m", ":1"),
+        ("ZADD z INCR 2 m", "$1\n4", Some(",4")),
+        ("ZINCRBY z 1 m", "$1\n5", Some(",5")),
+        same("ZREMRANGEBYRANK z 0 -1", ":1"),
     ])
     .await;
 }

@@ -82,7 +82,7 @@ async fn unknown_and_missing_commands_say_what_they_are() {
     check_all(&[
         same("frobnicate", "-ERR unknown command 'frobnicate', with args beginning with: "),
         same("frobnicate a 'b c'", "-ERR unknown command 'frobnicate', with args beginning with: 'a' 'b c' "),
-        same("ZADD z 1 m", "-ERR the Redis command 'ZADD' is not supported yet"),
+        same("XADD s * f v", "-ERR the Redis command 'XADD' is not supported yet"),
     ])
     .await;
     let port = Port::open().await;
@@ -124,7 +124,7 @@ async fn hello_changes_the_protocol_only_when_all_of_it_is_right() {
 async fn command_describes_the_table() {
     let info = "*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0";
     check_all(&[
-        same("COMMAND COUNT", ":124"),
+        same("COMMAND COUNT", ":151"),
         both(
             "COMMAND INFO get nothing",
             "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0\n*-1",
@@ -137,7 +137,7 @@ async fn command_describes_the_table() {
         ),
         same("COMMAND GETKEYS lcs a b", "*2\n$1\na\n$1\nb"),
         same("COMMAND GETKEYS tide.entry k", "*1\n$1\nk"),
-        same("COMMAND GETKEYS zadd z 1 m", "-ERR Invalid command specified"),
+        same("COMMAND GETKEYS xadd s * f v", "-ERR Invalid command specified"),
         same("COMMAND LIST FILTERBY ACLCAT transaction", "*5\n$7\ndiscard\n$4\nexec\n$5\nmulti\n$7\nunwatch\n$5\nwatch"),
         same("COMMAND COUNT all", "-ERR wrong number of arguments for 'command|count' command"),
     ])
@@ -146,12 +146,12 @@ async fn command_describes_the_table() {
     let mut link = port.link().await;
     link.send("COMMAND\r\nQUIT\r\n").await;
     let all = link.rest().await;
-    assert!(all.starts_with("*124\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
+    assert!(all.starts_with("*151\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
     assert!(all.contains(&super::lines(info).escape_default().to_string()), "{all}");
 }
 
 #[tokio::test]
-async fn config_tells_what_is_and_sets_nothing() {
+async fn config_tells_what_is_and_sets_what_is_of_the_port_alone() {
     let immutable = "can't set immutable config";
     check_all(&[
         both("CONFIG GET maxmemory", "*2\n$9\nmaxmemory\n$1\n0", "%1\n$9\nmaxmemory\n$1\n0"),
@@ -164,6 +164,27 @@ async fn config_tells_what_is_and_sets_nothing() {
             "CONFIG GET proto-max-bulk-len",
             "*2\n$18\nproto-max-bulk-len\n$8\n16777216",
             "%1\n$18\nproto-max-bulk-len\n$8\n16777216",
+        ),
+        same("CONFIG SET slowlog-max-len 5 SLOWLOG-log-slower-than -1", "+OK"),
+        both(
+            "CONFIG GET slowlog*",
+            "*4\n$23\nslowlog-log-slower-than\n$2\n-1\n$15\nslowlog-max-len\n$1\n5",
+            "%2\n$23\nslowlog-log-slower-than\n$2\n-1\n$15\nslowlog-max-len\n$1\n5",
+        ),
+        same(
+            "CONFIG SET slowlog-max-len 6 slowlog-log-slower-than -2",
+            "-ERR CONFIG SET failed (possibly related to argument 'slowlog-log-slower-than') - argument must be \
+             between -1 and 9223372036854775807 inclusive",
+        ),
+        same(
+            "CONFIG SET slowlog-max-len 100001",
+            "-ERR CONFIG SET failed (possibly related to argument 'slowlog-max-len') - argument must be between 0 \
+             and 100000 inclusive",
+        ),
+        both(
+            "CONFIG GET slowlog-max-len",
+            "*2\n$15\nslowlog-max-len\n$1\n5",
+            "%1\n$15\nslowlog-max-len\n$1\n5",
         ),
         same("CONFIG REWRITE", "-ERR Rewriting config file: a node does not write its config file"),
     ])
@@ -228,8 +249,8 @@ async fn info_has_the_fields_that_tools_read() {
     link.check("SET k v", "+OK").await;
     link.check("SELECT notes", "+OK").await;
     link.check("SET k v", "+OK").await;
-    let keyspaces =
-        "# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\nkeyspace_notes:keys=1,expires=0,avg_ttl=0\r\n";
+    let keyspaces = "# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0,conditional=strong\r\n\
+         keyspace_notes:keys=1,expires=0,avg_ttl=0,conditional=strong\r\n";
     link.check("INFO keyspace", &format!("${}\n{}", keyspaces.len(), keyspaces.replace("\r\n", "\n"))).await;
     link.send("INFO\r\nQUIT\r\n").await;
     let info = link.rest().await;
@@ -244,6 +265,8 @@ async fn info_has_the_fields_that_tools_read() {
         "role:master",
         "used_cpu_user:",
         "cluster_enabled:0",
+        "# Errorstats",
+        "total_error_replies:0",
         // The port and this session.
         "tasks:2",
     ] {

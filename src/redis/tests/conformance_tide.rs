@@ -1,6 +1,6 @@
 //! The commands that Redis does not have, by example.
 
-use tidelock_engine::id::ReplicaId;
+use tidelock_engine::id::{PeerId, ReplicaId};
 use tidelock_engine::row::Kind;
 use tidelock_engine::write::Write;
 
@@ -39,7 +39,7 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
     link.send("TIDE.STATUS\r\nQUIT\r\n").await;
     let status = link.rest().await;
     let fields = [
-        "%20",
+        "%21",
         "name",
         "version",
         "peer",
@@ -59,6 +59,7 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
         "log_kept_for",
         "bytes_on_disk",
         "counters",
+        "not_ready",
         "warnings",
     ];
     let mut rest = status.as_str();
@@ -85,6 +86,15 @@ async fn network_and_connect_reach_the_node() {
     link.check("TIDE.NETWORK maybe", "-ERR the network is ONLINE or OFFLINE").await;
     link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1", "+OK").await;
     link.check("TIDE.CONNECT nowhere", "-ERR 'nowhere' is not a multiaddress").await;
+    let peer = PeerId::from_public_key([7; 32]);
+    link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1 50", &format!("$52\n{peer}")).await;
+    let late = "-ERR not connected within 0 s; the node goes on trying";
+    link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1 0", late).await;
+    link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1 -1", "-ERR timeout is out of range").await;
+    link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1 60001", "-ERR timeout is out of range").await;
+    link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1 soon", "-ERR value is not an integer or out of range")
+        .await;
+    link.check("TIDE.CONNECT /ip4/127.0.0.1/tcp/1 1 2", "-ERR syntax error").await;
 }
 
 #[tokio::test]

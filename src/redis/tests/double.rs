@@ -27,7 +27,7 @@ use crate::node::KeyspaceError;
 use crate::redis::backend::{Backend, Pieces, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::status::{
-    KeyspaceStatus, LogStatus, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status,
+    KeyspaceStatus, LogStatus, NotReady, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status,
 };
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
@@ -355,6 +355,7 @@ impl Backend for Double {
             },
             bytes_on_disk: 4096,
             counters: vec![("frames_received".to_owned(), 5)],
+            not_ready: vec![NotReady::Loading(name("notes"))],
             warnings: vec!["the clock is wrong".to_owned()],
         }
     }
@@ -399,8 +400,15 @@ impl Backend for Double {
         self.world(|world| world.fingerprint(keyspace))
     }
 
-    fn connect(&self, address: &str) -> Result<(), String> {
-        if address.starts_with('/') { Ok(()) } else { Err(format!("'{address}' is not a multiaddress")) }
+    async fn connect(&self, address: &str, within: Option<Duration>) -> Result<Option<PeerId>, String> {
+        match within {
+            _ if !address.starts_with('/') => Err(format!("'{address}' is not a multiaddress")),
+            None => Ok(None),
+            Some(within) if within.is_zero() => {
+                Err("not connected within 0 s; the node goes on trying".to_owned())
+            }
+            Some(_) => Ok(Some(PeerId::from_public_key([7; 32]))),
+        }
     }
 
     fn set_online(&self, online: bool) {

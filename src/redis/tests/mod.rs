@@ -7,12 +7,15 @@ mod conformance_collections;
 mod conformance_decisions;
 mod conformance_documents;
 mod conformance_expiry;
+mod conformance_server;
 mod conformance_session;
+mod conformance_sorted_sets;
 mod conformance_tide;
 mod conformance_values;
 mod decoding;
 pub(crate) mod double;
 mod limits;
+mod pause;
 mod pipelines;
 mod scan;
 mod serving;
@@ -96,6 +99,20 @@ impl Link {
     /// Sends a line as an array and answers the reply, which is one line.
     async fn ask(&mut self, line: &str) -> String {
         self.send(&encode(line)).await;
+        self.line().await
+    }
+
+    /// Reads so many bytes, and the end of the line.
+    async fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut found = vec![0; length + 2];
+        let read = timeout(PATIENCE, self.stream.read_exact(&mut found)).await;
+        read.expect("the server answers").expect("the connection is open");
+        found.truncate(length);
+        found
+    }
+
+    /// Reads a line.
+    async fn line(&mut self) -> String {
         let mut found = Vec::new();
         while !found.ends_with(b"\r\n") {
             let byte = timeout(PATIENCE, self.stream.read_u8()).await;

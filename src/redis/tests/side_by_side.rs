@@ -202,6 +202,36 @@ async fn sets_are_moved_popped_and_stored_as_in_redis() {
 }
 
 #[tokio::test]
+async fn members_are_scored_by_rules_and_popped_as_in_redis() {
+    check(
+        "ZADD z NX 1 a | ZADD z NX 2 a | ZADD z NX CH 2 a 3 b | ZSCORE z a | ZADD z XX 5 a | ZADD z XX CH \
+         5 a 6 b | ZADD z XX 1 new | ZCARD z | ZADD z GT 4 a | ZADD z GT CH 4 a 7 b 1 c | ZADD z LT CH 4 \
+         a 9 b 0 d | ZADD z XX GT 9 a | ZADD z XX LT CH 1 a | ZADD z NX INCR 1 a | ZADD z NX INCR 1 e | \
+         ZADD z XX INCR 1 f | ZADD z XX INCR 1 e | ZADD z GT INCR -1 e | ZADD z GT INCR 1 e | ZADD z LT \
+         INCR 1 e | ZADD z LT INCR -1 e | ZRANGE z 0 -1 WITHSCORES | ZADD z CH 1 x 2 x 3 x | ZADD z CH 1 \
+         x 2 x | ZADD z NX CH 1 y 2 y | ZADD z GT CH 1 w 2 w 1 w | ZRANGE z 0 -1 WITHSCORES | ZPOPMIN z | \
+         ZPOPMAX z | ZPOPMIN z 2 | ZPOPMAX z 2 | ZPOPMIN z 0 | ZPOPMIN z -1 | ZPOPMIN z x | ZPOPMIN z 1 2 \
+         | ZPOPMIN z 100 | EXISTS z | ZPOPMIN z | ZPOPMAX z 3 | SET k v | ZPOPMIN k | ZPOPMIN k 0 | \
+         ZPOPMAX k 2 | ZADD k NX 1 a | ZADD k XX 1 a | ZADD k GT INCR 1 a | ZADD fresh XX 1 a | ZADD \
+         fresh XX INCR 1 a | EXISTS fresh | ZADD inf inf a | ZADD inf GT INCR -inf a",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn transactions_of_sorted_sets_are_as_in_redis() {
+    check_at_once(
+        "MULTI | ZADD z 1 a 2 b 3 c | ZINCRBY z 5 a | ZRANGE z 0 -1 WITHSCORES | ZRANK z a | ZADD z NX 1 d | \
+         ZPOPMIN z | ZPOPMAX z 1 | ZSCORE z missing | ZCARD z | EXEC | MULTI | ZADD z 1 a 2 b 3 c | \
+         ZREMRANGEBYRANK z 0 0 | ZRANGE z - + BYLEX | ZCOUNT z 2 (3 | SET z v | ZADD z 1 a | TYPE z | EXEC | \
+         GET z | DEL z | ZADD z 1 a 2 b 3 c | ZRANGE z 0 0 | ZREM z a | ZRANGE z 0 0 | ZPOPMIN z | \
+         ZINCRBY z -9 c | ZRANGE z 0 -1 WITHSCORES | WATCH z | ZADD z 5 c | MULTI | ZCARD z | EXEC | WATCH z | \
+         MULTI | ZADD z CH 6 c | ZMSCORE z c x | EXEC",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn keys_are_renamed_and_copied_as_in_redis() {
     check(
         "RENAME nothing x | SET a 1 | RENAME a b | GET b | EXISTS a | RENAME b b | \

@@ -39,6 +39,22 @@ async fn failed_command_leaves_the_others_alone() {
     link.check("MGET k n", "*2\n$1\nv\n$1\n1").await;
 }
 
+/// A command of several steps is done whole also in a transaction, whose other commands are done all the same.
+#[tokio::test]
+async fn failed_step_of_a_command_leaves_its_other_steps_undone() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("SADD s x", ":1").await;
+    link.send("MULTI\r\nGETEX s EX 100\r\nSET k v\r\nGETEX k EXAT 9000000000\r\nMSET a 1 b 2\r\nEXEC\r\n")
+        .await;
+    link.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*4\r\n").await;
+    link.expect("-WRONGTYPE Operation against a key holding the wrong kind of value\r\n").await;
+    link.expect("+OK\r\n$1\r\nv\r\n+OK\r\n").await;
+    link.check("TTL s", ":-1").await;
+    link.check("EXPIRETIME k", ":9000000000").await;
+    link.check("MGET a b", "*2\n$1\n1\n$1\n2").await;
+}
+
 #[tokio::test]
 async fn command_that_cannot_be_queued_lets_exec_refuse_all() {
     let cases = [

@@ -47,7 +47,7 @@ impl Counting {
         sum.1 += u64::from(payload.is_live() && !was_counted);
         self.key = Some((keyspace, key.clone(), was_counted || payload.is_live()));
         let group = (keyspace, key.clone(), kind, subkey.clone());
-        if matches!(kind, Kind::Set | Kind::Map) && self.group.as_ref() != Some(&group) {
+        if kind.has_members() && self.group.as_ref() != Some(&group) {
             *self.members.entry((keyspace, key.clone(), kind)).or_default() += 1;
         }
         self.group = Some(group);

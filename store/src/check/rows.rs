@@ -152,7 +152,7 @@ impl<'a, 'b> RowsCheck<'a, 'b> {
         self.key_before = Some((keyspace, key.clone(), was_counted || payload.is_live()));
         tally.counted_bytes += (key.len() + subkey.len() + payload.bytes()) as u64;
         let group = (keyspace, key.clone(), kind, subkey.clone());
-        if matches!(kind, Kind::Set | Kind::Map) && self.group_before.as_ref() != Some(&group) {
+        if kind.has_members() && self.group_before.as_ref() != Some(&group) {
             *self.counted_members.entry((keyspace, key.clone(), kind)).or_default() += 1;
         }
         self.group_before = Some(group);

@@ -291,7 +291,7 @@ pub fn counted(rows: &[(RowId, Payload)]) -> (Fingerprint, u64, Members) {
         if payload.is_live() {
             keys.insert(&row.key);
         }
-        if matches!(row.kind, Kind::Set | Kind::Map) {
+        if row.kind.has_members() {
             groups.insert((&row.key, row.kind, &row.subkey));
         }
     }

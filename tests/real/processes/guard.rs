@@ -23,12 +23,12 @@ for pid in $pids; do kill -KILL "$pid"; done
 static GUARD: OnceLock<Mutex<Child>> = OnceLock::new();
 
 /// From now on this child of ours ends with us.
-pub(super) fn watch(pid: u32) {
+pub(crate) fn watch(pid: u32) {
     tell("watch", pid);
 }
 
 /// A watched child has ended and was waited for, so its number may come to mean another process.
-pub(super) fn release(pid: u32) {
+pub(crate) fn release(pid: u32) {
     tell("release", pid);
 }
 

@@ -3,14 +3,16 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod client;
-mod guard;
+mod foreign;
+pub(crate) mod guard;
 pub(crate) mod http;
 mod node;
 mod redis;
 pub(crate) mod schema;
 
 pub(crate) use client::Client;
-pub(crate) use node::{DEADLINE, Node, Options, eventually, run};
+pub(crate) use foreign::Language;
+pub(crate) use node::{DEADLINE, Node, Options, eventually, output, run};
 pub(crate) use redis::RedisServer;
 
 /// The program under test.

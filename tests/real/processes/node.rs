@@ -19,6 +19,8 @@ pub(crate) struct Options {
     pub(crate) listen: Vec<String>,
     /// Peers to dial.
     pub(crate) peers: Vec<String>,
+    /// Where Redis clients can connect; at a free loopback port if it is not said.
+    pub(crate) redis: Option<String>,
     /// Further arguments.
     pub(crate) arguments: Vec<String>,
     /// The file that what it logs is appended to, from warnings up; the test's own stderr if there is none.
@@ -78,6 +80,12 @@ impl Node {
         self.restart();
     }
 
+    /// The same, on the port that its Redis clients know.
+    pub(crate) fn kill_and_restart_for_clients(&mut self) {
+        self.options.redis = Some(self.redis.clone());
+        self.kill_and_restart();
+    }
+
     /// Ends the process with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.client = None;
@@ -129,13 +137,13 @@ impl Drop for Node {
 
 /// Runs a program to its end, which must come in time.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Output {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    output(Command::new(program).args(arguments).stdin(Stdio::null()))
+}
+
+/// The same, of a program with what it reads and what its environment says.
+pub(crate) fn output(command: &mut Command) -> Output {
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
     // Both pipes are read while the program runs: a full one would stop it.
     let stdout = read_all(child.stdout.take().expect("it is piped"));
     let stderr = read_all(child.stderr.take().expect("it is piped"));
@@ -172,7 +180,8 @@ struct Started {
 
 fn spawn(program: &Path, data: &Path, options: &Options) -> Started {
     let mut command = Command::new(program);
-    command.arg("run").arg("--data").arg(data).args(["--redis", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    let redis = options.redis.as_deref().unwrap_or("127.0.0.1:0");
+    command.arg("run").arg("--data").arg(data).args(["--redis", redis, "--http", "127.0.0.1:0"]);
     let free = ["/ip4/127.0.0.1/tcp/0".to_owned()];
     let listen = if options.listen.is_empty() { &free[..] } else { &options.listen };
     for address in listen {

@@ -4,7 +4,8 @@ use tidelock_engine::condition::Condition;
 use tidelock_engine::read::{Collection, Combination, KeyPage, Query, RandomPick, SubkeyPage};
 use tidelock_engine::request::{Action, DECISION_DEPTH_MAX, Decision};
 use tidelock_engine::row::Fingerprint;
-use tidelock_engine::write::{Addend, Decimal, Edit, ExpireIf, Ttl, Write};
+use tidelock_engine::score::Score;
+use tidelock_engine::write::{Addend, Decimal, Edit, ExpireIf, MemberIf, ScoreRule, Toward, Ttl, Write};
 
 use super::Workload;
 use crate::random::Random;
@@ -51,6 +52,9 @@ impl Workload {
             Decimal::parse(random.pick(&DECIMALS).as_bytes()).expect("each of them is a number")
         };
         let offset = random.below(40) as u64;
+        if random.chance(250) {
+            return self.sorted_write(random);
+        }
         let edit = match random.below(16) {
             0..2 => Edit::Append(number.to_string().into_bytes()),
             2 => Edit::Append(b" and more".to_vec()),
@@ -84,6 +88,34 @@ impl Workload {
         Write::Edit { key: self.key_of(2, random), edit }
     }
 
+    fn sorted_write(&self, random: &mut Random) -> Write {
+        // The last kind of keys are registers too, so that the two meet.
+        let key = format!("k{}", self.keys - 1).into_bytes();
+        let key = if random.chance(100) { self.key(random) } else { key };
+        let score = |random: &mut Random| {
+            Score::new(*random.pick(&[-1.5, 0.0, 1.0, 1.0, 2.0, 10.0])).expect("each of them is a number")
+        };
+        let rule = ScoreRule {
+            only: *random.pick(&[None, None, Some(MemberIf::Missing), Some(MemberIf::There)]),
+            toward: *random.pick(&[None, None, Some(Toward::Greater), Some(Toward::Less)]),
+        };
+        match random.below(8) {
+            0..4 => {
+                let members = (0..=random.below(3)).map(|_| (self.subkey(random), score(random))).collect();
+                Write::Score { key, members, rule }
+            }
+            4..6 => Write::AddToScore { key, member: self.subkey(random), by: score(random), rule },
+            6 => {
+                let members = (0..=random.below(2)).map(|_| self.subkey(random)).collect();
+                Write::Unscore { key, members }
+            }
+            _ => {
+                let (count, is_highest) = (1 + random.below(2) as u64, random.chance(500));
+                Write::PopScored { key, count, is_highest }
+            }
+        }
+    }
+
     pub(super) fn expiring_write(&self, random: &mut Random, number: u64, now_ms: u64) -> Write {
         let key = self.key(random);
         // Most are soon, some outlive the history, and some are past.
@@ -112,7 +144,7 @@ impl Workload {
 
     pub(super) fn query(&self, random: &mut Random) -> Query {
         let key = self.key(random);
-        let collection = if random.chance(500) { Collection::Set } else { Collection::Map };
+        let collection = *random.pick(&[Collection::Set, Collection::Map, Collection::Sorted]);
         let count = 1 + random.below(4);
         match random.below(12) {
             0 => Query::Get(self.key_of(2, random)),
@@ -138,12 +170,18 @@ impl Workload {
         }
     }
 
-    pub(super) fn decision(
-        &self,
-        random: &mut Random,
-        (number, now_ms): (u64, u64),
-        depth: usize,
-    ) -> Decision {
+    /// A decision, or several things of which all are done or none.
+    pub(super) fn decided(&self, random: &mut Random, (number, now_ms): (u64, u64)) -> Action {
+        if random.chance(300) {
+            let count = 1 + random.below(3);
+            return Action::Whole(
+                (0..count).map(|_| Action::Write(self.write(random, number, now_ms))).collect(),
+            );
+        }
+        Action::Decide(Box::new(self.decision(random, (number, now_ms), 1)))
+    }
+
+    fn decision(&self, random: &mut Random, (number, now_ms): (u64, u64), depth: usize) -> Decision {
         let action = |random: &mut Random| match random.below(10) {
             0 => Action::Query(self.query(random)),
             1 if depth < DECISION_DEPTH_MAX => {

@@ -36,22 +36,26 @@ pub(super) fn requests(inputs: &[Input]) -> Vec<(RequestId, Request)> {
     inputs.iter().filter_map(request).collect()
 }
 
-/// The writes of an action, each with what it did; `None` where nobody knows whether it was done.
-fn writes_of(
-    action: Action,
-    reply: Option<&Result<ActionReply, ActionError>>,
-    into: &mut Vec<(Write, Option<Outcome>)>,
-) {
+/// The writes of an action that was done, each with what it did; `None` where nobody knows whether it was done.
+fn writes_of(action: Action, reply: Option<&ActionReply>, into: &mut Vec<(Write, Option<Outcome>)>) {
     match (action, reply) {
         (Action::Write(write), None) => into.push((write, None)),
-        (Action::Write(write), Some(Ok(ActionReply::Outcome(outcome)))) => {
+        (Action::Write(write), Some(ActionReply::Outcome(outcome))) => {
             into.push((write, Some(outcome.clone())));
         }
         (Action::Decide(decision), None) => {
             decision.actions.into_iter().for_each(|action| writes_of(action, None, into));
         }
-        (Action::Decide(decision), Some(Ok(ActionReply::Decided(Decided { given: Some(given), .. })))) => {
-            let actions = decision.actions.into_iter().zip(given);
+        (Action::Decide(decision), Some(ActionReply::Decided(Decided { given: Some(given), .. }))) => {
+            for (action, reply) in decision.actions.into_iter().zip(given) {
+                reply.iter().for_each(|reply| writes_of(action.clone(), Some(reply), into));
+            }
+        }
+        (Action::Whole(actions), None) => {
+            actions.into_iter().for_each(|action| writes_of(action, None, into));
+        }
+        (Action::Whole(actions), Some(ActionReply::Whole(given))) => {
+            let actions = actions.into_iter().zip(given);
             actions.for_each(|(action, reply)| writes_of(action, Some(reply), into));
         }
         _ => {}
@@ -64,6 +68,9 @@ fn is_computed(write: &Write) -> bool {
         write,
         Write::Edit { .. }
             | Write::AddToField { .. }
+            | Write::Score { .. }
+            | Write::AddToScore { .. }
+            | Write::PopScored { .. }
             | Write::Pop { .. }
             | Write::Copy { .. }
             | Write::Combine { .. }
@@ -77,13 +84,16 @@ fn effect(write: Write, outcome: &Outcome) -> Option<Write> {
         (
             Write::Remove { .. }
             | Write::Unset { .. }
+            | Write::Unscore { .. }
             | Write::Delete { .. }
             | Write::Retire { .. }
             | Write::Expire { .. }
             | Write::Persist { .. }
             | Write::Copy { .. },
             Outcome::Changed(0),
-        ) => None,
+        )
+        | (Write::AddToScore { .. }, Outcome::Score(None)) => None,
+        (Write::PopScored { .. }, Outcome::ScoredMembers(members)) if members.is_empty() => None,
         (Write::Pop { key, .. }, Outcome::Elements(elements)) => {
             let elements = elements.clone();
             (!elements.is_empty()).then_some(Write::Remove { key, elements })
@@ -94,8 +104,10 @@ fn effect(write: Write, outcome: &Outcome) -> Option<Write> {
 
 /// Whether a write was acknowledged as durable, and with it all that was committed before.
 pub(super) fn is_promised(requests: &[(RequestId, Request)], outcome: &TurnOutcome) -> bool {
-    let is_write = |reply: &Result<ActionReply, ActionError>| {
-        matches!(reply, Ok(ActionReply::Outcome(_) | ActionReply::Decided(Decided { given: Some(_), .. })))
+    let is_write = |reply: &Result<ActionReply, ActionError>| match reply {
+        Ok(ActionReply::Outcome(_) | ActionReply::Whole(_)) => true,
+        Ok(ActionReply::Decided(decided)) => decided.given.is_some(),
+        _ => false,
     };
     requests.iter().zip(&outcome.replies).any(|((_, request), (_, reply))| {
         let is_done = reply.as_ref().is_ok_and(|replies| replies.iter().any(is_write));
@@ -155,7 +167,11 @@ impl World {
                 let is_write = matches!(action, Action::Write(_));
                 let before = writes.len();
                 match reply {
-                    Ok(replies) => writes_of(action, Some(&replies[number]), &mut writes),
+                    Ok(replies) => {
+                        replies[number].iter().for_each(|reply| {
+                            writes_of(action.clone(), Some(reply), &mut writes);
+                        });
+                    }
                     Err(RequestError::Commit(_)) => writes_of(action, None, &mut writes),
                     Err(_) => {}
                 }

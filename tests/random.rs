@@ -69,6 +69,21 @@ fn hostile() {
 }
 
 #[test]
+fn computed() {
+    campaign(&scenarios::COMPUTED);
+}
+
+#[test]
+fn expiry() {
+    campaign(&scenarios::EXPIRY);
+}
+
+#[test]
+fn expiry_offline() {
+    campaign(&scenarios::EXPIRY_OFFLINE);
+}
+
+#[test]
 fn everything() {
     campaign(&scenarios::EVERYTHING);
 }

@@ -57,6 +57,10 @@ fn assert_floor(scenario: &Scenario, total: &Tally, seeds: u64) {
     least("writes", 20 * seeds);
     least("frames applied", 40 * seeds);
     least("states checked", 20 * seeds);
+    let workload = &scenario.workload;
+    least("decisions that were taken", if workload.decisions == 0 { 0 } else { seeds });
+    least("keys expired", if workload.expiring == 0 { 0 } else { 5 * seeds });
+    least("computed writes", if workload.computed == 0 { 0 } else { 10 * seeds });
     for (fault, _) in scenario.faults {
         least(fault.name(), seeds / 10);
     }

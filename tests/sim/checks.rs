@@ -7,8 +7,9 @@ use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::ports::Rows;
 use tidelock_engine::row::Fingerprint;
 
+use crate::answers::Shown;
 use crate::bits::Bits;
-use crate::ledger::{Applied, Space, Violation};
+use crate::ledger::{Applied, Expiring, Space, Violation};
 use crate::observed::{self, RowList};
 use crate::specification::{KeyReads, Reads};
 use crate::store::SimStore;
@@ -30,6 +31,8 @@ pub struct Subject<'a> {
     pub got: Reads,
     /// What follows from what it has applied.
     pub expected: Reads,
+    /// What of that it shows by the clock that it goes by.
+    pub expected_shown: Shown,
     /// Whether somebody writes there who does not keep the rules.
     pub is_hostile: bool,
 }
@@ -38,12 +41,13 @@ pub struct Subject<'a> {
 pub type Property = fn(&Subject<'_>) -> Result<(), String>;
 
 /// All of them, by what they say.
-pub const PROPERTIES: [(&str, Property); 8] = [
+pub const PROPERTIES: [(&str, Property); 9] = [
     ("log, overlay and rows agree", log_and_rows_agree),
     ("counters equal the sum of distinct increments", counters_equal_increments),
     ("nothing deleted comes back", nothing_deleted_comes_back),
     ("what was written and not deleted is there: add wins", add_wins),
     ("all siblings of a register are those that nobody saw", registers_keep_siblings),
+    ("all deadlines of a key are those that nobody saw", deadlines_stand),
     ("a replica has one slot in a counter", one_slot_each),
     ("queries answer what the rows say", queries_answer),
     ("derived figures are those of the rows", derived_figures),
@@ -79,6 +83,37 @@ pub fn nothing_kept_is_lost(kept: &Bits, applied: &Bits, forgiven: &Bits) -> Res
         return Ok(());
     }
     Err(Violation::new("nothing acknowledged is lost", format!("lost operations {lost:?}")))
+}
+
+/// Keys expire when their deadlines are past, and stay so while nobody sets others, from the end of one turn to that of
+/// the next. `now_ms` is the node's clock if it looked at it in between, in Unix milliseconds.
+///
+/// # Errors
+/// A key came back, or is still there.
+pub fn expired_stays_expired(
+    before: &Expiring,
+    after: &Expiring,
+    now_ms: Option<u64>,
+) -> Result<(), Violation> {
+    for (key, deadlines) in &before.deadlines {
+        let Some((deadline_ms, _)) = deadlines.last().filter(|_| after.deadlines.get(key) == Some(deadlines))
+        else {
+            continue;
+        };
+        if *deadline_ms <= after.clock_ms {
+            continue;
+        }
+        let (was_ms, is_ms) = (before.clock_ms, after.clock_ms);
+        let key = String::from_utf8_lossy(key);
+        let detail = format!("{key}: {deadline_ms}, by {was_ms} before, by {is_ms} now, at {now_ms:?}");
+        if *deadline_ms <= was_ms {
+            return Err(Violation::new("what has expired does not come back", detail));
+        }
+        if now_ms.is_some_and(|now_ms| *deadline_ms <= now_ms) {
+            return Err(Violation::new("what is past its deadline has expired", detail));
+        }
+    }
+    Ok(())
 }
 
 fn log_and_rows_agree(subject: &Subject<'_>) -> Result<(), String> {
@@ -121,8 +156,13 @@ fn add_wins(subject: &Subject<'_>) -> Result<(), String> {
 fn registers_keep_siblings(subject: &Subject<'_>) -> Result<(), String> {
     each_key(subject, |key, got, expected| {
         same(key, &got.register, &expected.register)?;
-        same(key, &got.fields, &expected.fields)
+        same(key, &got.fields, &expected.fields)?;
+        same(key, &got.scores, &expected.scores)
     })
+}
+
+fn deadlines_stand(subject: &Subject<'_>) -> Result<(), String> {
+    each_key(subject, |key, got, expected| same(key, &got.deadlines, &expected.deadlines))
 }
 
 fn one_slot_each(subject: &Subject<'_>) -> Result<(), String> {
@@ -133,7 +173,7 @@ fn queries_answer(subject: &Subject<'_>) -> Result<(), String> {
     if subject.is_hostile {
         return Ok(());
     }
-    observed::check_queries(subject.store, subject.keyspace, &subject.expected)
+    observed::check_queries(subject.store, subject.keyspace, &subject.expected_shown)
 }
 
 fn derived_figures(subject: &Subject<'_>) -> Result<(), String> {
@@ -142,7 +182,8 @@ fn derived_figures(subject: &Subject<'_>) -> Result<(), String> {
         return Ok(());
     }
     let summary = store.reader().summary(subject.keyspace).ok_or("the keyspace is not there")?;
-    same("keys", summary.keys, subject.got.len() as u64)?;
+    let there = subject.got.values().filter(|key| key.visible().is_some()).count();
+    same("keys", summary.keys, there as u64)?;
     let bytes = subject.rows.iter().map(|(row, payload)| row.key.len() + row.subkey.len() + payload.bytes());
     same("bytes", summary.bytes, bytes.sum::<usize>() as u64)?;
     // What a restart begins with is read from entries, and not from memory.

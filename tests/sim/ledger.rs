@@ -12,7 +12,8 @@ use tidelock_engine::install::Install;
 
 use crate::bits::Bits;
 use crate::matching::Asked;
-use crate::specification::Story;
+use crate::sight::{Clocks, Sight};
+use crate::specification::{Deadlines, Story};
 
 /// What broke, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,19 @@ pub struct Applied {
     floor: VersionVector,
     /// Whether state is being taken over, and the rows are those of no version vector.
     pub is_partial: bool,
+    /// What expires there.
+    pub expiring: Expiring,
+}
+
+/// What expires at a node.
+#[derive(Clone, Debug, Default)]
+pub struct Expiring {
+    /// The deadlines that stand, by key.
+    pub deadlines: BTreeMap<Vec<u8>, Deadlines>,
+    /// The clock by which some of them are past, in Unix milliseconds.
+    pub clock_ms: u64,
+    /// How many operations were applied when these were found to stand.
+    pub ops: usize,
 }
 
 /// A frame that was made.
@@ -51,6 +65,17 @@ pub(crate) struct Made {
     /// What must be applied wherever it is: what its author had applied before. Beside liars only what honest
     /// frames tell of that, for they tell no more than needed, and a liar's frame is not the same for all.
     past: Bits,
+}
+
+/// Where a frame is made: by whom, what clients asked for there, and what has expired.
+#[derive(Debug)]
+pub struct Making<'a> {
+    /// Whose frames are made.
+    pub own: ReplicaId,
+    /// What is asked for, by keyspace.
+    pub asked: &'a mut BTreeMap<KeyspaceId, Asked>,
+    /// What has expired.
+    pub clocks: Clocks,
 }
 
 /// All that was done in one keyspace.
@@ -104,16 +129,15 @@ impl Ledger {
         !self.hostile.is_empty()
     }
 
-    /// Takes in a frame that was found in the log of the node `own`, behind what is `known` of it.
+    /// Takes in a frame that was found in the log of a node, behind what is `known` of it, or was made there.
     ///
     /// # Errors
     /// The frame is not what was made, or not where it may be.
     pub fn take_in(
         &mut self,
         frame: &Frame,
-        own: ReplicaId,
+        making: &mut Making<'_>,
         known: &mut Known,
-        asked: &mut BTreeMap<KeyspaceId, Asked>,
     ) -> Result<(), Violation> {
         let header = frame.header();
         let applied = known.entry(header.keyspace).or_default();
@@ -134,10 +158,11 @@ impl Ledger {
             return Err(Violation::new("an author's operations are applied in order", detail));
         }
         let name = (header.author, header.last());
-        if header.author == own && !space.made.contains_key(&name) {
-            let asked = asked.entry(header.keyspace).or_default();
+        if header.author == making.own && !space.made.contains_key(&name) {
+            let asked = making.asked.entry(header.keyspace).or_default();
             let past = if self.hostile.is_empty() { applied.ops.clone() } else { space.told_past(frame) };
-            space.register(frame, past, &applied.ops, asked)?;
+            let made = space.mean(frame, &applied.ops, asked, making.clocks)?;
+            space.made.insert(name, Made { id: frame.id(), ops: made, past });
         }
         match space.made.get(&name) {
             Some(made) if made.id != frame.id() && !self.hostile.contains(&header.author) => {
@@ -239,30 +264,37 @@ impl Space {
         past
     }
 
-    fn register(
+    /// What the operations of a new frame were meant to do, told one after the other.
+    fn mean(
         &mut self,
         frame: &Frame,
-        past: Bits,
         applied: &Bits,
         asked: &mut Asked,
-    ) -> Result<(), Violation> {
+        clocks: Clocks,
+    ) -> Result<Bits, Violation> {
         let header = frame.header();
-        let meant = asked.meant_by(frame);
-        let meant = meant.map_err(|detail| Violation::new("nodes do what clients ask for", detail))?;
-        let mut before = applied.clone();
-        let mut ops = Bits::default();
-        for op in meant {
-            let counting = self.story.folded(&op.what).intersection(&self.story.standing(&before));
-            if !counting.is_empty() {
-                let detail = format!("{:?} are folded", counting.iter().collect::<Vec<_>>());
-                return Err(Violation::new("only what counts nothing is folded", detail));
+        let clocks = Clocks { set_ms: clocks.set_ms.max(header.hlc.unix_ms()), ..clocks };
+        let (mut before, mut ops) = (applied.clone(), Bits::default());
+        for of_frame in frame.operations() {
+            let sight = Sight { story: &self.story, applied: &before, clocks };
+            let meant = asked.meant_by(of_frame, header, &sight);
+            let meant = meant.map_err(|detail| Violation::new("nodes do what clients ask for", detail))?;
+            for op in meant {
+                let sight = Sight { story: &self.story, applied: &before, clocks };
+                if op.what.adds() && sight.is_over(&op.key, clocks.shown_ms) {
+                    let detail = format!("{op:?} beside {:?}", sight.all(&op.key));
+                    return Err(Violation::new("what is written on an expired key begins anew", detail));
+                }
+                let counting = self.story.folded(&op.what).intersection(&self.story.standing(&before));
+                if !counting.is_empty() {
+                    let detail = format!("{:?} are folded", counting.iter().collect::<Vec<_>>());
+                    return Err(Violation::new("only what counts nothing is folded", detail));
+                }
+                let number = self.story.tell(op, before.clone());
+                before.insert(number);
+                ops.insert(number);
             }
-            let number = self.story.tell(op, before.clone());
-            before.insert(number);
-            ops.insert(number);
         }
-        let made = Made { id: frame.id(), ops, past };
-        self.made.insert((header.author, header.last()), made);
-        Ok(())
+        Ok(ops)
     }
 }

@@ -5,6 +5,7 @@
 //! [`ledger`] knows what was ever done; the [`specification`] says what must be read; the [`checks`] compare.
 //! `tests/README.md` says how to write a story, how to replay a seed, and what broke what.
 
+pub mod answers;
 pub mod bits;
 pub mod bounds;
 pub mod campaign;
@@ -25,6 +26,7 @@ pub mod replies;
 pub mod scale;
 pub mod scenario;
 pub mod scenarios;
+pub mod sight;
 pub mod specification;
 pub mod store;
 pub mod summary;

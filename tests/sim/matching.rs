@@ -3,90 +3,134 @@
 //! The simulator knows what clients asked for; the log says what was made of it. Here the two are laid side by
 //! side, in order: every operation was asked for, and everything that was asked for and done is an operation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use tidelock_engine::causality::Dot;
-use tidelock_engine::frame::{Frame, FrameHeader};
+use tidelock_engine::frame::FrameHeader;
 use tidelock_engine::op::{Op, Prefix, RowRef, SlotChange};
 use tidelock_engine::row::Kind;
 use tidelock_engine::write::Write;
 
+use crate::sight::Sight;
 use crate::specification::{Meant, What};
 
 /// What clients asked for in one turn and keyspace, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    writes: std::collections::VecDeque<Write>,
-    /// Whether each of them was acknowledged; after a failed commit nobody knows which were refused.
+    /// Each with whether it is certain that it was done.
+    writes: VecDeque<(Write, bool)>,
+    /// What is left of the write that was begun, one operation each.
+    steps: VecDeque<Write>,
+    /// Whether these are certain.
     is_certain: bool,
 }
 
 impl Asked {
-    /// The writes that were acknowledged and found something to change.
-    pub fn certain(writes: impl IntoIterator<Item = Write>) -> Self {
-        Self { writes: writes.into_iter().collect(), is_certain: true }
+    /// A write that was acknowledged and found something to change; or of which that is not certain, as it is of none
+    /// after a failed commit.
+    pub fn push(&mut self, write: Write, is_certain: bool) {
+        self.writes.push_back((write, is_certain));
     }
 
-    /// Writes of which some may have been refused.
-    pub fn uncertain(writes: impl IntoIterator<Item = Write>) -> Self {
-        Self { writes: writes.into_iter().collect(), is_certain: false }
-    }
-
-    /// What the operations of a frame were meant to do, each group of them with its place in the frame.
+    /// What an operation of a frame was meant to do, where its author saw this.
     ///
     /// # Errors
-    /// The frame holds an operation that nobody asked for.
-    pub fn meant_by(&mut self, frame: &Frame) -> Result<Vec<Meant>, String> {
-        let mut meant = Vec::new();
-        for (dot, op) in frame.operations() {
-            self.take(dot, op, frame, &mut meant)?;
-        }
-        Ok(meant)
-    }
-
-    fn take(&mut self, dot: Dot, op: &Op, frame: &Frame, meant: &mut Vec<Meant>) -> Result<(), String> {
-        let folded = folded(op, frame.header());
+    /// Nobody asked for it.
+    pub fn meant_by(
+        &mut self,
+        (dot, op): (Dot, &Op),
+        header: &FrameHeader,
+        sight: &Sight<'_>,
+    ) -> Result<Vec<Meant>, String> {
+        let one = |what, key: &[u8]| vec![Meant { what, key: key.to_vec(), rank: None, slot: None }];
+        let folded = folded(op, header);
         if !folded.is_empty() {
-            meant.push(Meant { what: What::Fold(folded), key: Vec::new(), rank: None, slot: None });
-            return Ok(());
+            return Ok(one(What::Fold(folded), b""));
         }
-        while let Some(write) = self.writes.front() {
+        if let Some(key) = buried(op, sight) {
+            return Ok(one(What::Bury, key));
+        }
+        while let Some(write) = self.next(sight) {
             if fits(write, op) {
-                let hlc = frame.header().hlc;
-                meant.extend(Meant::of(write).into_iter().map(|mut one| {
-                    let is_ranked = matches!(one.what, What::Set(_) | What::Put(..) | What::Change(..));
-                    one.rank = is_ranked.then_some((hlc, dot));
-                    one.slot = slot(op, dot);
-                    one
-                }));
-                self.writes.pop_front();
-                return Ok(());
+                let meant = meant(write, dot, op, header);
+                self.steps.pop_front();
+                return Ok(meant);
             }
             // A replica closes spent slots by itself, unless a client asked for that very key; where some writes
             // may have been refused that can be a later one.
-            let is_own =
-                is_closing(op) && !self.writes.iter().any(|write| !self.is_certain && fits(write, op));
-            if is_prelude(write, op) || is_own {
-                return Ok(());
+            let mut uncertain = self.writes.iter().filter(|(_, is_certain)| !is_certain);
+            let is_own = is_closing(op) && !uncertain.any(|(write, _)| fits(write, op));
+            let write = &self.steps[0];
+            if is_own || is_prelude(write, op) {
+                return Ok(Vec::new());
             }
             if self.is_certain {
                 return Err(format!("{op:?} was made where {write:?} was asked for"));
             }
-            self.writes.pop_front();
+            self.steps.clear();
         }
-        if is_closing(op) { Ok(()) } else { Err(format!("nobody asked for {op:?}")) }
+        if is_closing(op) { Ok(Vec::new()) } else { Err(format!("nobody asked for {op:?}")) }
+    }
+
+    /// The write that the next operation must be.
+    fn next(&mut self, sight: &Sight<'_>) -> Option<&Write> {
+        while self.steps.is_empty() {
+            let (write, is_certain) = self.writes.pop_front()?;
+            (self.steps, self.is_certain) = (sight.steps(write).into(), is_certain);
+        }
+        self.steps.front()
     }
 
     /// After all frames of the turn: nothing that had to become an operation is left.
     ///
     /// # Errors
     /// Something acknowledged was not done.
-    pub fn is_done(&self) -> Result<(), String> {
-        match self.writes.front().filter(|_| self.is_certain) {
-            Some(write) => Err(format!("{write:?} was acknowledged and is in no frame")),
-            None => Ok(()),
+    pub fn is_done(&mut self, sight: &Sight<'_>) -> Result<(), String> {
+        while let Some(write) = self.next(sight) {
+            let detail = format!("{write:?} was acknowledged and is in no frame");
+            if self.is_certain {
+                return Err(detail);
+            }
+            self.steps.clear();
         }
+        Ok(())
     }
+}
+
+fn meant(write: &Write, dot: Dot, op: &Op, header: &FrameHeader) -> Vec<Meant> {
+    let mut meant = match (write, op) {
+        // Which elements nobody chose, only the operation tells; that they are as many as asked for, the answer.
+        (Write::Pop { key, .. }, Op::Delete { rows, .. }) => {
+            let elements = rows.iter().map(|row| row.subkey.clone()).collect();
+            Meant::of(&Write::Remove { key: key.clone(), elements })
+        }
+        _ => Meant::of(write),
+    };
+    for one in &mut meant {
+        let is_ranked = matches!(
+            one.what,
+            What::Set(_) | What::Put(..) | What::Score(..) | What::Change(..) | What::Deadline(_)
+        );
+        one.rank = is_ranked.then_some((header.hlc, dot));
+        one.slot = slot(op, dot);
+    }
+    meant
+}
+
+/// The key that an operation removes because it has expired, or because there is nothing of it but deadlines.
+fn buried<'a>(op: &'a Op, sight: &Sight<'_>) -> Option<&'a [u8]> {
+    let is_deadline = |row: &RowRef| row.kind == Kind::Deadline;
+    let (key, is_whole) = match op {
+        Op::Clear { prefix: Prefix::Key(key), .. } => (key, true),
+        Op::Delete { key, rows, slots } if rows.iter().any(is_deadline) => {
+            (key, !slots.is_empty() || !rows.iter().all(is_deadline))
+        }
+        _ => return None,
+    };
+    // Of a key that is there not only the deadlines go.
+    let is_buried =
+        sight.is_over(key, sight.clocks.removed_ms) && (is_whole || sight.all(key).visible().is_none());
+    is_buried.then_some(key)
 }
 
 fn fits(write: &Write, op: &Op) -> bool {
@@ -109,8 +153,25 @@ fn fits(write: &Write, op: &Op) -> bool {
         (Write::Unset { key, fields: subkeys }, Op::Delete { key: of, rows, .. }) => {
             key == of && are_removed(rows, Kind::Map, subkeys)
         }
+        (Write::Score { key, members, .. }, Op::Score { key: of, members: are }) => {
+            let asked: BTreeSet<_> = members.iter().cloned().collect();
+            key == of
+                && are.iter().map(|one| (one.member.clone(), one.score)).collect::<BTreeSet<_>>() == asked
+        }
+        (Write::Unscore { key, members }, Op::Delete { key: of, rows, .. }) => {
+            key == of && are_removed(rows, Kind::Sorted, members)
+        }
         (Write::Delete { key }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. }) => {
             key == of
+        }
+        (Write::Pop { key, .. }, Op::Delete { key: of, rows, slots }) => {
+            key == of && slots.is_empty() && !rows.is_empty() && rows.iter().all(|row| row.kind == Kind::Set)
+        }
+        (Write::Expire { key, deadline_ms, .. }, Op::Expire { key: of, deadline_ms: is, .. }) => {
+            key == of && deadline_ms == is
+        }
+        (Write::Persist { key }, Op::Delete { key: of, rows, .. }) => {
+            key == of && !rows.is_empty() && rows.iter().all(|row| row.kind == Kind::Deadline)
         }
         (Write::Change { key, chunk, .. }, Op::Change { key: of, chunk: is, .. }) => key == of && chunk == is,
         (Write::Clear, Op::Clear { prefix, .. }) => *prefix == Prefix::Keyspace,
@@ -135,7 +196,7 @@ fn is_prelude(write: &Write, op: &Op) -> bool {
     match (write, op) {
         (Write::Set { key, .. }, Op::Delete { key: of, .. } | Op::Clear { prefix: Prefix::Key(of), .. })
         | (
-            Write::Add { key, .. } | Write::Put { key, .. },
+            Write::Add { key, .. } | Write::Put { key, .. } | Write::Score { key, .. },
             Op::Clear { prefix: Prefix::Group { key: of, .. }, .. },
         ) => key == of,
         _ => false,

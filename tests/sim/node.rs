@@ -99,8 +99,10 @@ pub struct Node {
     pub(crate) durable: Known,
     /// The keyspaces that it left; their records are not dropped yet, or are empty.
     pub(crate) left: BTreeSet<KeyspaceId>,
-    /// The heads under which each keyspace was last checked.
-    pub(crate) checked: BTreeMap<KeyspaceId, u128>,
+    /// The heads under which each keyspace was last checked, and the clock by which keys had expired.
+    pub(crate) checked: BTreeMap<KeyspaceId, (u128, u64)>,
+    /// The latest that its clock ever was when it had a turn, in Unix milliseconds.
+    pub(crate) clock_highest_ms: u64,
     /// The keyspaces that it reported when its bounds were last checked.
     pub(crate) reported_keyspaces: u64,
     /// The fingerprints of the rows as watchers know them who were told of every change.
@@ -149,6 +151,7 @@ impl Node {
             durable: Known::new(),
             left: BTreeSet::new(),
             checked: BTreeMap::new(),
+            clock_highest_ms: 0,
             told: BTreeMap::new(),
             reported_keyspaces: 0,
             limbo: BTreeMap::new(),

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{ReadError, RowRange, Rows, Within};
-use tidelock_engine::read::{Answer, KeyPage, Query, answer};
+use tidelock_engine::read::answer;
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 
-use crate::specification::{KeyReads, Reads, Values};
+use crate::answers::{self, Shown};
+use crate::specification::Reads;
 
 /// All rows of a keyspace, in the order in which the store shows them.
 pub type RowList = Vec<(RowId, Payload)>;
@@ -37,11 +37,16 @@ pub fn fingerprint(rows: &RowList) -> Fingerprint {
 /// The reads that follow from rows.
 pub fn from_rows(rows: &RowList) -> Reads {
     let mut reads = Reads::new();
-    for (row, payload) in rows.iter().filter(|(_, payload)| payload.is_live()) {
+    let is_read = |payload: &Payload| payload.is_live() || matches!(payload, Payload::Deadline(_));
+    for (row, payload) in rows.iter().filter(|(_, payload)| is_read(payload)) {
         let key = reads.entry(row.key.clone()).or_default();
         match payload {
             Payload::Value { stamp, value } if row.kind == Kind::Register => {
                 key.register.insert((stamp.hlc, row.dot, value.clone()));
+            }
+            Payload::Value { stamp, value } if row.kind == Kind::Sorted => {
+                let member = key.scores.entry(row.subkey.clone()).or_default();
+                member.insert((stamp.hlc, row.dot, value.clone()));
             }
             Payload::Value { stamp, value } => {
                 let field = key.fields.entry(row.subkey.clone()).or_default();
@@ -50,7 +55,8 @@ pub fn from_rows(rows: &RowList) -> Reads {
             Payload::Slot(slot) => key.counted = Some(key.counted.unwrap_or(0) + slot.contribution()),
             Payload::Member => drop(key.elements.insert(row.subkey.clone())),
             Payload::Chunk(chunk) => drop(key.changes.insert(row.dot, chunk.clone())),
-            Payload::Retired { .. } | Payload::Deadline(_) => {}
+            Payload::Deadline(unix_ms) => drop(key.deadlines.insert((*unix_ms, row.dot))),
+            Payload::Retired { .. } => {}
         }
     }
     reads
@@ -76,69 +82,13 @@ pub fn retired(rows: &RowList) -> BTreeSet<ReplicaId> {
     of_kind.filter_map(|(row, _)| row.subkey.clone().try_into().ok().map(ReplicaId::from_bytes)).collect()
 }
 
-/// Compares every query with what it must answer.
+/// Compares what queries answer with what is shown.
 ///
 /// # Errors
 /// The first that differs.
-pub fn check_queries(store: &dyn Rows, keyspace: KeyspaceId, expected: &Reads) -> Result<(), String> {
-    let ask = |query: &Query| answer(store, keyspace, query).map_err(|error| format!("{query:?}: {error}"));
-    for (key, reads) in expected {
-        check_key(&ask, key, reads)?;
-    }
-    let keys: Vec<Vec<u8>> = expected.keys().cloned().collect();
-    equal(&ask, &Query::Size, &Answer::Count(keys.len() as u64))?;
-    for (number, key) in keys.iter().enumerate() {
-        let after = number.checked_sub(1).map(|before| keys[before].clone());
-        let page = Query::Keys(KeyPage { after, count: 1, ..KeyPage::default() });
-        equal(&ask, &page, &Answer::List(vec![key.clone()]))?;
-    }
-    let page = Query::Keys(KeyPage { count: keys.len() + 1, ..KeyPage::default() });
-    equal(&ask, &page, &Answer::List(keys))
-}
-
-fn check_key(
-    ask: &dyn Fn(&Query) -> Result<Answer, String>,
-    key: &[u8],
-    reads: &KeyReads,
-) -> Result<(), String> {
-    let visible = reads.visible();
-    equal(ask, &Query::Kind(key.to_vec()), &Answer::Kind(visible))?;
-    match visible {
-        None | Some(VisibleKind::Register | VisibleKind::Counter) => {
-            equal(ask, &Query::Get(key.to_vec()), &Answer::Value(reads.shown()))
-        }
-        Some(VisibleKind::Set) => {
-            let members: Vec<Vec<u8>> = reads.elements.iter().cloned().collect();
-            for element in members.iter().take(3) {
-                equal(ask, &Query::Contains(key.to_vec(), element.clone()), &Answer::Bool(true))?;
-            }
-            equal(ask, &Query::Cardinality(key.to_vec()), &Answer::Count(members.len() as u64))?;
-            equal(ask, &Query::Members(key.to_vec()), &Answer::List(members))
-        }
-        Some(VisibleKind::Map) => {
-            let winner = |values: &Values| values.last().expect("a field has values").2.clone();
-            let fields: Vec<_> =
-                reads.fields.iter().map(|(field, values)| (field.clone(), winner(values))).collect();
-            for (field, value) in fields.iter().take(3) {
-                let query = Query::Field(key.to_vec(), field.clone());
-                equal(ask, &query, &Answer::Value(Some(value.clone())))?;
-            }
-            equal(ask, &Query::FieldCount(key.to_vec()), &Answer::Count(fields.len() as u64))?;
-            equal(ask, &Query::Fields(key.to_vec()), &Answer::Pairs(fields))
-        }
-        Some(VisibleKind::Sorted) => Err("no workload makes a sorted set".to_owned()),
-        Some(VisibleKind::Document) => {
-            let chunks = reads.changes.iter().map(|(dot, chunk)| (*dot, chunk.clone())).collect();
-            equal(ask, &Query::Chunks(key.to_vec()), &Answer::Chunks(chunks))
-        }
-    }
-}
-
-fn equal(
-    ask: &dyn Fn(&Query) -> Result<Answer, String>,
-    query: &Query,
-    wanted: &Answer,
-) -> Result<(), String> {
-    let got = ask(query)?;
-    if got == *wanted { Ok(()) } else { Err(format!("{query:?}: got {got:?}, want {wanted:?}")) }
+pub fn check_queries(store: &dyn Rows, keyspace: KeyspaceId, shown: &Shown) -> Result<(), String> {
+    shown
+        .queries()
+        .iter()
+        .try_for_each(|query| answers::check(shown, query, answer(store, keyspace, query).as_ref()))
 }

@@ -17,7 +17,8 @@ use tidelock_store::{Disk, Faults, OpenError};
 
 pub use self::many::play_many;
 use crate::ledger::Violation;
-use crate::node::End;
+
+use crate::node::{End, START_MS};
 use crate::random::Random;
 use crate::tally::Tally;
 use crate::trace::{Telling, Trace};
@@ -193,7 +194,7 @@ impl Story {
 
     fn request(&mut self) {
         self.requests += 1;
-        let request = self.workload.request(&mut self.random, self.requests);
+        let request = self.workload.request(&mut self.random, self.requests, START_MS);
         let durability = request.durability;
         let id = self.world.next_request();
         let outcome = self.world.turn(0, vec![Input::Request(id, request)]);

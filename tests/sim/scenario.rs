@@ -1,5 +1,6 @@
 //! Random scenarios: how many nodes, what clients do, what goes wrong. The seed decides the rest.
 
+use tidelock_engine::ports::Conditional;
 use tidelock_engine::replica::Retention;
 
 use crate::faults::{self, Rate};
@@ -92,6 +93,9 @@ impl Scenario {
         world.has_operator = true;
         world.storage = self.storage;
         (world.retention, world.staged_bytes) = (self.retention, self.staged_bytes);
+        if self.workload.decisions > 0 {
+            world.conditional = Conditional::Local;
+        }
         let (least, most) = self.nodes;
         let count = least + world.random.below(most - least + 1);
         (0..count).for_each(|n| world.add(&format!("n{n}")));
@@ -129,6 +133,7 @@ impl Scenario {
     fn outcome(&self, world: &World, converged_ms: u64) -> Outcome {
         let mut tally = world.tally.clone();
         tally.join(&world.network.borrow().tally);
+        tally.add("keys expired", world.ledger.spaces().map(|(_, space)| space.story.burials()).sum());
         let outcome = Outcome {
             tally,
             hash: world.trace.hash(),

@@ -141,11 +141,69 @@ pub const LARGE_KEYS: Scenario = Scenario {
     ..BASE
 };
 
+/// Writes that are computed from what is read, and decisions, while nodes are cut off, killed and away for longer than
+/// logs are kept.
+pub const COMPUTED: Scenario = Scenario {
+    name: "computed",
+    nodes: (2, 5),
+    workload: Workload::COMPUTING,
+    faults: &[
+        (Fault::Partition, 3_000),
+        (Fault::OneWayPartition, 8_000),
+        (Fault::BrokenSession, 3_000),
+        (Fault::Kill, 4_000),
+        (Fault::PowerCut, 5_000),
+        (Fault::PowerCutInWrite, 3_000),
+        (Fault::Join, 8_000),
+        (Fault::Absence, 6_000),
+    ],
+    converges_ms: AFTER_DAMAGE_MS,
+    retention: SHORT_LOGS.retention,
+    ..BASE
+};
+
+/// Keys that expire, by clocks that jump and stand still, while nodes are cut off, killed, and go on from copies.
+pub const EXPIRY: Scenario = Scenario {
+    name: "expiry",
+    nodes: (2, 5),
+    workload: Workload::EXPIRING,
+    faults: &[
+        (Fault::ClockJump, 2_500),
+        (Fault::FrozenClock, 5_000),
+        (Fault::Partition, 3_000),
+        (Fault::BrokenSession, 4_000),
+        (Fault::Pause, 6_000),
+        (Fault::Kill, 5_000),
+        (Fault::PowerCut, 5_000),
+        (Fault::PowerCutInWrite, 3_000),
+        (Fault::CopiedDisk, 8_000),
+        (Fault::Join, 10_000),
+        (Fault::Absence, 8_000),
+    ],
+    converges_ms: AFTER_DAMAGE_MS,
+    ..BASE
+};
+
+/// The same in memory, while logs are let go of as soon as can be, so that who was away takes over state with
+/// deadlines in it.
+pub const EXPIRY_OFFLINE: Scenario = Scenario {
+    name: "expiry_offline",
+    workload: Workload::EXPIRING,
+    faults: &[
+        (Fault::ClockJump, 4_000),
+        (Fault::Partition, 3_000),
+        (Fault::Absence, 4_000),
+        (Fault::Join, 12_000),
+        (Fault::Kill, 6_000),
+    ],
+    ..MONTHS_OFFLINE
+};
+
 /// Everything at once, in two keyspaces.
 pub const EVERYTHING: Scenario = Scenario {
     name: "everything",
     nodes: (3, 5),
-    workload: Workload { keyspaces: &["notes", "other"], every_ms: 300, ..Workload::ALL_KINDS },
+    workload: Workload { keyspaces: &["notes", "other"], ..Workload::EXPIRING },
     conditions: Conditions {
         delay_us: (100, 100_000),
         loss: 10,
@@ -276,7 +334,7 @@ pub const HOSTILE: Scenario = Scenario {
 };
 
 /// All of them.
-pub const ALL: [&Scenario; 14] = [
+pub const ALL: [&Scenario; 17] = [
     &PARTITIONS,
     &BAD_LINKS,
     &CRASHES,
@@ -290,6 +348,9 @@ pub const ALL: [&Scenario; 14] = [
     &KEYSPACES,
     &RETIREMENTS,
     &HOSTILE,
+    &COMPUTED,
+    &EXPIRY,
+    &EXPIRY_OFFLINE,
     &EVERYTHING,
 ];
 

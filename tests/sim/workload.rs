@@ -1,5 +1,7 @@
 //! What clients do: random writes of every kind on a few keys, so that concurrent ones meet.
 
+mod computed;
+
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::Query;
 use tidelock_engine::replica::Input;
@@ -22,6 +24,12 @@ pub struct Workload {
     pub named_max: usize,
     /// Only registers, increments and deletes, so that counters meet resets all the time.
     pub is_counting: bool,
+    /// How many of a thousand writes are computed from what is read: edits, pops, copies, combinations.
+    pub computed: u32,
+    /// How many of a thousand writes are about when keys expire.
+    pub expiring: u32,
+    /// How many of a thousand requests are decisions; nodes then decide by what they see.
+    pub decisions: u32,
     /// The time between two requests of one node, in milliseconds, on average.
     pub every_ms: u64,
     /// How many of a thousand requests are answered from memory.
@@ -36,6 +44,9 @@ impl Workload {
         subkeys: 3,
         named_max: 3,
         is_counting: false,
+        computed: 0,
+        expiring: 0,
+        decisions: 0,
         every_ms: 400,
         buffered: 150,
     };
@@ -46,9 +57,23 @@ impl Workload {
     /// Two large keys, so that removals go by version vector.
     pub const LARGE_KEYS: Self = Self { keys: 2, subkeys: 150, named_max: 60, ..Self::ALL_KINDS };
 
-    /// A random write. `number` makes its value one that no other write has.
-    pub fn write(&self, random: &mut Random, number: u64) -> Write {
-        let key = format!("k{}", random.below(self.keys)).into_bytes();
+    /// Beside all kinds what is computed from what is read, and decisions.
+    pub const COMPUTING: Self =
+        Self { keys: 7, computed: 500, decisions: 150, every_ms: 300, ..Self::ALL_KINDS };
+
+    /// Beside all that keys that expire, most of them soon.
+    pub const EXPIRING: Self = Self { computed: 250, expiring: 400, ..Self::COMPUTING };
+
+    /// A random write. `number` makes its value one that no other write has; `now_ms` is the client's clock, in Unix
+    /// milliseconds.
+    pub fn write(&self, random: &mut Random, number: u64, now_ms: u64) -> Write {
+        if self.expiring > 0 && random.chance(self.expiring) {
+            return self.expiring_write(random, number, now_ms);
+        }
+        if self.computed > 0 && random.chance(self.computed) {
+            return self.computed_write(random, number);
+        }
+        let key = self.key(random);
         let subkey = |random: &mut Random| format!("s{}", random.below(self.subkeys)).into_bytes();
         let several =
             |random: &mut Random| (0..=random.below(self.named_max)).map(|_| subkey(random)).collect();
@@ -82,8 +107,8 @@ impl Workload {
         }
     }
 
-    /// A random request: mostly one write, now and then a batch or a read.
-    pub fn request(&self, random: &mut Random, number: u64) -> Request {
+    /// A random request: mostly one write, now and then a batch, a decision or a read.
+    pub fn request(&self, random: &mut Random, number: u64, now_ms: u64) -> Request {
         let keyspace = named(self.keyspaces[random.below(self.keyspaces.len())]);
         let durability =
             if random.chance(self.buffered) { Durability::Buffered } else { Durability::Durable };
@@ -93,11 +118,21 @@ impl Workload {
             3 => (Atomicity::Each, 2),
             _ => (Atomicity::Each, 1),
         };
-        let mut actions: Vec<Action> =
-            (0..count).map(|_| Action::Write(self.write(random, number))).collect();
+        let mut action = || {
+            if self.decisions > 0 && random.chance(self.decisions) {
+                self.decided(random, (number, now_ms))
+            } else {
+                Action::Write(self.write(random, number, now_ms))
+            }
+        };
+        let mut actions: Vec<Action> = (0..count).map(|_| action()).collect();
         if random.chance(100) {
-            let key = format!("k{}", random.below(self.keys)).into_bytes();
+            let key = self.key(random);
             actions.push(Action::Query(Query::Entry(key)));
+        }
+        // What is read first is held against what was there before.
+        if self.computed > 0 && random.chance(100) {
+            actions.insert(0, Action::Query(self.query(random)));
         }
         Request { keyspace, actions, atomicity, durability }
     }
@@ -109,7 +144,8 @@ impl Workload {
         let mut inputs = Vec::new();
         for _ in 0..requests {
             let id = world.next_request();
-            inputs.push(Input::Request(id, self.request(&mut random, id.0)));
+            let now_ms = world.nodes()[index].clock.unix_ms(world.now_us());
+            inputs.push(Input::Request(id, self.request(&mut random, id.0, now_ms)));
             if random.chance(200) {
                 let count = 1 + random.below(3);
                 inputs.extend(world.take_events(index, count));

@@ -4,7 +4,9 @@
 //! One scheduler decides what happens next; time jumps from event to event. After every turn of every node its
 //! log is read, and every property is checked. The same seed gives the same history in every process.
 
+mod asking;
 mod checking;
+mod expiry;
 mod lifecycle;
 mod story;
 mod telling;
@@ -14,7 +16,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
-use tidelock_engine::ports::TransportEvent;
+use tidelock_engine::ports::{Conditional, TransportEvent};
 use tidelock_engine::replica::{Input, Limits, OrderReply, Retention};
 use tidelock_engine::request::RequestId;
 use tidelock_engine::turn::TurnOutcome;
@@ -93,6 +95,8 @@ pub struct World {
     pub retention: Retention,
     /// How much state that is taken over waits in the memory of nodes that are added, in bytes.
     pub staged_bytes: usize,
+    /// Whether nodes that are added decide by what they see.
+    pub conditional: Conditional,
     /// After how many of a thousand turns a node writes its rows.
     pub materializing: u32,
     /// How long a buffered commit stays off the disk, in microseconds; with `None` until the story syncs it.
@@ -138,6 +142,7 @@ impl World {
             storage: Storage::default(),
             retention: Retention::default(),
             staged_bytes: Limits::STAGED_BYTES,
+            conditional: Conditional::default(),
             materializing: 100,
             syncs_after_us: Some(SYNC_US),
             has_operator: false,
@@ -316,12 +321,12 @@ impl World {
     pub fn turn(&mut self, index: usize, inputs: Vec<Input>) -> TurnOutcome {
         self.trace.step();
         self.record_inputs(index, &inputs);
-        let asked = checking::requests(&inputs);
-        let reads_before = self.expected_before(index, &inputs);
+        let asked = asking::requests(&inputs);
         self.follow(index, &inputs);
         let entropy = self.entropy.next();
+        let now = self.nodes[index].moment(self.now_us, entropy);
+        let before = self.before(index, &inputs, now.unix_ms);
         let node = &mut self.nodes[index];
-        let now = node.moment(self.now_us, entropy);
         let driver = node.driver.as_mut().expect("it runs");
         let mut outcome = driver.turn(now, inputs);
         for (id, reply) in std::mem::take(&mut outcome.orders) {
@@ -329,7 +334,7 @@ impl World {
             self.orders.insert(id, reply);
         }
         self.confirmations.extend(outcome.confirmations.iter().copied());
-        self.turned(index, asked, reads_before, &outcome);
+        self.turned(index, asked, &before, &outcome);
         if self.materializing > 0 && self.entropy.chance(self.materializing) {
             self.materialize(index);
         }

@@ -6,35 +6,24 @@ use tidelock_engine::causality::Heads;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{
-    Choice, Durability, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent,
-};
+use tidelock_engine::ports::{Choice, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent};
 use tidelock_engine::replica::Input;
-use tidelock_engine::request::{
-    Action, ActionError, ActionReply, Decided, Decision, Request, RequestError, RequestId, RequestReply,
-};
+use tidelock_engine::request::{Request, RequestId};
 use tidelock_engine::turn::TurnOutcome;
-use tidelock_engine::write::{Outcome, Write};
 
+use super::asking::{Before, is_promised};
 use super::{Scrutiny, World};
+use crate::answers::Shown;
 use crate::bounds::check_buffers;
 use crate::checks::{PROPERTIES, Subject, nothing_kept_is_lost, rows_are_a_function_of_the_vector};
-use crate::ledger::{Known, Violation};
+use crate::ledger::{Applied, Known, Making, Violation};
 use crate::matching::Asked;
 use crate::network::message_name;
 use crate::node::{Node, Storage};
 use crate::observed::{all_rows, fingerprint, from_rows};
 use crate::replies;
+use crate::sight::{Clocks, Sight};
 use crate::specification::Reads;
-
-/// The requests of a turn.
-pub(super) fn requests(inputs: &[Input]) -> Vec<(RequestId, Request)> {
-    let request = |input: &Input| match input {
-        Input::Request(id, request) => Some((*id, request.clone())),
-        _ => None,
-    };
-    inputs.iter().filter_map(request).collect()
-}
 
 /// A turn's inputs in a line.
 pub(super) fn describe(inputs: &[Input]) -> String {
@@ -51,74 +40,25 @@ pub(super) fn describe(inputs: &[Input]) -> String {
     inputs.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Whether a removal was answered that there was nothing to remove, or to retire; then it is no operation.
-fn found_nothing(write: &Write, reply: &RequestReply, number: usize) -> bool {
-    let is_removal = matches!(
-        write,
-        Write::Remove { .. } | Write::Unset { .. } | Write::Delete { .. } | Write::Retire { .. }
-    );
-    let nothing = |replies: &Vec<Result<ActionReply, ActionError>>| {
-        matches!(replies[number], Ok(ActionReply::Outcome(Outcome::Changed(0))))
-    };
-    is_removal && reply.as_ref().is_ok_and(nothing)
-}
-
-/// The writes of a decision that were done, or may have been.
-fn decided(decision: Decision, reply: &RequestReply, number: usize) -> Vec<Write> {
-    let is_done = match reply {
-        Ok(replies) => matches!(replies[number], Ok(ActionReply::Decided(Decided { given: Some(_), .. }))),
-        Err(error) => matches!(error, RequestError::Commit(_)),
-    };
-    let writes = decision.actions.into_iter().filter_map(|action| match action {
-        Action::Write(write) if decision.is_whole && is_done => Some(write),
-        _ => None,
-    });
-    writes.collect()
-}
-
-/// Whether a write was acknowledged as durable, and with it all that was committed before.
-fn is_promised(requests: &[(RequestId, Request)], outcome: &TurnOutcome) -> bool {
-    let is_write = |reply: &Result<ActionReply, ActionError>| matches!(reply, Ok(ActionReply::Outcome(_)));
-    requests.iter().zip(&outcome.replies).any(|((_, request), (_, reply))| {
-        let is_done = reply.as_ref().is_ok_and(|replies| replies.iter().any(is_write));
-        is_done && request.durability == Durability::Durable
-    })
-}
-
 impl World {
-    /// What the first request of a turn must find, if nothing else comes before it.
-    pub(super) fn expected_before(&mut self, index: usize, inputs: &[Input]) -> Option<Reads> {
-        let Some(Input::Request(_, request)) = inputs.first() else { return None };
-        if self.scrutiny == Scrutiny::Logs {
-            return None;
-        }
-        let keyspace = KeyspaceId::of(self.nodes[index].config.cluster, &request.keyspace);
-        let applied = self.nodes[index].known.get(&keyspace);
-        if applied.is_some_and(|applied| applied.is_partial) {
-            // The turn may begin with the last of the state that is taken over.
-            return None;
-        }
-        let applied = applied.map(|applied| applied.ops.clone());
-        Some(self.ledger.space(keyspace).story.reads(&applied.unwrap_or_default()))
-    }
-
     /// Takes in what a turn left, and checks it.
     pub(super) fn turned(
         &mut self,
         index: usize,
         requests: Vec<(RequestId, Request)>,
-        before: Option<Reads>,
+        before: &Before,
         outcome: &TurnOutcome,
     ) {
+        let clocks = self.clocks(index, before);
         self.trace.absorb_number(outcome.position.map_or(0, |position| position.0));
         self.trace.absorb_number(outcome.replies.len() as u64);
         if outcome.replies.len() != requests.len() {
             let detail = format!("{} of {} requests", outcome.replies.len(), requests.len());
             self.fail(index, &Violation::new("every request is answered in its turn", detail));
         }
-        if let (Some(before), Some((_, first)), Some((_, reply))) =
-            (before, requests.first(), outcome.replies.first())
-            && let Err(detail) = replies::check(&before, first, reply)
+        if let (Some(reads), Some((_, first)), Some((_, reply))) =
+            (&before.reads, requests.first(), outcome.replies.first())
+            && let Err(detail) = replies::check(&Shown::new(reads, clocks.removed_ms), first, reply)
         {
             self.fail(index, &Violation::new("writes are accepted and answered as specified", detail));
         }
@@ -129,16 +69,20 @@ impl World {
         }
         self.settings_changed(index, outcome);
         let is_promised = is_promised(&requests, outcome);
-        let mut asked = self.asked(index, requests, outcome);
+        let mut asked = self.asked(index, requests, outcome, before.is_alone);
         if outcome.position.is_some() {
-            self.read_log(index, &mut asked);
+            self.read_log(index, &mut asked, clocks);
         }
         // Also when nothing was committed: then nothing may have been acknowledged.
-        for left in asked.values() {
-            if let Err(detail) = left.is_done() {
+        for (keyspace, left) in &mut asked {
+            let nothing = Applied::default();
+            let applied = &self.nodes[index].known.get(keyspace).unwrap_or(&nothing).ops;
+            let sight = Sight { story: &self.ledger.space(*keyspace).story, applied, clocks };
+            if let Err(detail) = left.is_done(&sight) {
                 self.fail(index, &Violation::new("nothing acknowledged is lost", detail));
             }
         }
+        self.check_expiry(index, Some(before.now_ms));
         if outcome.position.is_some() {
             if is_promised {
                 self.keep(index);
@@ -195,48 +139,6 @@ impl World {
         self.check(index);
     }
 
-    /// What the clients of a turn asked for and may expect to find, by keyspace.
-    fn asked(
-        &mut self,
-        index: usize,
-        requests: Vec<(RequestId, Request)>,
-        outcome: &TurnOutcome,
-    ) -> BTreeMap<KeyspaceId, Asked> {
-        let mut writes: BTreeMap<KeyspaceId, Vec<Write>> = BTreeMap::new();
-        let mut is_lost = false;
-        for ((_, request), (_, reply)) in requests.into_iter().zip(&outcome.replies) {
-            let keyspace = KeyspaceId::of(self.nodes[index].config.cluster, &request.keyspace);
-            let of = writes.entry(keyspace).or_default();
-            is_lost |= matches!(reply, Err(RequestError::Commit(_)));
-            for (number, action) in request.actions.into_iter().enumerate() {
-                let write = match action {
-                    Action::Write(write) => write,
-                    Action::Decide(decision) => {
-                        of.extend(decided(*decision, reply, number));
-                        continue;
-                    }
-                    Action::Query(_) => continue,
-                    Action::Whole(_) => unreachable!("no client of the simulator asks for that"),
-                };
-                let is_done = match reply {
-                    Ok(replies) => matches!(replies[number], Ok(ActionReply::Outcome(_))),
-                    Err(error) => matches!(error, RequestError::Commit(_)),
-                };
-                self.tally.count(if is_done { "writes" } else { "refused writes" });
-                if is_done && !found_nothing(&write, reply, number) {
-                    of.push(write);
-                }
-            }
-        }
-        if is_lost {
-            self.tally.count("turns that were not committed");
-            let uncertain = writes.into_iter().map(|(keyspace, writes)| (keyspace, Asked::uncertain(writes)));
-            self.nodes[index].limbo = uncertain.collect();
-            return BTreeMap::new();
-        }
-        writes.into_iter().map(|(keyspace, writes)| (keyspace, Asked::certain(writes))).collect()
-    }
-
     /// Notes which frames come to a node in a turn, and from whom, if somebody follows them.
     pub(super) fn follow(&mut self, index: usize, inputs: &[Input]) {
         let Some(paths) = &mut self.paths else { return };
@@ -251,14 +153,14 @@ impl World {
     }
 
     /// Reads what is new in a node's log.
-    fn read_log(&mut self, index: usize, asked: &mut BTreeMap<KeyspaceId, Asked>) {
+    fn read_log(&mut self, index: usize, asked: &mut BTreeMap<KeyspaceId, Asked>, clocks: Clocks) {
         let node = &mut self.nodes[index];
         let store = node.driver.as_ref().expect("it runs").store();
         let records = match store.records_from(LogPosition(node.position.0 + 1), usize::MAX) {
             Ok(records) => records,
             Err(error) => self.fail(index, &Violation::new("the log can be read", error.to_string())),
         };
-        let own = node.card.replica();
+        let mut making = Making { own: node.card.replica(), asked, clocks };
         for record in records {
             node.position = record.position;
             if record.entry.keyspace().is_some_and(|keyspace| node.left.contains(&keyspace)) {
@@ -272,7 +174,7 @@ impl World {
                         if let Some(paths) = &mut self.paths {
                             paths.applied((index, node.started_us), &frame, self.now_us);
                         }
-                        self.ledger.take_in(&frame, own, &mut node.known, asked)
+                        self.ledger.take_in(&frame, &mut making, &mut node.known)
                     })
                 }
                 // It was of a keyspace that the node has left.
@@ -369,10 +271,14 @@ impl World {
             }
         }
         self.read_floors(index, &recovered);
-        self.read_log(index, &mut limbo);
+        let node = &self.nodes[index];
+        let shown_ms = node.clock_kept_ms();
+        let clocks = Clocks { shown_ms, removed_ms: node.clock_highest_ms, set_ms: shown_ms };
+        self.read_log(index, &mut limbo, clocks);
         // What is partial is read by nobody, and is whole again only when nothing is missing.
         let whole = durable.into_iter().filter(|(keyspace, _)| !partial.contains(keyspace)).collect();
         self.still_there(index, &whole);
+        self.check_expiry(index, None);
         let Node { driver, told, .. } = &mut self.nodes[index];
         if let Some(store) = driver.as_ref().and_then(|driver| driver.store().redb()) {
             let reader = store.reader();
@@ -401,6 +307,11 @@ impl World {
 
     fn still_there(&mut self, index: usize, durable: &Known) {
         for (keyspace, applied) in durable {
+            // A bit that turned may take back a commit of nothing but the clock, which is in no record.
+            let Node { known, is_damaged, .. } = &mut self.nodes[index];
+            if let Some(now) = known.get_mut(keyspace).filter(|_| !*is_damaged) {
+                now.expiring = applied.expiring.clone();
+            }
             let now = self.nodes[index].known.get(keyspace).map(|applied| applied.ops.clone());
             let forgiven = crate::bits::Bits::default();
             if let Err(violation) = nothing_kept_is_lost(&applied.ops, &now.unwrap_or_default(), &forgiven) {
@@ -425,16 +336,15 @@ impl World {
     fn check_keyspace(&mut self, index: usize, keyspace: KeyspaceId) -> Result<(), Violation> {
         let node = &self.nodes[index];
         let applied = &node.known[&keyspace];
-        if applied.is_partial
-            || applied.heads.is_empty()
-            || node.checked.get(&keyspace) == Some(&applied.heads.hash())
+        let checked_at = (applied.heads.hash(), node.clock_kept_ms());
+        if applied.is_partial || applied.heads.is_empty() || node.checked.get(&keyspace) == Some(&checked_at)
         {
             return Ok(());
         }
         let store = node.driver.as_ref().expect("it runs").store();
         let rows = all_rows(store, keyspace);
         let rows = rows.map_err(|error| Violation::new("rows can be read", error.to_string()))?;
-        let heads = applied.heads.hash();
+        let heads = checked_at.0;
         let is_hostile = self.ledger.is_hostile();
         let shown = fingerprint(&rows);
         // A liar has told each another thing under one name, and touches nobody else's rows.
@@ -449,12 +359,16 @@ impl World {
         let space = self.ledger.space(keyspace);
         let is_known = rows_are_a_function_of_the_vector(space, honest_heads, honest_shown)?;
         let space = self.ledger.space(keyspace);
+        // What was found under these heads before is shown otherwise if more of it has expired.
+        let is_known = is_known && !space.story.expires();
+        let expected = if is_known { Reads::new() } else { space.story.reads(&applied.ops) };
         let subject = Subject {
             keyspace,
             store,
             applied,
             got: if is_known { Reads::new() } else { from_rows(&honest_rows) },
-            expected: if is_known { Reads::new() } else { space.story.reads(&applied.ops) },
+            expected_shown: Shown::new(&expected, checked_at.1),
+            expected,
             shown,
             rows: &honest_rows,
             is_hostile,
@@ -463,7 +377,7 @@ impl World {
             holds(&subject).map_err(|detail| Violation::new(name, detail))?;
         }
         self.tally.count("states checked");
-        self.nodes[index].checked.insert(keyspace, heads);
+        self.nodes[index].checked.insert(keyspace, checked_at);
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ impl World {
     pub fn add_with(&mut self, name: &str, change: impl FnOnce(&mut Node)) {
         let mut node = Node::new(name, self.nodes.len(), cluster(), self.storage);
         (node.config.retention, node.config.limits.staged_bytes) = (self.retention, self.staged_bytes);
+        node.config.conditional = self.conditional;
         change(&mut node);
         node.begin();
         let peer = node.config.key.peer();

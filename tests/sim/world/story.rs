@@ -300,6 +300,7 @@ impl World {
         let has_retired = self.tally.get("retirements") > 0;
         self.run(if has_retired { FOLDED_MS } else { 10_000 });
         self.settle();
+        self.has_nothing_overdue(names);
         for name in names {
             let index = self.index(name);
             let (frames, bytes) = self.report(name).early;

@@ -168,3 +168,19 @@ pub fn integer(text: &[u8]) -> Option<i64> {
     }
     std::str::from_utf8(text).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integer_has_one_form() {
+        for number in [0, 1, -1, 10, i64::MAX, i64::MIN] {
+            assert_eq!(integer(number.to_string().as_bytes()), Some(number));
+        }
+        for text in ["", "-", "-0", "+1", "01", "-01", "1 ", " 1", "1a", "--1", "9223372036854775808", "1_0"]
+        {
+            assert_eq!(integer(text.as_bytes()), None, "{text:?}");
+        }
+    }
+}

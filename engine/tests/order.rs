@@ -67,13 +67,21 @@ fn check(station: &Station, random: &mut Random) {
             _ => Excluded(at),
         };
         let (min, max) = (bound(score.min(other), random), bound(score.max(other), random));
-        check_range(station, random, &model, SortedRange::Scores { min, max });
-        let ranks = |random: &mut Random| random.below(2 * count + 4) as i64 - count as i64 - 2;
+        check_range(station, random, &model, &SortedRange::Scores { min, max });
+        let ranks = |random: &mut Random| signed(random.below(2 * count + 4)) - signed(count) - 2;
         let range = SortedRange::Ranks { start: ranks(random), stop: ranks(random) };
-        check_range(station, random, &model, range);
+        check_range(station, random, &model, &range);
         let min = Included(member.clone());
-        check_range(station, random, &model, SortedRange::Members { min, max: Unbounded });
+        check_range(station, random, &model, &SortedRange::Members { min, max: Unbounded });
     }
+}
+
+fn fraction(count: usize) -> f64 {
+    f64::from(u32::try_from(count).expect("counts are small here"))
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).expect("counts are small here")
 }
 
 fn holds<T: Ord>(min: &Bound<T>, max: &Bound<T>, value: &T) -> bool {
@@ -90,7 +98,7 @@ fn holds<T: Ord>(min: &Bound<T>, max: &Bound<T>, value: &T) -> bool {
     is_low && is_high
 }
 
-fn check_range(station: &Station, random: &mut Random, model: &[(Score, Vec<u8>)], range: SortedRange) {
+fn check_range(station: &Station, random: &mut Random, model: &[(Score, Vec<u8>)], range: &SortedRange) {
     for is_reverse in [false, true] {
         let mut in_order: Vec<Scored> =
             model.iter().map(|(score, member)| (member.clone(), *score)).collect();
@@ -101,10 +109,10 @@ fn check_range(station: &Station, random: &mut Random, model: &[(Score, Vec<u8>)
             in_order.reverse();
         }
         let all = in_order.len();
-        let wanted: Vec<Scored> = match &range {
+        let wanted: Vec<Scored> = match range {
             SortedRange::Ranks { start, stop } => {
-                let place = |at: i64| if at < 0 { at + all as i64 } else { at };
-                let within = |at: usize| (place(*start)..=place(*stop)).contains(&(at as i64));
+                let place = |at: i64| if at < 0 { at + signed(all) } else { at };
+                let within = |at: usize| (place(*start)..=place(*stop)).contains(&signed(at));
                 let places = in_order.into_iter().enumerate();
                 places.filter(|(at, _)| within(*at)).map(|(_, scored)| scored).collect()
             }
@@ -119,10 +127,12 @@ fn check_range(station: &Station, random: &mut Random, model: &[(Score, Vec<u8>)
             let count = station.query(&Query::SortedCount("k".into(), range.clone()));
             assert_eq!(count, Answer::Count(wanted.len() as u64), "{range:?}");
         }
-        let (offset, count) = (random.below(4) as u64, random.chance(50).then(|| random.below(9) as u64));
-        let page = SortedPage { key: "k".into(), range: range.clone(), is_reverse, offset, count };
-        let limit = count.map_or(usize::MAX, |count| usize::try_from(count).expect("small"));
-        let listed: Vec<Scored> = wanted.into_iter().skip(offset as usize).take(limit).collect();
+        let (offset, count) = (random.below(4), random.chance(50).then(|| random.below(9)));
+        let limit = count.unwrap_or(usize::MAX);
+        let count = count.map(|count| count as u64);
+        let page =
+            SortedPage { key: "k".into(), range: range.clone(), is_reverse, offset: offset as u64, count };
+        let listed: Vec<Scored> = wanted.into_iter().skip(offset).take(limit).collect();
         assert_eq!(ask(station, &Query::Sorted(page.clone())), listed, "{page:?}");
     }
 }
@@ -130,7 +140,7 @@ fn check_range(station: &Station, random: &mut Random, model: &[(Score, Vec<u8>)
 fn many(random: &mut Random, members: usize, scores: usize, count: usize) -> Write {
     let mut one = || {
         let member = format!("m{:05}", random.below(members)).into_bytes();
-        (member, number(random.below(scores) as f64 - 3.0))
+        (member, number(fraction(random.below(scores)) - 3.0))
     };
     let members = (0..count).map(|_| one()).collect();
     Write::Score { key: "k".into(), members, rule: ScoreRule::default() }
@@ -145,15 +155,15 @@ fn step(random: &mut Random, stations: &mut [Station; 3], (members, scores): (us
             let count = 1 + random.below(40);
             stations[at].write(many(random, members, scores, count));
         }
-        6..9 => drop(stations[at].write(score("k", &name, random.below(scores) as f64))),
+        6..9 => drop(stations[at].write(score("k", &name, fraction(random.below(scores))))),
         9..12 => drop(stations[at].write(unscore("k", &name))),
         12..14 => {
             let count = random.below(60) as u64;
             stations[at].write(Write::PopScored { key: "k".into(), count, is_highest: random.chance(50) });
         }
         14 => {
-            let start = random.below(members) as i64;
-            let range = SortedRange::Ranks { start, stop: start + random.below(200) as i64 };
+            let start = signed(random.below(members));
+            let range = SortedRange::Ranks { start, stop: start + signed(random.below(200)) };
             stations[at].write(Write::UnscoreRange { key: "k".into(), range });
         }
         15 if random.chance(20) => drop(stations[at].write(delete("k"))),

@@ -133,7 +133,7 @@ fn expected(before: &Shown, write: &Write) -> Option<Outcome> {
         }
         Write::PopScored { key, count, is_highest } => is_free(&at(key), VisibleKind::Sorted)
             .then(|| Outcome::ScoredMembers(outermost(&at(key), *count, *is_highest))),
-        Write::UnscoreRange { .. } => unreachable!("no workload makes it"),
+        Write::UnscoreRange { .. } | Write::StoreRange { .. } => unreachable!("no workload makes it"),
         Write::Edit { key, edit } => edit_outcome(&at(key), edit),
         Write::AddToField { key, field, by: by @ Addend::Integer(_) } => {
             let value = field_after(&at(key), field, *by)?;

@@ -110,6 +110,35 @@ fn follower_in_a_restart_loop() {
     });
 }
 
+/// Answers to requests of a life arrive in the next one, which has requests of the same numbers. They are late, and are
+/// not taken for answers to those.
+#[test]
+fn answers_from_before_a_restart() {
+    at_seeds(async |world| {
+        let mut world = world.founded(3).await;
+        world.clients.retries_unknown = true;
+        world.settings.election_min = Duration::from_millis(1000);
+        world.settings.election_max = Duration::from_millis(1500);
+        (1..=3).for_each(|anchor| world.kill(anchor));
+        (1..=3).for_each(|anchor| world.start(anchor));
+        world.elected().await;
+        (world.network.doubling, world.network.delay_ms) = (60, (1, 40));
+        world.work(6, 300).await;
+        for _ in 0..25 {
+            let anchor = 1 + world.below(3);
+            world.crash(anchor);
+            world.run_ms(1).await;
+            world.start(anchor);
+            let ms = 20 + world.below(700);
+            world.run_ms(ms).await;
+        }
+        let late: u64 = (1..=3).map(|anchor| world.refused_late(anchor)).sum();
+        world.settle().await;
+        assert!(late > 0, "nothing was late");
+        world
+    });
+}
+
 /// Crashes, cuts, losses and slow disks at once.
 #[test]
 fn everything_at_once() {

@@ -152,7 +152,7 @@ fn follower_that_the_leader_cannot_hear() {
         let leader = world.elected().await;
         world.cut_one_way(1 + leader % 3, leader);
         let before = world.clients.done.len();
-        world.run_ms(3000).await;
+        world.run_ms(6000).await;
         assert!(world.clients.done.len() > before + 5);
         world.settle().await;
         world

@@ -355,7 +355,8 @@ pub trait Consensus {
     /// Tells of members that this anchor's own log may not know yet, as of a membership at `index` of the group's log.
     ///
     /// For an anchor that was just added, or was away while the others were replaced: without it, it would refuse
-    /// those who could bring it up to date. The caller vouches for it. Forgotten when the own log is as new.
+    /// those who could bring it up to date. The caller vouches for it, and says it again after every start: it is not
+    /// stored here, and forgotten when the own log is as new.
     fn introduce(&mut self, index: LogIndex, members: BTreeMap<AnchorId, Member>);
 
     /// Proposes a command, here or through whoever leads, and answers [`Output::Proposed`] within the time, of which a

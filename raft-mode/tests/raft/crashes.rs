@@ -117,7 +117,7 @@ fn answers_from_before_a_restart() {
     at_seeds(async |world| {
         let mut world = world.founded(3).await;
         world.clients.retries_unknown = true;
-        world.settings.election_min = Duration::from_millis(1000);
+        world.settings.election_min = Duration::from_secs(1);
         world.settings.election_max = Duration::from_millis(1500);
         (1..=3).for_each(|anchor| world.kill(anchor));
         (1..=3).for_each(|anchor| world.start(anchor));

@@ -12,6 +12,7 @@ mod network;
 mod node;
 mod outcomes;
 mod stories;
+mod threads;
 mod world;
 
 use world::{World, play};

@@ -128,9 +128,6 @@ impl World {
     pub(crate) async fn add_learner(&mut self, anchor: u64) {
         let leader = self.elected().await;
         self.add(anchor);
-        let status = self.status(leader).clone();
-        let members = status.membership.members.clone();
-        self.node(anchor).introduce(status.membership_index.expect("it is founded"), members);
         assert_eq!(
             self.administer(leader, Change::AddLearner(AnchorId(anchor), member(anchor))).await,
             Some(Ok(()))

@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     /// To break it on purpose: reads are served without waiting for a barrier.
     pub(crate) reads_stale: bool,
+    /// The newest membership that anybody told of, and tells those that start.
+    gossip: Option<(LogIndex, BTreeMap<AnchorId, Member>)>,
     random: Random,
     start: Instant,
     woken: Arc<Notify>,
@@ -92,6 +94,7 @@ impl World {
             facts: Facts::default(),
             settings: Settings::local(),
             reads_stale: false,
+            gossip: None,
             random: Random(seed),
             start: Instant::now(),
             woken: Arc::new(Notify::new()),
@@ -110,8 +113,8 @@ impl World {
         let members: BTreeMap<AnchorId, Member> =
             (1..=anchors).map(|id| (AnchorId(id), member(id))).collect();
         for anchor in 1..=anchors {
+            self.gossip = Some((LogIndex(0), members.clone()));
             self.add(anchor);
-            self.node(anchor).introduce(LogIndex(0), members.clone());
         }
         assert_eq!(self.administer(1, Change::Found(members)).await, Some(Ok(())));
         self.elected().await;
@@ -137,7 +140,11 @@ impl World {
             runtime: Handle::current(),
             wake: Box::new(move || woken.notify_one()),
         };
-        node.group = Some(Group::open(opening).expect("the settings are valid"));
+        let mut group = Group::open(opening).expect("the settings are valid");
+        if let Some((index, members)) = self.gossip.clone() {
+            group.introduce(index, members);
+        }
+        node.group = Some(group);
         self.note(&format!("{anchor} starts"));
     }
 
@@ -390,6 +397,11 @@ impl World {
             }
             Output::Status(status) => {
                 self.facts.status(node, &status);
+                if let Some(index) = status.membership_index
+                    && self.gossip.as_ref().is_none_or(|(known, _)| *known < index)
+                {
+                    self.gossip = Some((index, status.membership.members.clone()));
+                }
                 let line = (status.term, status.leader, status.role)
                     != (node.status.term, node.status.leader, node.status.role);
                 node.status = status;

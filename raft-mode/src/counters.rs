@@ -22,12 +22,14 @@ pub enum Refused {
     Busy,
     /// It answers what nobody asked, or what was given up.
     Late,
+    /// It asks for the same a second time.
+    Again,
     /// A snapshot whose bytes are not those that were announced.
     WrongHash,
 }
 
 /// All the reasons, in the order of their counters.
-const REASONS: [Refused; 8] = [
+const REASONS: [Refused; 9] = [
     Refused::Malformed,
     Refused::OutOfBounds,
     Refused::NotForUs,
@@ -35,6 +37,7 @@ const REASONS: [Refused; 8] = [
     Refused::OtherVote,
     Refused::Busy,
     Refused::Late,
+    Refused::Again,
     Refused::WrongHash,
 ];
 
@@ -49,6 +52,7 @@ impl Refused {
             Self::OtherVote => "other_vote",
             Self::Busy => "busy",
             Self::Late => "late",
+            Self::Again => "again",
             Self::WrongHash => "wrong_hash",
         }
     }

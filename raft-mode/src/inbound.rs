@@ -1,6 +1,6 @@
 //! What other anchors ask of this one: checked against who they proved to be, then carried out in a task of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,10 +23,48 @@ pub(crate) const REQUESTS_MAX: usize = 4096;
 /// How long a request that names its own time may take, at most.
 pub(crate) const WITHIN_MAX: Duration = Duration::from_mins(1);
 
-/// How many requests of each anchor are open.
+/// The newest requests of one life of an anchor that are remembered, so that none is carried out twice.
+const REMEMBERED_MAX: usize = 2 * REQUESTS_MAX;
+
+/// The newest lives of an anchor of which requests are remembered.
+const LIVES_MAX: usize = 4;
+
+/// How many requests of each anchor are open, and which were taken.
 #[derive(Debug, Default)]
 pub(crate) struct Inbound {
     open: Mutex<BTreeMap<AnchorId, usize>>,
+    taken: Mutex<BTreeMap<AnchorId, VecDeque<Taken>>>,
+}
+
+/// The requests of one life of an anchor that were taken.
+#[derive(Debug)]
+struct Taken {
+    life: u64,
+    numbers: BTreeSet<u64>,
+    /// Below this a number counts as taken.
+    floor: u64,
+}
+
+impl Inbound {
+    /// Whether a request comes for the first time. A proposal that came twice could be refused once and appended once,
+    /// and be told to be certainly not done.
+    fn is_first(&self, from: AnchorId, life: u64, number: u64) -> bool {
+        let mut taken = lock(&self.taken);
+        let lives = taken.entry(from).or_default();
+        let at = lives.iter().position(|it| it.life == life).unwrap_or_else(|| {
+            if lives.len() >= LIVES_MAX {
+                lives.pop_front();
+            }
+            lives.push_back(Taken { life, numbers: BTreeSet::new(), floor: 0 });
+            lives.len() - 1
+        });
+        let life = &mut lives[at];
+        let is_first = number >= life.floor && life.numbers.insert(number);
+        if life.numbers.len() > REMEMBERED_MAX {
+            life.floor = life.numbers.pop_first().map_or(life.floor, |gone| gone.saturating_add(1));
+        }
+        is_first
+    }
 }
 
 /// One open request; it is closed when this is dropped, however its task ends.
@@ -91,6 +129,9 @@ fn accept(shared: &Arc<Shared>, from: PeerId, frame: Frame) -> Result<(), Refuse
     if frame.body.is_answer() {
         return if shared.requests.answer(frame) { Ok(()) } else { Err(Refused::Late) };
     }
+    if !shared.inbound.is_first(AnchorId(frame.from), frame.life, frame.request) {
+        return Err(Refused::Again);
+    }
     let slot = Slot::take(shared, AnchorId(frame.from)).ok_or(Refused::Busy)?;
     shared.tasks.spawn(async move {
         let shared = &slot.shared;
@@ -153,5 +194,24 @@ fn transferred(response: &openraft::raft::TransferLeaderResponse<Types>) -> Tran
             let (expected, actual) = (expected.map(wire::LogId::from), actual.map(wire::LogId::from));
             Transferred::NotFlushed { expected, actual }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_carried_out_once() {
+        let (inbound, anchor) = (Inbound::default(), AnchorId(1));
+        assert!(inbound.is_first(anchor, 7, 0) && inbound.is_first(anchor, 7, 1));
+        assert!(!inbound.is_first(anchor, 7, 0), "again");
+        assert!(inbound.is_first(anchor, 8, 0), "of another life");
+        assert!(inbound.is_first(AnchorId(2), 7, 0), "of another anchor");
+        let many = REMEMBERED_MAX as u64;
+        assert!((2..many + 10).all(|number| inbound.is_first(anchor, 7, number)));
+        assert!(!inbound.is_first(anchor, 7, 3), "forgotten, and so not first");
+        assert!((9..9 + LIVES_MAX as u64).all(|life| inbound.is_first(anchor, life, 0)));
+        assert_eq!(lock(&inbound.taken)[&anchor].len(), LIVES_MAX);
     }
 }

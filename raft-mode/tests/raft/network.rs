@@ -44,6 +44,8 @@ pub(crate) struct Message {
     pub(crate) to: PeerId,
     /// What it says.
     pub(crate) bytes: Vec<u8>,
+    /// Whether there are two of it.
+    pub(crate) is_doubled: bool,
 }
 
 /// The network and what is wrong with it.
@@ -68,7 +70,7 @@ pub(crate) struct Network {
 
 impl Network {
     /// Sends a message, or loses it.
-    pub(crate) fn send(&mut self, now: Instant, random: &mut Random, message: Message) {
+    pub(crate) fn send(&mut self, now: Instant, random: &mut Random, mut message: Message) {
         let is_lost = random.percent(self.loss) || self.cut.contains(&(message.from, message.to));
         let is_doubled = random.percent(self.doubling);
         let (first, second) = (random.time(self.delay_ms), random.time(self.delay_ms));
@@ -78,6 +80,7 @@ impl Network {
         }
         if is_doubled {
             self.doubled += 1;
+            message.is_doubled = true;
             let again = Message { bytes: message.bytes.clone(), ..message };
             self.put(now + second * 3, again);
         }
@@ -104,6 +107,12 @@ impl Network {
             self.dropped += 1;
         }
         None
+    }
+
+    /// A peer ends. Of two equal messages to it none arrives at its next life: a connection that doubles messages is
+    /// further than a transport may go, and one that does it across lives has none of its order left.
+    pub(crate) fn ended(&mut self, peer: PeerId) {
+        self.on_their_way.retain(|_, message| !(message.is_doubled && message.to == peer));
     }
 
     /// Lets nothing through in one direction.

@@ -167,6 +167,7 @@ impl World {
         self.note(&format!("{anchor} ends, {loses_unsynced}"));
         let again_at = Instant::now() + Duration::from_millis(20);
         self.clients.crashed(anchor, again_at);
+        self.network.ended(peer_of(anchor));
         self.nodes.get_mut(&anchor).expect("it is there").crash(loses_unsynced);
     }
 
@@ -312,7 +313,7 @@ impl World {
     }
 
     fn deliver(&mut self, now: Instant) {
-        while let Some(Message { from, to, bytes }) = self.network.take(now) {
+        while let Some(Message { from, to, bytes, .. }) = self.network.take(now) {
             if self.heard.len() >= HEARD_MAX {
                 self.heard.pop_front();
             }
@@ -382,7 +383,7 @@ impl World {
                 self.facts.applied(node);
             }
             Output::Send { to, bytes, .. } => {
-                let message = Message { from: node.peer, to, bytes };
+                let message = Message { from: node.peer, to, bytes, is_doubled: false };
                 self.network.send(Instant::now(), &mut self.random, message);
             }
             Output::BuildSnapshot { token } => {

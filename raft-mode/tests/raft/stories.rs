@@ -96,11 +96,6 @@ impl World {
         self.node(anchor).counts().refused(Refused::NotMember)
     }
 
-    /// How many answers an anchor refused because nobody waits for them.
-    pub(crate) fn refused_late(&mut self, anchor: u64) -> u64 {
-        self.node(anchor).counts().refused(Refused::Late)
-    }
-
     /// The newest messages to an anchor that arrived.
     pub(crate) fn overheard(&self, anchor: u64) -> Vec<Vec<u8>> {
         self.heard.iter().filter(|(to, _)| *to == peer_of(anchor)).map(|(_, bytes)| bytes.clone()).collect()

@@ -1,5 +1,45 @@
-//! Strong keyspaces: one Raft group of the cluster's anchors decides the order of their commands.
+//! Strong keyspaces: a Raft group of the cluster's anchors decides the order of their commands.
 //!
-//! This crate will drive openraft behind the engine's vocabulary, and no openraft type will leave it.
-//! It is empty on purpose: until strong keyspaces exist, nothing here pretends to offer them, and every
-//! keyspace is eventual. The design is in DESIGN.md, section 7 (strong mode) and section 8 (the switch).
+//! A [`Group`] drives openraft and is driven itself: it is fed what arrived and what became durable, and polled for
+//! what is to be written, applied and sent ([`Consensus`](tidelock_engine::ports::Consensus)). It writes no byte and
+//! opens no connection, and no openraft type leaves this crate. Commands and snapshots are bytes to it; what they mean
+//! is the engine's. Nothing is acknowledged before the driver has reported it durable.
+//!
+//! ```text
+//!            received, propose, barrier, administer            written, applied, installed
+//!                           |                                              |
+//!   driver  ----------------v----------------------------------------------v-------------  driver
+//!            inbound   proposals   reads   admin           outbox (outputs, who waits)
+//!               |          |         |       |              ^         ^          ^
+//!               +----------+---- openraft ---+--------> log_store  machine  network
+//! ```
+//!
+//! - `runtime`: tokio, so that a group's tasks end with it and one seed is one history;
+//! - `wire`, `message`: every byte that is stored or sent, and its bounds;
+//! - `log_store`, `machine`, `network`: the three things openraft is built on, as outputs and reports;
+//! - `inbound`, `proposals`, `reads`, `snapshot`, `admin`: what is asked of a group.
+
+mod admin;
+mod applied;
+mod counters;
+mod group;
+mod inbound;
+mod log_store;
+mod machine;
+mod mem_log;
+mod message;
+mod network;
+mod proposals;
+mod reads;
+mod runtime;
+mod settings;
+mod shared;
+mod snapshot;
+mod status;
+mod types;
+mod wire;
+
+pub use counters::{GroupCounts, Refused};
+pub use group::{Group, Opening};
+pub use mem_log::MemRaftLog;
+pub use settings::{Settings, SettingsError};

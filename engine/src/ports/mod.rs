@@ -1,10 +1,16 @@
-//! What the engine needs from the world: a store, and a transport. Nothing else reaches it.
+//! What the engine needs from the world: a store, a transport, and consensus. Nothing else reaches it.
 
+mod consensus;
 mod order;
 mod range;
 mod store;
 mod transport;
 
+pub use consensus::{
+    AnchorId, COMMAND_BYTES_MAX, Change, Committed, CommittedPayload, Consensus, DriverError, GroupId,
+    LogIndex, Member, Membership, MessageClass, NotDone, Outcome, Output, RaftLog, RaftLogState, RaftWrite,
+    RequestId, Role, Status, Term, Token,
+};
 pub use order::{HEIGHT_MAX, Milestone, Place};
 pub use range::{After, RowRange, Within};
 pub use store::{

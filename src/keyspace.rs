@@ -5,6 +5,8 @@
 //! handle is [`Keyspace::buffered`].
 
 mod sorted_set;
+#[cfg(test)]
+mod tests;
 
 pub use sorted_set::SortedSet;
 

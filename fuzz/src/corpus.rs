@@ -339,9 +339,12 @@ pub fn requests() -> Vec<Vec<u8>> {
         "/v1/keyspaces/notes/sets/list?contains=%ff+x\nlocalhost:8380\nhttp://localhost:8380\n",
         "/v1/keyspaces/notes/sets/list?durability=buffered\n127.0.0.1:8380\n\n{\"add\":[\"a\",{\"hex\":\"ff00\"}],\"remove\":[]}",
         "/v1/keyspaces/notes/maps/profile\n[::1]\n\n{\"put\":[{\"field\":\"f\",\"value\":\"v\"}],\"remove\":[\"g\"]}",
+        "/v1/keyspaces/notes/sorted-sets/board?min=(1.5&max=inf&reverse=true\nlocalhost\n\n\
+         {\"put\":[{\"member\":\"m\",\"score\":-0.5},{\"member\":\"n\",\"score\":\"inf\"}],\"remove\":[\"o\"]}",
         "/v1/keyspaces/notes/counters/edits\nlocalhost\n\n{\"add\":-9223372036854775808}",
         "/v1/keyspaces/notes/batch\nlocalhost\n\n{\"writes\":[{\"op\":\"set\",\"key\":\"k\",\"value\":\"v\"},\
-         {\"op\":\"increment\",\"key\":\"k\",\"by\":1},{\"op\":\"delete\",\"key\":{\"hex\":\"fe\"}}]}",
+         {\"op\":\"increment\",\"key\":\"k\",\"by\":1},\
+         {\"op\":\"score\",\"key\":\"b\",\"member\":\"m\",\"score\":1.5},{\"op\":\"delete\",\"key\":{\"hex\":\"fe\"}}]}",
         "/v1/keyspaces/n/watch?prefix=&after=7\nlocalhost.evil.example.org\nhttp://evil.example.org\n",
         "http://localhost/v1/keyspaces/n/keys?limit=3&after=a&prefix=b\nlocalhost\n\n\"text\"",
     ];

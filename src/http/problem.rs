@@ -92,6 +92,7 @@ impl From<QueryError> for Problem {
             QueryError::WrongKind { .. } => "wrong_kind",
             QueryError::NotReplicated => "not_replicated",
             QueryError::Loading => "loading",
+            QueryError::TooLong => "answer_too_long",
             _ => "failed",
         };
         Self::new(code, error.to_string())

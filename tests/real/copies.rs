@@ -226,6 +226,10 @@ fn export_and_import_show_the_same_values() {
         &["INCRBY", "negative", "-7"],
         &["INCRBY", "zero", "0"],
         &["HSET", "map", "f", "1", "", "empty field", "g", ""],
+        &[
+            "ZADD", "board", "inf", "top", "-inf", "bottom", "0.1", "fraction", "5e-324", "least", "-0",
+            "zero",
+        ],
     ] {
         assert!(!from.command(command).starts_with("error"), "{command:?}");
     }
@@ -247,6 +251,14 @@ fn export_and_import_show_the_same_values() {
         assert_eq!(again, exported);
     }
     assert_eq!(to.command(&["GET", "count"]), "42");
+    let board = ["ZRANGE", "board", "0", "-1", "WITHSCORES"];
+    let shown = to.command(&board);
+    assert_eq!(shown, from.command(&board));
+    assert!(
+        ["bottom", "zero", "least", "fraction", "top"].iter().all(|member| shown.contains(member)),
+        "{shown}"
+    );
+    assert!(exported.contains(r#"["fraction","0.1"]"#), "{exported}");
     // A counter that others counted meanwhile goes to the number of the export.
     to.command(&["INCRBY", "count", "8"]);
     succeeded(&run(PROGRAM, &["import", "default", text(&path), "--node", to.redis()]));
@@ -267,7 +279,7 @@ fn export_and_import_show_the_same_values() {
     .expect("it is ours");
     let error = refused(&run(PROGRAM, &["import", "third", text(&path), "--node", to.redis()]));
     assert!(error.contains("line ") && error.contains("fields"), "{error}");
-    assert_eq!(from.command(&["DBSIZE"]), "8");
+    assert_eq!(from.command(&["DBSIZE"]), "9");
 }
 
 /// A document is one line of its changes in automerge's own format, and merges where it is imported.

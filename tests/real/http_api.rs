@@ -10,6 +10,9 @@ use processes::http::{Response, connect, get, read, send};
 use processes::{Node, Options, PROGRAM, schema};
 use serde_json::{Value, json};
 
+/// Where a set is that has no scores.
+const SORTED: &str = "/v1/keyspaces/notes/sorted-sets/list";
+
 /// A node, its document, and what of that was asked for.
 struct Api {
     _folder: tempfile::TempDir,
@@ -133,6 +136,7 @@ fn everything_that_is_documented_works_as_documented() {
     assert_eq!(api.get(&format!("{profile}?field=city")), json!({ "value": "Bergen" }));
     let missing = api.refused("GET", &format!("{profile}?field=mail"), None);
     assert_eq!(missing, (404, "not_found".to_owned()));
+    sorted_sets(&mut api);
     let batch = json!({ "writes": [
         { "op": "set", "key": "k", "value": { "hex": "fe" } },
         { "op": "increment", "key": "edits", "by": 3 },
@@ -140,16 +144,20 @@ fn everything_that_is_documented_works_as_documented() {
         { "op": "remove", "key": "list", "element": "apples" },
         { "op": "put", "key": "profile", "field": "name", "value": "n" },
         { "op": "unset", "key": "profile", "field": "city" },
+        { "op": "score", "key": "board", "member": "dan", "score": "inf" },
+        { "op": "unscore", "key": "board", "member": "cid" },
         { "op": "delete", "key": "title" },
     ] });
     let one = json!({ "changed": 1 });
-    let outcomes = json!({ "outcomes": [{}, { "value": 1 }, one, one, one, one, one] });
+    let outcomes = json!({ "outcomes": [{}, { "value": 1 }, one, one, one, one, one, one, one] });
     assert_eq!(api.done("/v1/keyspaces/notes/batch", &batch), outcomes);
     let key = api.get("/v1/keyspaces/notes/keys/k");
     assert_eq!(key, json!({ "key": "k", "kind": "register", "conflicts": 0 }));
     assert_eq!(api.refused("GET", "/v1/keyspaces/notes/keys/title", None), (404, "not_found".to_owned()));
-    let keys = api.get("/v1/keyspaces/notes/keys?limit=3");
-    assert_eq!(keys, json!({ "keys": ["edits", "k", "list"], "next": "list" }));
+    let key = api.get("/v1/keyspaces/notes/keys/board");
+    assert_eq!(key, json!({ "key": "board", "kind": "sorted", "conflicts": 0 }));
+    let keys = api.get("/v1/keyspaces/notes/keys?limit=4");
+    assert_eq!(keys, json!({ "keys": ["board", "edits", "k", "list"], "next": "list" }));
     let keys = api.get("/v1/keyspaces/notes/keys?limit=3&after=list");
     assert_eq!(keys, json!({ "keys": ["profile"], "next": null }));
     assert_eq!(api.get("/v1/keyspaces/notes/keys?prefix=e")["keys"], json!(["edits"]));
@@ -159,11 +167,43 @@ fn everything_that_is_documented_works_as_documented() {
     // The Redis port sees the same.
     assert_eq!(api.node.command(&["SELECT", "notes"]), "OK");
     assert_eq!(api.node.command(&["GET", "edits"]), "1");
+    assert_eq!(api.node.command(&["ZSCORE", "board", "dan"]), "inf");
     let documented = api.document["paths"].as_object().expect("paths").values();
     let operations = documented.flat_map(|path| path.as_object().expect("methods").values());
     let operations = operations.filter_map(|operation| operation["operationId"].as_str());
     let unused: Vec<&str> = operations.filter(|id| !api.used.contains(*id) && *id != "watch").collect();
     assert!(unused.is_empty(), "not asked for: {unused:?}");
+}
+
+/// Leaves a board of ann, bob and cid.
+fn sorted_sets(api: &mut Api) {
+    let board = "/v1/keyspaces/notes/sorted-sets/board";
+    assert_eq!(api.get(board), json!({ "members": [], "next": null }));
+    let scored = |member: &str, score: Value| json!({ "member": member, "score": score });
+    let (ann, bob, eve) = (json!(-2.5), json!(0.1), json!("-inf"));
+    let put = [scored("ann", ann), scored("bob", bob), scored("cid", json!(7)), scored("eve", eve)];
+    assert_eq!(api.done(board, &json!({ "put": put })), json!({ "removed": 0, "added": 4 }));
+    let change = json!({ "remove": ["eve", "nobody"], "put": [scored("cid", json!(7.5))] });
+    assert_eq!(api.done(board, &change), json!({ "removed": 1, "added": 0 }));
+    let [ann, bob, cid] = [("ann", -2.5), ("bob", 0.1), ("cid", 7.5)].map(|(m, s)| scored(m, json!(s)));
+    for (query, members, next) in [
+        ("", json!([ann, bob, cid]), json!(null)),
+        ("?start=1&stop=1", json!([bob]), json!(null)),
+        ("?start=-2", json!([bob, cid]), json!(null)),
+        ("?reverse=true&limit=2", json!([cid, bob]), json!(2)),
+        ("?reverse=true&limit=2&offset=2", json!([ann]), json!(null)),
+        ("?min=-2.5&max=0.1", json!([ann, bob]), json!(null)),
+        ("?min=(-2.5&max=inf&limit=1", json!([bob]), json!(1)),
+        ("?min=(-2.5&max=inf&limit=1&offset=1", json!([cid]), json!(2)),
+        ("?min=(-2.5&max=inf&reverse=true", json!([cid, bob]), json!(null)),
+        ("?min=8", json!([]), json!(null)),
+    ] {
+        let page = api.get(&format!("{board}{query}"));
+        assert_eq!(page, json!({ "members": members, "next": next }), "{query}");
+    }
+    assert_eq!(api.get(&format!("{board}?member=bob")), json!({ "score": 0.1, "rank": 1 }));
+    let missing = api.refused("GET", &format!("{board}?member=eve"), None);
+    assert_eq!(missing, (404, "not_found".to_owned()));
 }
 
 #[test]
@@ -184,6 +224,18 @@ fn mistakes_are_refused_with_their_code_and_change_nothing() {
         ("POST", list, Some(r#"{"add":[1]}"#), 400, "bad_request"),
         ("POST", list, Some(r#"{"add":[{"hex":"f"}]}"#), 400, "bad_request"),
         ("POST", "/v1/keyspaces/notes/batch", Some(r#"{"writes":[{"op":"x"}]}"#), 400, "bad_request"),
+        ("GET", "/v1/keyspaces/notes/sorted-sets/list", None, 409, "wrong_kind"),
+        ("POST", SORTED, Some(r#"{"put":[{"member":"m","score":1}]}"#), 409, "wrong_kind"),
+        ("POST", SORTED, Some(r#"{"put":[{"member":"m","score":NaN}]}"#), 400, "bad_request"),
+        ("POST", SORTED, Some(r#"{"put":[{"member":"m","score":"nan"}]}"#), 400, "bad_request"),
+        ("POST", SORTED, Some(r#"{"put":[{"member":"m","score":1e999}]}"#), 400, "bad_request"),
+        ("POST", SORTED, Some(r#"{"put":[{"member":"m"}]}"#), 400, "bad_request"),
+        ("GET", "/v1/keyspaces/notes/sorted-sets/s?min=nan", None, 400, "bad_request"),
+        ("GET", "/v1/keyspaces/notes/sorted-sets/s?start=0&max=1", None, 400, "bad_request"),
+        ("GET", "/v1/keyspaces/notes/sorted-sets/s?start=0.5", None, 400, "bad_request"),
+        ("GET", "/v1/keyspaces/notes/sorted-sets/s?member=m&limit=1", None, 400, "bad_request"),
+        ("GET", "/v1/keyspaces/notes/sorted-sets/s?reverse=1", None, 400, "bad_request"),
+        ("GET", "/v1/keyspaces/notes/sorted-sets/s?limit=10001", None, 400, "bad_request"),
         ("GET", "/v1/keyspaces/notes/sets/list?durability=durable", None, 400, "bad_request"),
         ("GET", "/v1/keyspaces/notes/keys?limit=0", None, 400, "bad_request"),
         ("GET", "/v1/keyspaces/notes/keys?limit=10001", None, 400, "bad_request"),

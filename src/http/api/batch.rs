@@ -8,6 +8,7 @@ use tidelock_engine::write::Outcome;
 use super::blob::Blob;
 use super::input::JsonInput;
 use super::place::Place;
+use super::sorted_sets::JsonScore;
 use crate::http::problem::Problem;
 use crate::keyspace::Batch;
 
@@ -31,6 +32,8 @@ enum Write {
     Remove { key: Blob, element: Blob },
     Put { key: Blob, field: Blob, value: Blob },
     Unset { key: Blob, field: Blob },
+    Score { key: Blob, member: Blob, score: JsonScore },
+    Unscore { key: Blob, member: Blob },
     Delete { key: Blob },
 }
 
@@ -43,6 +46,8 @@ impl Write {
             Self::Remove { key, element } => batch.remove(key.0, element.0),
             Self::Put { key, field, value } => batch.put(key.0, field.0, value.0),
             Self::Unset { key, field } => batch.unset(key.0, field.0),
+            Self::Score { key, member, score } => batch.score(key.0, member.0, score.0),
+            Self::Unscore { key, member } => batch.unscore(key.0, member.0),
             Self::Delete { key } => batch.delete(key.0),
         }
     }
@@ -61,10 +66,10 @@ pub(super) async fn execute(
     place.answer(&json!({ "outcomes": outcomes.iter().map(describe).collect::<Vec<_>>() }))
 }
 
-/// How many keys, elements or fields came into being or ceased to be, or what a counter counts now.
+/// How many keys, elements, fields or members came into being or ceased to be, or what a counter counts now.
 fn describe(outcome: &Outcome) -> Value {
     match outcome {
-        Outcome::Changed(count) => json!({ "changed": count }),
+        Outcome::Changed(count) | Outcome::Scored { added: count, .. } => json!({ "changed": count }),
         Outcome::Number(number) => json!({ "value": number }),
         // A batch has no write that gives anything else.
         _ => json!({}),

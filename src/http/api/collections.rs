@@ -11,7 +11,7 @@ use super::place::Place;
 use crate::http::problem::Problem;
 use crate::keyspace::Batch;
 
-/// The elements or fields that one request changes at most.
+/// The elements, fields or members that one request changes at most.
 const CHANGES_MAX: usize = 16_384;
 
 /// How far a counter is counted.
@@ -108,7 +108,7 @@ pub(super) async fn change_map(
 }
 
 /// Answers how many of so many removals, and of so many additions behind them, changed something.
-async fn answer_changes(
+pub(super) async fn answer_changes(
     place: &Place,
     batch: Batch,
     (removals, additions): (usize, usize),
@@ -116,12 +116,16 @@ async fn answer_changes(
     let keyspace = place.writable()?;
     if removals + additions > CHANGES_MAX {
         return Err(Problem::bad_request(format!(
-            "one request changes {CHANGES_MAX} elements or fields at most"
+            "one request changes {CHANGES_MAX} elements, fields or members at most"
         )));
     }
     let outcomes = keyspace.batch(batch).await?;
     let changed = |outcomes: &[Outcome]| -> u64 {
-        outcomes.iter().map(|outcome| if let Outcome::Changed(count) = outcome { *count } else { 0 }).sum()
+        let count = |outcome: &Outcome| match outcome {
+            Outcome::Changed(count) | Outcome::Scored { added: count, .. } => *count,
+            _ => 0,
+        };
+        outcomes.iter().map(count).sum()
     };
     let (removed, added) = outcomes.split_at(removals);
     place.answer(&json!({ "removed": changed(removed), "added": changed(added) }))

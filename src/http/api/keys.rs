@@ -6,17 +6,13 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
 use tidelock_engine::crdt::VisibleKind;
-use tidelock_engine::read::PAGE_KEYS_MAX;
 
 use super::blob::{Blob, blobs};
-use super::place::{Place, number};
+use super::place::{self, Place};
 use crate::http::health::describe_keyspace;
 use crate::http::held::held;
 use crate::http::problem::Problem;
 use crate::http::state::Shared;
-
-/// The keys that one answer lists if nothing is said.
-const LIMIT_DEFAULT: usize = 1_000;
 
 pub(super) async fn keyspaces(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let keyspaces: Vec<_> = shared.node()?.keyspaces().iter().map(describe_keyspace).collect();
@@ -26,13 +22,7 @@ pub(super) async fn keyspaces(State(shared): State<Arc<Shared>>) -> Result<Respo
 /// A page of keys, and the one to go on behind if there may be more.
 pub(super) async fn list(place: Place) -> Result<Response, Problem> {
     let [prefix, after, limit] = place.parameters(["prefix", "after", "limit"])?;
-    let limit = match number("limit", limit.as_deref())? {
-        None => LIMIT_DEFAULT,
-        Some(limit) => usize::try_from(limit)
-            .ok()
-            .filter(|limit| (1..=PAGE_KEYS_MAX).contains(limit))
-            .ok_or_else(|| Problem::bad_request(format!("limit is from 1 to {PAGE_KEYS_MAX}")))?,
-    };
+    let limit = place::limit(limit.as_deref())?;
     let keys = place.keyspace.page(&prefix.unwrap_or_default(), after.as_deref(), limit)?;
     let next = (keys.len() == limit).then(|| keys.last().cloned().map(Blob));
     place.answer(&json!({ "keys": blobs(keys), "next": next.flatten() }))

@@ -1,5 +1,6 @@
 //! What the address of a request names: keyspace, key, parameters.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -7,6 +8,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use tidelock_engine::read::PAGE_KEYS_MAX;
 
 use crate::http::held::held;
 use crate::http::problem::Problem;
@@ -16,6 +18,9 @@ use crate::keyspace::Keyspace;
 /// The place in the path of the keyspace, and of the key: `/v1/keyspaces/{keyspace}/sets/{key}`.
 const KEYSPACE_AT: usize = 3;
 const KEY_AT: usize = 5;
+
+/// The keys or members that one answer lists if nothing is said.
+const LIMIT_DEFAULT: usize = 1_000;
 
 /// What a request is about.
 #[derive(Debug)]
@@ -90,10 +95,19 @@ pub(super) fn parameters<const N: usize>(
 }
 
 /// A parameter that is a number.
-pub(super) fn number(name: &str, value: Option<&[u8]>) -> Result<Option<u64>, Problem> {
+pub(super) fn number<N: FromStr>(name: &str, value: Option<&[u8]>) -> Result<Option<N>, Problem> {
     let Some(value) = value else { return Ok(None) };
     let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     number.map(Some).ok_or_else(|| Problem::bad_request(format!("{name} is a number")))
+}
+
+/// How many one answer lists: the parameter `limit`.
+pub(super) fn limit(value: Option<&[u8]>) -> Result<usize, Problem> {
+    let limit = number("limit", value)?.unwrap_or(LIMIT_DEFAULT);
+    let is_allowed = (1..=PAGE_KEYS_MAX).contains(&limit);
+    is_allowed
+        .then_some(limit)
+        .ok_or_else(|| Problem::bad_request(format!("limit is from 1 to {PAGE_KEYS_MAX}")))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::batch::Writes;
 use super::blob::Blob;
 use super::collections::{Add, MapChange, SetChange};
 use super::place::parameters;
+use super::sorted_sets::SortedChange;
 use crate::http::HttpConfig;
 use crate::http::guard;
 
@@ -31,7 +32,22 @@ pub fn is_admitted(target: &[u8], host: &[u8], origin: &[u8]) -> bool {
 
 /// Whether the part of an address behind its `?` is made of parameters that there are.
 pub fn has_parameters(query: &str) -> bool {
-    let names = ["key", "prefix", "after", "limit", "contains", "field", "durability"];
+    let names = [
+        "key",
+        "prefix",
+        "after",
+        "limit",
+        "contains",
+        "field",
+        "durability",
+        "member",
+        "start",
+        "stop",
+        "min",
+        "max",
+        "reverse",
+        "offset",
+    ];
     parameters(query, names)
         .is_ok_and(|values| values.iter().flatten().all(|value| value.len() <= query.len()))
 }
@@ -46,5 +62,6 @@ pub fn is_body(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Writes>(bytes).is_ok()
         || serde_json::from_slice::<SetChange>(bytes).is_ok()
         || serde_json::from_slice::<MapChange>(bytes).is_ok()
+        || serde_json::from_slice::<SortedChange>(bytes).is_ok()
         || serde_json::from_slice::<Add>(bytes).is_ok()
 }

@@ -36,6 +36,7 @@ fn check_type(schema: &Value, value: &Value) -> Result<(), String> {
         "string" => value.is_string(),
         "boolean" => value.is_boolean(),
         "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
         "null" => value.is_null(),
         _ => panic!("a type that the documents do not use: {name}"),
     };

@@ -1,6 +1,7 @@
 //! What queries must answer, by the specification.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::read::{
@@ -10,7 +11,7 @@ use tidelock_engine::read::{
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::score::Score;
 
-use crate::sight::combined;
+use crate::sight::{combined, listed, outermost};
 use crate::specification::{KeyReads, Reads, Values};
 
 /// What a replica shows: the keys that are there and have not expired.
@@ -87,7 +88,14 @@ impl Shown {
             Some(VisibleKind::Sorted) => {
                 let some = reads.scores.keys().take(3).cloned().collect();
                 queries.push(Query::Scores(key.clone(), some));
-                queries.push(Query::Sorted(SortedPage::all(key.clone())));
+                let all = SortedPage::all(key.clone());
+                queries.push(Query::Sorted(SortedPage { is_reverse: true, offset: 1, ..all.clone() }));
+                queries.push(Query::Sorted(all));
+                for (member, is_reverse) in reads.scores.keys().zip([false, true]) {
+                    queries.push(Query::Rank { key: key.clone(), member: member.clone(), is_reverse });
+                }
+                let range = SortedRange::Scores { min: Bound::Excluded(Score::ZERO), max: Bound::Unbounded };
+                queries.push(Query::SortedCount(key.clone(), range));
                 Collection::Sorted
             }
             Some(VisibleKind::Document) => {
@@ -113,6 +121,7 @@ impl Shown {
     fn answer(&self, query: &Query) -> Result<Option<Answer>, WrongKind> {
         let names = |key: &[u8], collection| self.names(key, collection);
         let elements = |key: &[u8]| Ok(self.of_kind(key, VisibleKind::Set)?.elements);
+        let sorted = |key: &[u8]| self.of_kind(key, VisibleKind::Sorted);
         let sets = |keys: &[Vec<u8>]| keys.iter().map(|key| elements(key)).collect::<Result<Vec<_>, _>>();
         Ok(Some(match query {
             Query::Get(key) => match self.key(key).visible() {
@@ -133,16 +142,16 @@ impl Shown {
                 let scores: BTreeMap<_, _> = scored(names(key, Collection::Sorted)?).into_iter().collect();
                 Answer::Scores(members.iter().map(|member| scores.get(member).copied()).collect())
             }
-            Query::Sorted(SortedPage { key, range, is_reverse, offset: 0, count: None })
-                if *range == SortedRange::ALL =>
-            {
-                let mut members = scored(names(key, Collection::Sorted)?);
-                members.sort_by(|(a, of_a), (b, of_b)| (of_a, a).cmp(&(of_b, b)));
-                if *is_reverse {
-                    members.reverse();
-                }
-                Answer::Scored(members)
+            Query::Rank { key, member, is_reverse } => {
+                let members = outermost(&sorted(key)?, u64::MAX, *is_reverse);
+                let found = (0..).zip(members).find(|(_, (name, _))| name == member);
+                Answer::Rank(found.map(|(rank, (_, score))| (rank, score)))
             }
+            Query::SortedCount(key, range) => {
+                let page = SortedPage { range: range.clone(), ..SortedPage::all(key.clone()) };
+                Answer::Count(listed(&sorted(key)?, &page).len() as u64)
+            }
+            Query::Sorted(page) => Answer::Scored(listed(&sorted(&page.key)?, page)),
             Query::Page(SubkeyPage { key, collection, after, count }) => {
                 let behind = names(key, *collection)?.into_iter();
                 let behind = behind.filter(|(name, _)| after.as_ref().is_none_or(|after| name > after));
@@ -168,8 +177,7 @@ impl Shown {
                 let key = self.key(key);
                 Answer::Deadline(key.visible().map(|_| key.deadline_ms()))
             }
-            // Ranges of a sorted set are held against Redis elsewhere, and nobody asks for them here.
-            _ => return Ok(None),
+            Query::Size | Query::RandomKey(_) | Query::Revision(_) | Query::Entry(_) => return Ok(None),
         }))
     }
 

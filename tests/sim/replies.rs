@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tidelock_engine::condition::Condition;
 use tidelock_engine::crdt::VisibleKind;
-use tidelock_engine::read::Query;
+use tidelock_engine::read::{Query, SortedPage};
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Decided, Decision, Request, RequestError, RequestReply,
 };
@@ -13,7 +13,7 @@ use tidelock_engine::score::Score;
 use tidelock_engine::write::{Addend, Edit, ExpireIf, Outcome, Write, WriteError};
 
 use crate::answers::{self, Shown};
-use crate::sight::{ScoredAfter, combined, edited, field_after, outermost, score, scored_after};
+use crate::sight::{ScoredAfter, combined, edited, field_after, listed, outermost, score, scored_after};
 use crate::specification::KeyReads;
 
 /// Whether the first action was accepted, refused and answered as the specification says. What was not
@@ -117,23 +117,12 @@ fn expected(before: &Shown, write: &Write) -> Option<Outcome> {
             let old = distinct(fields).filter(|field| at(key).fields.contains_key(*field)).count();
             is_free(&at(key), VisibleKind::Map).then(|| changed(old))
         }
-        Write::Score { key, members, rule } => {
-            let ScoredAfter { added, changed, .. } = scored_after(&at(key), members, *rule);
-            is_free(&at(key), VisibleKind::Sorted).then_some(Outcome::Scored { added, changed })
-        }
-        Write::AddToScore { key, member, by, rule } => {
-            let sum = score(&at(key), member).unwrap_or(Score::ZERO).plus(*by)?;
-            let after = scored_after(&at(key), &[(member.clone(), sum)], *rule);
-            let sum = after.written.get(member).copied();
-            is_free(&at(key), VisibleKind::Sorted).then_some(Outcome::Score(sum))
-        }
-        Write::Unscore { key, members } => {
-            let old = distinct(members).filter(|member| at(key).scores.contains_key(*member)).count();
-            is_free(&at(key), VisibleKind::Sorted).then(|| changed(old))
-        }
-        Write::PopScored { key, count, is_highest } => is_free(&at(key), VisibleKind::Sorted)
-            .then(|| Outcome::ScoredMembers(outermost(&at(key), *count, *is_highest))),
-        Write::UnscoreRange { .. } | Write::StoreRange { .. } => unreachable!("no workload makes it"),
+        Write::Score { .. }
+        | Write::AddToScore { .. }
+        | Write::Unscore { .. }
+        | Write::UnscoreRange { .. }
+        | Write::PopScored { .. }
+        | Write::StoreRange { .. } => sorted_outcome(before, write),
         Write::Edit { key, edit } => edit_outcome(&at(key), edit),
         Write::AddToField { key, field, by: by @ Addend::Integer(_) } => {
             let value = field_after(&at(key), field, *by)?;
@@ -155,6 +144,39 @@ fn expected(before: &Shown, write: &Write) -> Option<Outcome> {
         }
         Write::Persist { key } => is_changed(at(key).deadline_ms().is_some()),
     }
+}
+
+/// What a write of a sorted set does; of a stored range, where the key that is read is one.
+fn sorted_outcome(before: &Shown, write: &Write) -> Option<Outcome> {
+    let read = if let Write::StoreRange { page, .. } = write { Some(&page.key[..]) } else { write.key() };
+    let key = before.key(read?);
+    if !is_free(&key, VisibleKind::Sorted) {
+        return None;
+    }
+    let changed = |count: usize| Outcome::Changed(count as u64);
+    Some(match write {
+        Write::Score { members, rule, .. } => {
+            let ScoredAfter { added, changed, .. } = scored_after(&key, members, *rule);
+            Outcome::Scored { added, changed }
+        }
+        Write::AddToScore { member, by, rule, .. } => {
+            let sum = score(&key, member).unwrap_or(Score::ZERO).plus(*by)?;
+            let after = scored_after(&key, &[(member.clone(), sum)], *rule);
+            Outcome::Score(after.written.get(member).copied())
+        }
+        Write::Unscore { members, .. } => {
+            changed(distinct(members).filter(|member| key.scores.contains_key(*member)).count())
+        }
+        Write::UnscoreRange { key: of, range } => {
+            let page = SortedPage { range: range.clone(), ..SortedPage::all(of.clone()) };
+            changed(listed(&key, &page).len())
+        }
+        Write::PopScored { count, is_highest, .. } => {
+            Outcome::ScoredMembers(outermost(&key, *count, *is_highest))
+        }
+        Write::StoreRange { page, .. } => changed(listed(&key, page).len()),
+        other => unreachable!("{other:?} is of no sorted set"),
+    })
 }
 
 fn edit_outcome(key: &KeyReads, edit: &Edit) -> Option<Outcome> {

@@ -4,10 +4,11 @@
 //! to several writes that are. They are computed here from what was told of the keys, never from rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 
 use tidelock_engine::bounds::OBSERVED_LISTED_MAX;
 use tidelock_engine::crdt::VisibleKind;
-use tidelock_engine::read::{Combination, Scored};
+use tidelock_engine::read::{Combination, Scored, SortedPage, SortedRange};
 use tidelock_engine::score::Score;
 use tidelock_engine::write::{Addend, Decimal, Edit, MemberIf, ScoreRule, Toward, Ttl, Write};
 
@@ -86,12 +87,20 @@ impl Sight<'_> {
                 let members: Vec<Scored> = sum.map(|sum| (member, sum)).into_iter().collect();
                 scored_after(&before, &members, rule).into_write(key).into_iter().collect()
             }
-            Write::UnscoreRange { .. } => unreachable!("no workload makes it"),
+            Write::UnscoreRange { key, range } => {
+                let page = SortedPage { range, ..SortedPage::all(key) };
+                taken_out(listed(&self.key(&page.key), &page), page.key)
+            }
             Write::PopScored { key, count, is_highest } => {
-                let popped = outermost(&self.key(&key), count, is_highest);
-                let members: Vec<Vec<u8>> = popped.into_iter().map(|(member, _)| member).collect();
-                let is_any = !members.is_empty();
-                is_any.then_some(Write::Unscore { key, members }).into_iter().collect()
+                taken_out(outermost(&self.key(&key), count, is_highest), key)
+            }
+            Write::StoreRange { into, page } => {
+                let members = listed(&self.key(&page.key), &page);
+                let mut steps = self.removal(&into);
+                if !members.is_empty() {
+                    steps.push(Write::Score { key: into, members, rule: ScoreRule::default() });
+                }
+                steps
             }
             Write::Copy { from, to, is_move } => self.copied(&from, &to, is_move),
             Write::Combine { into, how, keys } => {
@@ -244,6 +253,34 @@ pub fn outermost(key: &KeyReads, count: u64, is_highest: bool) -> Vec<Scored> {
     }
     members.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     members
+}
+
+/// The members that a page lists, in its order: that of their scores, and where they are meant by their bytes, of those.
+pub fn listed(key: &KeyReads, page: &SortedPage) -> Vec<Scored> {
+    let mut members = outermost(key, u64::MAX, page.is_reverse);
+    if let SortedRange::Members { .. } = page.range {
+        members.sort();
+        if page.is_reverse {
+            members.reverse();
+        }
+    }
+    let count = i64::try_from(members.len()).expect("they are few");
+    let from_start = |rank: i64| if rank < 0 { rank + count } else { rank };
+    let is_meant = |rank: i64, (member, score): &Scored| match &page.range {
+        SortedRange::Ranks { start, stop } => (from_start(*start)..=from_start(*stop)).contains(&rank),
+        SortedRange::Scores { min, max } => (*min, *max).contains(score),
+        SortedRange::Members { min, max } => (min.as_ref(), max.as_ref()).contains(member),
+    };
+    let found = (0..).zip(members).filter(|(rank, one)| is_meant(*rank, one)).map(|(_, one)| one);
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    found.skip(number(page.offset)).take(page.count.map_or(usize::MAX, number)).collect()
+}
+
+/// The removal of members, if there are any.
+fn taken_out(members: Vec<Scored>, key: Vec<u8>) -> Vec<Write> {
+    let members: Vec<Vec<u8>> = members.into_iter().map(|(member, _)| member).collect();
+    let is_any = !members.is_empty();
+    is_any.then_some(Write::Unscore { key, members }).into_iter().collect()
 }
 
 /// What scoring members comes to.

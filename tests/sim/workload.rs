@@ -1,6 +1,7 @@
 //! What clients do: random writes of every kind on a few keys, so that concurrent ones meet.
 
 mod computed;
+mod sorted;
 
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::Query;

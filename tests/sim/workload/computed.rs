@@ -4,8 +4,7 @@ use tidelock_engine::condition::Condition;
 use tidelock_engine::read::{Collection, Combination, KeyPage, Query, RandomPick, SubkeyPage};
 use tidelock_engine::request::{Action, DECISION_DEPTH_MAX, Decision};
 use tidelock_engine::row::Fingerprint;
-use tidelock_engine::score::Score;
-use tidelock_engine::write::{Addend, Decimal, Edit, ExpireIf, MemberIf, ScoreRule, Toward, Ttl, Write};
+use tidelock_engine::write::{Addend, Decimal, Edit, ExpireIf, Ttl, Write};
 
 use super::Workload;
 use crate::random::Random;
@@ -43,7 +42,7 @@ impl Workload {
         format!("k{}", number % self.keys).into_bytes()
     }
 
-    fn subkey(&self, random: &mut Random) -> Vec<u8> {
+    pub(super) fn subkey(&self, random: &mut Random) -> Vec<u8> {
         format!("s{}", random.below(self.subkeys)).into_bytes()
     }
 
@@ -88,36 +87,8 @@ impl Workload {
         Write::Edit { key: self.key_of(2, random), edit }
     }
 
-    fn sorted_write(&self, random: &mut Random) -> Write {
-        // The last kind of keys are registers too, so that the two meet.
-        let key = format!("k{}", self.keys - 1).into_bytes();
-        let key = if random.chance(100) { self.key(random) } else { key };
-        let score = |random: &mut Random| {
-            Score::new(*random.pick(&[-1.5, 0.0, 1.0, 1.0, 2.0, 10.0])).expect("each of them is a number")
-        };
-        let rule = ScoreRule {
-            only: *random.pick(&[None, None, Some(MemberIf::Missing), Some(MemberIf::There)]),
-            toward: *random.pick(&[None, None, Some(Toward::Greater), Some(Toward::Less)]),
-        };
-        match random.below(8) {
-            0..4 => {
-                let members = (0..=random.below(3)).map(|_| (self.subkey(random), score(random))).collect();
-                Write::Score { key, members, rule }
-            }
-            4..6 => Write::AddToScore { key, member: self.subkey(random), by: score(random), rule },
-            6 => {
-                let members = (0..=random.below(2)).map(|_| self.subkey(random)).collect();
-                Write::Unscore { key, members }
-            }
-            _ => {
-                let (count, is_highest) = (1 + random.below(2) as u64, random.chance(500));
-                Write::PopScored { key, count, is_highest }
-            }
-        }
-    }
-
     pub(super) fn expiring_write(&self, random: &mut Random, number: u64, now_ms: u64) -> Write {
-        let key = self.key(random);
+        let key = self.any_key(random);
         // Most are soon, some outlive the history, and some are past.
         let after_ms = match random.below(20) {
             0..12 => random.between(50, 4_000),
@@ -143,10 +114,10 @@ impl Workload {
     }
 
     pub(super) fn query(&self, random: &mut Random) -> Query {
-        let key = self.key(random);
+        let key = self.any_key(random);
         let collection = *random.pick(&[Collection::Set, Collection::Map, Collection::Sorted]);
         let count = 1 + random.below(4);
-        match random.below(12) {
+        match random.below(15) {
             0 => Query::Get(self.key_of(2, random)),
             1 => Query::Members(self.key_of(0, random)),
             2 => Query::Fields(self.key_of(1, random)),
@@ -166,7 +137,8 @@ impl Workload {
                 let keys = (0..count).map(|_| self.key_of(0, random)).collect();
                 Query::CommonCount(keys, 1 + random.below(3) as u64)
             }
-            _ => Query::Size,
+            11 => Query::Size,
+            _ => self.sorted_query(random),
         }
     }
 
@@ -198,7 +170,7 @@ impl Workload {
     }
 
     fn condition(&self, random: &mut Random) -> Condition {
-        let key = self.key(random);
+        let key = self.any_key(random);
         match random.below(7) {
             0 | 1 => Condition::Exists(key),
             2 => Condition::Missing(key),

@@ -70,7 +70,9 @@ fn is_computed(write: &Write) -> bool {
             | Write::AddToField { .. }
             | Write::Score { .. }
             | Write::AddToScore { .. }
+            | Write::UnscoreRange { .. }
             | Write::PopScored { .. }
+            | Write::StoreRange { .. }
             | Write::Pop { .. }
             | Write::Copy { .. }
             | Write::Combine { .. }
@@ -85,6 +87,7 @@ fn effect(write: Write, outcome: &Outcome) -> Option<Write> {
             Write::Remove { .. }
             | Write::Unset { .. }
             | Write::Unscore { .. }
+            | Write::UnscoreRange { .. }
             | Write::Delete { .. }
             | Write::Retire { .. }
             | Write::Expire { .. }
@@ -186,12 +189,16 @@ impl World {
                 if is_computed(&write) {
                     self.tally.count("computed writes");
                 }
+                let is_of_range = matches!(write, Write::UnscoreRange { .. } | Write::StoreRange { .. });
+                if is_of_range && matches!(outcome, Some(Outcome::Changed(1..))) {
+                    self.tally.count("ranges of sorted sets that were taken");
+                }
                 match outcome {
                     None => of.push(write, false),
                     Some(outcome) => {
                         // Whether it removed what was there, only the moment tells.
-                        let is_empty =
-                            matches!(write, Write::Combine { .. }) && outcome == Outcome::Changed(0);
+                        let is_empty = matches!(write, Write::Combine { .. } | Write::StoreRange { .. })
+                            && outcome == Outcome::Changed(0);
                         let is_certain = is_alone || !is_empty;
                         effect(write, &outcome).into_iter().for_each(|write| of.push(write, is_certain));
                     }

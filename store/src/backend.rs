@@ -137,6 +137,8 @@ pub(crate) struct Backend {
     is_gone: AtomicBool,
     /// Whether anything was written to memory in place of the file.
     is_diverted: AtomicBool,
+    /// Whether a sync was asked for and not done, so that what redb takes to be committed is not.
+    is_sync_void: AtomicBool,
     syncs: AtomicU64,
 }
 
@@ -159,6 +161,7 @@ impl Backend {
             is_retired: AtomicBool::new(false),
             is_gone: AtomicBool::new(false),
             is_diverted: AtomicBool::new(false),
+            is_sync_void: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
         }
     }
@@ -167,6 +170,12 @@ impl Backend {
     pub(crate) fn let_go(&self) {
         self.is_gone.store(true, Ordering::Release);
         self.retire();
+    }
+
+    /// Whether all syncs that redb asked for were done, of all that it had written before. Then what it committed with
+    /// a sync is on disk, even if what it wrote behind that, to tidy up, is not.
+    pub(crate) fn has_synced(&self) -> bool {
+        !self.is_sync_void.load(Ordering::Acquire)
     }
 
     /// Whether something that redb wrote is not in the file.
@@ -222,6 +231,7 @@ impl Backend {
     fn sync(&self) -> io::Result<()> {
         let mode = self.guard.mode.load(Ordering::Acquire);
         if mode == FROZEN || self.is_diverted() || self.is_retired.load(Ordering::Acquire) {
+            self.is_sync_void.store(true, Ordering::Release);
             return Ok(());
         }
         match self.file.sync_data() {
@@ -233,6 +243,7 @@ impl Backend {
             Err(source) => {
                 // Whatever the cause: the system has dropped the pages, and will not say so again.
                 self.is_diverted.store(true, Ordering::Release);
+                self.is_sync_void.store(true, Ordering::Release);
                 self.guard.freeze(self.name, source);
                 Ok(())
             }

@@ -217,8 +217,11 @@ impl File {
             guard.freeze(self.name, source);
             return guard.check_written();
         }
-        // Another file may have failed meanwhile; this commit is in its file, or is not.
-        if self.open().backend.is_diverted() { guard.check_written() } else { Ok(()) }
+        // Another file may have failed meanwhile, or this one behind the sync, as redb cuts it or tidies up; this
+        // commit is in its file, or is not.
+        let backend = &self.open().backend;
+        let is_synced = matches!(durability, Durability::Immediate) && backend.has_synced();
+        if is_synced || !backend.is_diverted() { Ok(()) } else { guard.check_written() }
     }
 
     /// Reads every page and compares it with its checksum; `false` if redb had to go back to an earlier state.

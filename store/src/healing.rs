@@ -1,15 +1,16 @@
 //! Going on after the disk was full, without being closed.
 //!
 //! While there is no room, nothing is written and what redb believes to have written is void. Once there is room,
-//! both files are opened anew, as after a crash: that gives the last commit, and so what readers have seen. If it does
-//! not, the store stays as it is until it is opened by its owner.
+//! both files are opened anew, as after a crash: that gives the last commit, and so what readers have seen; and, as after a crash,
+//! it may give the one commit that was refused for want of room, if that is whole on disk all the same. If it gives
+//! less, the store takes no writes until it is opened by its owner.
 
 use std::sync::Arc;
 
 use tidelock_engine::ports::Recovered;
 
 use crate::open::{self, OpenError};
-use crate::schema::{LOG_FILE, ROOM_FILE, ROWS_FILE};
+use crate::schema::{LOG_FILE, ROOM_FILE};
 use crate::store::{RedbStore, Shared};
 
 /// The room that there must be, in bytes: the next commits take some.
@@ -25,7 +26,7 @@ impl RedbStore {
     }
 
     /// Takes writes again if the disk has room again; answers what the store holds then, which is what it held
-    /// before. Reads wait meanwhile. `None` when there is no room, or the disk was never full.
+    /// before, and perhaps the commit that was refused. Reads wait meanwhile. `None` when there is no room, or the disk was never full.
     ///
     /// # Errors
     /// The files cannot be opened. If the store [is full](RedbStore::is_full) after that, it may be tried again.
@@ -75,13 +76,14 @@ impl Shared {
         self.log.file.put(&log.file);
         self.rows.file.put(&opened.rows.file);
         self.retention().rows_synced = published.position;
-        if published.position != end {
-            let source = std::io::Error::other("it does not end where it ended before the disk was full");
+        if published.position < end {
+            let source = std::io::Error::other("it ends before where it ended when the disk was full");
             self.guard.freeze(LOG_FILE, source);
-            return Err(OpenError::damaged(
-                ROWS_FILE,
-                "the store is not what it was before the disk was full",
-            ));
+            return Err(OpenError::damaged(LOG_FILE, "the store has lost something since the disk was full"));
+        }
+        if published.position > end {
+            // As after a crash in the midst of a commit: all of its pages had found room, and only others had not.
+            tracing::warn!(from = end.0, to = published.position.0, "a commit that was refused is there");
         }
         self.thread_wakes.notify_all();
         Ok(())

@@ -130,6 +130,49 @@ fn full_disk_refuses_writes_until_there_is_room_again() {
     assert!(failures >= 12, "only {failures} commits met the full disk");
 }
 
+/// The disk is full right behind the sync of a commit, as the file of the log is cut: what is on disk counts, so the
+/// store goes on with it instead of being refused for another end.
+#[test]
+fn commit_that_was_synced_before_the_disk_was_full_counts() {
+    let history = History::random(4, 60);
+    let disk = MemDisk::new();
+    let mut store = world::open(&disk, history.card);
+    let cuts = history.turns.iter().position(|turn| {
+        let bytes = disk.size("log.redb");
+        turn.commit(&mut store, Durability::Durable).expect("nothing fails");
+        disk.size("log.redb") < bytes
+    });
+    let at = cuts.expect("the log is cut at some time");
+    let with_room_for = |bytes| {
+        let disk = MemDisk::new();
+        let mut store = world::open(&disk, history.card);
+        for turn in &history.turns[..at] {
+            turn.commit(&mut store, Durability::Durable).expect("nothing fails yet");
+        }
+        disk.set_faults(Faults { bytes_until_full: Some(bytes), ..Faults::default() });
+        let is_taken = history.turns[at].commit(&mut store, Durability::Durable).is_ok();
+        (disk, store, at + usize::from(is_taken))
+    };
+    let (mut refused, mut taken) = (0, 1 << 20);
+    while refused + 1 < taken {
+        let bytes = u64::midpoint(refused, taken);
+        *(if with_room_for(bytes).2 == at { &mut refused } else { &mut taken }) = bytes;
+    }
+    for bytes in [refused, taken] {
+        let (disk, mut store, turns) = with_room_for(bytes);
+        same(&store, &history, turns);
+        assert!(store.is_full(), "there is room for {bytes} bytes");
+        disk.set_faults(Faults::default());
+        let recovered = store.heal().expect("nothing fails").expect("there is room");
+        assert_eq!(recovered, history.model(turns).recovered());
+        for turn in &history.turns[turns..] {
+            turn.commit(&mut store, Durability::Durable).expect("there is room");
+        }
+        drop(store);
+        same(&world::open(&disk, history.card), &history, history.turns.len());
+    }
+}
+
 /// A full disk, and then a power cut in the midst of going on: as if the power had been cut in the full one.
 #[test]
 fn power_cut_while_a_full_disk_heals_loses_nothing() {

@@ -16,7 +16,8 @@ use super::{Disk, DiskFile, DiskLock, FileIdentity, LockError};
 pub struct Faults {
     /// After this many more syncs, every sync fails with an input/output error.
     pub syncs_until_error: Option<u64>,
-    /// After this many more bytes, every write and every growth of a file fails because the disk is full.
+    /// After this many more bytes, every write and every change of a file's length fails because the disk is full:
+    /// where files are copied on write, even cutting one takes room.
     pub bytes_until_full: Option<u64>,
     /// Every change fails because the disk is read-only.
     pub is_read_only: bool,

@@ -2,13 +2,11 @@
 //!
 //! The package is one of those that `.ci/clients` installs; where it is missing, the test is skipped with a message.
 
-mod processes;
-
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use processes::{Language, output};
+use crate::processes::{Language, output};
 
 use serde_json::{Value, json};
 use tidelock::{Document, Node, NodeConfig};

@@ -4,15 +4,13 @@
 //! The sessions are in `tests/real/clients`, beside the versions of the packages, which `.ci/clients` installs. What is
 //! not installed is skipped with a message.
 
-mod processes;
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
-use processes::{DEADLINE, Language, Node, Options, PROGRAM, guard, output};
+use crate::processes::{DEADLINE, Language, Node, Options, PROGRAM, guard, output};
 
 /// A session of a client in a process of its own, which ends with its test.
 struct Session {

@@ -1,12 +1,10 @@
 //! Real processes: nodes started by hand, cut off, killed and restarted, driven through their Redis ports.
 
-mod processes;
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use processes::{Client, Node, Options, PROGRAM, eventually, run};
+use crate::processes::{Client, Node, Options, PROGRAM, eventually, run};
 
 struct Cluster {
     nodes: Vec<Node>,

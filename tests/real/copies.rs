@@ -1,15 +1,13 @@
 //! Real processes whose data is backed up, restored, copied, put back from an older copy, exported and imported.
 
-mod processes;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use processes::http::get;
-use processes::{Client, Node, Options, PROGRAM, eventually, run};
+use crate::processes::http::get;
+use crate::processes::{Client, Node, Options, PROGRAM, eventually, run};
 
 fn start(data: &Path, peers: &[String]) -> Node {
     Node::start(PROGRAM, data, Options { peers: peers.to_vec(), ..Options::default() })

@@ -1,12 +1,10 @@
 //! The daemon and its signals.
 
-mod processes;
-
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use processes::{PROGRAM, eventually};
+use crate::processes::{PROGRAM, eventually};
 
 #[test]
 fn signal_ends_a_daemon_that_is_still_opening() {

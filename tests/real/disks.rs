@@ -1,13 +1,11 @@
 //! Real processes whose files are removed while they run, and whose disk is full.
 
-mod processes;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use processes::{Node, Options, PROGRAM, eventually, run};
+use crate::processes::{Node, Options, PROGRAM, eventually, run};
 
 /// The disk that is filled, and what lies on it for nothing, in bytes.
 const DISK_BYTES: usize = 32 << 20;

@@ -1,11 +1,9 @@
 //! `TIDE.DOC` on real nodes, over real sockets: as JSON, and as bytes of automerge's own format.
 
-mod processes;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
-use processes::{Node, Options, PROGRAM, eventually};
+use crate::processes::{Node, Options, PROGRAM, eventually};
 use tidelock::automerge::transaction::Transactable;
 use tidelock::automerge::{Automerge, ROOT};
 

@@ -1,11 +1,9 @@
 //! Documents on real nodes: two and more in one process, over libp2p on loopback and with their stores on disk.
 
-mod processes;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use processes::{Node as Process, Options, PROGRAM, run};
+use crate::processes::{Node as Process, Options, PROGRAM, run};
 use tidelock::automerge::transaction::Transactable;
 use tidelock::automerge::{AutoCommit, Automerge, ObjType, ROOT, ReadDoc};
 use tidelock::config::RetentionConfig;

@@ -1,8 +1,6 @@
 //! Keys that expire on real nodes, with their own clocks and a real kill.
 
-mod processes;
-
-use processes::{Node, Options, PROGRAM, eventually};
+use crate::processes::{Node, Options, PROGRAM, eventually};
 
 /// A key is set to expire on one of two nodes, which is then killed. It is gone on the other all the same, and stays so;
 /// what the other wrote to it meanwhile survives the removal.

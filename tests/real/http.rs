@@ -1,7 +1,5 @@
 //! The HTTP port of real nodes: how they are, and what clients cannot do to them.
 
-mod processes;
-
 use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -9,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use processes::http::{Response, connect, get, read, send};
-use processes::{Node, Options, PROGRAM, eventually, run};
+use crate::processes::http::{Response, connect, get, read, send};
+use crate::processes::{Node, Options, PROGRAM, eventually, run};
 
 /// A node whose config has these lines under `[http]`.
 fn start(folder: &tempfile::TempDir, settings: &str) -> Node {

@@ -1,13 +1,12 @@
 //! `/v1` of a real node: what it does, and that it is what its document says.
 
-mod processes;
-
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use processes::http::{Response, connect, get, read, send};
-use processes::{Node, Options, PROGRAM, schema};
+use crate::processes;
+use crate::processes::http::{Response, connect, get, read, send};
+use crate::processes::{Node, Options, PROGRAM, schema};
 use serde_json::{Value, json};
 
 /// Where a set is that has no scores.

@@ -1,8 +1,6 @@
 //! Keyspaces that real nodes join and leave while they run, by the command line and by the Redis port.
 
-mod processes;
-
-use processes::{Node, Options, PROGRAM, eventually, run};
+use crate::processes::{Node, Options, PROGRAM, eventually, run};
 
 fn tidelock(node: &Node, arguments: &[&str]) -> (bool, String) {
     let output = run(PROGRAM, &[arguments, &["--node", node.redis()]].concat());

@@ -1,11 +1,9 @@
 //! What real nodes tell Prometheus after real work.
 
-mod processes;
-
 use std::io::Write;
 
-use processes::http::{connect, get, send};
-use processes::{Node, Options, PROGRAM, eventually};
+use crate::processes::http::{connect, get, send};
+use crate::processes::{Node, Options, PROGRAM, eventually};
 
 /// The metrics of a node: the value of the one series whose name and labels begin so.
 struct Metrics(String);

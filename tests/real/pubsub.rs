@@ -1,12 +1,10 @@
 //! Messages between the clients of real nodes: on all peers, in order, and again after every restart.
 
-mod processes;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use processes::{Client, DEADLINE, Node, Options, PROGRAM, RedisServer, eventually, run};
+use crate::processes::{Client, DEADLINE, Node, Options, PROGRAM, RedisServer, eventually, run};
 
 /// Nodes of which each later one dials the first only.
 fn cluster(folder: &tempfile::TempDir, count: usize) -> Vec<Node> {

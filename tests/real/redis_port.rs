@@ -1,12 +1,10 @@
 //! The Redis port of a real daemon, against those who know no password, hold on, or speak something else.
 
-mod processes;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use processes::{Client, DEADLINE, Node, Options, PROGRAM, eventually};
+use crate::processes::{Client, DEADLINE, Node, Options, PROGRAM, eventually};
 
 /// What an idle connection may take of the node's memory, in KiB.
 const IDLE_KIB_MAX: usize = 16;

@@ -1,11 +1,9 @@
 //! What an application does with the Rust crate `redis`, on a real node.
 
-mod processes;
-
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use processes::{DEADLINE, Node, Options, PROGRAM};
+use crate::processes::{DEADLINE, Node, Options, PROGRAM};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{
     AsyncCommands, Client, Commands, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,

@@ -12,7 +12,6 @@
 //!
 //! Without a redis-server on the machine it says so and compares nothing.
 
-mod processes;
 #[path = "side_by_side/reply.rs"]
 mod reply;
 
@@ -20,7 +19,7 @@ use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 
-use processes::{DEADLINE, Node, Options, PROGRAM, RedisServer};
+use crate::processes::{DEADLINE, Node, Options, PROGRAM, RedisServer};
 use reply::Reply;
 
 /// How two replies are compared.

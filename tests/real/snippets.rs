@@ -2,13 +2,11 @@
 //!
 //! Where a language or its package is missing, the test is skipped with a message.
 
-mod processes;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use processes::{Language, Node, Options, PROGRAM, output};
+use crate::processes::{Language, Node, Options, PROGRAM, output};
 
 /// The lines of the README in a language, for a node on this port.
 fn snippet(language: &str, port: &str) -> String {

@@ -4,6 +4,7 @@
 //! the rest. As a test among others, without arguments, it does the same in some seconds and judges only what
 //! was kept: nothing acknowledged is lost, and all nodes end equal. It never judges a time.
 
+#[allow(dead_code, unused_imports, reason = "the soak uses a part of it")]
 mod processes;
 
 mod soak {

@@ -1,11 +1,9 @@
 //! What the command line does with its status, and with a terminal that it took over.
 
-mod processes;
-
 use std::fs;
 use std::process::{Command, Stdio};
 
-use processes::{Node, Options, PROGRAM, eventually, output, run};
+use crate::processes::{Node, Options, PROGRAM, eventually, output, run};
 
 fn tidelock(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = run(PROGRAM, arguments);

@@ -1,12 +1,10 @@
 //! Watching through the Redis port of a real node: what a cursor promises.
 
-mod processes;
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use processes::{Client, Node, Options, PROGRAM};
+use crate::processes::{Client, Node, Options, PROGRAM};
 
 /// Ends the writer of a test also when the test fails.
 struct StopAtEnd<'a>(&'a AtomicBool);

@@ -39,7 +39,10 @@ fn play(scenario: &Scenario, seed: u64) -> Outcome {
     match catch_unwind(AssertUnwindSafe(|| scenario.play(seed))) {
         Ok(outcome) => outcome,
         Err(panic) => {
-            println!("replay: SEED={seed} cargo test -p tidelock-tests --test random {}", scenario.name);
+            println!(
+                "replay: SEED={seed} cargo test -p tidelock-tests --test stories random::{}",
+                scenario.name
+            );
             resume_unwind(panic);
         }
     }

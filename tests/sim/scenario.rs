@@ -89,7 +89,8 @@ impl Scenario {
     fn world(&self, seed: u64, telling: Telling) -> World {
         let mut world = World::new(seed);
         world.trace = Trace::new(telling);
-        world.replay = format!("SEED={seed} cargo test -p tidelock-tests --test random {}", self.name);
+        world.replay =
+            format!("SEED={seed} cargo test -p tidelock-tests --test stories random::{}", self.name);
         world.has_operator = true;
         world.storage = self.storage;
         (world.retention, world.staged_bytes) = (self.retention, self.staged_bytes);

@@ -1,4 +1,4 @@
-//! The random scenarios by name. A new one is a constant here and a line in `tests/random.rs`.
+//! The random scenarios by name. A new one is a constant here and a line in `tests/stories/random.rs`.
 
 use tidelock_engine::replica::{Limits, Retention};
 

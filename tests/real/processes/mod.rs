@@ -1,7 +1,5 @@
 //! What the tests of real processes share: starting nodes, talking to them, and ending them.
 
-#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
-
 mod client;
 mod foreign;
 pub(crate) mod guard;

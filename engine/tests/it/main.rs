@@ -1,0 +1,22 @@
+//! The engine from outside: laws, traces that break naive rules, golden bytes, frames carried by hand.
+
+mod batches;
+mod collections;
+mod decisions;
+mod decoders;
+mod divergence;
+mod edits;
+mod expiry;
+mod golden;
+mod hostile_authors;
+mod hostile_frames;
+mod hostile_messages;
+mod laws;
+mod messages;
+mod oracle;
+mod order;
+mod retirement;
+mod sorted;
+mod specification;
+mod traces;
+mod world;

@@ -1,0 +1,12 @@
+//! The store from outside: against a model, under power cuts, with turned bits and full disks.
+
+mod authors;
+mod backup;
+mod compaction;
+mod contract;
+mod crash;
+mod faults;
+mod orders;
+mod threads;
+mod truncation;
+mod world;

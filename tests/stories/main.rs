@@ -1,0 +1,31 @@
+//! Stories and random scenarios on the simulator, and the house rules.
+
+mod anti_entropy;
+mod batches;
+mod clocks;
+mod clones;
+mod convergence;
+mod decisions;
+mod determinism;
+mod documents;
+mod durability;
+mod faults_clock;
+mod faults_disk;
+mod faults_members;
+mod faults_network;
+mod hostile_members;
+mod housekeeping;
+mod kept_seeds;
+mod keyspaces;
+mod leaving;
+mod overlay;
+mod power_cuts;
+mod quotas;
+mod random;
+mod reads;
+mod retention;
+mod retirement;
+mod scale;
+mod sorted_sets;
+mod starvation;
+mod tidy;

@@ -6,12 +6,13 @@
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
 //! Imports go leftwards: id < causality, score < row, op < frame, install < ports < order < draft < apply, ranges < crdt < read, write <
-//! condition < request < evaluation, message < replica, gossip < turn.
+//! condition < request < command, evaluation, message < replica, gossip < turn.
 
 pub mod apply;
 mod bounded;
 pub mod bounds;
 pub mod causality;
+pub mod command;
 pub mod condition;
 pub mod crdt;
 mod dice;

@@ -254,7 +254,7 @@ impl History {
 pub fn random_write(dice: &mut Dice) -> Write {
     let key = dice.pick(&TEXTS).to_vec();
     let texts = |dice: &mut Dice| (0..=dice.below(3)).map(|_| dice.pick(&TEXTS).to_vec()).collect();
-    match dice.below(16) {
+    match dice.below(17) {
         0..4 => Write::Set { key, value: vec![b'v'; dice.below(300)] },
         4..7 => Write::Increment { key, by: 5 },
         7..10 => Write::Add { key, elements: texts(dice) },

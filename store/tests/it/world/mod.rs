@@ -254,7 +254,7 @@ impl History {
 pub fn random_write(dice: &mut Dice) -> Write {
     let key = dice.pick(&TEXTS).to_vec();
     let texts = |dice: &mut Dice| (0..=dice.below(3)).map(|_| dice.pick(&TEXTS).to_vec()).collect();
-    match dice.below(17) {
+    match dice.below(16) {
         0..4 => Write::Set { key, value: vec![b'v'; dice.below(300)] },
         4..7 => Write::Increment { key, by: 5 },
         7..10 => Write::Add { key, elements: texts(dice) },
@@ -262,9 +262,7 @@ pub fn random_write(dice: &mut Dice) -> Write {
         11..13 => Write::Put { key, fields: vec![(dice.pick(&TEXTS).to_vec(), b"field".to_vec())] },
         13 => Write::Unset { key, fields: texts(dice) },
         14 => Write::Delete { key },
-        15 => Write::Expire { key, deadline_ms: (1 << 50) + dice.below(5) as u64, only: None },
-        _ if dice.below(4) == 0 => Write::Clear,
-        _ => Write::Delete { key },
+        _ => Write::Expire { key, deadline_ms: (1 << 50) + dice.below(5) as u64, only: None },
     }
 }
 

@@ -44,7 +44,7 @@ impl Run {
         });
         let models: BTreeMap<_, _> = models.collect();
         assert_eq!(models.len(), history.turns.len() + 1, "each turn leads to a place of its own");
-        Self { models, history }
+        Self { history, models }
     }
 
     /// Goes on with the history where the store stands, until something fails.

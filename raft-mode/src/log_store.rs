@@ -313,5 +313,5 @@ impl RaftLogStorage<Types> for LogStore {
 }
 
 #[cfg(test)]
-#[path = "suite.rs"]
-mod suite;
+#[path = "log_store_tests.rs"]
+mod tests;

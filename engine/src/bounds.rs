@@ -2,6 +2,7 @@
 //!
 //! They are part of the formats: a node with larger bounds would make frames that others refuse.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The longest key, in bytes.
@@ -46,6 +47,16 @@ pub const SLOTS_MAX: usize = 1 << 18;
 /// The replicas that one frame names, and so those that can write in a keyspace.
 pub const REPLICAS_MAX: usize = 1 << 16;
 
+/// The commands of one entry of the anchors' log.
+pub const COMMANDS_MAX: usize = 1_024;
+
+/// The actions of one request, and those that one decision or whole holds.
+pub const ACTIONS_MAX: usize = 1 << 16;
+
+/// The bytes of one entry, request or reply that are not of keys, values and texts: lengths, numbers, and which variant
+/// it is. Whatever takes more memory than it has bytes is made of these, so this bounds what they hold once decoded.
+pub const STRUCTURE_BYTES_MAX: usize = 1 << 20;
+
 /// What the queries of one request may answer together, in bytes. They are all answered before the first
 /// answer leaves, so this is memory.
 pub const REQUEST_ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -54,7 +65,7 @@ pub const REQUEST_ANSWER_BYTES_MAX: usize = 32 << 20;
 pub const TURN_ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// What was too long. Nothing was written.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum BoundError {
     /// A key is longer than [`KEY_BYTES_MAX`].

@@ -4,18 +4,28 @@
 //! random choice and no setting of a node has a part in it. So every anchor that stands where the log says makes the
 //! same operations, byte for byte.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::bounded::list;
+pub use crate::bounds::COMMANDS_MAX;
+use crate::bounds::{ACTIONS_MAX, REPLICAS_MAX, STRUCTURE_BYTES_MAX};
 use crate::causality::{Dot, Hlc};
+use crate::frame::SigningKey;
+pub use crate::id::ClientId;
 use crate::id::{Epoch, KeyspaceId, KeyspaceName};
-use crate::ports::LogIndex;
+use crate::ports::{COMMAND_BYTES_MAX, LogIndex};
 use crate::request::{Action, Atomicity};
 use crate::row::Fingerprint;
+use crate::wire::{self, WireError};
 
-/// Who asks, for as long as it counts its operations: drawn at random by a client, or by the node that asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClientId(pub [u8; 16]);
+/// The version of the bytes of entries that this code reads and writes.
+pub const ENTRY_VERSION: u8 = 1;
 
 /// Names one operation, so that it takes effect once however often it is proposed, and its outcome can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OperationId {
     /// The epoch in which it was issued. It executes in that one only.
     pub epoch: Epoch,
@@ -25,8 +35,46 @@ pub struct OperationId {
     pub number: u64,
 }
 
+/// The secret key that signs the frames of one strong epoch of a keyspace. The anchors have it, and nobody else.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "[u8; 32]", into = "[u8; 32]")]
+pub struct EpochSecret(SigningKey);
+
+impl EpochSecret {
+    /// The key that signs.
+    pub fn key(&self) -> &SigningKey {
+        &self.0
+    }
+}
+
+impl From<[u8; 32]> for EpochSecret {
+    fn from(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_seed(seed))
+    }
+}
+
+impl From<EpochSecret> for [u8; 32] {
+    fn from(secret: EpochSecret) -> Self {
+        secret.0.to_seed()
+    }
+}
+
+impl PartialEq for EpochSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_seed() == other.0.to_seed()
+    }
+}
+
+impl Eq for EpochSecret {}
+
+impl fmt::Debug for EpochSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EpochSecret")
+    }
+}
+
 /// Actions on a strong keyspace, which happen at one place in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execute {
     /// Where.
     pub keyspace: KeyspaceId,
@@ -35,13 +83,14 @@ pub struct Execute {
     /// The clock of whoever proposed it. The keyspace's clock is the highest of these, in the order of the log.
     pub hlc: Hlc,
     /// What to do.
+    #[serde(deserialize_with = "list::<ACTIONS_MAX, _, _>")]
     pub actions: Vec<Action>,
     /// How the actions belong together.
     pub atomicity: Atomicity,
 }
 
 /// What one part of an entry says. Those that came together are one entry, and for each keyspace one frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Does something in a strong keyspace.
     Execute(Execute),
@@ -70,7 +119,7 @@ pub enum Command {
         /// The epoch that is to begin.
         epoch: Epoch,
         /// The secret key that signs the frames of that epoch: all anchors make the same ones.
-        secret: [u8; 32],
+        secret: EpochSecret,
     },
     /// Says where the epoch ends: at this version vector, unless another cut follows.
     Cut {
@@ -79,6 +128,7 @@ pub enum Command {
         /// The place of the [`Command::BeginSeal`] that it belongs to.
         begin: LogIndex,
         /// The version vector, by its dots, in their order.
+        #[serde(deserialize_with = "list::<REPLICAS_MAX, _, _>")]
         frontier: Vec<Dot>,
     },
     /// Ends the epoch: a majority of the anchors is durably at the cut.
@@ -100,3 +150,91 @@ pub enum Command {
         begin: LogIndex,
     },
 }
+
+/// Why commands are no entry, or bytes are none. Nothing was proposed or done.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// A command alone is more than an entry may be: too long, of too many things, or of decisions too deep in each
+    /// other.
+    #[error(
+        "a command of {bytes} bytes does not fit into an entry of {COMMAND_BYTES_MAX} bytes, of which \
+         {STRUCTURE_BYTES_MAX} may be other than keys and values, or its decisions stand too deep in each other"
+    )]
+    TooLarge {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The bytes are no entry, or one of a newer version.
+    #[error("an entry of the log: {0}")]
+    Wire(#[from] WireError),
+}
+
+/// An entry in the making: commands that came together.
+#[derive(Debug, Default)]
+pub struct Entry {
+    commands: Vec<u8>,
+    count: usize,
+    structure: usize,
+}
+
+/// The bytes of an entry that say its version and how many commands it holds, at most.
+const HEAD_BYTES_MAX: usize = 3;
+
+impl Entry {
+    /// Adds a command; or says `false` if there is no room for it beside those that are there: it goes into another.
+    ///
+    /// # Errors
+    /// [`CommandError::TooLarge`]: it goes into none.
+    pub fn push(&mut self, command: &Command) -> Result<bool, CommandError> {
+        let encoded = postcard::to_stdvec(command).expect("writing to memory cannot fail");
+        let bytes = encoded.len();
+        // An entry that does not decode would stop every anchor, so it is decoded before it is one.
+        let Ok((_, structure)) = wire::decode_bare::<Command>(&encoded) else {
+            return Err(CommandError::TooLarge { bytes });
+        };
+        let (long, much) = (self.commands.len() + bytes, self.structure + structure);
+        let has_room =
+            long + HEAD_BYTES_MAX <= COMMAND_BYTES_MAX && much + HEAD_BYTES_MAX <= STRUCTURE_BYTES_MAX;
+        if has_room && self.count < COMMANDS_MAX {
+            self.commands.extend_from_slice(&encoded);
+            (self.count, self.structure) = (self.count + 1, much);
+            return Ok(true);
+        }
+        if self.count > 0 { Ok(false) } else { Err(CommandError::TooLarge { bytes }) }
+    }
+
+    /// How many commands it holds.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The entry as bytes, to be proposed.
+    pub fn into_bytes(self) -> Vec<u8> {
+        let mut bytes = wire::encode(ENTRY_VERSION, &self.count);
+        bytes.extend_from_slice(&self.commands);
+        bytes
+    }
+}
+
+/// The bytes of an entry of these commands. They are few and small: see [`Entry`] for others.
+pub fn encode_entry(commands: &[Command]) -> Vec<u8> {
+    wire::encode(ENTRY_VERSION, commands)
+}
+
+/// The commands of an entry.
+///
+/// # Errors
+/// [`CommandError::Wire`].
+pub fn decode_entry(bytes: &[u8]) -> Result<Vec<Command>, CommandError> {
+    let Commands(commands) = wire::decode(ENTRY_VERSION, bytes, COMMAND_BYTES_MAX)?;
+    Ok(commands)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Commands(#[serde(deserialize_with = "list::<COMMANDS_MAX, _, _>")] Vec<Command>);

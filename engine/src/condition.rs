@@ -3,30 +3,36 @@
 //! They are plain data, so that a strong keyspace can evaluate them at a position of its log. In an eventual one the
 //! rows are those of this replica, and another may find otherwise at the same time.
 
+use serde::{Deserialize, Serialize};
+
 use crate::id::KeyspaceId;
 use crate::ports::Rows;
 use crate::read::{Answer, Query, QueryError, answer, revision};
 use crate::row::Fingerprint;
 
 /// Something that holds or does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     /// There is such a key, of whatever kind.
-    Exists(Vec<u8>),
+    Exists(#[serde(with = "serde_bytes")] Vec<u8>),
     /// There is no such key.
-    Missing(Vec<u8>),
+    Missing(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The key has no such field.
     FieldMissing {
         /// The key: a map, or missing.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The field.
+        #[serde(with = "serde_bytes")]
         field: Vec<u8>,
     },
     /// An element is in a set, or is not.
     Contains {
         /// The key: a set, or missing.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The element.
+        #[serde(with = "serde_bytes")]
         element: Vec<u8>,
         /// Whether it must be in it.
         is_in: bool,
@@ -34,6 +40,7 @@ pub enum Condition {
     /// The key is as it was when its revision was read.
     Unchanged {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// What [`Query::Revision`] answered.
         revision: Fingerprint,
@@ -41,8 +48,10 @@ pub enum Condition {
     /// A register or counter holds this value.
     Equals {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The value; none if the key must be missing.
+        #[serde(with = "serde_bytes")]
         value: Option<Vec<u8>>,
     },
 }

@@ -255,6 +255,10 @@ impl FrameId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
+/// Who asks, for as long as it counts its operations: drawn at random by a client, or by the node that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientId(pub [u8; 16]);
+
 fn first_16(hash: &blake3::Hash) -> [u8; 16] {
     let (head, _) = hash.as_bytes().split_first_chunk().expect("a blake3 hash has 32 bytes");
     *head

@@ -35,4 +35,5 @@ pub mod row;
 pub mod score;
 pub mod staged;
 pub mod turn;
+pub mod wire;
 pub mod write;

@@ -17,9 +17,11 @@ pub use sorted::{Ranked, Scored, SortedPage, SortedRange, score_of};
 
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
+use crate::bounded::{self, list};
+use crate::bounds::{REQUEST_ANSWER_BYTES_MAX, STRUCTURE_BYTES_MAX};
 use crate::causality::Dot;
 use crate::crdt::{KeyView, Sibling, VisibleKind};
 use crate::id::KeyspaceId;
@@ -31,37 +33,39 @@ use crate::score::{SCORE_BYTES, Score};
 pub const PAGE_KEYS_MAX: usize = 10_000;
 
 /// A question about one key, or the next page of keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// The value of a register or counter.
-    Get(Vec<u8>),
+    Get(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Which kind a key shows.
-    Kind(Vec<u8>),
+    Kind(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The elements of a set.
-    Members(Vec<u8>),
+    Members(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Whether an element is in a set.
-    Contains(Vec<u8>, Vec<u8>),
+    Contains(#[serde(with = "serde_bytes")] Vec<u8>, #[serde(with = "serde_bytes")] Vec<u8>),
     /// The number of elements of a set.
-    Cardinality(Vec<u8>),
+    Cardinality(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The value of a field of a map.
-    Field(Vec<u8>, Vec<u8>),
+    Field(#[serde(with = "serde_bytes")] Vec<u8>, #[serde(with = "serde_bytes")] Vec<u8>),
     /// The fields of a map and their values.
-    Fields(Vec<u8>),
+    Fields(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The number of fields of a map.
-    FieldCount(Vec<u8>),
+    FieldCount(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The scores of members of a sorted set.
-    Scores(Vec<u8>, Vec<Vec<u8>>),
+    Scores(#[serde(with = "serde_bytes")] Vec<u8>, #[serde(with = "bounded::byte_strings")] Vec<Vec<u8>>),
     /// The place of a member of a sorted set.
     Rank {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The member.
+        #[serde(with = "serde_bytes")]
         member: Vec<u8>,
         /// Whether the highest score has the first place.
         is_reverse: bool,
     },
     /// The number of members of a sorted set that are in a range.
-    SortedCount(Vec<u8>, SortedRange),
+    SortedCount(#[serde(with = "serde_bytes")] Vec<u8>, SortedRange),
     /// Members of a sorted set with their scores, in order.
     Sorted(SortedPage),
     /// The next elements of a set, fields of a map with their values, or members of a sorted set with their scores.
@@ -69,9 +73,9 @@ pub enum Query {
     /// Some elements of a set, fields of a map with their values, or members of a sorted set with their scores.
     Random(RandomPick),
     /// What several sets make together.
-    Combined(Combination, Vec<Vec<u8>>),
+    Combined(Combination, #[serde(with = "bounded::byte_strings")] Vec<Vec<u8>>),
     /// The number of elements that several sets have in common, up to a limit, which is not 0.
-    CommonCount(Vec<Vec<u8>>, u64),
+    CommonCount(#[serde(with = "bounded::byte_strings")] Vec<Vec<u8>>, u64),
     /// Keys that exist, in byte order.
     Keys(KeyPage),
     /// Some key that exists; the choice follows from the seed.
@@ -79,13 +83,13 @@ pub enum Query {
     /// The number of keys that exist.
     Size,
     /// The changes that make a document.
-    Chunks(Vec<u8>),
+    Chunks(#[serde(with = "serde_bytes")] Vec<u8>),
     /// All that concurrent writes left under a key.
-    Entry(Vec<u8>),
+    Entry(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Until when a key lives.
-    Deadline(Vec<u8>),
+    Deadline(#[serde(with = "serde_bytes")] Vec<u8>),
     /// What is another when the key was changed.
-    Revision(Vec<u8>),
+    Revision(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 impl Query {
@@ -118,11 +122,13 @@ impl Query {
 }
 
 /// Which keys a page lists.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPage {
     /// What every key begins with.
+    #[serde(with = "serde_bytes")]
     pub prefix: Vec<u8>,
     /// The last key of the page before.
+    #[serde(with = "serde_bytes")]
     pub after: Option<Vec<u8>>,
     /// How many at most; never more than [`PAGE_KEYS_MAX`].
     pub count: usize,
@@ -135,10 +141,10 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 pub const REVISION_ROWS_MAX: usize = 10_000;
 
 /// What a query answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// A value, if there is one.
-    Value(Option<Vec<u8>>),
+    Value(#[serde(with = "serde_bytes")] Option<Vec<u8>>),
     /// A kind, if the key exists.
     Kind(Option<VisibleKind>),
     /// Yes or no.
@@ -146,17 +152,17 @@ pub enum Answer {
     /// A number of things.
     Count(u64),
     /// Elements or keys, in byte order.
-    List(Vec<Vec<u8>>),
+    List(#[serde(with = "bounded::byte_strings")] Vec<Vec<u8>>),
     /// Fields and values, in byte order of the fields.
-    Pairs(Vec<Pair>),
+    Pairs(#[serde(with = "bounded::byte_pairs")] Vec<Pair>),
     /// Members and scores, in the order that was asked for; of a page, in byte order of the members.
-    Scored(Vec<Scored>),
+    Scored(#[serde(with = "bounded::bytes_with")] Vec<Scored>),
     /// The scores of members, in the order in which they were named; none for one that is missing.
-    Scores(Vec<Option<Score>>),
+    Scores(#[serde(deserialize_with = "list::<STRUCTURE_BYTES_MAX, _, _>")] Vec<Option<Score>>),
     /// The place of a member, if it is there.
     Rank(Option<Ranked>),
     /// The rows of a document, in order of their dots.
-    Chunks(Vec<(Dot, Vec<u8>)>),
+    Chunks(#[serde(with = "bounded::with_bytes")] Vec<(Dot, Vec<u8>)>),
     /// All rows of a key.
     Entry(Entry),
     /// If the key exists, when it expires if ever, in Unix milliseconds.
@@ -190,7 +196,7 @@ impl Answer {
 }
 
 /// Why a query has no answer.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum QueryError {
     /// The key shows another kind; nothing was read.

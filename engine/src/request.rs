@@ -1,8 +1,17 @@
 //! What a client asks of a replica in one go, and what it is answered.
 
+mod bytes;
+mod nested;
+
+pub use bytes::{
+    REPLY_BYTES_MAX, RequestTooLong, decode_replies, decode_reply, encode_replies, encode_reply,
+};
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
+use crate::bounded::list;
+use crate::bounds::{ACTIONS_MAX, REQUEST_ANSWER_BYTES_MAX};
 use crate::condition::Condition;
 use crate::id::KeyspaceName;
 use crate::ports::Durability;
@@ -14,7 +23,8 @@ use crate::write::{Outcome, Write, WriteError};
 pub struct RequestId(pub u64);
 
 /// One step of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "nested::Outermost")]
 pub enum Action {
     /// Changes something.
     Write(Write),
@@ -40,7 +50,7 @@ impl Action {
 ///
 /// It is plain data, and what it gives follows from it and the rows alone. In an eventual keyspace it is refused, unless
 /// the operator said that the view of this replica is good enough: [`Conditional`](crate::ports::Conditional).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Decision {
     /// What is answered in any case, as it is before the actions. If one has no answer, nothing is done.
     pub reads: Vec<Query>,
@@ -57,7 +67,7 @@ pub struct Decision {
 pub const DECISION_DEPTH_MAX: usize = 2;
 
 /// What came of a decision.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Decided {
     /// What its reads answer, in order.
     pub answers: Vec<Answer>,
@@ -66,7 +76,7 @@ pub struct Decided {
 }
 
 /// How the actions of a request belong together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Atomicity {
     /// Each by itself: a failed one leaves the others alone. Others may see them half done.
     #[default]
@@ -78,11 +88,12 @@ pub enum Atomicity {
 }
 
 /// Actions on one keyspace, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Where.
     pub keyspace: KeyspaceName,
     /// What to do.
+    #[serde(deserialize_with = "list::<ACTIONS_MAX, _, _>")]
     pub actions: Vec<Action>,
     /// How they belong together.
     pub atomicity: Atomicity,
@@ -91,7 +102,8 @@ pub struct Request {
 }
 
 /// What one action gave.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(from = "nested::OutermostReply")]
 pub enum ActionReply {
     /// What a write did.
     Outcome(Outcome),
@@ -104,7 +116,7 @@ pub enum ActionReply {
 }
 
 /// Why one action was not done. It changed nothing.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ActionError {
     /// A write.
@@ -126,8 +138,9 @@ pub enum ActionError {
     TooMuch,
 }
 
-/// Why a request has no replies. But for [`RequestError::Commit`], nothing of it was done.
-#[derive(Debug, Error)]
+/// Why a request has no replies. But for [`RequestError::Commit`] and
+/// [`RequestError::Untold`], nothing of it was done.
+#[derive(Debug, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum RequestError {
     /// The keyspace is not among those that this node replicates.
@@ -156,6 +169,9 @@ pub enum RequestError {
     /// The store did not take the writes, or nobody knows whether it did: they may be there after a restart.
     #[error("{0}")]
     Commit(String),
+    /// All of it was done, and what it gave is too long to be told to another node, or to be kept.
+    #[error("the request was done, but what it gave is too long to be told; ask for less at once")]
+    Untold,
     /// The node is shutting down, or its event loop ended.
     #[error("the node is shutting down")]
     Closed,

@@ -15,9 +15,11 @@ mod scores;
 pub use author::Author;
 pub use decimal::Decimal;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bounds::BoundError;
+use crate::bounded::{self, list};
+use crate::bounds::{BoundError, ELEMENTS_MAX, OBSERVED_LISTED_MAX};
 use crate::causality::Dot;
 use crate::crdt::VisibleKind;
 use crate::id::{KeyspaceName, ReplicaId};
@@ -26,20 +28,24 @@ use crate::read::{Combination, Scored, SortedPage, SortedRange};
 use crate::score::Score;
 
 /// A write of one keyspace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Write {
     /// Makes a key a register with this value, whatever it held, which lives for ever.
     Set {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// Its value from now on.
+        #[serde(with = "serde_bytes")]
         value: Vec<u8>,
     },
     /// As `Set`, and says until when the key lives.
     SetFor {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// Its value from now on.
+        #[serde(with = "serde_bytes")]
         value: Vec<u8>,
         /// Until when.
         ttl: Ttl,
@@ -48,6 +54,7 @@ pub enum Write {
     /// it.
     Expire {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// When it expires, in Unix milliseconds.
         deadline_ms: u64,
@@ -57,11 +64,13 @@ pub enum Write {
     /// Lets a key live for ever again.
     Persist {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
     },
     /// Counts under a key that holds nothing, an integer or a counter.
     Increment {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// What to add.
         by: i64,
@@ -69,36 +78,46 @@ pub enum Write {
     /// Adds elements to a set, making it if need be.
     Add {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The elements; repeated ones count once.
+        #[serde(with = "bounded::byte_strings")]
         elements: Vec<Vec<u8>>,
     },
     /// Removes elements from a set.
     Remove {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The elements.
+        #[serde(with = "bounded::byte_strings")]
         elements: Vec<Vec<u8>>,
     },
     /// Writes fields of a map, making it if need be.
     Put {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// Fields and values; of a repeated field the last counts.
+        #[serde(with = "bounded::byte_pairs")]
         fields: Vec<(Vec<u8>, Vec<u8>)>,
     },
     /// Removes fields of a map.
     Unset {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The fields.
+        #[serde(with = "bounded::byte_strings")]
         fields: Vec<Vec<u8>>,
     },
     /// Scores members of a sorted set, making it if need be.
     Score {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// Members and scores, one after the other: of a repeated member what was said before counts.
+        #[serde(with = "bounded::bytes_with")]
         members: Vec<Scored>,
         /// Which of them are scored.
         rule: ScoreRule,
@@ -107,8 +126,10 @@ pub enum Write {
     /// read.
     AddToScore {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The member; one that is missing has the score 0.
+        #[serde(with = "serde_bytes")]
         member: Vec<u8>,
         /// What to add.
         by: Score,
@@ -118,13 +139,16 @@ pub enum Write {
     /// Removes members of a sorted set.
     Unscore {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The members.
+        #[serde(with = "bounded::byte_strings")]
         members: Vec<Vec<u8>>,
     },
     /// Removes a range of members of a sorted set, of no more than [`ELEMENTS_MAX`](crate::bounds::ELEMENTS_MAX).
     UnscoreRange {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// Which ones.
         range: SortedRange,
@@ -132,6 +156,7 @@ pub enum Write {
     /// Removes the members of the lowest or highest scores.
     PopScored {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// How many, at most.
         count: u64,
@@ -142,6 +167,7 @@ pub enum Write {
     /// others are conflicts.
     Edit {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// How its value changes.
         edit: Edit,
@@ -149,8 +175,10 @@ pub enum Write {
     /// Adds to the number in a field of a map, which is read and written whole: of concurrent additions one is read.
     AddToField {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The field.
+        #[serde(with = "serde_bytes")]
         field: Vec<u8>,
         /// What to add.
         by: Addend,
@@ -158,6 +186,7 @@ pub enum Write {
     /// Removes elements of a set that nobody chose.
     Pop {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// How many, at most.
         count: u64,
@@ -167,8 +196,10 @@ pub enum Write {
     /// Makes a key what another one shows, whatever it held. What the other one holds beside that is not copied.
     Copy {
         /// The key that is read.
+        #[serde(with = "serde_bytes")]
         from: Vec<u8>,
         /// The key that is written.
+        #[serde(with = "serde_bytes")]
         to: Vec<u8>,
         /// Whether the one that is read is removed.
         is_move: bool,
@@ -176,15 +207,18 @@ pub enum Write {
     /// Makes a key the set that others combine to, whatever it held.
     Combine {
         /// The key that is written; it may be one of those that are read.
+        #[serde(with = "serde_bytes")]
         into: Vec<u8>,
         /// How.
         how: Combination,
         /// The sets, of which there is one at least; a key that is missing is an empty one.
+        #[serde(with = "bounded::byte_strings")]
         keys: Vec<Vec<u8>>,
     },
     /// Makes a key the sorted set of what a range of one shows, whatever it held.
     StoreRange {
         /// The key that is written; it may be the one that is read.
+        #[serde(with = "serde_bytes")]
         into: Vec<u8>,
         /// The key that is read, and which of its members.
         page: SortedPage,
@@ -192,17 +226,22 @@ pub enum Write {
     /// Adds changes to a document, making it if need be.
     Change {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         /// The changes.
+        #[serde(with = "serde_bytes")]
         chunk: Vec<u8>,
         /// The rows that the changes build on. If one of them is gone, so is what they build on.
+        #[serde(deserialize_with = "list::<ELEMENTS_MAX, _, _>")]
         base: Vec<Dot>,
         /// Those of them whose changes are all in the chunk too, which replaces them: at most 64.
+        #[serde(deserialize_with = "list::<OBSERVED_LISTED_MAX, _, _>")]
         replaced: Vec<Dot>,
     },
     /// Removes a key, whatever it holds.
     Delete {
         /// The key.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
     },
     /// Removes every key.
@@ -215,7 +254,7 @@ pub enum Write {
 }
 
 /// Which members of a sorted set are scored. Without anything, all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScoreRule {
     /// Only those that are missing, or only those that are there.
     pub only: Option<MemberIf>,
@@ -224,7 +263,7 @@ pub struct ScoreRule {
 }
 
 /// In which case a member is scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberIf {
     /// It is missing.
     Missing,
@@ -233,7 +272,7 @@ pub enum MemberIf {
 }
 
 /// Where a score may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Toward {
     /// Up.
     Greater,
@@ -242,7 +281,7 @@ pub enum Toward {
 }
 
 /// Until when a key lives that is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ttl {
     /// For ever.
     None,
@@ -253,7 +292,7 @@ pub enum Ttl {
 }
 
 /// In which case a deadline is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExpireIf {
     /// The key has none.
     HasNone,
@@ -268,16 +307,17 @@ pub enum ExpireIf {
 }
 
 /// How the value of a register changes. A key that is missing has an empty value, of the number 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Edit {
     /// More bytes behind it.
-    Append(Vec<u8>),
+    Append(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Bytes from an offset on, in place of those that were there; zeros up to there, if it was shorter. No bytes
     /// change nothing.
     Splice {
         /// The offset, in bytes.
         offset: u64,
         /// The bytes.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// One bit; zeros up to there, if the value was shorter.
@@ -292,7 +332,7 @@ pub enum Edit {
 }
 
 /// What is added to the number in a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Addend {
     /// To an integer.
     Integer(i64),
@@ -301,7 +341,7 @@ pub enum Addend {
 }
 
 /// What a write did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// It was done.
     Done,
@@ -314,9 +354,9 @@ pub enum Outcome {
     /// Whether a bit was set before.
     Bit(bool),
     /// The number with a fraction after an addition, as it was written.
-    Value(Vec<u8>),
+    Value(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The elements that were removed, in byte order.
-    Elements(Vec<Vec<u8>>),
+    Elements(#[serde(with = "bounded::byte_strings")] Vec<Vec<u8>>),
     /// The numbers of members that came into being, and of those that were there and got another score.
     Scored {
         /// The new ones.
@@ -327,13 +367,13 @@ pub enum Outcome {
     /// The score after an addition, unless the rule forbade it.
     Score(Option<Score>),
     /// The members that were removed and their scores, the outermost first.
-    ScoredMembers(Vec<Scored>),
+    ScoredMembers(#[serde(with = "bounded::bytes_with")] Vec<Scored>),
     /// The row that a change of a document became.
     At(Dot),
 }
 
 /// Why a write was not done. Nothing was changed.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WriteError {
     /// The key shows another kind.

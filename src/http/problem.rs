@@ -125,7 +125,7 @@ impl From<RequestError> for Problem {
             RequestError::Loading(_) => "loading",
             RequestError::Leaving(_) => "leaving",
             RequestError::ReadOnly(_) => "read_only",
-            RequestError::Commit(_) => "unknown",
+            RequestError::Commit(_) | RequestError::Untold => "unknown",
             RequestError::Closed => "closed",
             _ => "failed",
         };

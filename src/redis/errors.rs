@@ -49,6 +49,7 @@ pub(super) fn needs_strong(command: &str, keyspace: &KeyspaceName) -> Reply {
 pub(super) fn request(error: &RequestError) -> Reply {
     match error {
         RequestError::Action { source, .. } => action(source),
+        RequestError::Untold => Reply::error(format!("UNKNOWN {error}")),
         RequestError::Commit(text) => Reply::error(format!("UNKNOWN {text}")),
         RequestError::Loading(_) => Reply::error(format!("LOADING {error}")),
         RequestError::Closed | RequestError::Leaving(_) => Reply::error(format!("TRYAGAIN {error}")),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use crate::causality::{Dot, Heads, Hlc};
@@ -43,6 +43,22 @@ pub enum ReadError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Another node could not read, and this is what it says of it.
+    #[error("{0}")]
+    Elsewhere(String),
+}
+
+/// As its text: what it is about is on the node where it happened.
+impl Serialize for ReadError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ReadError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::Elsewhere)
+    }
 }
 
 /// What a scan does with each row it visits.
@@ -236,7 +252,7 @@ pub trait Log {
 }
 
 /// When a commit is acknowledged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Durability {
     /// From memory: visible to readers at once, on disk after the next [`Store::sync`].
     Buffered,

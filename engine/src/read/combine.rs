@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
+
 use super::pages::{Collection, Gathered, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX};
 use super::{QueryError, Reader};
 use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
@@ -14,7 +16,7 @@ use crate::ports::After;
 use crate::row::Kind;
 
 /// What is made of several sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Combination {
     /// What is in all of them.
     Intersection,

@@ -2,25 +2,30 @@
 
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
+
 use super::sorted::read;
 use super::{QueryError, Reader};
+use crate::bounded::list;
 use crate::causality::{Dot, Stamp};
 use crate::crdt::{KeyView, VisibleKind};
 use crate::ports::{RowRange, Within};
 use crate::row::{Kind, Payload, Slot};
 
 /// One row of a key, as its history left it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryRow {
     /// The data type.
     pub kind: Kind,
     /// The element, field or member; empty for the other kinds.
+    #[serde(with = "serde_bytes")]
     pub subkey: Vec<u8>,
     /// The operation that added it; its replica is the author.
     pub dot: Dot,
     /// The stamp, of a register, field or score.
     pub stamp: Option<Stamp>,
     /// The value, of a register or field; the text of a score.
+    #[serde(with = "serde_bytes")]
     pub value: Option<Vec<u8>>,
     /// The slot, of a counter.
     pub slot: Option<Slot>,
@@ -31,13 +36,15 @@ pub struct EntryRow {
 }
 
 /// All rows of a key, at most [`ENTRY_ROWS_MAX`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// The kind that the key shows.
     pub visible: Option<VisibleKind>,
     /// What a GET answers, of a register or counter.
+    #[serde(with = "serde_bytes")]
     pub value: Option<Vec<u8>>,
     /// The rows, in order of kind and subkey, then of rank.
+    #[serde(deserialize_with = "list::<ENTRY_ROWS_MAX, _, _>")]
     pub rows: Vec<EntryRow>,
     /// Whether there are more rows than were listed.
     pub is_truncated: bool,

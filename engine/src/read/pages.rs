@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Answer, Pair, QueryError, Reader, sorted};
 use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
 use crate::crdt::{Sibling, VisibleKind};
@@ -15,7 +17,7 @@ pub const PAGE_SUBKEYS_MAX: usize = 10_000;
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 
 /// A kind whose keys hold many things, each with a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Collection {
     /// A set of elements.
     Set,
@@ -46,13 +48,15 @@ impl Collection {
 /// Which elements, fields or members a page lists.
 ///
 /// There are more behind it only if it has as many as `count`, or [`PAGE_BYTES_MAX`] bytes or more.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubkeyPage {
     /// The key.
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// What it must hold, unless it is missing.
     pub collection: Collection,
     /// The last element, field or member of the page before.
+    #[serde(with = "serde_bytes")]
     pub after: Option<Vec<u8>>,
     /// How many at most; never more than [`PAGE_SUBKEYS_MAX`].
     pub count: usize,

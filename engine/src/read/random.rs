@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
+
 use super::pages::{Collection, Gathered};
 use super::{Answer, Pair, QueryError, Reader};
 use crate::dice::Dice;
@@ -41,9 +43,10 @@ const TRIES: u64 = 4;
 pub const REPEATED_MAX: u64 = 1 << 20;
 
 /// Which elements, fields or members are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RandomPick {
     /// The key.
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// What it must hold, unless it is missing. Fields come with their values, members with their scores.
     pub collection: Collection,

@@ -2,7 +2,10 @@
 
 use std::ops::{Bound, ControlFlow};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, QueryError, Reader, siblings};
+use crate::bounded;
 use crate::bounds::REQUEST_ANSWER_BYTES_MAX;
 use crate::crdt::{Sibling, VisibleKind};
 use crate::order::Order;
@@ -17,7 +20,7 @@ pub type Scored = (Vec<u8>, Score);
 pub type Ranked = (u64, Score);
 
 /// Which members of a sorted set are meant. One whose ends are the wrong way round means none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SortedRange {
     /// By their places, from 0, both included; a negative one is counted from the end, of which -1 is the last.
     Ranks {
@@ -36,8 +39,10 @@ pub enum SortedRange {
     /// By their own bytes, in the order of which they are, whatever their scores.
     Members {
         /// The first.
+        #[serde(with = "bounded::byte_bound")]
         min: Bound<Vec<u8>>,
         /// The last.
+        #[serde(with = "bounded::byte_bound")]
         max: Bound<Vec<u8>>,
     },
 }
@@ -48,9 +53,10 @@ impl SortedRange {
 }
 
 /// Which members of a sorted set are listed, and in which order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SortedPage {
     /// The key.
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// Which members. Ranks are those of the order that is asked for; the other ranges do not depend on it.
     pub range: SortedRange,

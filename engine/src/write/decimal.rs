@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The digits behind the point.
 const FRACTION_DIGITS: usize = 17;
 
@@ -19,14 +21,15 @@ const INTEGER_DIGITS_MAX: usize = 20;
 const TEXT_BYTES_MAX: usize = 5 << 10;
 
 /// A number with a fraction of 17 decimal digits, or a very large one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decimal(Form);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Form {
     /// In units of the last digit.
     Exact(i128),
-    /// The bits of a floating-point number, which may be infinite.
+    /// The bits of a floating-point number, which may be infinite. Of one that is none, which only bytes from elsewhere
+    /// can be, no sum is a number either.
     Rough(u64),
 }
 

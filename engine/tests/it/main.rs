@@ -2,6 +2,7 @@
 
 mod batches;
 mod collections;
+mod commands;
 mod decisions;
 mod decoders;
 mod divergence;

@@ -69,7 +69,10 @@ fn encoded(input: &mut Input<'_>) -> Vec<u8> {
         while encoder.is_full() {
             write(&mut encoder, &mut written, 40_000);
         }
-        encoder.push(message);
+        match message.split_at_checked(3).filter(|_| message.len() < 1_000) {
+            Some((head, body)) => encoder.push_parts(head, body),
+            None => encoder.push(message),
+        }
         if input.once_in(2) {
             write(&mut encoder, &mut written, input.below(20));
         }

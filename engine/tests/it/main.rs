@@ -16,6 +16,7 @@ mod laws;
 mod messages;
 mod oracle;
 mod order;
+mod outcomes;
 mod retirement;
 mod sorted;
 mod specification;

@@ -17,6 +17,7 @@ mod messages;
 mod oracle;
 mod order;
 mod outcomes;
+mod replies;
 mod retirement;
 mod sorted;
 mod specification;

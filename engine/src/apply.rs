@@ -9,11 +9,13 @@ use std::ops::ControlFlow;
 use crate::causality::{Dot, VersionVector};
 use crate::draft::Draft;
 use crate::frame::{Frame, FrameHeader};
-use crate::id::{KeyspaceId, ReplicaId};
+use crate::id::{ClientId, KeyspaceId, ReplicaId};
 use crate::install::Install;
-use crate::op::{DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange};
+use crate::op::{
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, OutcomeRef, Prefix, RowRef, SlotChange,
+};
 use crate::ports::{ReadError, RowRange, Rows, Within};
-use crate::row::{Kind, Payload, RETIRED_KEY, RowId, Slot};
+use crate::row::{Kind, OUTCOMES_KEY, Payload, RETIRED_KEY, RowId, Slot};
 
 /// Applies the operations of a frame that come after the seq `applied` of its author. That is all of them, unless
 /// the author has two histories whose frames begin elsewhere: whatever the history, an operation is applied
@@ -151,7 +153,20 @@ impl<'a, 'b> Apply<'a, 'b> {
             Op::Expire { key, deadline_ms, observed } => {
                 self.replace((key, Kind::Deadline, &[]), Payload::Deadline(*deadline_ms), observed)
             }
+            Op::Outcome { client, number, index, result, forgotten } => {
+                self.forget(*client, forgotten)?;
+                let (stamp, result) = (self.header.stamp(), result.clone());
+                let row = outcome_row(*client, *number, self.dot);
+                self.put(row, Some(Payload::Outcome { stamp, index: *index, result }))
+            }
+            Op::Forget { client, forgotten } => self.forget(*client, forgotten),
         }
+    }
+
+    fn forget(&mut self, client: ClientId, forgotten: &[OutcomeRef]) -> Result<(), ReadError> {
+        forgotten.iter().try_for_each(|OutcomeRef { number, dot }| {
+            self.put(outcome_row(client, *number, resolve(self.header, *dot)), None)
+        })
     }
 
     fn keyspace(&self) -> KeyspaceId {
@@ -378,6 +393,17 @@ fn slot_row(key: &[u8], birth: Dot) -> RowId {
 pub(crate) fn retired_row(replica: ReplicaId, dot: Dot) -> RowId {
     let subkey = replica.as_bytes().to_vec();
     RowId { key: RETIRED_KEY.to_vec(), kind: Kind::Retired, subkey, dot }
+}
+
+/// The row of an outcome.
+pub(crate) fn outcome_row(client: ClientId, number: u64, dot: Dot) -> RowId {
+    let subkey = outcome_subkey(client, number);
+    RowId { key: OUTCOMES_KEY.to_vec(), kind: Kind::Outcome, subkey, dot }
+}
+
+/// Outcomes are in order of their clients and numbers.
+pub(crate) fn outcome_subkey(client: ClientId, number: u64) -> Vec<u8> {
+    [&client.0[..], &number.to_be_bytes()].concat()
 }
 
 fn resolve(header: &FrameHeader, reference: DotRef) -> Dot {

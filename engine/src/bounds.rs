@@ -21,9 +21,9 @@ pub const CHUNK_BYTES_MAX: usize = VALUE_BYTES_MAX;
 /// The operations of one frame, in encoded bytes, unless they are at most [`LARGE_FRAME_OPS_MAX`].
 pub const FRAME_OPS_BYTES_MAX: usize = 1 << 20;
 
-/// The operations of a frame that may be larger: a write of a large value, the removal of what it replaces, and its
-/// deadline.
-pub const LARGE_FRAME_OPS_MAX: usize = 3;
+/// The operations of a frame that may be larger: a write of a large value, the removal of what it replaces, its
+/// deadline, and its outcome.
+pub const LARGE_FRAME_OPS_MAX: usize = 4;
 
 /// The operations of such a frame, in encoded bytes: a value, its key, and what was observed.
 pub const OP_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + (512 << 10);
@@ -46,6 +46,13 @@ pub const SLOTS_MAX: usize = 1 << 18;
 
 /// The replicas that one frame names, and so those that can write in a keyspace.
 pub const REPLICAS_MAX: usize = 1 << 16;
+
+/// The longest result that is kept of an operation on a strong keyspace, in bytes. Of one that is longer it is kept that
+/// it was done.
+pub const OUTCOME_BYTES_MAX: usize = 64 << 10;
+
+/// The outcomes that are kept of one client: those of its highest number and of the numbers just below.
+pub const OUTCOMES_PER_CLIENT: u64 = 1_024;
 
 /// The commands of one entry of the anchors' log.
 pub const COMMANDS_MAX: usize = 1_024;

@@ -199,6 +199,11 @@ impl Frame {
         &self.bytes
     }
 
+    /// Whether it says what only the author of a strong epoch may say. From anybody else it is refused.
+    pub fn is_strong_only(&self) -> bool {
+        self.ops.iter().any(Op::is_strong)
+    }
+
     /// What the frame holds in memory, in bytes: as it was signed, and as operations.
     pub(crate) fn held_bytes(&self) -> usize {
         let tables = size_of_val(&self.header.replicas[..]) + size_of_val(&self.header.dependencies[..]);

@@ -255,6 +255,13 @@ impl FrameId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// Whether the keyspace is strong in it.
+    pub const fn is_strong(self) -> bool {
+        !self.0.is_multiple_of(2)
+    }
+}
+
 /// Who asks, for as long as it counts its operations: drawn at random by a client, or by the node that asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientId(pub [u8; 16]);

@@ -7,12 +7,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::list;
-use crate::bounds::{ELEMENTS_MAX, OBSERVED_LISTED_MAX, REPLICAS_MAX, SLOTS_MAX};
+use crate::bounds::{ELEMENTS_MAX, OBSERVED_LISTED_MAX, OUTCOMES_PER_CLIENT, REPLICAS_MAX, SLOTS_MAX};
+use crate::id::ClientId;
 use crate::row::Kind;
 use crate::score::Score;
 
 /// A version vector has an entry for the author too.
 const VECTOR_MAX: usize = REPLICAS_MAX + 1;
+
+/// The outcomes that one operation removes: all of a client.
+const FORGOTTEN_MAX: usize = OUTCOMES_PER_CLIENT as usize;
 
 /// A dot within a frame: the index of its replica in the frame's table, 0 being the author, and the seq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -105,6 +109,15 @@ pub struct RowRef {
     /// The element, field or member; empty for a register.
     #[serde(with = "serde_bytes")]
     pub subkey: Vec<u8>,
+    /// The row's dot.
+    pub dot: DotRef,
+}
+
+/// The outcome of a client's operation, as an operation lists it that removes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeRef {
+    /// Which of the client's operations.
+    pub number: u64,
     /// The row's dot.
     pub dot: DotRef,
 }
@@ -237,6 +250,29 @@ pub enum Op {
         #[serde(deserialize_with = "list::<{ ELEMENTS_MAX }, _, _>")]
         members: Vec<MemberScore>,
     },
+    /// Says what came of an operation on a strong keyspace. In an eventual epoch there is none.
+    Outcome {
+        /// Who asked for it.
+        client: ClientId,
+        /// Which of the client's operations it was.
+        number: u64,
+        /// The place of its entry in the anchors' log.
+        index: u64,
+        /// What it gave; none if that is too long to be kept.
+        #[serde(with = "serde_bytes")]
+        result: Option<Vec<u8>>,
+        /// The outcomes of the client's operations of lower numbers that go.
+        #[serde(deserialize_with = "list::<{ FORGOTTEN_MAX }, _, _>")]
+        forgotten: Vec<OutcomeRef>,
+    },
+    /// Removes the outcomes of a client's operations.
+    Forget {
+        /// The client.
+        client: ClientId,
+        /// The outcomes.
+        #[serde(deserialize_with = "list::<{ FORGOTTEN_MAX }, _, _>")]
+        forgotten: Vec<OutcomeRef>,
+    },
 }
 
 impl Op {
@@ -273,8 +309,17 @@ impl Op {
             Self::Change { key, chunk, observed } => key.len() + chunk.len() + size_of_val(&observed[..]),
             Self::Retire { .. } => 0,
             Self::Expire { key, observed, .. } => key.len() + size_of_val(&observed[..]),
+            Self::Outcome { result, forgotten, .. } => {
+                result.as_ref().map_or(0, Vec::len) + size_of_val(&forgotten[..])
+            }
+            Self::Forget { forgotten, .. } => size_of_val(&forgotten[..]),
         };
         size_of::<Self>() + held
+    }
+
+    /// Whether only the author of a strong epoch says such a thing.
+    pub fn is_strong(&self) -> bool {
+        matches!(self, Self::Outcome { .. } | Self::Forget { .. })
     }
 
     /// Every dot that the operation names. It can be applied only where all of them were.
@@ -289,14 +334,20 @@ impl Op {
             Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
             Self::Change { observed, .. } | Self::Expire { observed, .. } => (vec![observed], &[], &[]),
             Self::Retire { last } => (vec![std::slice::from_ref(last)], &[], &[]),
+            Self::Outcome { .. } | Self::Forget { .. } => (Vec::new(), &[], &[]),
         };
         let rows = if let Self::Delete { rows, .. } = self { &rows[..] } else { &[] };
+        let forgotten = match self {
+            Self::Outcome { forgotten, .. } | Self::Forget { forgotten, .. } => &forgotten[..],
+            _ => &[],
+        };
         let changes = slots.iter().chain(listed.iter().map(|slot| &slot.change));
         observed
             .into_iter()
             .flatten()
             .copied()
             .chain(rows.iter().map(|row| row.dot))
+            .chain(forgotten.iter().map(|outcome| outcome.dot))
             .chain(changes.filter_map(SlotChange::observed_until))
     }
 }
@@ -339,7 +390,10 @@ mod tests {
         let member = |seq| MemberScore { member: key(), score: Score::ZERO, observed: observed(seq) };
         let row = |seq| RowRef { kind: Kind::Set, subkey: key(), dot: dot(seq) };
         let listed = slots().into_iter().map(|change| KeySlot { key: key(), change }).collect();
-        let cases: [(Op, &[u64]); 10] = [
+        let forgotten =
+            || [1, 2].map(|number| OutcomeRef { number: number + 100, dot: dot(number) }).to_vec();
+        let client = ClientId([5; 16]);
+        let cases: [(Op, &[u64]); 12] = [
             (
                 Op::Set { key: key(), value: key(), observed: vec![dot(1), dot(2)], slots: slots() },
                 &[1, 2, 9, 5],
@@ -356,6 +410,8 @@ mod tests {
             (Op::Change { key: key(), chunk: key(), observed: vec![dot(1), dot(2)] }, &[1, 2]),
             (Op::Retire { last: dot(3) }, &[3]),
             (Op::Expire { key: key(), deadline_ms: 1, observed: vec![dot(1), dot(2)] }, &[1, 2]),
+            (Op::Outcome { client, number: 9, index: 8, result: None, forgotten: forgotten() }, &[1, 2]),
+            (Op::Forget { client, forgotten: forgotten() }, &[1, 2]),
         ];
         for (op, seqs) in cases {
             let expected: Vec<DotRef> = seqs.iter().map(|seq| dot(*seq)).collect();

@@ -395,6 +395,11 @@ impl Reader<'_> {
             let range = RowRange { within, after: after.take() };
             let mut at = KeyInScan::default();
             self.rows.scan(self.keyspace, &range, &mut |row, payload| {
+                if row.kind == Kind::Outcome {
+                    // Nothing of the user's is behind it under this key.
+                    after = Some(After::Key(row.key));
+                    return ControlFlow::Break(());
+                }
                 if at.key != row.key {
                     at = KeyInScan { key: row.key, ..KeyInScan::default() };
                 }

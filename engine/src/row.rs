@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::bounds::OUTCOME_BYTES_MAX;
 use crate::causality::{Dot, Stamp};
 use crate::score::Score;
 
@@ -31,6 +32,9 @@ pub enum Kind {
     Retired = 6,
     /// A sorted set: one register per member, whose value is its score; the subkey is the member.
     Sorted = 7,
+    /// What came of an operation on a strong keyspace, under [`OUTCOMES_KEY`]; the subkey is the client's id and the
+    /// operation's number, 16 and 8 bytes, big endian. No user sees it.
+    Outcome = 8,
     /// When the key expires: one row per EXPIRE that no other has observed, of which the latest counts. No subkey.
     /// First among the rows of its key, for it tells whether the others are to be seen.
     Deadline = 0,
@@ -39,9 +43,13 @@ pub enum Kind {
 /// The key under which retirements are. A user may have a key of that name, whose rows are of other kinds.
 pub const RETIRED_KEY: &[u8] = b"";
 
+/// The key under which outcomes are, last among its rows. A user may have a key of that name, whose rows are of other
+/// kinds.
+pub const OUTCOMES_KEY: &[u8] = b"";
+
 impl Kind {
     /// All kinds, in the order of their rows.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Deadline,
         Self::Register,
         Self::Counter,
@@ -50,6 +58,7 @@ impl Kind {
         Self::Document,
         Self::Retired,
         Self::Sorted,
+        Self::Outcome,
     ];
 
     /// The kind that a stored number stands for.
@@ -63,13 +72,14 @@ impl Kind {
             5 => Some(Self::Document),
             6 => Some(Self::Retired),
             7 => Some(Self::Sorted),
+            8 => Some(Self::Outcome),
             _ => None,
         }
     }
 
     /// Whether its rows have a subkey.
     pub const fn has_subkey(self) -> bool {
-        self.has_members() || matches!(self, Self::Retired)
+        self.has_members() || matches!(self, Self::Retired | Self::Outcome)
     }
 
     /// Whether it is a collection, whose elements, fields or members are counted.
@@ -77,10 +87,10 @@ impl Kind {
         matches!(self, Self::Set | Self::Map | Self::Sorted)
     }
 
-    /// Whether a removal of a key takes rows of this kind. Counter slots change as it lists them, and retirements
-    /// are not the user's.
+    /// Whether a removal of a key takes rows of this kind. Counter slots change as it lists them, and retirements and
+    /// outcomes are not the user's.
     pub const fn is_removable(self) -> bool {
-        !matches!(self, Self::Counter | Self::Retired)
+        !matches!(self, Self::Counter | Self::Retired | Self::Outcome)
     }
 }
 
@@ -179,6 +189,15 @@ pub enum Payload {
     },
     /// A deadline, in Unix milliseconds.
     Deadline(u64),
+    /// What came of an operation on a strong keyspace.
+    Outcome {
+        /// When, by the keyspace's clock.
+        stamp: Stamp,
+        /// The place of its entry in the anchors' log.
+        index: u64,
+        /// What it gave, at most [`OUTCOME_BYTES_MAX`] bytes; none if that was longer.
+        result: Option<Vec<u8>>,
+    },
 }
 
 /// Why stored bytes are not a row's payload.
@@ -196,7 +215,7 @@ impl Payload {
             Self::Value { value, .. } => value.len(),
             Self::Chunk(chunk) => chunk.len(),
             Self::Slot(_) => SLOT_BYTES,
-            Self::Member | Self::Retired { .. } => 0,
+            Self::Member | Self::Retired { .. } | Self::Outcome { .. } => 0,
             Self::Deadline(_) => size_of::<u64>(),
         }
     }
@@ -212,6 +231,7 @@ impl Payload {
     /// | document | the chunk |
     /// | retired | epoch (varint), HLC (8 bytes, big endian), last (varint) |
     /// | deadline | Unix milliseconds (varint) |
+    /// | outcome | epoch (varint), HLC (8 bytes, big endian), index (varint), whether a result is kept (1), and if so the result to the end |
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
             Self::Value { stamp, value } => {
@@ -223,6 +243,10 @@ impl Payload {
             Self::Chunk(chunk) => out.extend_from_slice(chunk),
             Self::Retired { stamp, last } => append(out, &(stamp, last)),
             Self::Deadline(unix_ms) => append(out, unix_ms),
+            Self::Outcome { stamp, index, result } => {
+                append(out, &(stamp, index, result.is_some()));
+                out.extend_from_slice(result.as_deref().unwrap_or_default());
+            }
         }
     }
 
@@ -253,6 +277,13 @@ impl Payload {
                 Ok((unix_ms, [])) => Self::Deadline(unix_ms),
                 _ => return Err(PayloadError(kind)),
             },
+            Kind::Outcome => match postcard::take_from_bytes(bytes) {
+                Ok(((stamp, index, true), result)) if result.len() <= OUTCOME_BYTES_MAX => {
+                    Self::Outcome { stamp, index, result: Some(result.to_vec()) }
+                }
+                Ok(((stamp, index, false), [])) => Self::Outcome { stamp, index, result: None },
+                _ => return Err(PayloadError(kind)),
+            },
         };
         Ok(payload)
     }
@@ -262,7 +293,7 @@ impl Payload {
         match self {
             Self::Slot(slot) => slot.is_live(),
             Self::Value { .. } | Self::Member | Self::Chunk(_) => true,
-            Self::Retired { .. } | Self::Deadline(_) => false,
+            Self::Retired { .. } | Self::Deadline(_) | Self::Outcome { .. } => false,
         }
     }
 }
@@ -338,12 +369,12 @@ mod tests {
 
     #[test]
     fn kinds_are_stored_as_their_numbers() {
-        assert_eq!(Kind::ALL.map(|kind| kind as u8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(Kind::ALL.map(|kind| kind as u8), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
         assert!(Kind::ALL.is_sorted(), "the order of kinds is that of their rows");
         for kind in Kind::ALL {
             assert_eq!(Kind::from_number(kind as u8), Some(kind));
         }
-        assert_eq!(Kind::from_number(8), None);
+        assert_eq!(Kind::from_number(9), None);
     }
 
     #[test]
@@ -355,7 +386,8 @@ mod tests {
         let slot = Payload::Slot(Slot { top: 300, sum: -2, base_top: 1, base_sum: 5 });
         let Payload::Value { stamp, .. } = value else { unreachable!("it is one") };
         let score = Payload::Value { stamp, value: Score::ZERO.to_bytes().to_vec() };
-        let cases: [(Kind, Payload, &[u8]); 8] = [
+        let outcome = |result| Payload::Outcome { stamp, index: 300, result };
+        let cases: [(Kind, Payload, &[u8]); 10] = [
             (Kind::Register, value.clone(), &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Map, value, &[2, 1, 2, 3, 4, 5, 6, 7, 8, b'v']),
             (Kind::Sorted, score, &[2, 1, 2, 3, 4, 5, 6, 7, 8, 0x80, 0, 0, 0, 0, 0, 0, 0]),
@@ -364,6 +396,8 @@ mod tests {
             (Kind::Document, Payload::Chunk(b"c".to_vec()), b"c"),
             (Kind::Retired, Payload::Retired { stamp, last: 300 }, &[2, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02]),
             (Kind::Deadline, Payload::Deadline(300), &[0xac, 0x02]),
+            (Kind::Outcome, outcome(Some(b"r".to_vec())), &[2, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02, 1, b'r']),
+            (Kind::Outcome, outcome(None), &[2, 1, 2, 3, 4, 5, 6, 7, 8, 0xac, 0x02, 0]),
         ];
         for (kind, payload, golden) in cases {
             let mut bytes = Vec::new();
@@ -385,6 +419,13 @@ mod tests {
         }
         let retired = [0, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0];
         assert_eq!(Payload::decode(Kind::Retired, &retired), Err(PayloadError(Kind::Retired)));
+        let outcome = |is_kept: u8, result: &[u8]| {
+            Payload::decode(Kind::Outcome, &[&[1, 1, 2, 3, 4, 5, 6, 7, 8, 9, is_kept], result].concat())
+        };
+        assert!(outcome(1, &[0; OUTCOME_BYTES_MAX]).is_ok());
+        for wrong in [outcome(1, &[0; OUTCOME_BYTES_MAX + 1]), outcome(0, &[0]), outcome(2, &[])] {
+            assert_eq!(wrong, Err(PayloadError(Kind::Outcome)));
+        }
     }
 
     #[test]

@@ -9,11 +9,13 @@ mod copy;
 mod deadlines;
 mod decimal;
 mod edit;
+mod outcomes;
 mod pop;
 mod scores;
 
 pub use author::Author;
 pub use decimal::Decimal;
+pub use outcomes::{Executed, executed};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

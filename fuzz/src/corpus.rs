@@ -3,9 +3,9 @@
 use tidelock::NodeConfig;
 use tidelock::redis::{Protocol, Reply};
 use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart};
-use tidelock_engine::id::{Epoch, FrameId};
+use tidelock_engine::id::{ClientId, Epoch, FrameId};
 use tidelock_engine::op::{
-    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange,
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, OutcomeRef, Prefix, RowRef, SlotChange,
 };
 use tidelock_engine::row::Kind;
 use tidelock_engine::score::Score;
@@ -199,7 +199,7 @@ pub fn frames() -> Vec<Vec<u8>> {
 fn every_operation() -> Frame {
     let start = FrameStart {
         keyspace: keyspace_id(KEYSPACES[0]),
-        epoch: Epoch(0),
+        epoch: Epoch(1),
         author: forge::replica(1),
         first: 300,
         previous: FrameId::from_bytes([7; 32]),
@@ -216,6 +216,7 @@ fn every_operation() -> Frame {
     let member = MemberScore { member: b"m".to_vec(), score: Score::LOWEST, observed: vec![own, other] };
     let row = RowRef { kind: Kind::Map, subkey: b"f".to_vec(), dot: own };
     let group = Prefix::Group { key: key.clone(), kind: Kind::Set, subkey: b"e".to_vec() };
+    let (client, forgotten) = (ClientId([5; 16]), OutcomeRef { number: 7, dot: other });
     let listed = KeySlot { key: key.clone(), change: reset };
     let ops = [
         Op::Set { key: key.clone(), value: b"value".to_vec(), observed: vec![own], slots: slots.clone() },
@@ -230,6 +231,14 @@ fn every_operation() -> Frame {
         Op::Score { key: b"k".to_vec(), members: vec![member] },
         Op::Retire { last: other },
         Op::Expire { key: b"k".to_vec(), deadline_ms: forge::START_MS, observed: vec![own, other] },
+        Op::Outcome {
+            client,
+            number: 9,
+            index: 300,
+            result: Some(b"r".to_vec()),
+            forgotten: vec![forgotten],
+        },
+        Op::Forget { client, forgotten: vec![forgotten] },
     ];
     for op in ops {
         builder.push(op);

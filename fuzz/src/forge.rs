@@ -6,9 +6,11 @@ use ed25519_dalek::Signer;
 use tidelock_engine::bounds::{KEY_BYTES_MAX, OBSERVED_LISTED_MAX, SUBKEY_BYTES_MAX};
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::frame::{FRAME_VERSION, FrameHeader, SigningKey};
-use tidelock_engine::id::{AuthorCard, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::id::{
+    AuthorCard, ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, ReplicaId,
+};
 use tidelock_engine::op::{
-    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange,
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, OutcomeRef, Prefix, RowRef, SlotChange,
 };
 use tidelock_engine::row::Kind;
 use tidelock_engine::score::Score;
@@ -98,7 +100,7 @@ pub fn frame(input: &mut Input<'_>, chain: Chain) -> (FrameHeader, Vec<Op>) {
     let mut header = FrameHeader {
         version: FRAME_VERSION,
         keyspace: chain.keyspace,
-        epoch: Epoch(0),
+        epoch: Epoch(u64::from(ops.iter().any(Op::is_strong))),
         author: replica(chain.member),
         first: chain.first,
         count,
@@ -144,7 +146,7 @@ pub fn any_replica(input: &mut Input<'_>) -> ReplicaId {
 
 /// Any operation.
 pub fn op(input: &mut Input<'_>) -> Op {
-    match input.below(10) {
+    match input.below(12) {
         0 => Op::Set { key: any_key(input), value: value(input), observed: dots(input), slots: slots(input) },
         1 => Op::Increment { key: any_key(input), birth: input.number(), sum: input.signed() },
         2 => {
@@ -180,6 +182,14 @@ pub fn op(input: &mut Input<'_>) -> Op {
             };
             Op::Score { key: any_key(input), members: input.list(5, member) }
         }
+        10 => Op::Outcome {
+            client: client(input),
+            number: input.number(),
+            index: input.number(),
+            result: input.once_in(2).then(|| value(input)),
+            forgotten: forgotten(input),
+        },
+        11 => Op::Forget { client: client(input), forgotten: forgotten(input) },
         _ => {
             let slot = |input: &mut Input<'_>| KeySlot { key: any_key(input), change: slot_change(input) };
             Op::Clear { prefix: prefix(input), vector: input.list(5, dot), slots: input.list(3, slot) }
@@ -231,6 +241,21 @@ fn dots(input: &mut Input<'_>) -> Vec<DotRef> {
         return vec![dot(input); OBSERVED_LISTED_MAX + input.below(2)];
     }
     input.list(3, dot)
+}
+
+fn client(input: &mut Input<'_>) -> ClientId {
+    ClientId([input.byte() % 2; 16])
+}
+
+/// Outcomes, mostly in order.
+fn forgotten(input: &mut Input<'_>) -> Vec<OutcomeRef> {
+    let outcome = |input: &mut Input<'_>| OutcomeRef { number: input.number(), dot: dot(input) };
+    let mut outcomes = input.list(4, outcome);
+    if !input.once_in(4) {
+        outcomes.sort_by_key(|outcome| outcome.number);
+        outcomes.dedup_by_key(|outcome| outcome.number);
+    }
+    outcomes
 }
 
 fn slots(input: &mut Input<'_>) -> Vec<SlotChange> {

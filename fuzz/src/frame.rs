@@ -10,7 +10,7 @@ use crate::memory::Bound;
 use crate::sound;
 
 /// An operation takes two bytes at least, and about a hundred in memory; a list that grows is there twice.
-pub const BOUND: Bound = Bound { base: 192 << 10, per_byte: 160, max: 4 * FRAME_BYTES_MAX };
+pub const BOUND: Bound = Bound { base: 192 << 10, per_byte: 160, max: 5 * FRAME_BYTES_MAX };
 
 /// The bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;

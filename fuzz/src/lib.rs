@@ -8,6 +8,7 @@
 //! The same functions are run by libFuzzer (`fuzz_targets/`) and by a plain seeded loop on stable
 //! (`tests/decoders.rs`). Nothing here reads a clock or the system's randomness: an input is a history.
 
+pub mod commands;
 pub mod config;
 pub mod corpus;
 pub mod document;
@@ -53,7 +54,7 @@ const fn target(name: &'static str, run: fn(&[u8]) -> Verdict, corpus: fn() -> V
 }
 
 /// All targets.
-pub static TARGETS: [Target; 16] = [
+pub static TARGETS: [Target; 18] = [
     target("frame", frame::frame, corpus::frames),
     target("signed_frame", frame::signed_frame, corpus::structures),
     target("message", message::message, corpus::messages),
@@ -68,6 +69,8 @@ pub static TARGETS: [Target; 16] = [
     target("chunk", document::chunk, document::corpus),
     target("envelope", letters::envelope, letters::envelopes),
     target("letter", letters::letter, letters::letters),
+    target("entry_of_commands", commands::entry_of_commands, commands::entries),
+    target("reply", commands::reply, commands::replies),
     target("stream", stream::stream, corpus::structures),
     target("replica", replica::replica, corpus::structures),
 ];

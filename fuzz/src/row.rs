@@ -54,6 +54,11 @@ pub fn payload(data: &[u8]) -> Verdict {
         }
         Payload::Value { .. } => assert!(matches!(kind, Kind::Register | Kind::Map)),
         Payload::Member | Payload::Retired { .. } | Payload::Deadline(_) => refuse_more(kind, bytes),
+        Payload::Outcome { result, .. } => {
+            if result.is_none() {
+                refuse_more(kind, bytes);
+            }
+        }
         Payload::Chunk(chunk) => assert!(kind == Kind::Document && chunk == bytes),
     }
     Verdict::Decoded
@@ -61,7 +66,10 @@ pub fn payload(data: &[u8]) -> Verdict {
 
 /// A payload that has an end is all of its bytes.
 fn refuse_more(kind: Kind, bytes: &[u8]) {
-    assert!(matches!(kind, Kind::Counter | Kind::Set | Kind::Retired | Kind::Deadline | Kind::Sorted));
+    assert!(matches!(
+        kind,
+        Kind::Counter | Kind::Set | Kind::Retired | Kind::Deadline | Kind::Sorted | Kind::Outcome
+    ));
     assert!(Payload::decode(kind, &[bytes, &[0]].concat()).is_err(), "a byte behind it is taken too");
 }
 
@@ -237,6 +245,10 @@ pub fn any_payload(input: &mut Input<'_>, kind: Kind) -> Payload {
         Kind::Document => Payload::Chunk(forge::value(input)),
         Kind::Retired => Payload::Retired { stamp: stamp(input), last: input.number() },
         Kind::Deadline => Payload::Deadline(input.number()),
+        Kind::Outcome => {
+            let (stamp, index) = (stamp(input), input.number());
+            Payload::Outcome { stamp, index, result: input.once_in(2).then(|| forge::value(input)) }
+        }
     }
 }
 

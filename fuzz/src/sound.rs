@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 
 use tidelock_engine::bounds::{
     CHUNK_BYTES_MAX, ELEMENTS_MAX, FRAME_OPS_BYTES_MAX, FRAME_OPS_MAX, KEY_BYTES_MAX, LARGE_FRAME_OPS_MAX,
-    OBSERVED_LISTED_MAX, OP_BYTES_MAX, REPLICAS_MAX, SLOTS_MAX, SUBKEY_BYTES_MAX, VALUE_BYTES_MAX,
+    OBSERVED_LISTED_MAX, OP_BYTES_MAX, OUTCOME_BYTES_MAX, OUTCOMES_PER_CLIENT, REPLICAS_MAX, SLOTS_MAX,
+    SUBKEY_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use tidelock_engine::frame::{FRAME_VERSION, FrameHeader};
 use tidelock_engine::message::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, HINTS_MAX, KEYSPACES_MAX, Message, PARTS_MAX,
     PEER_RECORDS_MAX, PartRows, PeerRecord, RANGES_MAX, REASON_BYTES_MAX, RangePart, STATE_HEADS_MAX,
 };
-use tidelock_engine::op::{DotRef, Op, Prefix, SlotChange};
+use tidelock_engine::op::{DotRef, Op, OutcomeRef, Prefix, SlotChange};
 
 /// Whether a frame of this header and these operations may be taken for one.
 pub fn frame(header: &FrameHeader, ops: &[Op]) -> bool {
@@ -105,7 +106,20 @@ impl Place<'_> {
             }
             Op::Retire { last } => self.knows(*last),
             Op::Expire { key, observed, .. } => is_key(key) && self.observes(observed),
+            Op::Outcome { number, result, forgotten, .. } => {
+                result.iter().all(|result| result.len() <= OUTCOME_BYTES_MAX)
+                    && forgotten.iter().all(|outcome| outcome.number < *number)
+                    && self.forgets(forgotten)
+            }
+            Op::Forget { forgotten, .. } => self.forgets(forgotten),
         }
+    }
+
+    fn forgets(&self, forgotten: &[OutcomeRef]) -> bool {
+        self.header.epoch.0 % 2 == 1
+            && forgotten.len() as u64 <= OUTCOMES_PER_CLIENT
+            && forgotten.windows(2).all(|pair| pair[0].number < pair[1].number)
+            && forgotten.iter().all(|outcome| self.knows(outcome.dot))
     }
 
     fn observes(&self, observed: &[DotRef]) -> bool {

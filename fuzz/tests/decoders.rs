@@ -86,6 +86,16 @@ fn payloads_of_any_bytes_are_read_or_refused() {
 }
 
 #[test]
+fn entries_of_commands_are_read_in_one_form_or_refused() {
+    fuzz("entry_of_commands", 100_000, 10);
+}
+
+#[test]
+fn replies_are_read_in_one_form_or_refused() {
+    fuzz("reply", 100_000, 10);
+}
+
+#[test]
 fn sealed_entries_are_read_back_or_refused() {
     fuzz("entry", 150_000, 30);
 }

@@ -66,5 +66,6 @@ pub(super) const fn kind_name(kind: Kind) -> &'static str {
         Kind::Retired => "retired",
         Kind::Deadline => "deadline",
         Kind::Sorted => "sorted",
+        Kind::Outcome => "outcome",
     }
 }

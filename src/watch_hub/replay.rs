@@ -291,7 +291,7 @@ fn touch(
         Op::Put { key, fields } => fields.iter().for_each(|it| note(key, Kind::Map, &it.field)),
         Op::Score { key, members } => members.iter().for_each(|it| note(key, Kind::Sorted, &it.member)),
         Op::Change { key, .. } => note(key, Kind::Document, &[]),
-        Op::Retire { .. } | Op::Expire { .. } => {}
+        Op::Retire { .. } | Op::Expire { .. } | Op::Outcome { .. } | Op::Forget { .. } => {}
         Op::Delete { key, rows, slots } => {
             rows.iter().for_each(|RowRef { kind, subkey, .. }| note(key, *kind, subkey));
             if !slots.is_empty() {

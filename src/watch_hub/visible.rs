@@ -84,7 +84,7 @@ pub(super) fn read(
             })?;
             Ok(document)
         }
-        Kind::Retired | Kind::Deadline => Ok(None),
+        Kind::Retired | Kind::Deadline | Kind::Outcome => Ok(None),
         Kind::Set => {
             let within = Within::Group(key.clone(), Kind::Set, subkey.clone());
             let mut element = None;

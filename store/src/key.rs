@@ -212,8 +212,8 @@ pub(crate) fn row_bounds(keyspace: u32, range: &RowRange) -> (Vec<u8>, Vec<u8>) 
             end = behind_prefix(end);
         }
         Within::Key(key) => {
-            push_escaped(&mut end, key);
-            end.extend_from_slice(&[0x00, 0xff]);
+            push_text(&mut end, key);
+            end.push(Kind::Outcome as u8);
         }
         Within::Kind(key, kind) => {
             push_text(&mut end, key);

@@ -56,7 +56,7 @@ pub fn from_rows(rows: &RowList) -> Reads {
             Payload::Member => drop(key.elements.insert(row.subkey.clone())),
             Payload::Chunk(chunk) => drop(key.changes.insert(row.dot, chunk.clone())),
             Payload::Deadline(unix_ms) => drop(key.deadlines.insert((*unix_ms, row.dot))),
-            Payload::Retired { .. } => {}
+            Payload::Retired { .. } | Payload::Outcome { .. } => {}
         }
     }
     reads

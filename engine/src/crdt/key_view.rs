@@ -84,7 +84,7 @@ impl KeyView {
                 Payload::Slot(slot) => view.slots.push((row.dot, slot)),
                 Payload::Value { .. } | Payload::Member => has_more = true,
                 Payload::Chunk(_) => view.is_document = true,
-                Payload::Retired { .. } => {}
+                Payload::Retired { .. } | Payload::Outcome { .. } => {}
                 Payload::Deadline(unix_ms) => {
                     view.deadline_ms = view.deadline_ms.max(Some(unix_ms));
                     view.deadlines.push(row.dot);

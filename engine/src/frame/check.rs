@@ -2,10 +2,10 @@
 //!
 //! What depends on the receiver's history (chain, dependencies) is checked when the frame is applied.
 
-use crate::bounds::{check_chunk, check_key, check_subkey, check_value};
+use crate::bounds::{OUTCOME_BYTES_MAX, check_chunk, check_key, check_subkey, check_value};
 use crate::causality::Dot;
 use crate::frame::{FrameError, FrameHeader};
-use crate::op::{DotRef, KeySlot, Op, Prefix, RowRef, SlotChange};
+use crate::op::{DotRef, KeySlot, Op, OutcomeRef, Prefix, RowRef, SlotChange};
 
 /// Checks a decoded frame.
 pub(super) fn check(header: &FrameHeader, ops: &[Op]) -> Result<(), FrameError> {
@@ -83,7 +83,25 @@ impl OpCheck<'_> {
                 key_is_bounded(key)?;
                 self.observed(observed)
             }
+            Op::Outcome { number, result, forgotten, .. } => {
+                let is_kept = result.as_ref().is_none_or(|result| result.len() <= OUTCOME_BYTES_MAX);
+                if !is_kept || forgotten.last().is_some_and(|last| last.number >= *number) {
+                    return Err(FrameError::Malformed("outcome"));
+                }
+                self.forgotten(forgotten)
+            }
+            Op::Forget { forgotten, .. } => self.forgotten(forgotten),
         }
+    }
+
+    fn forgotten(&self, forgotten: &[OutcomeRef]) -> Result<(), FrameError> {
+        if !self.header.epoch.is_strong() {
+            return Err(FrameError::Malformed("outcome of an eventual epoch"));
+        }
+        if !forgotten.is_sorted_by(|a, b| a.number < b.number) {
+            return Err(FrameError::Malformed("order of outcomes"));
+        }
+        forgotten.iter().try_for_each(|outcome| self.dot(outcome.dot))
     }
 
     fn clear(&self, prefix: &Prefix, vector: &[DotRef], slots: &[KeySlot]) -> Result<(), FrameError> {
@@ -105,7 +123,7 @@ impl OpCheck<'_> {
     fn row(&self, row: &RowRef) -> Result<(), FrameError> {
         if !row.kind.is_removable() {
             return Err(FrameError::Malformed(
-                "counter slots and retirements are never removed by their rows",
+                "counter slots, retirements and outcomes are never removed by their rows",
             ));
         }
         subkey_is_bounded(&row.subkey)?;

@@ -11,7 +11,7 @@ pub enum Within {
     Keyspace,
     /// The rows of every key that begins with these bytes.
     KeyPrefix(Vec<u8>),
-    /// The rows of one key.
+    /// The rows of one key, but for outcomes, which are of nobody's.
     Key(Vec<u8>),
     /// The rows of one kind under a key.
     Kind(Vec<u8>, Kind),
@@ -68,7 +68,7 @@ impl RowRange {
         match &self.within {
             Within::Keyspace => true,
             Within::KeyPrefix(prefix) => row.key.starts_with(prefix),
-            Within::Key(key) => row.key == *key,
+            Within::Key(key) => row.key == *key && row.kind != Kind::Outcome,
             Within::Kind(key, kind) => row.key == *key && row.kind == *kind,
             Within::Group(key, kind, subkey) => row.key == *key && row.kind == *kind && row.subkey == *subkey,
         }

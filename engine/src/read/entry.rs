@@ -69,7 +69,7 @@ impl Reader<'_> {
         let mut entry = Entry { visible, value, ..Entry::default() };
         let range = RowRange::all(Within::Key(key.to_vec()));
         self.rows.scan(self.keyspace, &range, &mut |row, payload| {
-            if let Payload::Retired { .. } = payload {
+            if let Payload::Retired { .. } | Payload::Outcome { .. } = payload {
                 return ControlFlow::Continue(());
             }
             if entry.rows.len() == ENTRY_ROWS_MAX {
@@ -87,7 +87,9 @@ impl Reader<'_> {
                 }
                 Payload::Value { stamp, value } => (Some(stamp), Some(value), None),
                 Payload::Slot(slot) => (None, None, Some(slot)),
-                Payload::Member | Payload::Chunk(_) | Payload::Retired { .. } => (None, None, None),
+                Payload::Member | Payload::Chunk(_) | Payload::Retired { .. } | Payload::Outcome { .. } => {
+                    (None, None, None)
+                }
             };
             let (kind, subkey, dot) = (row.kind, row.subkey, row.dot);
             let row = EntryRow { kind, subkey, dot, stamp, value, slot, deadline_ms, is_visible: false };

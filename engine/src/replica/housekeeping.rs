@@ -97,7 +97,11 @@ impl SpentSlots {
                 }
                 Payload::Value { value, .. } => cost += value.len() / 256,
                 Payload::Chunk(chunk) => cost += chunk.len() / 256,
-                Payload::Slot(_) | Payload::Member | Payload::Retired { .. } | Payload::Deadline(_) => {}
+                Payload::Slot(_)
+                | Payload::Member
+                | Payload::Retired { .. }
+                | Payload::Deadline(_)
+                | Payload::Outcome { .. } => {}
             }
             last = Some(row.key);
             ControlFlow::Continue(())
@@ -149,7 +153,9 @@ impl Replica {
                 | Op::Score { .. }
                 | Op::Change { .. }
                 | Op::Retire { .. }
-                | Op::Expire { .. } => {}
+                | Op::Expire { .. }
+                | Op::Outcome { .. }
+                | Op::Forget { .. } => {}
             }
         }
     }

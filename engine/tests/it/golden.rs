@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use tidelock_engine::causality::{Dot, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
-use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use tidelock_engine::id::{ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
     FrameBytes, HeadEntry, Hello, KeyspaceHint, Message, PROTOCOL_VERSION, PartRows, PeerRecord, RangeAsk,
     RangePart, StateHead, WantEntry,
 };
 use tidelock_engine::op::{
-    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, Prefix, RowRef, SlotChange,
+    DotRef, Element, FieldValue, KeySlot, MemberScore, Op, OutcomeRef, Prefix, RowRef, SlotChange,
 };
 use tidelock_engine::ranges::{Group, Print, Range};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
@@ -109,6 +109,23 @@ fn ops() -> Vec<(Op, &'static str)> {
         (Op::Retire { last: dot(1, 300) }, "0701ac02"),
         (Op::Expire { key: k(), deadline_ms: 300, observed: vec![dot(1, 300)] }, "08016bac020101ac02"),
         score_op(),
+    ]
+}
+
+/// The operations of strong epochs alone.
+fn strong_ops() -> Vec<(Op, &'static str)> {
+    let client = ClientId([5; 16]);
+    let forgotten =
+        vec![OutcomeRef { number: 7, dot: dot(1, 300) }, OutcomeRef { number: 8, dot: dot(0, 1) }];
+    let outcome =
+        |result| Op::Outcome { client, number: 300, index: 301, result, forgotten: forgotten.clone() };
+    vec![
+        (outcome(Some(b"r".to_vec())), "0a05050505050505050505050505050505ac02ad02010172020701ac02080001"),
+        (outcome(None), "0a05050505050505050505050505050505ac02ad0200020701ac02080001"),
+        (
+            Op::Forget { client, forgotten: forgotten.clone() },
+            "0b05050505050505050505050505050505020701ac02080001",
+        ),
     ]
 }
 
@@ -286,7 +303,7 @@ const FRAME: &str = concat!(
 
 #[test]
 fn operations_have_golden_bytes() {
-    for (op, golden) in ops() {
+    for (op, golden) in ops().into_iter().chain(strong_ops()) {
         let bytes = postcard::to_stdvec(&op).expect("memory");
         assert_eq!(hex(&bytes), golden, "{op:?}");
         assert_eq!(postcard::from_bytes::<Op>(&bytes), Ok(op));

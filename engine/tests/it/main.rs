@@ -16,6 +16,8 @@ mod laws;
 mod messages;
 mod oracle;
 mod order;
+mod outcomes;
+mod replies;
 mod retirement;
 mod sorted;
 mod specification;

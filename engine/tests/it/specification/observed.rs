@@ -41,7 +41,7 @@ pub(crate) fn from_rows(rows: &DotStore) -> Reads {
             Payload::Slot(slot) if slot.is_live() => {
                 key.counted = Some(key.counted.unwrap_or(0) + slot.contribution());
             }
-            Payload::Slot(_) | Payload::Retired { .. } | Payload::Deadline(_) => {}
+            Payload::Slot(_) | Payload::Retired { .. } | Payload::Deadline(_) | Payload::Outcome { .. } => {}
             Payload::Member => key.elements[number(&row.subkey)] = true,
             Payload::Chunk(chunk) => drop(key.changes.insert(value(chunk))),
         }

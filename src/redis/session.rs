@@ -137,7 +137,7 @@ impl<B: Backend> Session<B> {
         }
         self.state.command = spec.name;
         let arguments = Arguments::behind_name(arguments);
-        if self.transaction.is_some() && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi | Other::Reset)) {
+        if self.transaction.is_some() && !matches!(spec.run, Run::Other(other) if other.is_done_in_multi()) {
             self.queue(spec, arguments, bytes);
             return Flow::Continue;
         }
@@ -240,6 +240,9 @@ impl<B: Backend> Session<B> {
             Other::Select => {
                 let reply = self.select(arguments).map_or_else(|refused| refused, |()| Reply::OK);
                 self.burst.ready(reply);
+            }
+            Other::WatchKeys if self.transaction.is_some() => {
+                self.burst.ready(errors::constant("ERR WATCH inside MULTI is not allowed"));
             }
             Other::Subscribe(space) => {
                 self.flush(out).await;

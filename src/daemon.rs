@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -10,6 +11,9 @@ use crate::config::NodeConfig;
 use crate::http::{HttpServer, HttpStartError, Prometheus};
 use crate::node::{LoopPanicked, Node, OpenError};
 use crate::redis::{RedisServer, RedisStartError};
+
+/// The files that a node has open beside those of its clients, with room: its own, its peers', its listeners.
+const FILES_BESIDE_CLIENTS: usize = 512;
 
 /// Why the daemon did not serve, or ended badly.
 #[derive(Debug, Error)]
@@ -50,6 +54,8 @@ pub struct Ports {
 /// [`DaemonError`]. After a signal it ends cleanly.
 pub async fn run(config: NodeConfig, ports: Ports) -> Result<(), DaemonError> {
     let mut signals = Signals::new()?;
+    let clients_max = config.redis.clients_max.saturating_add(config.http.connections_max);
+    raise_open_files(clients_max.saturating_add(FILES_BESIDE_CLIENTS));
     let redis_config = config.redis.clone();
     // It opens before the node, to say that the node is opening.
     let http = if ports.is_http {
@@ -93,6 +99,19 @@ pub async fn run(config: NodeConfig, ports: Ports) -> Result<(), DaemonError> {
     }
     node.shutdown().await;
     Ok(ended?)
+}
+
+/// Lets the process have as many files open as it is allowed to: each client is one, and shells begin with 1,024. Who
+/// wants more clients than that finds out here, and not when they come.
+fn raise_open_files(wanted: usize) {
+    let allowed = getrlimit(Resource::Nofile);
+    // Where that is refused it stays as it is, which is told below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: allowed.maximum, ..allowed });
+    if let Some(files) = getrlimit(Resource::Nofile).current
+        && files < wanted as u64
+    {
+        tracing::warn!(files, wanted, "fewer files may be open than there may be clients; raise `ulimit -n`");
+    }
 }
 
 /// The signals that end the daemon.

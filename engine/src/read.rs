@@ -200,7 +200,7 @@ impl Answer {
 #[non_exhaustive]
 pub enum QueryError {
     /// The key shows another kind; nothing was read.
-    #[error("the key holds a {found:?}, and this needs another kind")]
+    #[error("the key holds another kind than this is for: {found}")]
     WrongKind {
         /// What it shows.
         found: VisibleKind,

@@ -379,7 +379,7 @@ pub enum Outcome {
 #[non_exhaustive]
 pub enum WriteError {
     /// The key shows another kind.
-    #[error("the key holds a {found:?}, and this needs another kind")]
+    #[error("the key holds another kind than this is for: {found}")]
     WrongKind {
         /// What it shows.
         found: VisibleKind,

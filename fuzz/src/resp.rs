@@ -5,11 +5,14 @@
 
 use tidelock::redis::{ARGUMENT_OVERHEAD_BYTES, INLINE_BYTES_MAX, ProtocolError, RedisConfig};
 
-/// Commands, each as its arguments.
+/// Commands, each as its arguments, of which one that is too long has none.
 pub type Commands = Vec<Vec<Vec<u8>>>;
 
 /// The longest `*` or `$` line, in bytes.
 const HEADER_BYTES_MAX: usize = 64;
+
+/// The longest argument that is skipped and not an error, in bytes.
+const SKIPPED_BYTES_MAX: usize = 512 << 20;
 
 /// What bytes begin with.
 enum Begin<'a> {
@@ -69,7 +72,7 @@ fn array<'a>(config: &RedisConfig, bytes: &'a [u8]) -> Result<Begin<'a>, Protoco
     if count > i64::try_from(config.array_elements_max).unwrap_or(i64::MAX) {
         return Err(ProtocolError::ArrayLength);
     }
-    let (mut arguments, mut bytes) = (Vec::new(), 0);
+    let (mut arguments, mut bytes, mut is_too_long) = (Vec::new(), 0, false);
     for _ in 0..count {
         match rest.first() {
             None => return Ok(Begin::Incomplete),
@@ -79,12 +82,10 @@ fn array<'a>(config: &RedisConfig, bytes: &'a [u8]) -> Result<Begin<'a>, Protoco
         let found = line(&rest[1..], HEADER_BYTES_MAX).map_err(|()| ProtocolError::BulkHeader)?;
         let Some((text, behind)) = found else { return Ok(Begin::Incomplete) };
         let length = number(text).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= config.bulk_bytes_max);
+        let length = length.filter(|length| *length <= SKIPPED_BYTES_MAX);
         let length = length.ok_or(ProtocolError::BulkLength)?;
         bytes += length + ARGUMENT_OVERHEAD_BYTES;
-        if bytes > config.command_bytes_max {
-            return Err(ProtocolError::Command(config.command_bytes_max));
-        }
+        is_too_long |= length > config.bulk_bytes_max || bytes > config.command_bytes_max;
         let Some((argument, behind)) = behind.split_at_checked(length) else { return Ok(Begin::Incomplete) };
         rest = match behind {
             [b'\r', b'\n', rest @ ..] => rest,
@@ -92,6 +93,10 @@ fn array<'a>(config: &RedisConfig, bytes: &'a [u8]) -> Result<Begin<'a>, Protoco
             _ => return Err(ProtocolError::BulkEnd),
         };
         arguments.push(argument.to_vec());
+    }
+    if is_too_long {
+        arguments.clear();
+        return Ok(Begin::Command(arguments, rest));
     }
     Ok(if arguments.is_empty() { Begin::Nothing(rest) } else { Begin::Command(arguments, rest) })
 }
@@ -104,10 +109,8 @@ fn inline<'a>(config: &RedisConfig, bytes: &'a [u8]) -> Result<Begin<'a>, Protoc
         return Ok(Begin::Nothing(rest));
     }
     let bytes: usize = arguments.iter().map(|argument| argument.len() + ARGUMENT_OVERHEAD_BYTES).sum();
-    if bytes > config.command_bytes_max {
-        return Err(ProtocolError::Command(config.command_bytes_max));
-    }
-    Ok(Begin::Command(arguments, rest))
+    let is_too_long = bytes > config.command_bytes_max;
+    Ok(Begin::Command(if is_too_long { Vec::new() } else { arguments }, rest))
 }
 
 /// The words of a line; `None` when its quotes do not match. One index, one loop, one quote that is open.

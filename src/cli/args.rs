@@ -12,7 +12,7 @@ use super::client_args::{ClientCommand, NodeArgs};
 
 /// Replicated data that keeps working when the network does not.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tidelock", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "tidelock", version, propagate_version = true, arg_required_else_help = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -50,16 +50,16 @@ pub enum Command {
 /// The options of `tidelock run`. Each goes before what the config file says.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunArgs {
-    /// The directory of the node's key and data
+    /// The directory of the node's key and data [default: ./tidelock-data]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// A name for the node, shown in its status
     #[arg(long)]
     pub name: Option<String>,
-    /// The cluster: nodes sync with nodes of the same cluster only
+    /// The cluster: nodes sync with nodes of the same cluster only [default: local]
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Where peers can connect; may be repeated
+    /// Where peers can connect; may be repeated [default: /ip4/127.0.0.1/tcp/7400 and /ip4/127.0.0.1/udp/7400/quic-v1]
     #[arg(long, value_name = "MULTIADDR")]
     pub listen: Vec<String>,
     /// A peer to stay connected with; may be repeated
@@ -68,13 +68,13 @@ pub struct RunArgs {
     /// Admit this peer and no other that is not allowed too; may be repeated
     #[arg(long, value_name = "PEERID")]
     pub allow: Vec<PeerId>,
-    /// Where Redis clients can connect, or `off`
+    /// Where Redis clients can connect, or `off` [default: 127.0.0.1:6380]
     #[arg(long, value_name = "ADDR")]
     pub redis: Option<PortArg>,
-    /// Where HTTP clients can connect, or `off`
+    /// Where HTTP clients can connect, or `off` [default: 127.0.0.1:8380]
     #[arg(long, value_name = "ADDR")]
     pub http: Option<PortArg>,
-    /// The keyspaces to replicate
+    /// The keyspaces to replicate [default: all]
     #[arg(long, value_name = "all|NAME,NAME")]
     pub keyspaces: Option<KeyspacesArg>,
     /// A TOML file with the same settings and more

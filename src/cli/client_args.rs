@@ -258,6 +258,15 @@ pub enum ClientCommand {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Give any command of the Redis port, such as ZADD, EXPIRE or TIDE.DOC
+    Call {
+        /// The command and its arguments; behind `--`, they may begin with dashes
+        #[arg(required = true, allow_negative_numbers = true)]
+        words: Vec<OsString>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Print changes as they happen, until interrupted
     Watch {
         /// The key

@@ -101,6 +101,9 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Hset { key, pairs, node } => (many("HSET", key, pairs), View::Plain, node),
         C::Hget { key, field, node } => (one("HGET", &[key, field]), View::Plain, node),
         C::Hgetall { key, node } => (one("HGETALL", &[key]), View::Pairs, node),
+        C::Call { words, node } => {
+            (words.iter().map(|word| word.as_encoded_bytes().to_vec()).collect(), View::Any, node)
+        }
         C::Publish { channel, message, node } => (one("PUBLISH", &[channel, message]), View::Plain, node),
         C::Status(node) => (one("TIDE.STATUS", &[]), View::Status, node),
         C::Peers(node) => (one("TIDE.PEERS", &[]), View::Peers, node),

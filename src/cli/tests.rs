@@ -12,6 +12,7 @@ use super::client::ClientError;
 use super::commands::execute_on;
 use super::compaction::compact_node;
 use super::text::Style;
+use crate::config::NodeConfig;
 use crate::redis::tests::double::name;
 use crate::redis::tests::{Double, Port};
 use crate::watch::{Change, Cursor, WatchEvent};
@@ -81,6 +82,35 @@ fn values_sets_and_maps_are_written_and_read() {
     world.check("get k --keyspace notes", "(nil)\n");
     world.check("set k noted --keyspace notes", "OK\n");
     world.check("get k", "(nil)\n");
+}
+
+#[test]
+fn any_command_of_the_port_is_called() {
+    let world = World::new();
+    world.check("call zadd board 7 ann -1.5 bob", "2\n");
+    world.check("call ZRANGE board 0 -1", "bob\nann\n");
+    world.check("call ZRANGE board 0 -1 WITHSCORES --json", "[[\"bob\",-1.5],[\"ann\",7.0]]\n");
+    world.check("call HSET h f 1", "1\n");
+    world.check("call HGETALL h", "f  1\n");
+    world.check("call GET missing --keyspace notes", "(nil)\n");
+    let refused = world.run("call GET h").expect_err("it is a map").to_string();
+    assert_eq!(refused, "WRONGTYPE Operation against a key holding the wrong kind of value");
+}
+
+/// Only the config knows what a node is without an option, so the help could tell something else.
+#[test]
+fn help_of_run_tells_the_defaults() {
+    let mut command = Cli::command();
+    let help = command.find_subcommand_mut("run").expect("it exists").render_long_help().to_string();
+    let config = NodeConfig::default();
+    assert!(config.keyspaces.is_empty(), "all are replicated");
+    let data = config.data.display().to_string();
+    let ports = [config.redis.address.to_string(), config.http.address.to_string()];
+    for value in
+        [data, config.cluster, config.listen.join(" and "), "all".to_owned()].into_iter().chain(ports)
+    {
+        assert!(help.contains(&format!("[default: {value}]")), "{value} is missing in {help}");
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use super::value::Value;
 pub(super) enum View {
     /// As it is.
     Plain,
+    /// As its form suggests.
+    Any,
     /// One item a line.
     Lines,
     /// One field a line, then its value.
@@ -46,6 +48,14 @@ pub(super) fn of(value: &Value, view: View, style: Style) -> String {
             Value::Bytes(bytes) => escape::lines(bytes) + "\n",
             other => cell(other) + "\n",
         },
+        View::Any => {
+            let view = match value {
+                Value::List(_) => View::Lines,
+                Value::Map(_) => View::Pairs,
+                _ => View::Plain,
+            };
+            of(value, view, style)
+        }
         View::Connected => format!("connected to {}\n", cell(value)),
         View::Lines => value.items().iter().map(|item| cell(item) + "\n").collect(),
         View::Pairs => {

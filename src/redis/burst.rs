@@ -4,6 +4,8 @@
 //! their order, so that reads see the writes before them and one commit serves all. Replies keep the order of
 //! the commands.
 
+use std::ops::Range;
+
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::{Answer, Query, QueryError};
 use tidelock_engine::request::{
@@ -27,6 +29,10 @@ const ACTIONS_MAX: usize = 16_384;
 /// The reads of a burst with writes. Their answers are all made before the first is sent, unlike those of a
 /// burst of reads alone.
 const READS_BESIDE_WRITES_MAX: usize = 128;
+
+/// The answers of a burst of reads alone that are made before the first of them is sent, in bytes. No budget counts
+/// them while a client that does not read is waited for, so they are few.
+const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
 
 /// A command about messages. It is done when its reply is written, so that whoever hears of it finds what was
 /// committed before.
@@ -305,7 +311,8 @@ impl ReadRun {
         }
     }
 
-    /// All actions of a command are answered from one snapshot, those of a burst while they fit into the bound.
+    /// All actions of a command are answered from one snapshot, within the bound; those of a burst, too, as far as they
+    /// are read ahead.
     fn take<B: Backend>(
         &mut self,
         backend: &B,
@@ -316,8 +323,10 @@ impl ReadRun {
         let next = self.next;
         self.next += actions;
         if self.answers.len() < actions {
-            let answers = backend.read(&self.keyspace, &self.queries[next..], bytes_max);
-            self.answers = answers.map_err(|error| errors::request(&error))?.into_iter();
+            self.read(backend, next..self.queries.len(), READ_AHEAD_BYTES_MAX.min(bytes_max))?;
+        }
+        if self.answers.len() < actions {
+            self.read(backend, next..self.next, bytes_max)?;
         }
         if self.answers.len() < actions {
             self.answers = Vec::new().into_iter();
@@ -325,6 +334,13 @@ impl ReadRun {
         }
         let answers = self.answers.by_ref().take(actions);
         given.extend(answers.map(|answer| answer.map(ActionReply::Answer).map_err(ActionError::Query)));
+        Ok(())
+    }
+
+    /// Answers the queries of this range, or the first of them, from one snapshot.
+    fn read<B: Backend>(&mut self, backend: &B, range: Range<usize>, bytes_max: usize) -> Result<(), Reply> {
+        let answers = backend.read(&self.keyspace, &self.queries[range], bytes_max);
+        self.answers = answers.map_err(|error| errors::request(&error))?.into_iter();
         Ok(())
     }
 }

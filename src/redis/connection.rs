@@ -9,6 +9,7 @@ use super::auth::{self, Credentials};
 use super::call::Arguments;
 use super::client_commands::set_name;
 use super::errors;
+use super::info::REDIS_VERSION;
 use super::introspection;
 use super::reply::{Protocol, Reply};
 use super::state::{KEYSPACE_DEFAULT, SessionState};
@@ -126,7 +127,7 @@ fn greeting(state: &SessionState) -> Reply {
     let version = if state.protocol == Protocol::Resp3 { 3 } else { 2 };
     Reply::Map(vec![
         (Reply::text("server"), Reply::text("tidelock")),
-        (Reply::text("version"), Reply::text(env!("CARGO_PKG_VERSION"))),
+        (Reply::text("version"), Reply::text(REDIS_VERSION)),
         (Reply::text("proto"), Reply::Integer(version)),
         (Reply::text("id"), Reply::count(state.id)),
         (Reply::text("mode"), Reply::text("standalone")),

@@ -20,13 +20,35 @@ pub const ARGUMENT_OVERHEAD_BYTES: usize = 32;
 /// The longest `*` or `$` line, in bytes. A number of 64 bits needs 20.
 const HEADER_BYTES_MAX: usize = 64;
 
-/// A command as it was sent: its name, then its arguments. It has a name at least.
+/// The longest argument of a command that is refused and not the end of the connection, in bytes: what Redis takes.
+const SKIPPED_BYTES_MAX: usize = 512 << 20;
+
+/// A command as it was sent: its name, then its arguments. It has a name at least, unless it is too long.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
     /// The name and the arguments.
     pub arguments: Vec<Vec<u8>>,
     /// What it counts towards the limits, in bytes.
     pub bytes: usize,
+    /// Why nothing was kept of it, if it is too long.
+    pub too_long: Option<TooLong>,
+}
+
+/// Why a command is answered and not executed: a client that has sent all of it, and only then reads, is told so.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TooLong {
+    /// One of its arguments is.
+    #[error("argument of {bytes} bytes; at most {bytes_max} are allowed")]
+    Argument {
+        /// Its length.
+        bytes: usize,
+        /// What it may be.
+        bytes_max: usize,
+    },
+    /// All of it is.
+    #[error("command of more than {0} bytes")]
+    Command(usize),
 }
 
 /// Why the bytes are not a command. The text is what a client is answered before the connection is closed.
@@ -57,9 +79,6 @@ pub enum ProtocolError {
     /// A quote in an inline command is not closed, or something follows it at once.
     #[error("Protocol error: unbalanced quotes in request")]
     Quotes,
-    /// The arguments together are more than one command may hold.
-    #[error("Protocol error: command of more than {0} bytes")]
-    Command(usize),
 }
 
 /// What the bytes to come are.
@@ -78,6 +97,8 @@ enum State {
     BulkHeader,
     /// This many bytes of the argument whose begin has come.
     Bulk { missing: usize, begin: Vec<u8> },
+    /// This many bytes of an argument of a command that is too long.
+    Skipped { missing: usize },
     /// The end of a bulk string, of which the first byte may have come.
     BulkEnd { has_cr: bool },
 }
@@ -149,6 +170,14 @@ impl Decoder {
                         self.argument(argument);
                     }
                 }
+                State::Skipped { missing } => {
+                    let now = (*missing).min(input.len());
+                    *missing -= now;
+                    *input = &input[now..];
+                    if *missing == 0 {
+                        self.state = State::BulkEnd { has_cr: false };
+                    }
+                }
                 State::BulkEnd { has_cr } => match (*has_cr, first) {
                     (false, b'\r') => {
                         *has_cr = true;
@@ -180,10 +209,9 @@ impl Decoder {
             return Ok(None);
         }
         let bytes = arguments.iter().map(|argument| argument.len() + ARGUMENT_OVERHEAD_BYTES).sum();
-        if bytes > self.command_bytes_max {
-            return Err(ProtocolError::Command(self.command_bytes_max));
-        }
-        Ok(Some(Command { arguments, bytes }))
+        let command = Command { arguments, bytes, too_long: None };
+        let too_long = (bytes > self.command_bytes_max).then_some(TooLong::Command(self.command_bytes_max));
+        Ok(Some(if too_long.is_some() { Command { too_long, ..Command::default() } } else { command }))
     }
 
     /// As in Redis, an array of no elements, or of fewer than none, is no command.
@@ -210,11 +238,15 @@ impl Decoder {
             return Ok(());
         }
         let length = integer(&self.line).and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|length| *length <= self.bulk_bytes_max);
+        let length = length.filter(|length| *length <= SKIPPED_BYTES_MAX);
         let length = length.ok_or(ProtocolError::BulkLength)?;
         self.line.clear();
-        if self.command.bytes + length + ARGUMENT_OVERHEAD_BYTES > self.command_bytes_max {
-            return Err(ProtocolError::Command(self.command_bytes_max));
+        if self.command.too_long.is_none() {
+            self.bound(length);
+        }
+        if self.command.too_long.is_some() {
+            self.state = State::Skipped { missing: length };
+            return Ok(());
         }
         match input.split_at_checked(length) {
             Some((argument, rest)) => {
@@ -224,6 +256,19 @@ impl Decoder {
             None => self.state = State::Bulk { missing: length, begin: Vec::new() },
         }
         Ok(())
+    }
+
+    /// From the argument on that makes a command too long, nothing of it is kept.
+    fn bound(&mut self, bytes: usize) {
+        let bytes_max = self.bulk_bytes_max;
+        let too_long = if bytes > bytes_max {
+            TooLong::Argument { bytes, bytes_max }
+        } else if self.command.bytes + bytes + ARGUMENT_OVERHEAD_BYTES > self.command_bytes_max {
+            TooLong::Command(self.command_bytes_max)
+        } else {
+            return;
+        };
+        self.command = Command { too_long: Some(too_long), ..Command::default() };
     }
 
     fn argument(&mut self, argument: Vec<u8>) {

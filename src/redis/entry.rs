@@ -1,6 +1,5 @@
 //! TIDE.ENTRY and TIDE.CONFLICTS: everything that concurrent writes left under a key.
 
-use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::read::{Entry, EntryRow};
 use tidelock_engine::row::Kind;
 
@@ -8,16 +7,9 @@ use super::reply::Reply;
 
 /// A map of `kind`, `value`, `rows` and `truncated`.
 pub(super) fn entry(entry: Entry) -> Reply {
-    let kind = entry.visible.map(|kind| match kind {
-        VisibleKind::Register => "register",
-        VisibleKind::Counter => "counter",
-        VisibleKind::Set => "set",
-        VisibleKind::Map => "map",
-        VisibleKind::Document => "document",
-        VisibleKind::Sorted => "sorted",
-    });
+    let kind = entry.visible.map(|kind| Reply::text(kind.to_string()));
     Reply::Map(vec![
-        (Reply::text("kind"), kind.map_or(Reply::Null, Reply::text)),
+        (Reply::text("kind"), kind.unwrap_or(Reply::Null)),
         (Reply::text("value"), Reply::optional(entry.value)),
         (Reply::text("rows"), Reply::Array(entry.rows.iter().map(row).collect())),
         (Reply::text("truncated"), Reply::Boolean(entry.is_truncated)),

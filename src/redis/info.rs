@@ -13,7 +13,7 @@ use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
-const REDIS_VERSION: &str = "7.2.0";
+pub(super) const REDIS_VERSION: &str = "7.2.0";
 
 /// The unit of times in `/proc`, which Linux keeps whatever its timer does.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -139,11 +139,18 @@ impl About<'_> {
                 "client_output_buffer_limit_disconnections",
                 &(now.clients_closed_slow - since.clients_closed_slow),
             ),
+            ("expired_keys", &self.counter("keys_expired")),
+            ("evicted_keys", &0),
             ("pubsub_channels", &channels.channels),
             ("pubsub_patterns", &channels.patterns),
             ("pubsubshard_channels", &channels.sharded_channels),
             ("total_error_replies", &errors),
         ])
+    }
+
+    /// One that is not listed has not happened.
+    fn counter(&self, name: &str) -> u64 {
+        self.status.counters.iter().find(|(known, _)| known == name).map_or(0, |(_, count)| *count)
     }
 
     /// Peers are equals: each is what Redis calls a master, and none follows.

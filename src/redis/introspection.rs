@@ -51,7 +51,7 @@ pub(super) fn command(_: &mut SessionState, mut arguments: Arguments) -> Reply {
         "info" if arguments.len() == 0 => Reply::Array(COMMANDS.iter().copied().map(info).collect()),
         "info" => {
             let names = arguments.as_slice().iter();
-            Reply::Array(names.map(|name| Spec::find(name).map_or(Reply::NullArray, info)).collect())
+            Reply::Array(names.map(|name| Spec::find(name).map_or(Reply::Null, info)).collect())
         }
         "docs" if arguments.len() == 0 => Reply::Map(COMMANDS.iter().copied().map(docs).collect()),
         "docs" => {

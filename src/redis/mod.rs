@@ -70,7 +70,7 @@ pub(crate) mod tests;
 pub use auth::Password;
 pub use backend::{Backend, Pieces, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
-pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError};
+pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError, TooLong};
 pub use documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 pub(crate) use glob::matches as glob_matches;
 pub use metrics::{RedisFigures, RedisObserver};

@@ -118,12 +118,13 @@ impl<B: Backend> Session<B> {
     /// executed together.
     pub(super) async fn run(&mut self, command: Command, out: &mut Output<'_>) -> Flow<B::Watch> {
         self.skip(out).await;
-        let Command { arguments, bytes } = command;
+        let Command { arguments, bytes, too_long } = command;
         let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
         if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
             return Flow::Drop;
         }
-        let spec = match self.find(&arguments) {
+        let too_long = too_long.map(|why| Err(Reply::error(format!("ERR {why}"))));
+        let spec = match too_long.unwrap_or_else(|| self.find(&arguments)) {
             Ok(spec) => spec,
             Err(refused) => {
                 self.refuse(refused);
@@ -136,9 +137,7 @@ impl<B: Backend> Session<B> {
         }
         self.state.command = spec.name;
         let arguments = Arguments::behind_name(arguments);
-        if self.transaction.is_some()
-            && !matches!(spec.run, Run::Other(Other::Exec | Other::Discard | Other::Multi | Other::Reset))
-        {
+        if self.transaction.is_some() && !matches!(spec.run, Run::Other(other) if other.is_done_in_multi()) {
             self.queue(spec, arguments, bytes);
             return Flow::Continue;
         }
@@ -241,6 +240,9 @@ impl<B: Backend> Session<B> {
             Other::Select => {
                 let reply = self.select(arguments).map_or_else(|refused| refused, |()| Reply::OK);
                 self.burst.ready(reply);
+            }
+            Other::WatchKeys if self.transaction.is_some() => {
+                self.burst.ready(errors::constant("ERR WATCH inside MULTI is not allowed"));
             }
             Other::Subscribe(space) => {
                 self.flush(out).await;

@@ -20,6 +20,12 @@ impl Other {
             Self::Client | Self::Config | Self::Info | Self::LastSave | Self::Latency | Self::SlowLog
         )
     }
+
+    /// Whether it is done at once where commands are queued. WATCH is refused there, which is no reason not to execute
+    /// what was queued.
+    pub(super) fn is_done_in_multi(self) -> bool {
+        matches!(self, Self::Exec | Self::Discard | Self::Multi | Self::Reset | Self::WatchKeys)
+    }
 }
 
 /// Refuses what could never be told, before it is queued: Redis knows the subcommands of CLIENT by then.

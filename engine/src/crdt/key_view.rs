@@ -1,5 +1,6 @@
 //! What a reader sees under one key: which kind is visible, which sibling won, what a counter counts.
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,19 @@ pub enum VisibleKind {
     Document,
     /// A set of members in order of their scores.
     Sorted,
+}
+
+impl fmt::Display for VisibleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Register => "register",
+            Self::Counter => "counter",
+            Self::Set => "set",
+            Self::Map => "map",
+            Self::Document => "document",
+            Self::Sorted => "sorted",
+        })
+    }
 }
 
 /// The first rows of a key: all that a write of the key must observe but for elements, fields and members.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
-use tidelock_engine::crdt::VisibleKind;
 
 use super::blob::{Blob, blobs};
 use super::place::{self, Place};
@@ -33,21 +32,10 @@ pub(super) async fn describe(place: Place) -> Result<Response, Problem> {
     let entry = place.keyspace.entry(&place.key)?;
     let kind = entry.visible.ok_or_else(|| Problem::new("not_found", "there is no such key"))?;
     let conflicts = entry.conflicts().count();
-    place.answer(&json!({ "key": Blob(place.key.clone()), "kind": word(kind), "conflicts": conflicts }))
+    place.answer(&json!({ "key": Blob(place.key.clone()), "kind": kind.to_string(), "conflicts": conflicts }))
 }
 
 pub(super) async fn delete(place: Place) -> Result<Response, Problem> {
     let is_removed = place.writable()?.delete(&place.key).await?;
     place.answer(&json!({ "removed": is_removed }))
-}
-
-fn word(kind: VisibleKind) -> &'static str {
-    match kind {
-        VisibleKind::Register => "register",
-        VisibleKind::Counter => "counter",
-        VisibleKind::Set => "set",
-        VisibleKind::Map => "map",
-        VisibleKind::Document => "document",
-        VisibleKind::Sorted => "sorted",
-    }
 }

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::array;
-use crate::redis::{ARGUMENT_OVERHEAD_BYTES, Decoder, INLINE_BYTES_MAX, ProtocolError, RedisConfig};
+use crate::redis::{
+    ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError, RedisConfig, TooLong,
+};
 
 type Commands = Vec<Vec<Vec<u8>>>;
 
@@ -90,7 +92,7 @@ fn broken_input_is_answered_as_redis_answers_it() {
         (b"*1\r\n$99999999999\r\n", "Protocol error: invalid bulk length"),
         (b"*1\r\n$-1\r\n", "Protocol error: invalid bulk length"),
         (b"*1\r\n$x\r\n", "Protocol error: invalid bulk length"),
-        (b"*1\r\n$16777217\r\n", "Protocol error: invalid bulk length"),
+        (b"*1\r\n$536870913\r\n", "Protocol error: invalid bulk length"),
         (b"*2\r\n*1\r\n$4\r\nPING\r\n", "Protocol error: expected '$', got '*'"),
         (b"*1\r\n:5\r\n", "Protocol error: expected '$', got ':'"),
         (b"*1\r\n\xff", "Protocol error: expected '$', got '\\xff'"),
@@ -132,20 +134,45 @@ fn limits_hold_at_the_bound_and_not_one_past_it() {
         command_bytes_max: 250,
         ..RedisConfig::default()
     };
-    let decode = |bytes: &[u8]| {
-        let (commands, error) = decode(&config, std::iter::once(bytes));
-        error.map_or(Ok(commands.len()), Err)
+    let decode = |mut bytes: &[u8]| {
+        let mut decoder = Decoder::new(&config);
+        let command = decoder.decode(&mut bytes)?.expect("it is whole");
+        assert!(bytes.is_empty() && decoder.held_bytes() == 0);
+        assert_eq!(command.too_long.is_some(), command.arguments.is_empty());
+        Ok(command.too_long)
     };
+    let too_long = Ok(Some(TooLong::Command(250)));
     let words =
         |lengths: &[usize]| array(&lengths.iter().map(|length| "x".repeat(*length)).collect::<Vec<_>>());
-    assert_eq!(decode(&words(&[100])), Ok(1));
-    assert_eq!(decode(&words(&[101])), Err(ProtocolError::BulkLength));
-    assert_eq!(decode(&words(&[1, 1, 1])), Ok(1));
+    assert_eq!(decode(&words(&[100])), Ok(None));
+    assert_eq!(decode(&words(&[101])), Ok(Some(TooLong::Argument { bytes: 101, bytes_max: 100 })));
+    assert_eq!(decode(&words(&[1, 1, 1])), Ok(None));
     assert_eq!(decode(&words(&[1, 1, 1, 1])), Err(ProtocolError::ArrayLength));
-    assert_eq!(decode(&words(&[100, 54, 0])), Ok(1));
-    assert_eq!(decode(&words(&[100, 55, 0])), Err(ProtocolError::Command(250)));
-    assert_eq!(decode(format!("{}\r\n", "x".repeat(218)).as_bytes()), Ok(1));
-    assert_eq!(decode(format!("{}\r\n", "x".repeat(219)).as_bytes()), Err(ProtocolError::Command(250)));
+    assert_eq!(decode(&words(&[100, 54, 0])), Ok(None));
+    assert_eq!(decode(&words(&[100, 55, 0])), too_long);
+    assert_eq!(decode(format!("{}\r\n", "x".repeat(218)).as_bytes()), Ok(None));
+    assert_eq!(decode(format!("{}\r\n", "x".repeat(219)).as_bytes()), too_long);
+}
+
+/// It is read to its end, and the next command is understood.
+#[test]
+fn nothing_is_kept_of_a_command_that_is_too_long() {
+    let config = RedisConfig { bulk_bytes_max: 10, ..RedisConfig::default() };
+    let bytes = [array(&["SET", "k", &"v".repeat(5_000), "NX"]), array(&["PING"])].concat();
+    for step in [1, 7, 100, bytes.len()] {
+        let mut decoder = Decoder::new(&config);
+        let mut commands: Vec<Command> = Vec::new();
+        for mut piece in bytes.chunks(step) {
+            while let Some(command) = decoder.decode(&mut piece).expect("it is well formed") {
+                commands.push(command);
+            }
+            assert!(decoder.held_bytes() < 100, "{} bytes are held", decoder.held_bytes());
+        }
+        let [refused, ping] = &commands[..] else { panic!("{commands:?}") };
+        assert_eq!(refused.too_long, Some(TooLong::Argument { bytes: 5_000, bytes_max: 10 }));
+        assert!(refused.arguments.is_empty());
+        assert_eq!(ping.arguments, [b"PING"]);
+    }
 }
 
 #[test]

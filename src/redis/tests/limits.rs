@@ -38,6 +38,22 @@ async fn broken_input_is_answered_behind_the_commands_before_it() {
     link.check("GET k", "$1\nv").await;
 }
 
+/// A client that writes all of a command before it reads hears why it was refused.
+#[tokio::test]
+async fn command_that_is_too_long_is_refused_and_the_connection_goes_on() {
+    let port = Port::open_with(|config| config.command_bytes_max = 17 << 20).await;
+    let mut link = port.link().await;
+    link.send(array(&["SET", "k", &"v".repeat((16 << 20) + 1)])).await;
+    link.expect("-ERR argument of 16777217 bytes; at most 16777216 are allowed\r\n").await;
+    link.send(array(&["MSET", "a", &"v".repeat(9 << 20), "b", &"v".repeat(9 << 20)])).await;
+    link.expect("-ERR command of more than 17825792 bytes\r\n").await;
+    link.check("EXISTS k a b", ":0").await;
+    link.send("MULTI\r\n").await;
+    link.send(array(&["SET", "k", &"v".repeat(20 << 20)])).await;
+    link.expect("+OK\r\n-ERR argument of 20971520 bytes; at most 16777216 are allowed\r\n").await;
+    link.check("EXEC", "-EXECABORT Transaction discarded because of previous errors.").await;
+}
+
 #[tokio::test]
 async fn web_pages_are_dropped_without_an_answer() {
     let port = Port::open().await;

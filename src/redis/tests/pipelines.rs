@@ -23,6 +23,23 @@ async fn reads_alone_never_reach_the_event_loop() {
     assert_eq!(port.double.counts(), (0, 0, 1));
 }
 
+/// What waits for a client that does not read is counted; what was read ahead for it is not.
+#[tokio::test]
+async fn large_values_are_read_as_they_are_sent() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    let value = "v".repeat(600_000);
+    link.send(array(&["SET", "big", &value])).await;
+    link.expect("+OK\r\n").await;
+    link.send("GET big\r\n".repeat(16)).await;
+    link.expect(format!("$600000\r\n{value}\r\n").repeat(16)).await;
+    let (.., snapshots) = port.double.counts();
+    assert!(snapshots >= 8, "16 values of 600 KB came from {snapshots} snapshots");
+    // One command is answered from one snapshot, however much that is.
+    link.send("MGET big big big big\r\n").await;
+    link.expect(format!("*4\r\n{}", format!("$600000\r\n{value}\r\n").repeat(4))).await;
+}
+
 #[tokio::test]
 async fn each_keyspace_and_each_batch_is_a_request_of_the_turn() {
     let port = Port::open().await;

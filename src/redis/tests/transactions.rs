@@ -127,3 +127,12 @@ async fn batch_that_does_not_fit_into_a_frame_is_refused() {
     assert!(text.starts_with("-ERR batch of 12288"), "{text}");
     assert!(text.ends_with(":0\\r\\n+OK\\r\\n"), "{text}");
 }
+
+#[tokio::test]
+async fn watch_is_refused_in_a_transaction_and_does_not_spoil_it() {
+    let port = Port::open().await;
+    port.double.decide();
+    let mut link = port.link().await;
+    link.send("MULTI\r\nSET k v\r\nWATCH k\r\nEXEC\r\nGET k\r\n").await;
+    link.expect("+OK\r\n+QUEUED\r\n-ERR WATCH inside MULTI is not allowed\r\n*1\r\n+OK\r\n$1\r\nv\r\n").await;
+}

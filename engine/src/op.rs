@@ -16,7 +16,9 @@ use crate::score::Score;
 const VECTOR_MAX: usize = REPLICAS_MAX + 1;
 
 /// The outcomes that one operation removes: all of a client.
-const FORGOTTEN_MAX: usize = OUTCOMES_PER_CLIENT as usize;
+const FORGOTTEN_MAX: usize = 1_024;
+
+const _: () = assert!(FORGOTTEN_MAX as u64 == OUTCOMES_PER_CLIENT);
 
 /// A dot within a frame: the index of its replica in the frame's table, 0 being the author, and the seq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -326,7 +328,7 @@ impl Op {
     pub fn dots(&self) -> impl Iterator<Item = DotRef> + '_ {
         let (observed, slots, listed): (Vec<&[DotRef]>, &[SlotChange], &[KeySlot]) = match self {
             Self::Set { observed, slots, .. } => (vec![observed], slots, &[]),
-            Self::Increment { .. } => (Vec::new(), &[], &[]),
+            Self::Increment { .. } | Self::Outcome { .. } | Self::Forget { .. } => (Vec::new(), &[], &[]),
             Self::Add { elements, .. } => (elements.iter().map(|e| &e.observed[..]).collect(), &[], &[]),
             Self::Put { fields, .. } => (fields.iter().map(|f| &f.observed[..]).collect(), &[], &[]),
             Self::Score { members, .. } => (members.iter().map(|m| &m.observed[..]).collect(), &[], &[]),
@@ -334,7 +336,6 @@ impl Op {
             Self::Clear { vector, slots, .. } => (vec![vector], &[], slots),
             Self::Change { observed, .. } | Self::Expire { observed, .. } => (vec![observed], &[], &[]),
             Self::Retire { last } => (vec![std::slice::from_ref(last)], &[], &[]),
-            Self::Outcome { .. } | Self::Forget { .. } => (Vec::new(), &[], &[]),
         };
         let rows = if let Self::Delete { rows, .. } = self { &rows[..] } else { &[] };
         let forgotten = match self {

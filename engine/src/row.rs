@@ -422,8 +422,8 @@ mod tests {
         let outcome = |is_kept: u8, result: &[u8]| {
             Payload::decode(Kind::Outcome, &[&[1, 1, 2, 3, 4, 5, 6, 7, 8, 9, is_kept], result].concat())
         };
-        assert!(outcome(1, &[0; OUTCOME_BYTES_MAX]).is_ok());
-        for wrong in [outcome(1, &[0; OUTCOME_BYTES_MAX + 1]), outcome(0, &[0]), outcome(2, &[])] {
+        assert!(outcome(1, &vec![0; OUTCOME_BYTES_MAX]).is_ok());
+        for wrong in [outcome(1, &vec![0; OUTCOME_BYTES_MAX + 1]), outcome(0, &[0]), outcome(2, &[])] {
             assert_eq!(wrong, Err(PayloadError(Kind::Outcome)));
         }
     }

@@ -1,5 +1,6 @@
 //! The bytes of commands and requests: golden, read back as they were, and refused where they are none.
 
+use std::fmt::Write as _;
 use std::ops::Bound;
 
 use tidelock_engine::bounds::{COMMANDS_MAX, STRUCTURE_BYTES_MAX};
@@ -20,7 +21,10 @@ use tidelock_engine::wire::WireError;
 use tidelock_engine::write::{Addend, Decimal, Edit, ExpireIf, MemberIf, ScoreRule, Toward, Ttl, Write};
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("memory");
+        text
+    })
 }
 
 fn k() -> Vec<u8> {
@@ -190,7 +194,7 @@ fn commands() -> Vec<(Command, &'static str)> {
         ),
         (
             Command::BeginSeal { keyspace: name, epoch, secret: [6; 32].into() },
-            concat!("03056e6f746573030606060606060606060606060606060606060606060606060606060606060606"),
+            "03056e6f746573030606060606060606060606060606060606060606060606060606060606060606",
         ),
         (
             Command::Cut { keyspace, begin, frontier: vec![dot()] },

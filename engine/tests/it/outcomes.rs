@@ -45,10 +45,10 @@ impl Strong {
         let first = self.rows.vector().get(author) + 1;
         let mut frame = FrameBuilder::new(start(epoch, first, ms), &VersionVector::default());
         let (mut draft, heads) = (Draft::over(&self.rows), Heads::default());
-        let made = make(&mut Author { draft: &mut draft, frame: &mut frame, heads: &heads });
+        let given = make(&mut Author { draft: &mut draft, frame: &mut frame, heads: &heads });
         let changes = draft.into_changes();
         if frame.is_empty() {
-            return made;
+            return given;
         }
         let sealed = frame.seal(&SigningKey::from_seed([3; 32]));
         let frame = Frame::decode(sealed.bytes()).expect("it is a frame");
@@ -58,7 +58,7 @@ impl Strong {
         let changes = draft.into_changes();
         self.follower.commit(changes, [frame.header().last_dot()]);
         assert_eq!(self.follower, self.rows);
-        made
+        given
     }
 
     fn keep(&mut self, client: ClientId, number: u64, result: &[u8]) {
@@ -90,11 +90,11 @@ fn outcome_is_kept_of_each_client_and_number() {
     let mut strong = Strong::default();
     strong.keep(A, 5, b"five");
     strong.keep(B, 5, b"");
-    strong.keep(A, 3, &[0; OUTCOME_BYTES_MAX]);
-    strong.keep(A, 4, &[0; OUTCOME_BYTES_MAX + 1]);
+    strong.keep(A, 3, &vec![0; OUTCOME_BYTES_MAX]);
+    strong.keep(A, 4, &vec![0; OUTCOME_BYTES_MAX + 1]);
     assert_eq!(strong.of(A, 5), done(5, b"five"));
     assert_eq!(strong.of(B, 5), done(5, b""));
-    assert_eq!(strong.of(A, 3), done(3, &[0; OUTCOME_BYTES_MAX]));
+    assert_eq!(strong.of(A, 3), done(3, &vec![0; OUTCOME_BYTES_MAX]));
     assert_eq!(strong.of(A, 4), Executed::Done { index: 1_004, result: None }, "it is too long to be kept");
     for (client, number) in [(A, 0), (A, 2), (A, 6), (B, 4), (ClientId([0; 16]), 5), (B, u64::MAX)] {
         assert_eq!(strong.of(client, number), Executed::Not);

@@ -64,7 +64,8 @@ fn decode(config: &RedisConfig, mut bytes: &[u8], steps: [u8; 4]) -> (Commands, 
         loop {
             match decoder.decode(&mut now) {
                 Ok(Some(command)) => {
-                    assert!(command.bytes <= config.command_bytes_max && !command.arguments.is_empty());
+                    assert!(command.bytes <= config.command_bytes_max);
+                    assert_eq!(command.arguments.is_empty(), command.too_long.is_some());
                     commands.push(command.arguments);
                 }
                 Ok(None) => break,

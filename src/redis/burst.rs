@@ -179,6 +179,10 @@ impl Burst {
         let mut answers = self.execute(backend, out.bytes_max()).await;
         let mut given = Vec::new();
         for entry in self.entries.drain(..) {
+            // Nobody reads the rest. What others hear of is told all the same.
+            if out.failure().is_some() && matches!(entry, Entry::Ready(_) | Entry::Call { .. }) {
+                continue;
+            }
             let reply = answers.reply(entry, &mut given, backend.pubsub());
             if !replies.is_muted() {
                 out.push(&reply, protocol);

@@ -104,7 +104,11 @@ impl<'a> Output<'a> {
     pub(super) async fn relieve(&mut self) {
         while self.len() > RELIEVE_BYTES && self.failure.is_none() {
             self.write();
-            if self.is_stalled || self.len() <= RELIEVE_BYTES {
+            if self.is_stalled {
+                // What it asked for goes on being made, which may be much; others have their turn meanwhile.
+                return tokio::task::yield_now().await;
+            }
+            if self.len() <= RELIEVE_BYTES {
                 return;
             }
             if timeout(PATIENCE, self.stream.writable()).await.is_err() {

@@ -28,6 +28,9 @@ const ACTIONS_MAX: usize = 16_384;
 /// burst of reads alone.
 const READS_BESIDE_WRITES_MAX: usize = 128;
 
+/// The answers that are read ahead of their turn to be written, in bytes. They are held beside what is unread.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
+
 /// A command about messages. It is done when its reply is written, so that whoever hears of it finds what was
 /// committed before.
 pub(super) struct Later {
@@ -177,6 +180,10 @@ impl Burst {
             if !replies.is_muted() {
                 out.push(&reply, protocol);
                 out.relieve().await;
+                // Nobody reads what else there is.
+                if out.failure().is_some() {
+                    break;
+                }
             }
         }
     }
@@ -305,7 +312,7 @@ impl ReadRun {
         }
     }
 
-    /// All actions of a command are answered from one snapshot, those of a burst while they fit into the bound.
+    /// All actions of a command are answered from one snapshot, and with them as many of a burst as may be read ahead.
     fn take<B: Backend>(
         &mut self,
         backend: &B,
@@ -316,7 +323,11 @@ impl ReadRun {
         let next = self.next;
         self.next += actions;
         if self.answers.len() < actions {
-            let answers = backend.read(&self.keyspace, &self.queries[next..], bytes_max);
+            let mut answers =
+                backend.read(&self.keyspace, &self.queries[next..], AHEAD_BYTES_MAX.min(bytes_max));
+            if answers.as_ref().is_ok_and(|answers| answers.len() < actions) {
+                answers = backend.read(&self.keyspace, &self.queries[next..self.next], bytes_max);
+            }
             self.answers = answers.map_err(|error| errors::request(&error))?.into_iter();
         }
         if self.answers.len() < actions {

@@ -44,6 +44,8 @@ struct Shared {
     requests: AtomicUsize,
     turns: AtomicUsize,
     reads: AtomicUsize,
+    /// What those snapshots answered.
+    answers: AtomicUsize,
     is_online: AtomicBool,
     /// The peers that have everything on disk.
     peers: AtomicUsize,
@@ -83,6 +85,7 @@ impl Double {
             requests: AtomicUsize::new(0),
             turns: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
             is_online: AtomicBool::new(true),
             peers: AtomicUsize::new(0),
         }))
@@ -153,6 +156,11 @@ impl Double {
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         (count(&self.0.turns), count(&self.0.requests), count(&self.0.reads))
+    }
+
+    /// The questions that were answered beside the turns.
+    pub(crate) fn answers(&self) -> usize {
+        self.0.answers.load(Ordering::Relaxed)
     }
 
     /// Tells everybody who watches.
@@ -277,6 +285,7 @@ impl Backend for Double {
                 let answer = answer(&world.store, id, query);
                 bytes += answer.as_ref().map_or(0, Answer::bytes);
                 answers.push(answer);
+                self.0.answers.fetch_add(1, Ordering::Relaxed);
                 if bytes > bytes_max {
                     break;
                 }

@@ -13,7 +13,7 @@ use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
-const REDIS_VERSION: &str = "7.2.0";
+const REDIS_VERSION: &str = "7.0.15";
 
 /// The unit of times in `/proc`, which Linux keeps whatever its timer does.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -98,7 +98,7 @@ impl About<'_> {
         let figures = self.shared.figures();
         let buffers = figures.input_bytes + figures.output_bytes;
         let mut text = String::new();
-        if let Some(bytes) = resident_bytes() {
+        if let Some(bytes) = process_bytes("VmRSS:") {
             text.push_str(&lines(&[
                 ("used_memory", &bytes),
                 ("used_memory_human", &human(bytes)),
@@ -267,10 +267,10 @@ fn human(bytes: u64) -> String {
     format!("{}.{:02}{}", hundredths / 100, hundredths % 100, units[power])
 }
 
-/// What the kernel says of this process, where it says it: the resident memory, in bytes.
-fn resident_bytes() -> Option<u64> {
+/// What the kernel says of this process, where it says it: the resident memory, or the most that there was, in bytes.
+pub(super) fn process_bytes(field: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes * 1_024)
 }

@@ -38,6 +38,7 @@ mod latency;
 mod lcs;
 mod memory;
 mod metrics;
+mod moving;
 mod objects;
 mod output;
 mod pause;

@@ -20,6 +20,7 @@ use super::errors;
 use super::info;
 use super::keys::{self, Pages};
 use super::latency;
+use super::moving;
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::settings;
@@ -458,6 +459,10 @@ impl<B: Backend> Session<B> {
             Other::Next => self.pieces.next_piece()?,
             Other::Keyspace => order(backend, &arguments).await?,
             Other::Mode => tide::mode(arguments)?,
+            Other::Move => {
+                let place = (&self.state.keyspace, self.state.durability);
+                moving::move_key(backend, place, arguments).await?
+            }
             Other::Rejoin => Reply::text(backend.rejoin().await.map_err(refused)?),
             Other::Replicas => tide::replicas(backend.replicas().map_err(refused)?),
             Other::Retire => {

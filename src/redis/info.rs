@@ -88,6 +88,7 @@ impl About<'_> {
             ("connected_clients", &self.shared.clients.len()),
             ("maxclients", &self.shared.config.clients_max),
             ("blocked_clients", &self.shared.clients.waiting()),
+            ("tracking_clients", &self.pubsub.tracking().figures().clients),
             ("input_bytes", &self.shared.input.used()),
             ("output_bytes", &self.shared.output.used()),
         ])
@@ -130,7 +131,7 @@ impl About<'_> {
     fn stats(&self, since: &Since) -> String {
         let errors: u64 = since.errors_of(self.shared).into_iter().map(|(_, count)| count).sum();
         let (now, since) = (self.shared.figures(), since.figures);
-        let channels = self.pubsub.hub().figures();
+        let (channels, tracked) = (self.pubsub.hub().figures(), self.pubsub.tracking().figures());
         lines(&[
             ("total_connections_received", &(now.clients_accepted - since.clients_accepted)),
             ("total_commands_processed", &(now.commands - since.commands)),
@@ -142,6 +143,9 @@ impl About<'_> {
             ("pubsub_channels", &channels.channels),
             ("pubsub_patterns", &channels.patterns),
             ("pubsubshard_channels", &channels.sharded_channels),
+            ("tracking_total_keys", &tracked.keys),
+            ("tracking_total_items", &tracked.items),
+            ("tracking_total_prefixes", &tracked.prefixes),
             ("total_error_replies", &errors),
         ])
     }

@@ -62,6 +62,7 @@ mod substrings;
 mod table;
 mod tide;
 mod told;
+mod tracking;
 mod transaction;
 mod watched;
 

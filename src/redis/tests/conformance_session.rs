@@ -35,7 +35,7 @@ async fn connection_commands_answer_as_redis_does() {
         same("CLIENT SETINFO lib-ver", "-ERR wrong number of arguments for 'client|setinfo' command"),
         same("CLIENT ID now", "-ERR wrong number of arguments for 'client|id' command"),
         same("CLIENT KILL me", "-ERR No such client"),
-        same("CLIENT TRACKING on", "-ERR the Redis command 'CLIENT TRACKING' is not supported yet"),
+        same("CLIENT TRACKING", "-ERR wrong number of arguments for 'client|tracking' command"),
         same("CLIENT frob", "-ERR unknown subcommand 'frob'. Try CLIENT HELP."),
         same("CLIENT KILL MAXAGE 0", "-ERR maxage should be greater than 0"),
         same("CLIENT KILL MAXAGE 100000", ":0"),

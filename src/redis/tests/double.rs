@@ -52,6 +52,7 @@ struct Shared {
 }
 
 struct World {
+    pubsub: PubSub,
     cluster: ClusterId,
     key: SigningKey,
     store: MemStore,
@@ -69,8 +70,10 @@ impl Double {
         let cluster = ClusterId::named("test");
         let store = MemStore::new(cluster, key.card([0; 16]));
         let (clock, unix_ms) = (Clock::default(), 1_800_000_000_000);
+        let pubsub = PubSub::new(PeerId::from_public_key([seed; 32]), None);
         Self(Arc::new(Shared {
             world: Mutex::new(World {
+                pubsub: pubsub.clone(),
                 cluster,
                 key,
                 store,
@@ -80,7 +83,7 @@ impl Double {
                 durability: None,
                 conditional: Conditional::default(),
             }),
-            pubsub: PubSub::new(PeerId::from_public_key([seed; 32]), None),
+            pubsub,
             watchers: Mutex::default(),
             requests: AtomicUsize::new(0),
             turns: AtomicUsize::new(0),
@@ -244,6 +247,8 @@ impl World {
                 ..Batch::default()
             };
             self.store.commit(&batch, request.durability).expect("in memory");
+            let keys = batch.changes.rows.keys().map(|(_, row)| (&batch.keyspaces[0], row.key.as_slice()));
+            self.pubsub.tracking().changed(keys);
         }
         Ok(given)
     }

@@ -11,6 +11,7 @@ mod letter;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod tracking;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(crate) use self::hub::{Hub, Subscriber};
 pub use self::letter::Letter;
 pub(crate) use self::letter::Space;
 pub use self::queue::Notice;
+pub(crate) use self::tracking::{Inbox, Invalidation, Tracker, Tracking};
 
 /// The bytes of channel and message together at most.
 pub const PUBLISHED_BYTES_MAX: usize = GOSSIP_BYTES_MAX - Letter::OVERHEAD_BYTES;
@@ -51,16 +53,22 @@ pub struct PubSub {
     peer: PeerId,
     network: Option<GossipHandle>,
     wanted: Arc<Wanted>,
+    tracking: Arc<Tracking>,
 }
 
 impl PubSub {
     /// The channels of a node that publishes as `peer`, to others if there is a network.
     pub(crate) fn new(peer: PeerId, network: Option<GossipHandle>) -> Self {
-        Self { hub: Arc::default(), peer, network, wanted: Arc::default() }
+        Self { hub: Arc::default(), peer, network, wanted: Arc::default(), tracking: Arc::default() }
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// Who keeps copies of keys.
+    pub(crate) fn tracking(&self) -> &Arc<Tracking> {
+        &self.tracking
     }
 
     /// Chooses the keyspace notifications.

@@ -10,13 +10,15 @@ mod queue;
 mod replay;
 #[cfg(test)]
 mod tests;
+mod tracked;
 mod visible;
 
 use std::sync::Arc;
 
+use tidelock_engine::causality::Hlc;
 use tidelock_engine::draft::Changes;
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
-use tidelock_engine::ports::LogPosition;
+use tidelock_engine::ports::{LogPosition, Rows};
 use tidelock_store::Reader;
 
 use self::notifying::touched;
@@ -52,6 +54,8 @@ pub(crate) struct WatchHub {
     pubsub: PubSub,
     /// The position after the last turn.
     position: LogPosition,
+    /// What had expired after the last turn is not to be seen since then, or before.
+    expiry: Hlc,
     /// What waits in all queues, or more: readers take from them without saying so.
     queued_bytes: usize,
 }
@@ -67,8 +71,8 @@ struct Turn {
 impl WatchHub {
     /// A hub without watchers.
     pub(crate) fn new(reader: Reader, observers: Arc<Observers<ChangeObserver>>, pubsub: PubSub) -> Self {
-        let position = reader.position();
-        Self { reader, watchers: Vec::new(), observers, pubsub, position, queued_bytes: 0 }
+        let (position, expiry) = (reader.position(), reader.expiry());
+        Self { reader, watchers: Vec::new(), observers, pubsub, position, expiry, queued_bytes: 0 }
     }
 
     /// Adds a watcher, which is told of all turns from the next one on.
@@ -82,6 +86,7 @@ impl WatchHub {
     pub(crate) fn publish(&mut self, changes: &Changes, position: LogPosition, unix_ms: u64) {
         let before = Cursor(std::mem::replace(&mut self.position, position).0);
         self.forget_abandoned();
+        self.invalidate(changes);
         let tells_of_keys = self.pubsub.tells_of_keys();
         if self.watchers.is_empty() && self.observers.is_empty() && !tells_of_keys {
             return;
@@ -116,6 +121,7 @@ impl WatchHub {
     pub(crate) fn lose(&self, keyspace: KeyspaceId) {
         let of = self.watchers.iter().filter(|watcher| watcher.keyspace == keyspace);
         of.for_each(|watcher| watcher.queue.lose(self.position));
+        self.invalidate_all();
     }
 
     /// Forgets the watchers that went away, so that they do not gather while nothing is written.

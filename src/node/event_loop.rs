@@ -153,6 +153,8 @@ impl EventLoop {
                 self.driver.go_on(&recovered);
                 // Peers are met anew, so whoever waits for their confirmations would wait for ever.
                 self.pending.confirms.clear();
+                // What the failed commit left on the disk can be read now.
+                self.hub.invalidate_all();
                 tracing::info!("the disk has room again, and the node takes writes again");
             }
             Ok(None) => {}

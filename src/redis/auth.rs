@@ -11,9 +11,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer};
 
+use super::backend::Backend;
 use super::call::Arguments;
+use super::connection;
 use super::errors;
 use super::reply::Reply;
+use super::session::{Flow, Session};
+use super::state::SessionState;
+use super::table::Other;
 
 /// After so many wrong passwords a connection is closed.
 pub(super) const WRONG_PER_CONNECTION_MAX: u32 = 5;
@@ -153,6 +158,34 @@ fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,
+    }
+}
+
+impl<B: Backend> Session<B> {
+    /// Lets a client in that says the password. One that goes on guessing is closed.
+    pub(super) fn authenticate(
+        &mut self,
+        other: Other,
+        arguments: Arguments,
+    ) -> Result<Flow<B::Watch>, Reply> {
+        let shared = &self.shared;
+        let let_in = |state: &mut SessionState, credentials: &Credentials| {
+            let mut guesses = shared.guesses.lock().expect("no holder of the lock panics");
+            let expected = shared.config.password.as_ref();
+            let checked = guesses.check(state.address, credentials, expected, Instant::now());
+            state.is_authenticated |= checked.is_ok();
+            state.wrong_passwords += u32::from(checked.is_err() && expected.is_some());
+            checked
+        };
+        let reply = if other == Other::Auth {
+            let_in(&mut self.state, &Credentials::parse(arguments)?)
+                .map_or_else(|refused| refused, |()| Reply::OK)
+        } else {
+            connection::hello(&mut self.state, arguments, let_in)
+        };
+        self.burst.ready(reply);
+        let is_guessing = self.state.wrong_passwords >= WRONG_PER_CONNECTION_MAX;
+        Ok(if is_guessing { Flow::Close } else { Flow::Continue })
     }
 }
 

@@ -187,6 +187,10 @@ impl Burst {
             if !replies.is_muted() {
                 out.push(&reply, protocol);
                 out.relieve().await;
+                // Nobody reads what else there is.
+                if out.failure().is_some() {
+                    break;
+                }
             }
         }
     }

@@ -121,6 +121,7 @@ impl<B: Backend> Client<'_, B> {
                 self.answer(&refusal, out);
                 return End::Close;
             }
+            self.session.push_invalidations(RELIEVE_BYTES, out);
             out.write();
             self.session.show(Buffered { input_bytes, output_bytes: out.len() });
             if out.failure().is_some() || !is_open || !self.rest(out).await {
@@ -249,6 +250,10 @@ impl<B: Backend> Client<'_, B> {
             writable = self.stream.writable(), if out.len() > 0 => writable.is_ok(),
             () = channels::told(self.session.subscriber.as_ref(), has_room) => {
                 self.session.push_messages(RELIEVE_BYTES, out);
+                true
+            }
+            () = self.session.client.inbox.told(), if has_room => {
+                self.session.push_invalidations(RELIEVE_BYTES, out);
                 true
             }
             event = next_event(&mut self.watch), if has_room => {

@@ -1,6 +1,6 @@
 //! CLIENT: what a client says and asks about itself and the others.
 //!
-//! There is no client-side caching, and nobody is evicted, so what Redis has for these is refused or does nothing.
+//! Nobody is evicted, so what Redis has for that does nothing. What is said of copies is in `tracking`.
 
 use std::sync::Arc;
 
@@ -19,10 +19,12 @@ const NAME_BYTES_MAX: usize = 1024;
 
 const HELP: &[&str] = &[
     "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CACHING (YES|NO)",
+    "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
     "GETNAME",
     "    Return the name of the current connection.",
     "GETREDIR",
-    "    Return -1: there is no client side caching.",
+    "    Return the client ID we are redirecting to when tracking is enabled.",
     "ID",
     "    Return the ID of the current connection.",
     "INFO",
@@ -46,8 +48,11 @@ const HELP: &[&str] = &[
     "    Name the library that the connection uses.",
     "SETNAME <name>",
     "    Assign the name <name> to the current connection.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Control server assisted client side caching.",
     "TRACKINGINFO",
-    "    Report that nothing is tracked.",
+    "    Report tracking status for the current connection.",
     "UNBLOCK <clientid> [TIMEOUT|ERROR]",
     "    Return 0: no command that blocks can be ended so.",
     "UNPAUSE",
@@ -58,6 +63,7 @@ const HELP: &[&str] = &[
 
 /// The subcommands, as CLIENT LIST shows them, with the least and the greatest number of arguments.
 const SUBCOMMANDS: &[(&str, usize, usize)] = &[
+    ("client|caching", 1, 1),
     ("client|getname", 0, 0),
     ("client|getredir", 0, 0),
     ("client|help", 0, 0),
@@ -71,13 +77,11 @@ const SUBCOMMANDS: &[(&str, usize, usize)] = &[
     ("client|reply", 1, 1),
     ("client|setinfo", 2, 2),
     ("client|setname", 1, 1),
+    ("client|tracking", 1, usize::MAX),
     ("client|trackinginfo", 0, 0),
     ("client|unblock", 1, 2),
     ("client|unpause", 0, 0),
 ];
-
-/// What Redis has and this node has not.
-const NOT_YET: &[&str] = &["caching", "tracking"];
 
 /// What becomes of the client that asked.
 #[derive(Debug)]
@@ -95,10 +99,6 @@ pub(super) fn subcommand(arguments: &mut Arguments) -> Result<&'static str, Repl
     match found {
         Some((known, min, max)) if (*min..=*max).contains(&arguments.len()) => Ok(known),
         Some((known, ..)) => Err(errors::arity(known)),
-        None if NOT_YET.contains(&name.as_str()) => {
-            let shown = name.to_ascii_uppercase();
-            Err(Reply::error(format!("ERR the Redis command 'CLIENT {shown}' is not supported yet")))
-        }
         None => Err(errors::unknown_subcommand("CLIENT", &given)),
     }
 }
@@ -111,7 +111,6 @@ pub(super) fn answer(
 ) -> Result<Answered, Reply> {
     Ok(Answered::Goes(match name {
         "client|getname" => Reply::optional(state.name.clone()),
-        "client|getredir" => Reply::Integer(-1),
         "client|help" => help(HELP),
         "client|id" => Reply::count(state.id),
         "client|info" => Reply::Verbatim(client.line()),
@@ -138,11 +137,6 @@ pub(super) fn answer(
         }
         "client|setinfo" => set_info(state, &arguments.take(), arguments.take()),
         "client|setname" => set_name(state, arguments.take()),
-        "client|trackinginfo" => Reply::Map(vec![
-            (Reply::text("flags"), Reply::Set(vec![Reply::text("off")])),
-            (Reply::text("redirect"), Reply::Integer(-1)),
-            (Reply::text("prefixes"), Reply::Array(Vec::new())),
-        ]),
         "client|unblock" => unblock(arguments)?,
         "client|unpause" => shared.pause.end(),
         _ => unreachable!("the subcommand was looked up"),

@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use super::channels::Subscriptions;
 use super::reply::Protocol;
 use super::state::{KEYSPACE_DEFAULT, SessionState, Shared};
+use super::tracking::{Tracks, Which};
+use crate::pubsub::Inbox;
 
 /// All clients, by their numbers.
 #[derive(Debug, Default)]
@@ -89,6 +91,8 @@ pub(super) struct Client {
     since: Instant,
     is_killed: AtomicBool,
     killed: Notify,
+    /// Which copies are not good any more, its own or those of others that chose so.
+    pub(super) inbox: Arc<Inbox>,
     shown: Mutex<Shown>,
 }
 
@@ -102,6 +106,7 @@ struct Shown {
     database: i64,
     queued: Option<usize>,
     subscriptions: Subscriptions,
+    tracks: Option<Tracks>,
     protocol: Protocol,
     command: &'static str,
     buffered: Buffered,
@@ -126,12 +131,14 @@ impl Client {
             database: 0,
             queued: None,
             subscriptions: Subscriptions::default(),
+            tracks: None,
             protocol: Protocol::default(),
             command: "NULL",
             buffered: Buffered::default(),
         };
         let (is_killed, killed) = (AtomicBool::new(false), Notify::new());
-        Self { id, ends, since: Instant::now(), is_killed, killed, shown: Mutex::new(shown) }
+        let (inbox, shown) = (Arc::default(), Mutex::new(shown));
+        Self { id, ends, since: Instant::now(), is_killed, killed, inbox, shown }
     }
 
     /// Shows what the client is now. Names are copied only if they changed: this is done after every burst.
@@ -153,6 +160,7 @@ impl Client {
             _ => "N",
         };
         shown.subscriptions = state.subscriptions;
+        shown.tracks = state.tracks;
         shown.database = database(state.keyspace.as_str());
         shown.queued = queued;
         shown.protocol = state.protocol;
@@ -169,15 +177,21 @@ impl Client {
         let mut line = format!("id={} addr={address} laddr={local} fd={descriptor} name=", self.id);
         line.push_str(&text(shown.name.as_deref().unwrap_or_default()));
         let Subscriptions { plain, patterns, sharded } = shown.subscriptions;
+        let tracks = match shown.tracks.map(|tracks| tracks.which) {
+            Some(Which::Prefixed) => "tB",
+            Some(_) => "t",
+            None => "",
+        };
+        let flags = if tracks.is_empty() { shown.flags } else { shown.flags.trim_start_matches('N') };
+        let redirect = shown.tracks.map_or_else(|| "-1".to_owned(), |tracks| tracks.redirect.to_string());
         let queued = shown.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX));
         write!(
             line,
-            " age={} idle={} flags={} db={} sub={plain} psub={patterns} ssub={sharded} multi={queued} qbuf={input_bytes} qbuf-free=0 \
+            " age={} idle={} flags={flags}{tracks} db={} sub={plain} psub={patterns} ssub={sharded} multi={queued} qbuf={input_bytes} qbuf-free=0 \
              argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output_bytes} oll=0 omem={output_bytes} tot-mem={} events=r \
-             cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             cmd={} user=default redir={redirect} resp={} lib-name={} lib-ver={}",
             self.since.elapsed().as_secs(),
             shown.active.elapsed().as_secs(),
-            shown.flags,
             shown.database,
             input_bytes + output_bytes,
             shown.command,

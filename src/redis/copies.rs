@@ -12,7 +12,7 @@ use super::call::{Arguments, Call, Shape};
 use super::conditional::{doing, whether};
 use super::errors;
 use super::reply::Reply;
-use super::table::{ALL, NONE, ONE, Run, Spec, WRITE, WRITE_FAST, spec};
+use super::table::{ALL, NONE, ONE, Other, Run, Spec, WRITE, WRITE_FAST, spec};
 
 /// A key and another one.
 pub(super) const TWO: (i64, i64, i64) = (1, 2, 1);
@@ -20,19 +20,26 @@ pub(super) const TWO: (i64, i64, i64) = (1, 2, 1);
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
     spec(("copy", -3, WRITE, TWO, Run::Data(copy), "Makes a key what another one is")),
-    spec(("move", 3, WRITE_FAST, ONE, Run::Data(move_key), "Refused: no command spans keyspaces")),
+    spec((
+        "move",
+        3,
+        &["write", "fast", "no_multi"],
+        ONE,
+        Run::Other(Other::Move),
+        "Moves a key to another keyspace",
+    )),
     spec(("rename", 3, WRITE, TWO, Run::Data(rename), "Gives a key another name")),
     spec(("renamenx", 3, WRITE_FAST, TWO, Run::Data(renamenx), "Gives a key a name that is free")),
     spec(("sdiffstore", -3, WRITE, ALL, Run::Data(sdiffstore), "Stores what is in the first set alone")),
     spec(("sinterstore", -3, WRITE, ALL, Run::Data(sinterstore), "Stores what is in all sets")),
     spec(("sunionstore", -3, WRITE, ALL, Run::Data(sunionstore), "Stores what is in any set")),
-    spec(("swapdb", 3, WRITE_FAST, NONE, Run::Data(swapdb), "Refused: no command spans keyspaces")),
+    spec(("swapdb", 3, WRITE_FAST, NONE, Run::Data(swapdb), "Refused: a keyspace is what it is called")),
 ];
 
 const NO_SUCH_KEY: Reply = errors::constant("ERR no such key");
 
-const SPANS_KEYSPACES: &str = "ERR a batch never spans keyspaces, so a key cannot go from one to another at one moment; \
-                               read it in one and write it in the other";
+const SPANS_KEYSPACES: &str = "ERR a batch never spans keyspaces, so a key cannot be copied from one to another at one \
+                               moment; read it in one and write it in the other";
 
 /// `COPY source destination [DB number] [REPLACE]`.
 pub(super) fn copy(mut arguments: Arguments) -> Result<Call, Reply> {
@@ -85,13 +92,9 @@ fn renamed_if_free(decided: Decided) -> Reply {
     if decided.answers == [Answer::Kind(None)] { NO_SUCH_KEY } else { whether(decided) }
 }
 
-pub(super) fn move_key(_: Arguments) -> Result<Call, Reply> {
-    Err(errors::constant(SPANS_KEYSPACES))
-}
-
 pub(super) fn swapdb(_: Arguments) -> Result<Call, Reply> {
     Err(errors::constant(
-        "ERR a batch never spans keyspaces, so two cannot change places at one moment; SELECT takes any name",
+        "ERR what a keyspace is follows from its name, on every peer, so two can never change places; SELECT takes any name",
     ))
 }
 

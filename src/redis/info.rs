@@ -13,7 +13,7 @@ use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, Status};
 
 /// The version of Redis whose commands and errors are spoken. Tools decide by it what they may ask.
-pub(super) const REDIS_VERSION: &str = "7.2.0";
+pub(super) const REDIS_VERSION: &str = "7.0.15";
 
 /// The unit of times in `/proc`, which Linux keeps whatever its timer does.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -88,6 +88,7 @@ impl About<'_> {
             ("connected_clients", &self.shared.clients.len()),
             ("maxclients", &self.shared.config.clients_max),
             ("blocked_clients", &self.shared.clients.waiting()),
+            ("tracking_clients", &self.pubsub.tracking().figures().clients),
             ("input_bytes", &self.shared.input.used()),
             ("output_bytes", &self.shared.output.used()),
         ])
@@ -98,7 +99,7 @@ impl About<'_> {
         let figures = self.shared.figures();
         let buffers = figures.input_bytes + figures.output_bytes;
         let mut text = String::new();
-        if let Some(bytes) = resident_bytes() {
+        if let Some(bytes) = process_bytes("VmRSS:") {
             text.push_str(&lines(&[
                 ("used_memory", &bytes),
                 ("used_memory_human", &human(bytes)),
@@ -130,7 +131,7 @@ impl About<'_> {
     fn stats(&self, since: &Since) -> String {
         let errors: u64 = since.errors_of(self.shared).into_iter().map(|(_, count)| count).sum();
         let (now, since) = (self.shared.figures(), since.figures);
-        let channels = self.pubsub.hub().figures();
+        let (channels, tracked) = (self.pubsub.hub().figures(), self.pubsub.tracking().figures());
         lines(&[
             ("total_connections_received", &(now.clients_accepted - since.clients_accepted)),
             ("total_commands_processed", &(now.commands - since.commands)),
@@ -144,6 +145,9 @@ impl About<'_> {
             ("pubsub_channels", &channels.channels),
             ("pubsub_patterns", &channels.patterns),
             ("pubsubshard_channels", &channels.sharded_channels),
+            ("tracking_total_keys", &tracked.keys),
+            ("tracking_total_items", &tracked.items),
+            ("tracking_total_prefixes", &tracked.prefixes),
             ("total_error_replies", &errors),
         ])
     }
@@ -274,10 +278,10 @@ fn human(bytes: u64) -> String {
     format!("{}.{:02}{}", hundredths / 100, hundredths % 100, units[power])
 }
 
-/// What the kernel says of this process, where it says it: the resident memory, in bytes.
-fn resident_bytes() -> Option<u64> {
+/// What the kernel says of this process, where it says it: the resident memory, or the most that there was, in bytes.
+pub(super) fn process_bytes(field: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes * 1_024)
 }

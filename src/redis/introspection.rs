@@ -102,20 +102,31 @@ fn keys(arguments: &Arguments, show: impl Fn(&Spec, Vec<u8>, bool) -> Reply) -> 
     let Some(spec) = Spec::find(&given[0]) else {
         return errors::constant("ERR Invalid command specified");
     };
-    let is_counted = spec.flags.contains(&"movablekeys");
-    if spec.keys.0 == 0 && !is_counted {
+    if spec.keys.0 == 0 && !is_counted(spec) {
         return errors::constant("ERR The command has no key arguments");
     }
     if !spec.takes(given.len()) {
         return errors::constant("ERR Invalid number of arguments specified for command");
     }
-    let places = if is_counted { counted(given) } else { ranged(spec.keys, given.len()) };
-    match places {
+    match places(spec, given) {
         Some(places) => {
             let keys = places.enumerate().map(|(nth, place)| show(spec, given[place].clone(), nth == 0));
             Reply::Array(keys.collect())
         }
         None => errors::constant("ERR Invalid arguments specified for command"),
+    }
+}
+
+fn is_counted(spec: &Spec) -> bool {
+    spec.flags.contains(&"movablekeys")
+}
+
+/// Where the keys of a command are among its words, if it has any and they can be told.
+pub(super) fn places(spec: &Spec, given: &[Vec<u8>]) -> Option<Places> {
+    match spec.keys {
+        _ if is_counted(spec) => counted(given),
+        (0, ..) => None,
+        keys => ranged(keys, given.len()),
     }
 }
 

@@ -7,6 +7,7 @@ use tidelock_engine::score::SCORE_BYTES;
 
 use super::call::{Arguments, Call, Given, Shape};
 use super::errors;
+use super::info::process_bytes;
 use super::introspection::help;
 use super::reply::Reply;
 use super::table::{READ, Run, Spec, spec};
@@ -28,7 +29,7 @@ const HELP: &[&str] = &[
     "PURGE",
     "    Do nothing: the allocator is not asked.",
     "STATS",
-    "    Refused: INFO memory tells what is known.",
+    "    Return what the process holds, and the keys of the selected keyspace.",
     "USAGE <key> [SAMPLES <count>]",
     "    Return the bytes that the key and its value count for in a quota. Of a large key",
     "    some rows are read, and the rest is taken to be like them.",
@@ -47,9 +48,7 @@ fn memory(mut arguments: Arguments) -> Result<Call, Reply> {
         ("usage", 1..) => usage(arguments),
         ("doctor", 0) => Err(Reply::Verbatim(DOCTOR.to_owned())),
         ("purge", 0) => Err(Reply::OK),
-        ("stats", 0) => {
-            Err(errors::constant("ERR MEMORY STATS is not supported; INFO memory tells what is known"))
-        }
+        ("stats", 0) => Ok(Call::query(Query::Size, Shape::of_one(stats, false))),
         ("malloc-stats", 0) => {
             Err(errors::constant("ERR MEMORY MALLOC-STATS is not supported: the allocator is not asked"))
         }
@@ -59,6 +58,16 @@ fn memory(mut arguments: Arguments) -> Result<Call, Reply> {
         }
         _ => Err(errors::unknown_subcommand("MEMORY", &subcommand)),
     }
+}
+
+/// Those fields of Redis that mean something here, in its order. What the kernel does not tell is left out.
+#[expect(clippy::needless_pass_by_value, reason = "it is what a command makes its answer by")]
+fn stats(reply: ActionReply) -> Reply {
+    let ActionReply::Answer(Answer::Count(keys)) = reply else { unreachable!("the keys were counted") };
+    let peak = process_bytes("VmHWM:").map(|bytes| (Reply::text("peak.allocated"), Reply::count(bytes)));
+    let total = process_bytes("VmRSS:").map(|bytes| (Reply::text("total.allocated"), Reply::count(bytes)));
+    let keys = (Reply::text("keys.count"), Reply::count(keys));
+    Reply::Map(peak.into_iter().chain(total).chain([keys]).collect())
 }
 
 /// `USAGE key [SAMPLES count]`: as many rows are read as one answer lists, whatever the count.

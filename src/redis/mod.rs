@@ -38,6 +38,7 @@ mod latency;
 mod lcs;
 mod memory;
 mod metrics;
+mod moving;
 mod objects;
 mod output;
 mod pause;
@@ -61,6 +62,7 @@ mod substrings;
 mod table;
 mod tide;
 mod told;
+mod tracking;
 mod transaction;
 mod watched;
 

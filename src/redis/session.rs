@@ -1,12 +1,12 @@
 //! One client's session: takes its commands one by one and decides what each needs.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidelock_engine::read::Collection;
 use tidelock_engine::request::RequestError;
 
-use super::auth::{self, Credentials};
+use super::auth;
 use super::backend::Backend;
 use super::burst::{Burst, Later};
 use super::call::Arguments;
@@ -20,6 +20,7 @@ use super::errors;
 use super::info;
 use super::keys::{self, Pages};
 use super::latency;
+use super::moving;
 use super::output::Output;
 use super::reply::{Protocol, Reply};
 use super::settings;
@@ -31,7 +32,7 @@ use super::tide;
 use super::told;
 use super::transaction::Transaction;
 use super::watched::{self, Watched};
-use crate::pubsub::Subscriber;
+use crate::pubsub::{Subscriber, Tracker};
 
 const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
 
@@ -61,6 +62,8 @@ pub(super) struct Session<B> {
     pub(super) shared: Arc<Shared>,
     /// What it listens to, since it first listened to something.
     pub(super) subscriber: Option<Subscriber>,
+    /// What it keeps copies of, while it tracks.
+    pub(super) tracker: Option<Tracker>,
     pub(super) transaction: Option<Transaction>,
     pub(super) burst: Burst,
     /// What TIDE.NEXT reads.
@@ -75,8 +78,8 @@ impl<B: Backend> Session<B> {
     pub(super) fn new(client: Arc<Client>, backend: B, shared: Arc<Shared>) -> Self {
         let state = Self::first_state(&client, &shared);
         let (subscriber, transaction, burst, pieces) = (None, None, Burst::default(), Stream::default());
-        let (taken, said) = (Vec::new(), Said::default());
-        Self { backend, state, client, shared, subscriber, transaction, burst, pieces, taken, said }
+        let (tracker, taken, said) = (None, Vec::new(), Said::default());
+        Self { backend, state, client, shared, subscriber, tracker, transaction, burst, pieces, taken, said }
     }
 
     fn first_state(client: &Client, shared: &Shared) -> SessionState {
@@ -136,6 +139,7 @@ impl<B: Backend> Session<B> {
             self.said.keep(spec.name, &arguments);
         }
         self.state.command = spec.name;
+        self.remember(spec, &arguments);
         let arguments = Arguments::behind_name(arguments);
         if self.transaction.is_some() && !matches!(spec.run, Run::Other(other) if other.is_done_in_multi()) {
             self.queue(spec, arguments, bytes);
@@ -397,6 +401,7 @@ impl<B: Backend> Session<B> {
         self.transaction = None;
         self.pieces = Stream::default();
         self.unsubscribe_all();
+        self.tracker = None;
         let SessionState { command, wrong_passwords, .. } = self.state;
         let first = Self::first_state(&self.client, &self.shared);
         self.state = SessionState { command, wrong_passwords, ..first };
@@ -404,32 +409,14 @@ impl<B: Backend> Session<B> {
         Flow::Unwatch
     }
 
-    /// Lets a client in that says the password. One that goes on guessing is closed.
-    fn authenticate(&mut self, other: Other, arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
-        let shared = &self.shared;
-        let let_in = |state: &mut SessionState, credentials: &Credentials| {
-            let mut guesses = shared.guesses.lock().expect("no holder of the lock panics");
-            let expected = shared.config.password.as_ref();
-            let checked = guesses.check(state.address, credentials, expected, Instant::now());
-            state.is_authenticated |= checked.is_ok();
-            state.wrong_passwords += u32::from(checked.is_err() && expected.is_some());
-            checked
-        };
-        let reply = if other == Other::Auth {
-            let_in(&mut self.state, &Credentials::parse(arguments)?)
-                .map_or_else(|refused| refused, |()| Reply::OK)
-        } else {
-            connection::hello(&mut self.state, arguments, let_in)
-        };
-        self.burst.ready(reply);
-        let is_guessing = self.state.wrong_passwords >= auth::WRONG_PER_CONNECTION_MAX;
-        Ok(if is_guessing { Flow::Close } else { Flow::Continue })
-    }
-
     /// Answers what the client asks about itself and the others.
     fn tell(&mut self, mut arguments: Arguments) -> Result<Flow<B::Watch>, Reply> {
         let name = client_commands::subcommand(&mut arguments)?;
         self.state.command = name;
+        if let Some(reply) = self.about_tracking(name, &mut arguments) {
+            self.burst.ready(reply?);
+            return Ok(Flow::Continue);
+        }
         self.show(Buffered::default());
         let asking = (&mut self.state, &*self.client);
         let (reply, flow) = match client_commands::answer(asking, &self.shared, (name, arguments))? {
@@ -460,6 +447,10 @@ impl<B: Backend> Session<B> {
             Other::Next => self.pieces.next_piece()?,
             Other::Keyspace => order(backend, &arguments).await?,
             Other::Mode => tide::mode(arguments)?,
+            Other::Move => {
+                let place = (&self.state.keyspace, self.state.durability);
+                moving::move_key(backend, place, arguments).await?
+            }
             Other::Rejoin => Reply::text(backend.rejoin().await.map_err(refused)?),
             Other::Replicas => tide::replicas(backend.replicas().map_err(refused)?),
             Other::Retire => {

@@ -18,6 +18,7 @@ use super::metrics::{CommandMetrics, ErrorCounts, Since};
 use super::pause::Pause;
 use super::reply::Protocol;
 use super::slow_log::SlowLog;
+use super::tracking::Tracks;
 use super::watched::Watched;
 
 /// The keyspace that a new connection has selected.
@@ -114,6 +115,8 @@ pub(super) struct SessionState {
     pub(super) is_watching: bool,
     /// How much it listens to.
     pub(super) subscriptions: Subscriptions,
+    /// Of which keys it keeps copies, if of any.
+    pub(super) tracks: Option<Tracks>,
     /// The keys that WATCH named.
     pub(super) watched: Watched,
     /// Where the client is.
@@ -138,6 +141,7 @@ impl SessionState {
             durability: Durability::default(),
             is_watching: false,
             subscriptions: Subscriptions::default(),
+            tracks: None,
             watched: Watched::default(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             is_authenticated: true,

@@ -66,6 +66,7 @@ pub(super) enum Other {
     Exec,
     Discard,
     Wait,
+    Move,
     Status,
     Peers,
     Keyspaces,

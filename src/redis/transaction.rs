@@ -37,6 +37,8 @@ pub(super) struct Transaction {
     parts: Vec<Part>,
     actions: Vec<Action>,
     told: Vec<Told>,
+    /// The keys that are read, if the client keeps copies.
+    remembered: Vec<Vec<u8>>,
     bytes: usize,
     is_spoilt: bool,
 }
@@ -92,6 +94,16 @@ impl Transaction {
             self.told.push(Told { place: self.parts.len(), what, arguments });
             self.queue_ready(Reply::Null, bytes);
         }
+    }
+
+    /// Keeps keys until they are about to be read.
+    pub(super) fn remember<'a>(&mut self, keys: impl Iterator<Item = &'a [u8]>) {
+        self.remembered.extend(keys.map(<[u8]>::to_vec));
+    }
+
+    /// Takes the keys that are about to be read.
+    pub(super) fn take_remembered(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.remembered)
     }
 
     /// Takes what is answered once all else is done.

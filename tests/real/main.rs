@@ -22,4 +22,5 @@ mod rust_client;
 mod side_by_side;
 mod snippets;
 mod terminal;
+mod tracking;
 mod watch;

@@ -8,6 +8,7 @@
 //! | none | every byte |
 //! | `any-order` | lists, sets and pairs as if they had no order |
 //! | `shape` | only what kinds of things come, and how many, as of random ones |
+//! | `pushed` | every byte, with what is pushed behind the reply |
 //! | `error` | both refuse, by the same first word: the sentences differ, and docs/redis.md may say why |
 //!
 //! Without a redis-server on the machine it says so and compares nothing.
@@ -28,6 +29,7 @@ enum Comparison {
     Exact,
     AnyOrder,
     Shape,
+    Pushed,
     Error,
 }
 
@@ -47,6 +49,15 @@ impl<S: Read + Write> Link<S> {
         self.stream.get_mut().write_all(&bytes).expect("it reads");
         Reply::read(&mut self.stream)
     }
+
+    /// The reply, and what comes before that of the next command.
+    fn ask_and_hear(&mut self, words: &[Vec<u8>]) -> Reply {
+        let mut heard = vec![self.ask(words), self.ask(&[b"PING".to_vec()])];
+        while let Some(Reply::List('>', _)) = heard.last() {
+            heard.push(Reply::read(&mut self.stream));
+        }
+        Reply::List('*', heard)
+    }
 }
 
 /// How it is compared, and the words of the command.
@@ -55,6 +66,7 @@ fn parse(line: &str) -> (Comparison, Vec<Vec<u8>>) {
     match first {
         "any-order" => (Comparison::AnyOrder, words(rest)),
         "shape" => (Comparison::Shape, words(rest)),
+        "pushed" => (Comparison::Pushed, words(rest)),
         "error" => (Comparison::Error, words(rest)),
         _ => (Comparison::Exact, words(line)),
     }
@@ -96,9 +108,12 @@ fn differences<R: Read + Write, T: Read + Write>(
     let mut differences = Vec::new();
     for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (comparison, words) = parse(line);
-        let (expected, found) = (redis.ask(&words), tidelock.ask(&words));
+        let (expected, found) = match comparison {
+            Comparison::Pushed => (redis.ask_and_hear(&words), tidelock.ask_and_hear(&words)),
+            _ => (redis.ask(&words), tidelock.ask(&words)),
+        };
         let is_same = match comparison {
-            Comparison::Exact => expected == found,
+            Comparison::Exact | Comparison::Pushed => expected == found,
             Comparison::AnyOrder => expected.sorted() == found.sorted(),
             Comparison::Shape => expected.shape() == found.shape(),
             Comparison::Error => {

@@ -4,7 +4,7 @@ use super::{Link, Port, encode};
 
 impl Port {
     /// A client that has said what it must.
-    async fn client(&self, protocol: &str) -> Link {
+    pub(super) async fn client(&self, protocol: &str) -> Link {
         let mut link = self.link().await;
         if protocol == "3" {
             link.send("HELLO 3\r\nECHO hello\r\n").await;
@@ -15,7 +15,7 @@ impl Port {
 }
 
 impl Link {
-    async fn skip_behind(&mut self, end: &str) {
+    pub(super) async fn skip_behind(&mut self, end: &str) {
         use tokio::io::AsyncReadExt;
         let mut found = Vec::new();
         while !found.ends_with(end.as_bytes()) {
@@ -24,13 +24,13 @@ impl Link {
     }
 
     /// Sends a line and expects these lines, and perhaps more behind them.
-    async fn gives(&mut self, line: &str, reply: &str) {
+    pub(super) async fn gives(&mut self, line: &str, reply: &str) {
         eprintln!("{line}");
         self.send(&encode(line)).await;
         self.expect(super::lines(reply)).await;
     }
 
-    async fn hears(&mut self, pushed: &str) {
+    pub(super) async fn hears(&mut self, pushed: &str) {
         self.expect(super::lines(pushed)).await;
     }
 }

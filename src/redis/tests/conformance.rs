@@ -35,7 +35,7 @@ pub(super) async fn check_all(cases: &[Case]) {
 pub(super) async fn greet(link: &mut Link) {
     link.send("HELLO 3\r\n").await;
     link.expect(
-        "%7\r\n$6\r\nserver\r\n$8\r\ntidelock\r\n$7\r\nversion\r\n$5\r\n7.2.0\r\n$5\r\nproto\r\n:3\r\n\
+        "%7\r\n$6\r\nserver\r\n$8\r\ntidelock\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n$5\r\nproto\r\n:3\r\n\
          $2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n",
     )
     .await;

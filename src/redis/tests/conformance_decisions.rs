@@ -1,6 +1,8 @@
 //! The commands that decide: refused in an eventual keyspace, and done where the operator lets this node decide.
 //! What they answer then is compared with redis-server in `side_by_side`.
 
+use tidelock_engine::read::REVISION_ROWS_MAX;
+
 use super::conformance::{Case, check_all};
 use super::{Link, Port};
 
@@ -108,14 +110,70 @@ async fn edits_and_copies_are_never_refused() {
 #[tokio::test]
 async fn what_spans_keyspaces_says_why_it_cannot_be() {
     let port = Port::open().await;
-    let mut link = port.link().await;
-    for line in ["MOVE k 1", "COPY k l DB 1", "SWAPDB 0 1"] {
+    for (line, why) in [
+        ("COPY k l DB 1", "-ERR a batch never spans keyspaces"),
+        ("SWAPDB 0 1", "-ERR what a keyspace is follows from its name"),
+        ("MOVE k 1", "-CONSISTENCY MOVE needs a strong keyspace (TIDE.MODE default strong)"),
+    ] {
+        let mut link = port.link().await;
+        link.send("SET k v\r\n").await;
+        link.expect("+OK\r\n").await;
         link.send(super::encode(line)).await;
-        link.expect("-ERR a batch never spans keyspaces").await;
-        link.send("QUIT\r\n").await;
-        link.rest().await;
-        link = port.link().await;
+        link.expect(why).await;
     }
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_move_with_their_deadlines() {
+    let port = Port::open().await;
+    port.double.decide();
+    let mut link = port.link().await;
+    for (make, show, shown) in [
+        ("SET k v", "GET k", "$1\nv"),
+        ("INCRBY k 7", "GET k", "$1\n7"),
+        ("SADD k a b", "SMEMBERS k", "*2\n$1\na\n$1\nb"),
+        ("HSET k f v g w", "HGETALL k", "*4\n$1\nf\n$1\nv\n$1\ng\n$1\nw"),
+        ("ZADD k 2 b 1 c", "ZRANGE k 0 -1 WITHSCORES", "*4\n$1\nc\n$1\n1\n$1\nb\n$1\n2"),
+    ] {
+        for (deadline, until) in [("PERSIST k", ":-1"), ("EXPIREAT k 9000000000", ":9000000000")] {
+            link.send(super::encode(make)).await;
+            link.line().await;
+            link.ask(deadline).await;
+            link.check("MOVE k 7", ":1").await;
+            link.check("EXISTS k", ":0").await;
+            link.check("SELECT 7", "+OK").await;
+            link.check(show, shown).await;
+            link.check("EXPIRETIME k", until).await;
+            // What is there is never written over.
+            link.check("MOVE k 8", ":1").await;
+            link.check("SET k other", "+OK").await;
+            link.check("SELECT 8", "+OK").await;
+            link.check("MOVE k 7", ":0").await;
+            link.check(show, shown).await;
+            link.check("FLUSHALL", "+OK").await;
+            link.check("SELECT 0", "+OK").await;
+        }
+    }
+    link.check("MOVE k 0", "-ERR source and destination objects are the same").await;
+    link.check("MOVE k 1", ":0").await;
+    assert_eq!(link.ask("MULTI").await, "+OK");
+    assert_eq!(link.ask("MOVE k 1").await, "-ERR Command not allowed inside a transaction");
+}
+
+#[tokio::test]
+async fn key_that_is_too_long_to_move_is_left_alone() {
+    let port = Port::open().await;
+    port.double.decide();
+    let mut link = port.link().await;
+    let elements: Vec<String> = (0..=REVISION_ROWS_MAX).map(|number| number.to_string()).collect();
+    let add: Vec<&str> = ["SADD", "s"].into_iter().chain(elements.iter().map(String::as_str)).collect();
+    link.send(super::array(&add)).await;
+    link.expect(":10001\r\n").await;
+    let refused = link.ask("MOVE s 1").await;
+    assert!(refused.starts_with("-ERR ") && refused.contains("10000"), "{refused}");
+    link.check("SCARD s", ":10001").await;
+    link.check("SELECT 1", "+OK").await;
+    link.check("DBSIZE", ":0").await;
 }
 
 #[tokio::test]

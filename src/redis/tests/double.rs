@@ -44,12 +44,15 @@ struct Shared {
     requests: AtomicUsize,
     turns: AtomicUsize,
     reads: AtomicUsize,
+    /// What those snapshots answered.
+    answers: AtomicUsize,
     is_online: AtomicBool,
     /// The peers that have everything on disk.
     peers: AtomicUsize,
 }
 
 struct World {
+    pubsub: PubSub,
     cluster: ClusterId,
     key: SigningKey,
     store: MemStore,
@@ -67,8 +70,10 @@ impl Double {
         let cluster = ClusterId::named("test");
         let store = MemStore::new(cluster, key.card([0; 16]));
         let (clock, unix_ms) = (Clock::default(), 1_800_000_000_000);
+        let pubsub = PubSub::new(PeerId::from_public_key([seed; 32]), None);
         Self(Arc::new(Shared {
             world: Mutex::new(World {
+                pubsub: pubsub.clone(),
                 cluster,
                 key,
                 store,
@@ -78,11 +83,12 @@ impl Double {
                 durability: None,
                 conditional: Conditional::default(),
             }),
-            pubsub: PubSub::new(PeerId::from_public_key([seed; 32]), None),
+            pubsub,
             watchers: Mutex::default(),
             requests: AtomicUsize::new(0),
             turns: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
             is_online: AtomicBool::new(true),
             peers: AtomicUsize::new(0),
         }))
@@ -153,6 +159,11 @@ impl Double {
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
         (count(&self.0.turns), count(&self.0.requests), count(&self.0.reads))
+    }
+
+    /// The questions that were answered beside the turns.
+    pub(crate) fn answers(&self) -> usize {
+        self.0.answers.load(Ordering::Relaxed)
     }
 
     /// Tells everybody who watches.
@@ -236,6 +247,8 @@ impl World {
                 ..Batch::default()
             };
             self.store.commit(&batch, request.durability).expect("in memory");
+            let keys = batch.changes.rows.keys().map(|(_, row)| (&batch.keyspaces[0], row.key.as_slice()));
+            self.pubsub.tracking().changed(keys);
         }
         Ok(given)
     }
@@ -277,6 +290,7 @@ impl Backend for Double {
                 let answer = answer(&world.store, id, query);
                 bytes += answer.as_ref().map_or(0, Answer::bytes);
                 answers.push(answer);
+                self.0.answers.fetch_add(1, Ordering::Relaxed);
                 if bytes > bytes_max {
                     break;
                 }

@@ -131,6 +131,20 @@ async fn slow_reader_is_closed_and_blocks_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_is_executed_for_who_does_not_read() {
+    let port = Port::open_with(|config| config.client_output_bytes_max = 4 << 20).await;
+    let mut slow = port.link().await;
+    slow.send(array(&["SET", "big", &"v".repeat(1 << 20)])).await;
+    slow.expect("+OK\r\n").await;
+    slow.send("GET big\r\n".repeat(1_000)).await;
+    closed_as_slow(&port).await;
+    // What may be unread, what the sockets hold, and what is read ahead.
+    let answers = port.double.answers();
+    assert!((4..100).contains(&answers), "{answers} of 1000 reads");
+    drop(slow);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_clients_together_are_bounded() {
     let port = Port::open_with(|config| {
         // One client alone stays within both bounds.

@@ -21,6 +21,7 @@ mod pipelines;
 mod scan;
 mod serving;
 mod side_by_side;
+mod tracking;
 mod transactions;
 
 use std::time::Duration;

@@ -3,9 +3,8 @@
 // In the middle it prints `restart`; whoever started it restarts the node and answers with a line.
 
 const assert = require("node:assert/strict");
-const readline = require("node:readline/promises");
-const { setTimeout } = require("node:timers/promises");
 const Redis = require("ioredis");
+const { collect, gone, hears, play, refused: refusedAs, restart } = require("./session.cjs");
 
 const port = Number(process.argv[2]);
 const { ReplyError } = Redis;
@@ -17,21 +16,7 @@ function connect(options) {
   return client;
 }
 
-/** The client makes this error of what the node answers. */
-function refused(words, promise) {
-  return assert.rejects(promise, (error) => error instanceof ReplyError && error.message.includes(words));
-}
-
-async function gone(client, key) {
-  const end = Date.now() + 60_000;
-  while ((await client.get(key)) !== null) assert.ok(Date.now() < end, `${key} does not expire`);
-}
-
-async function collect(pages) {
-  const all = [];
-  for await (const page of pages) all.push(...page);
-  return all;
-}
+const refused = (words, promise) => refusedAs(ReplyError, words, promise);
 
 async function values(client) {
   assert.equal(await client.set("title", "groceries"), "OK");
@@ -150,16 +135,6 @@ async function introspection(client) {
   assert.equal(await client.ping(), "PONG");
 }
 
-/** Says it until it is heard: who was cut off subscribes again first. */
-async function hears(client, heard, text) {
-  const end = Date.now() + 60_000;
-  while (!heard.includes(text)) {
-    assert.ok(Date.now() < end, `${text} is not heard`);
-    await client.publish("news", text);
-    await setTimeout(10);
-  }
-}
-
 async function main() {
   const client = connect();
   await client.flushall();
@@ -177,10 +152,7 @@ async function main() {
   await hears(client, heard, "hello");
 
   await client.set("kept", "on disk");
-  console.log("restart");
-  const lines = readline.createInterface({ input: process.stdin });
-  await new Promise((resolve, reject) => lines.once("line", resolve).once("close", reject));
-  lines.close();
+  await restart();
   for (const each of [client, automatic]) {
     assert.equal(await each.get("kept"), "on disk");
     await each.incr("restarts");
@@ -188,13 +160,6 @@ async function main() {
   assert.equal(await client.get("restarts"), "2");
   await hears(client, heard, "hello again");
   await Promise.all([client.quit(), automatic.quit(), listener.quit()]);
-  console.log("done");
 }
 
-main().then(
-  () => process.exit(0),
-  (error) => {
-    console.error(error);
-    process.exit(1);
-  },
-);
+play(main);

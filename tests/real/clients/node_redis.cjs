@@ -3,9 +3,8 @@
 // In the middle it prints `restart`; whoever started it restarts the node and answers with a line.
 
 const assert = require("node:assert/strict");
-const readline = require("node:readline/promises");
-const { setTimeout } = require("node:timers/promises");
-const { createClient, createClientPool, ErrorReply, WatchError } = require("redis");
+const { BasicClientSideCache, createClient, createClientPool, ErrorReply, WatchError } = require("redis");
+const { collect, gone, hears, play, refused: refusedAs, restart, until } = require("./session.cjs");
 
 const port = Number(process.argv[2]);
 
@@ -17,21 +16,7 @@ async function connect(RESP, database) {
   return client;
 }
 
-/** The client makes this error of what the node answers. */
-function refused(words, promise) {
-  return assert.rejects(promise, (error) => error instanceof ErrorReply && error.message.includes(words));
-}
-
-async function gone(client, key) {
-  const end = Date.now() + 60_000;
-  while ((await client.get(key)) !== null) assert.ok(Date.now() < end, `${key} does not expire`);
-}
-
-async function collect(pages) {
-  const all = [];
-  for await (const page of pages) all.push(...page);
-  return all;
-}
+const refused = (words, promise) => refusedAs(ErrorReply, words, promise);
 
 async function values(client) {
   assert.equal(await client.set("title", "groceries"), "OK");
@@ -153,14 +138,20 @@ async function introspection(client) {
   assert.equal(await client.ping(), "PONG");
 }
 
-/** Says it until it is heard: who was cut off subscribes again first. */
-async function hears(client, heard, text) {
-  const end = Date.now() + 60_000;
-  while (!heard.includes(text)) {
-    assert.ok(Date.now() < end, `${text} is not heard`);
-    await client.publish("news", text);
-    await setTimeout(10);
+/** What it has read it reads without the node, until somebody else writes it. */
+async function copies(client) {
+  const clientSideCache = new BasicClientSideCache({ ttl: 0, maxEntries: 100, evictPolicy: "LRU" });
+  const caching = createClient({ socket: { port, host: "127.0.0.1" }, RESP: 3, clientSideCache });
+  caching.on("error", () => {});
+  await caching.connect();
+  for (const value of ["1", "2", "3"]) {
+    await client.set("copied", value);
+    await until("the copy is given up", async () => (await caching.get("copied")) === value);
+    const hits = clientSideCache.stats().hitCount;
+    assert.equal(await caching.get("copied"), value);
+    assert.equal(clientSideCache.stats().hitCount, hits + 1);
   }
+  await caching.close();
 }
 
 async function listen(RESP) {
@@ -187,13 +178,11 @@ async function main() {
   assert.deepEqual(counted.sort((a, b) => a - b), Array.from({ length: 100 }, (_, number) => number + 1));
   await pool.close();
 
+  await copies(clients[0]);
   const listeners = [await listen(2), await listen(3)];
   for (const { heard } of listeners) await hears(clients[0], heard, "hello");
   await clients[0].set("kept", "on disk");
-  console.log("restart");
-  const lines = readline.createInterface({ input: process.stdin });
-  await new Promise((resolve, reject) => lines.once("line", resolve).once("close", reject));
-  lines.close();
+  await restart();
   for (const client of clients) {
     assert.equal(await client.get("kept"), "on disk");
     await client.incr("restarts");
@@ -201,13 +190,6 @@ async function main() {
   assert.equal(await clients[1].get("restarts"), "2");
   for (const { heard } of listeners) await hears(clients[1], heard, "hello again");
   await Promise.all([...clients, ...listeners.map(({ listener }) => listener)].map((client) => client.close()));
-  console.log("done");
 }
 
-main().then(
-  () => process.exit(0),
-  (error) => {
-    console.error(error);
-    process.exit(1);
-  },
-);
+play(main);

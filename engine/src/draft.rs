@@ -4,13 +4,16 @@
 //! keeps the derived figures up to date: fingerprint, number of keys, members per collection, order of scores. What is tried
 //! behind a mark can be taken back whole: a refused batch leaves nothing.
 
+mod hot_key;
 mod order;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use self::hot_key::HotKey;
 use crate::causality::{Dot, Hlc};
+use crate::crdt::is_document;
 use crate::id::{KeyspaceId, ReplicaId};
 use crate::ports::{Milestone, ReadError, RowRange, Rows, Visit, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
@@ -73,6 +76,7 @@ impl Changes {
 /// Uncommitted rows over the rows below.
 pub struct Draft<'a> {
     below: &'a dyn Rows,
+    hot_key: HotKey,
     changes: Changes,
     /// What has a deadline up to this moment is not to be seen.
     expiry: Hlc,
@@ -113,7 +117,7 @@ impl<'a> Draft<'a> {
     /// A draft that has made `changes` already.
     pub fn with(below: &'a dyn Rows, changes: Changes) -> Self {
         let (expiry, deadlines) = (below.expiry(), BTreeSet::new());
-        Self { below, changes, expiry, deadlines, undo: Vec::new(), marks: 0 }
+        Self { below, hot_key: HotKey::default(), changes, expiry, deadlines, undo: Vec::new(), marks: 0 }
     }
 
     /// Says what will have expired once the draft is committed.
@@ -268,6 +272,15 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Whether a key has changes of a document.
+    pub(crate) fn has_document(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool, ReadError> {
+        let range = RowRange::all(Within::Kind(key.to_vec(), Kind::Document));
+        if self.changed(keyspace, &range).next().is_some() {
+            return is_document(self, keyspace, key);
+        }
+        self.hot_key.has_document(keyspace, key, || is_document(self.below, keyspace, key))
+    }
+
     /// Whether any row makes the key exist.
     pub fn key_exists(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool, ReadError> {
         key_exists(self, keyspace, key)
@@ -419,7 +432,7 @@ impl Rows for Draft<'_> {
     fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
         match self.changes.members.get(&(keyspace, key.to_vec(), kind)) {
             Some(count) => Ok(*count),
-            None => self.below.members(keyspace, key, kind),
+            None => self.hot_key.members(self.below, keyspace, key, kind),
         }
     }
 

@@ -9,11 +9,18 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
+use smallvec::SmallVec;
+
 /// A number that rises with every commit.
 pub(crate) type Moment = u64;
 
 /// The bytes of an entry; `None` when it was removed.
 pub(crate) type EntryValue = Option<Arc<[u8]>>;
+
+/// A key of so many bytes stands in the map itself, where comparing it costs no look elsewhere in memory.
+const INLINE_BYTES: usize = 40;
+
+type Key = SmallVec<[u8; INLINE_BYTES]>;
 
 /// What an entry costs beyond its bytes, about: its place in the map.
 const ENTRY_BYTES: usize = 64;
@@ -27,7 +34,7 @@ const ENTRIES_PER_LOCK: usize = 128;
 /// The entries of some consecutive commits.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    entries: RwLock<BTreeMap<Vec<u8>, Versions>>,
+    entries: RwLock<BTreeMap<Key, Versions>>,
     count: AtomicUsize,
     bytes: AtomicUsize,
 }
@@ -68,20 +75,20 @@ impl Overlay {
         while entries.peek().is_some() {
             let mut map = self.entries.write().expect("no holder of this lock panics");
             for (key, value) in entries.by_ref().take(ENTRIES_PER_LOCK) {
-                self.add_one(&mut map, (moment, value), oldest_read, key);
+                self.add_one(&mut map, (moment, value), oldest_read, &key);
             }
         }
     }
 
     fn add_one(
         &self,
-        map: &mut BTreeMap<Vec<u8>, Versions>,
+        map: &mut BTreeMap<Key, Versions>,
         version: (Moment, EntryValue),
         oldest_read: Moment,
-        key: Vec<u8>,
+        key: &[u8],
     ) {
         let value_bytes = bytes_of(&version.1);
-        if let Some(versions) = map.get_mut(&key) {
+        if let Some(versions) = map.get_mut(key) {
             let forgotten = versions.forget_before(oldest_read);
             versions.earlier.push(std::mem::replace(&mut versions.last, version));
             self.bytes.fetch_add(value_bytes, Ordering::Relaxed);
@@ -89,7 +96,7 @@ impl Overlay {
         } else {
             self.bytes.fetch_add(key.len() + value_bytes + ENTRY_BYTES, Ordering::Relaxed);
             self.count.fetch_add(1, Ordering::Relaxed);
-            map.insert(key, Versions { last: version, earlier: Vec::new() });
+            map.insert(Key::from_slice(key), Versions { last: version, earlier: Vec::new() });
         }
     }
 
@@ -106,9 +113,11 @@ impl Overlay {
         moment: Moment,
         limit: usize,
     ) -> Vec<(Vec<u8>, EntryValue)> {
+        // Comparing with the end as it goes is cheaper than looking for it first: most ranges have few entries.
         self.map()
-            .range::<[u8], _>((from, Bound::Excluded(end)))
-            .filter_map(|(key, versions)| Some((key.clone(), versions.at(moment)?.clone())))
+            .range::<[u8], _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| &key[..] < end)
+            .filter_map(|(key, versions)| Some((key.to_vec(), versions.at(moment)?.clone())))
             .take(limit)
             .collect()
     }
@@ -131,7 +140,7 @@ impl Overlay {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn map(&self) -> RwLockReadGuard<'_, BTreeMap<Vec<u8>, Versions>> {
+    fn map(&self) -> RwLockReadGuard<'_, BTreeMap<Key, Versions>> {
         self.entries.read().expect("no holder of this lock panics")
     }
 }
@@ -159,6 +168,17 @@ mod tests {
         assert_eq!(overlay.get(b"k", 6), Some(Some(value("five"))));
         assert_eq!(overlay.get(b"k", 7), Some(None));
         assert_eq!(overlay.range(Bound::Unbounded, b"z", 4, 9), [(b"k".to_vec(), Some(value("two")))]);
+    }
+
+    #[test]
+    fn range_ends_before_its_end_whatever_the_length_of_the_keys() {
+        let overlay = Overlay::default();
+        let keys = [vec![1], vec![2; INLINE_BYTES], vec![2; INLINE_BYTES + 1], vec![3], vec![4]];
+        overlay.add(1, 0, keys.iter().map(|key| (key.clone(), None)).collect());
+        let found: Vec<Vec<u8>> =
+            overlay.range(Bound::Excluded(&[1]), &[4], 1, 9).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(found, keys[1..4]);
+        assert_eq!(overlay.range(Bound::Included(&[1]), &[4], 1, 2).len(), 2);
     }
 
     #[test]

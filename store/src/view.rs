@@ -3,7 +3,6 @@
 //! A view is taken by cloning three references; commits and materializations that come later do not change
 //! it. While it lives, redb keeps the pages that it can reach, so views are for one read or a few.
 
-use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -110,8 +109,8 @@ impl View {
         if in_overlays.iter().all(Vec::is_empty) {
             return Ok(Chunk { entries: on_disk, last });
         }
-        let mut merged: BTreeMap<_, _> =
-            on_disk.into_iter().map(|(key, value)| (key, EntryValue::Some(value))).collect();
+        let mut merged: Vec<(Vec<u8>, EntryValue)> =
+            on_disk.into_iter().map(|(key, value)| (key, Some(value))).collect();
         for entries in in_overlays {
             if entries.len() == limit {
                 let behind = entries.last().map(|(key, _)| key.clone());
@@ -119,8 +118,17 @@ impl View {
             }
             merged.extend(entries);
         }
+        // The order of equal keys stays, so that the newest is the last of them.
+        merged.sort_by(|(a, _), (b, _)| a.cmp(b));
+        merged.dedup_by(|newer, kept| {
+            let is_same = newer.0 == kept.0;
+            if is_same {
+                std::mem::swap(newer, kept);
+            }
+            is_same
+        });
         if let Some(last) = &last {
-            merged.split_off(&key_behind(last));
+            merged.truncate(merged.partition_point(|(key, _)| key <= last));
         }
         let entries = merged.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         Ok(Chunk { entries, last })
@@ -264,10 +272,6 @@ pub(crate) fn scan(
         drop(at);
         at = view();
     }
-}
-
-fn key_behind(key: &[u8]) -> Vec<u8> {
-    [key, &[0]].concat()
 }
 
 fn open_entry<T>(key: &[u8], sealed: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, ReadError> {

@@ -6,7 +6,7 @@
 use crate::causality::Dot;
 use crate::frame::Frame;
 use crate::id::{KeyspaceId, PeerId};
-use crate::ports::{LogEntry, LogPosition, LogRecord, ReadError};
+use crate::ports::{LogEnd, LogEntry, LogPosition, LogRecord, ReadError};
 use crate::replica::{Now, Replica, Step, View};
 
 /// How often it is looked for what may go, in milliseconds.
@@ -91,29 +91,34 @@ impl Replica {
 
     /// The last record before the first that is needed, of those that are looked at.
     fn oldest_needed(&mut self, now: Now, view: &View<'_, '_>) -> Result<Option<LogPosition>, ReadError> {
-        let records = view.log.records_from(view.log.first(), LOOKED_AT_MAX)?;
-        let Some(first) = records.first() else { return Ok(None) };
+        let Some(first) = view.log.records_from(view.log.first(), 1)?.pop() else { return Ok(None) };
         let end = view.log.end();
         let before = first.total_bytes - first.bytes().len() as u64;
         let mut until = None;
-        let mut kept = None;
-        for record in &records {
-            let held_bytes = end.total_bytes - (record.total_bytes - record.bytes().len() as u64);
-            let is_read = self.sources.need(record.position) || self.staging_needs(record.position);
-            kept = is_read.then_some(Kept::Read);
-            if kept.is_none() && held_bytes <= self.config().retention.bytes {
-                kept = self.is_needed(now, record);
+        let mut kept = self.why_kept(now, end, &first);
+        // Mostly the first is kept, and then the others are not worth reading.
+        if kept.is_none() {
+            for record in view.log.records_from(first.position, LOOKED_AT_MAX)? {
+                kept = self.why_kept(now, end, &record);
+                if kept.is_some() {
+                    break;
+                }
+                until = Some(record.position);
             }
-            if kept.is_some() {
-                break;
-            }
-            until = Some(record.position);
         }
         let records = end.position.0 + 1 - first.position.0;
         let age_ms = now.unix_ms.saturating_sub(first.clock.unix_ms());
         let bytes = end.total_bytes - before;
         self.looks.report = LogReport { records, bytes, first: first.position, age_ms, kept };
         Ok(until)
+    }
+
+    fn why_kept(&self, now: Now, end: LogEnd, record: &LogRecord) -> Option<Kept> {
+        if self.sources.need(record.position) || self.staging_needs(record.position) {
+            return Some(Kept::Read);
+        }
+        let held_bytes = end.total_bytes - (record.total_bytes - record.bytes().len() as u64);
+        if held_bytes <= self.config().retention.bytes { self.is_needed(now, record) } else { None }
     }
 
     fn is_needed(&self, now: Now, record: &LogRecord) -> Option<Kept> {

@@ -10,7 +10,7 @@ use crate::bounds::{
     check_subkey, check_value,
 };
 use crate::causality::{Dot, Heads};
-use crate::crdt::{KeyView, Sibling, VisibleKind, is_document};
+use crate::crdt::{KeyView, Sibling, VisibleKind};
 use crate::draft::Draft;
 use crate::frame::FrameBuilder;
 use crate::id::ReplicaId;
@@ -323,7 +323,7 @@ impl Author<'_, '_> {
         // A document is shown before a map, a map before a set, a set before a sorted one, and this before the rest:
         // mostly the counts tell which without reading the key.
         let keyspace = self.frame.header().keyspace;
-        if is_document(self.draft, keyspace, key)? {
+        if self.draft.has_document(keyspace, key)? {
             return Err(WriteError::WrongKind { found: VisibleKind::Document });
         }
         for (kind, visible) in COLLECTIONS {

@@ -16,6 +16,7 @@ use super::reply::Reply;
 use crate::node::{KeyspaceError, RejoinError};
 
 /// As Redis says it.
+pub(super) const NO_CLUSTER: Reply = constant("ERR This instance has cluster support disabled");
 pub(super) const NOT_AN_INTEGER: Reply = constant("ERR value is not an integer or out of range");
 pub(super) const SYNTAX: Reply = constant("ERR syntax error");
 pub(super) const WRONG_TYPE: Reply =

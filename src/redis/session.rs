@@ -173,6 +173,8 @@ impl<B: Backend> Session<B> {
         let Some(spec) = self.taken.last().filter(is_it).copied().or_else(|| Spec::find(name)) else {
             let shown = errors::text(name, 32);
             return Err(match Foreign::of(name) {
+                // The words by which tools tell that a server is no part of a Redis cluster.
+                Foreign::NotYet if name.eq_ignore_ascii_case(b"cluster") => errors::NO_CLUSTER,
                 Foreign::NotYet => {
                     Reply::error(format!("ERR the Redis command '{shown}' is not supported yet"))
                 }

@@ -83,6 +83,7 @@ async fn unknown_and_missing_commands_say_what_they_are() {
         same("frobnicate", "-ERR unknown command 'frobnicate', with args beginning with: "),
         same("frobnicate a 'b c'", "-ERR unknown command 'frobnicate', with args beginning with: 'a' 'b c' "),
         same("XADD s * f v", "-ERR the Redis command 'XADD' is not supported yet"),
+        same("CLUSTER INFO", "-ERR This instance has cluster support disabled"),
     ])
     .await;
     let port = Port::open().await;

@@ -2,9 +2,13 @@
 //!
 //! It keeps rows as one dot store per keyspace, and the frames in commit order. It is never durable.
 
+mod raft;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use self::raft::RaftMemory;
 use crate::causality::{Dot, Head, Hlc, VersionVector};
 use crate::crdt::DotStore;
 use crate::draft::Changes;
@@ -13,7 +17,7 @@ use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
 use crate::ports::{
     Batch, Choice, CommitError, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry, LogPosition,
-    LogRecord, LoggedFrame, Milestone, ReadError, Recovered, RowRange, Rows, Settings, Store, Visit,
+    LogRecord, LoggedFrame, Milestone, RaftLog, ReadError, Recovered, RowRange, Rows, Settings, Store, Visit,
 };
 use crate::row::{Kind, Payload, RowId};
 
@@ -24,6 +28,7 @@ pub struct MemStore {
     card: AuthorCard,
     keyspaces: BTreeMap<KeyspaceName, KeyspaceId>,
     settings: BTreeMap<KeyspaceName, Settings>,
+    modes: BTreeMap<KeyspaceName, Vec<u8>>,
     states: BTreeMap<KeyspaceId, KeyspaceState>,
     rows: BTreeMap<KeyspaceId, DotStore>,
     bytes: BTreeMap<KeyspaceId, u64>,
@@ -37,6 +42,8 @@ pub struct MemStore {
     /// The keyspaces in which there ever was a deadline.
     deadlines: BTreeSet<KeyspaceId>,
     fork: Option<Fork>,
+    anchor: Option<Vec<u8>>,
+    raft: RaftMemory,
 }
 
 impl MemStore {
@@ -47,6 +54,7 @@ impl MemStore {
             card,
             keyspaces: BTreeMap::new(),
             settings: BTreeMap::new(),
+            modes: BTreeMap::new(),
             states: BTreeMap::new(),
             rows: BTreeMap::new(),
             bytes: BTreeMap::new(),
@@ -59,7 +67,14 @@ impl MemStore {
             expiry: Hlc::default(),
             deadlines: BTreeSet::new(),
             fork: None,
+            anchor: None,
+            raft: RaftMemory::default(),
         }
+    }
+
+    /// The log of the Raft group, for reading beside this store. A clone of the store has a log of its own.
+    pub fn raft_log(&self) -> Arc<dyn RaftLog> {
+        self.raft.log()
     }
 
     /// The rows of a keyspace under their version vector, if anything was ever written there.
@@ -253,6 +268,8 @@ impl Store for MemStore {
             card: self.card,
             keyspaces: self.keyspaces.iter().map(|(name, id)| (name.clone(), state(id))).collect(),
             settings: self.settings.clone(),
+            modes: self.modes.clone(),
+            anchor: self.anchor.clone(),
             clock: self.clock,
             expiry: self.expiry,
             position: self.last(),
@@ -268,6 +285,9 @@ impl Store for MemStore {
             }
         }
         batch.keyspaces.iter().for_each(|name| self.open_keyspace(name));
+        self.modes.extend(batch.modes.iter().cloned());
+        self.raft.write(batch);
+        self.anchor = batch.anchor.clone().or(self.anchor.take());
         self.cards.extend(batch.cards.iter().map(|card| (card.replica(), *card)));
         let mut applied: BTreeMap<KeyspaceId, Vec<Dot>> = BTreeMap::new();
         self.clock = self.clock.max(batch.clock);
@@ -329,6 +349,8 @@ impl Store for MemStore {
 
     fn rejoin(&mut self, card: &AuthorCard) -> Result<(), CommitError> {
         (self.card, self.fork) = (*card, None);
+        self.anchor = None;
+        self.raft.forget();
         Ok(())
     }
 }

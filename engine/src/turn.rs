@@ -170,7 +170,18 @@ impl<S: Store, T: Transport> Driver<S, T> {
             ..TurnOutcome::default()
         };
         let clock = self.replica.clock().last();
-        let batch = Batch { keyspaces, settings, cards, frames, installs, staged, changes, clock, expiry };
+        let batch = Batch {
+            keyspaces,
+            settings,
+            cards,
+            frames,
+            installs,
+            staged,
+            changes,
+            clock,
+            expiry,
+            ..Batch::default()
+        };
         if batch.is_empty() {
             // A head may be another all the same, if its author has two histories.
             self.replica.committed(&batch.changes);

@@ -36,6 +36,9 @@ mod settings;
 mod shared;
 mod snapshot;
 mod status;
+// Only for tests of stores: they are to be found where the store is.
+#[doc(hidden)]
+pub mod suite;
 mod types;
 mod wire;
 

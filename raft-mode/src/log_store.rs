@@ -312,5 +312,5 @@ impl RaftLogStorage<Types> for LogStore {
 }
 
 #[cfg(test)]
-#[path = "suite.rs"]
-mod suite;
+#[path = "log_store_tests.rs"]
+mod tests;

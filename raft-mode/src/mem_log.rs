@@ -2,11 +2,12 @@
 //! away. A disk that lies is one that is not told to sync.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use tidelock_engine::ports::{LogIndex, RaftLog, RaftLogState, RaftWrite, ReadError};
 
 use crate::runtime::lock;
+use crate::suite::WritableLog;
 
 /// A log in memory. What a write changed is read at once, and survives [`MemRaftLog::lose_power`] after
 /// [`MemRaftLog::sync`].
@@ -101,6 +102,18 @@ impl MemRaftLog {
     /// An entry, if it is durable.
     pub fn durable_entry(&self, index: LogIndex) -> Option<Vec<u8>> {
         lock(&self.disk).durable.entries.get(&index.0).cloned()
+    }
+}
+
+impl WritableLog for MemRaftLog {
+    fn write(&self, writes: Vec<RaftWrite>, applied: Option<Vec<u8>>) {
+        Self::write(self, writes);
+        applied.into_iter().for_each(|record| self.set_applied(record));
+        self.sync();
+    }
+
+    fn reader(self: Arc<Self>) -> Arc<dyn RaftLog> {
+        self
     }
 }
 

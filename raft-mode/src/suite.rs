@@ -1,27 +1,45 @@
-//! openraft's own tests of a log and a state machine, on ours, with the smallest driver there is.
+//! openraft's own tests of a log and a state machine, on any log that can be written, with the smallest driver there
+//! is. For the tests of stores, and no part of what this crate promises.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::type_config::TypeConfigExt as _;
-use tidelock_engine::ports::{AnchorId, GroupId, Output, Token};
+use tidelock_engine::ports::{AnchorId, GroupId, Output, RaftLog, RaftWrite};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::LogStore;
 use crate::group::Opening;
+use crate::log_store::LogStore;
 use crate::machine::Machine;
-use crate::mem_log::MemRaftLog;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::types::Types;
 
-struct Builder;
+/// A log that is written in the same thread.
+pub trait WritableLog: RaftLog {
+    /// Makes these durable, and how far the log is applied if that is there.
+    fn write(&self, writes: Vec<RaftWrite>, applied: Option<Vec<u8>>);
+
+    /// The same log, for reading.
+    fn reader(self: Arc<Self>) -> Arc<dyn RaftLog>;
+}
+
+/// Runs all of them, each on a log of its own.
+///
+/// # Panics
+/// One fails.
+pub fn run<L: WritableLog + 'static>(make: impl Fn() -> Arc<L> + Send + Sync) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime without threads needs nothing that could be missing");
+    runtime.block_on(Suite::test_all(Builder(make))).expect("a failure of the log fails the test");
+}
+
+pub(crate) struct Builder<F>(pub(crate) F);
 
 /// Ends the driver with the store.
-struct Guard(Arc<Shared>);
+pub(crate) struct Guard(Arc<Shared>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -29,24 +47,30 @@ impl Drop for Guard {
     }
 }
 
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Guard")
+    }
+}
+
 /// Carries out every output at once, durably.
-fn carry_out(shared: &Shared, log: &MemRaftLog, snapshot: &mut Vec<u8>) {
+fn carry_out(shared: &Shared, log: &impl WritableLog, snapshot: &mut Vec<u8>) {
     for output in shared.outbox.poll() {
         match output {
             Output::Write { token, writes } => {
-                log.write(writes);
-                log.sync();
-                shared.outbox.written(token, Ok(())).expect("it works");
+                log.write(writes, None);
+                if let Err(reason) = shared.outbox.written(token, Ok(())) {
+                    shared.stop(&reason);
+                }
             }
             Output::Apply { token, entries, record } => {
-                log.set_applied(record);
-                log.sync();
+                log.write(Vec::new(), Some(record));
                 shared.outbox.applied(token, Ok(vec![Vec::new(); entries.len()]));
             }
             Output::BuildSnapshot { token } => shared.outbox.snapshot_built(token, Ok(snapshot.clone())),
             Output::InstallSnapshot { token, bytes, record } => {
                 *snapshot = bytes;
-                log.set_applied(record);
+                log.write(Vec::new(), Some(record));
                 shared.outbox.installed(token, Ok(()));
             }
             _ => (),
@@ -54,15 +78,19 @@ fn carry_out(shared: &Shared, log: &MemRaftLog, snapshot: &mut Vec<u8>) {
     }
 }
 
-impl StoreBuilder<Types, LogStore, Machine, Guard> for Builder {
+impl<L, F> StoreBuilder<Types, LogStore, Machine, Guard> for Builder<F>
+where
+    L: WritableLog + 'static,
+    F: Fn() -> Arc<L> + Send + Sync,
+{
     async fn build(&self) -> Result<(Guard, LogStore, Machine), StorageError<Types>> {
-        let log = Arc::new(MemRaftLog::new());
+        let log = (self.0)();
         let woken = Arc::new(Notify::new());
         let waking = Arc::clone(&woken);
         let shared = Shared::new(Opening {
             group: GroupId(0),
             me: AnchorId(0),
-            log: Arc::clone(&log) as _,
+            log: Arc::clone(&log).reader(),
             settings: Settings::local(),
             seed: 1,
             runtime: Handle::current(),
@@ -73,86 +101,11 @@ impl StoreBuilder<Types, LogStore, Machine, Guard> for Builder {
             let mut snapshot = b"state".to_vec();
             loop {
                 woken.notified().await;
-                carry_out(&driven, &log, &mut snapshot);
+                carry_out(&driven, &*log, &mut snapshot);
             }
         });
-        let store = LogStore::open(Arc::clone(&shared)).expect("it works");
-        let machine = Machine::open(Arc::clone(&shared)).expect("it works");
+        let store = LogStore::open(Arc::clone(&shared)).expect("a new log can be read");
+        let machine = Machine::open(Arc::clone(&shared)).expect("a new log can be read");
         Ok((Guard(shared), store, machine))
     }
-}
-
-#[test]
-fn openrafts_own_tests_pass() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it works");
-    runtime.block_on(Suite::test_all(Builder)).expect("it works");
-}
-
-#[test]
-fn nothing_is_acknowledged_before_it_is_durable_and_nothing_after_a_failure() {
-    use openraft::storage::{IOFlushed, RaftLogStorage};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it works");
-    runtime.block_on(async {
-        let log = Arc::new(MemRaftLog::new());
-        let shared = Shared::new(Opening {
-            group: GroupId(0),
-            me: AnchorId(0),
-            log: log as _,
-            settings: Settings::local(),
-            seed: 1,
-            runtime: Handle::current(),
-            wake: Box::new(|| ()),
-        });
-        let mut store = LogStore::open(Arc::clone(&shared)).expect("it works");
-        let (sender, mut receiver) = Types::oneshot();
-        store.append([entry(0)], IOFlushed::signal(sender)).await.expect("it works");
-        let mut voting = store.clone();
-        let vote = crate::types::Vote::new(1, 0);
-        let mut vote = std::pin::pin!(voting.save_vote(&vote));
-        assert!(tokio::time::timeout(Duration::from_millis(1), &mut vote).await.is_err());
-        assert!(receiver.try_recv().is_err(), "acknowledged before the driver said so");
-        assert_eq!(shared.outbox.poll().len(), 2);
-        shared.outbox.written(Token(1), Ok(())).expect("it works");
-        assert!(receiver.try_recv().expect("it works").is_ok());
-        let failure = tidelock_engine::ports::DriverError("no space".to_owned());
-        shared.outbox.written(Token(2), Err(failure)).expect_err("it fails");
-        assert!(vote.await.is_err());
-        assert!(
-            store.append([entry(1)], IOFlushed::noop()).await.is_err(),
-            "after a failure nothing is taken"
-        );
-    });
-}
-
-#[test]
-fn entries_come_from_the_store_and_the_tail_without_a_gap() {
-    use openraft::storage::{IOFlushed, RaftLogReader, RaftLogStorage};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("it works");
-    runtime.block_on(async {
-        let (_guard, mut store, _) = Builder.build().await.expect("it works");
-        // Each is an eighth of the tail, so the first ones leave it.
-        let large = super::TAIL_BYTES_MAX / 8;
-        for index in 0..32 {
-            let (sender, receiver) = Types::oneshot();
-            let mut entry = entry(index);
-            entry.payload = crate::types::Payload::Normal(crate::types::Command(vec![1; large].into()));
-            store.append([entry], IOFlushed::signal(sender)).await.expect("it works");
-            receiver.await.expect("it works").expect("it works");
-        }
-        assert!(super::lock(&store.state).tail.len() < 10);
-        let all = store.try_get_log_entries(0..32).await.expect("it works");
-        assert_eq!(
-            all.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(),
-            (0..32).collect::<Vec<_>>()
-        );
-        for from in 0..32 {
-            let some = store.limited_get_log_entries(from, 32).await.expect("it works");
-            assert_eq!(some.first().map(|entry| entry.log_id.index), Some(from));
-            assert_eq!(some.len(), 1, "an entry as large as what is read at once comes alone");
-        }
-    });
-}
-
-fn entry(index: u64) -> crate::types::Entry {
-    crate::types::Entry { log_id: crate::types::log_id(1, index), payload: crate::types::Payload::Blank }
 }

@@ -5,6 +5,7 @@
 
 mod log;
 mod order;
+mod raft;
 mod rows;
 
 use std::sync::Arc;
@@ -141,10 +142,16 @@ impl Check<'_> {
     }
 
     fn mark(&mut self, log: &LogFile, mark: &Mark) {
-        let (Some(acknowledged), Ok((end, _))) = (mark.read(), log.end()) else { return };
-        let end = end.position;
-        self.expect(acknowledged <= end, LOG_FILE, || {
-            format!("it ends at record {}, and {} were acknowledged", end.0, acknowledged.0)
+        let (acknowledged, Ok(found)) = (mark.read(), log.reached()) else { return };
+        self.expect(acknowledged.position <= found.position, LOG_FILE, || {
+            format!(
+                "it ends at record {}, and {} were acknowledged",
+                found.position.0, acknowledged.position.0
+            )
+        });
+        self.expect(acknowledged.raft_commits <= found.raft_commits, LOG_FILE, || {
+            let (found, acknowledged) = (found.raft_commits, acknowledged.raft_commits);
+            format!("it holds {found} writes of its Raft group, and {acknowledged} were acknowledged")
         });
     }
 
@@ -177,6 +184,9 @@ impl Check<'_> {
         let end = log_check.end();
         log_check.frames(end, self);
         log_check.index(self);
+        if let Err(error) = raft::check(log, self) {
+            self.damage(LOG_FILE, &error);
+        }
     }
 
     /// Damage is a finding; anything else ends the check.

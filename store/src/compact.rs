@@ -283,13 +283,13 @@ impl Shared {
         match part {
             Part::Rows => self.rows.live_bytes(),
             Part::Log => {
-                let (first, end) = {
+                let (first, end, of_raft) = {
                     let published = self.published();
-                    (published.first, published.end())
+                    (published.first, published.end(), published.raft.bytes)
                 };
                 let records = end.position.0.saturating_add(1).saturating_sub(first.0);
                 let gone = self.log.bytes_before(first)?;
-                Ok(end.total_bytes.saturating_sub(gone) + records * RECORD_BYTES)
+                Ok(end.total_bytes.saturating_sub(gone) + records * RECORD_BYTES + of_raft)
             }
         }
     }
@@ -337,7 +337,7 @@ pub fn compact(
     let log = LogFile::open(&opening(LOG_FILE))?;
     let rows = if exists(ROWS_FILE)? { Some(RowsFile::open(&opening(ROWS_FILE))?) } else { None };
     let mark = Mark::open(disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
-    mark.is_reached(log.end()?.0.position)?;
+    mark.is_reached(log.reached()?)?;
     let files = [(Part::Log, Some(log.file)), (Part::Rows, rows.map(|rows| rows.file))];
     let files = files.into_iter().filter_map(|(part, file)| Some((part, file?)));
     files.map(|(part, file)| compact_closed(&opening(part.file()), file, progress)).collect()

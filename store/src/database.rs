@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -110,16 +110,16 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Opens a file that was made by [`Opening::create`], if its version is the one that we know.
-    pub(crate) fn open(&self, format: u32) -> Result<File, OpenError> {
+    /// Opens a file that was made by [`Opening::create`], if its version is one that we know.
+    pub(crate) fn open(&self, formats: RangeInclusive<u32>) -> Result<File, OpenError> {
         let open = self.open_redb(self.name)?;
         let file = File { name: self.name, open: RwLock::new(Arc::new(open)) };
         let found = file.meta(META_FORMAT)?;
         match found.as_deref().map(TryInto::try_into) {
-            Some(Ok(found)) if u32::from_be_bytes(found) == format => Ok(file),
+            Some(Ok(found)) if formats.contains(&u32::from_be_bytes(found)) => Ok(file),
             Some(Ok(found)) => {
                 let found = u32::from_be_bytes(found);
-                Err(OpenError::Version { file: self.name, found, known: format })
+                Err(OpenError::Version { file: self.name, found, known: *formats.end() })
             }
             _ => Err(OpenError::damaged(self.name, "it has no format version")),
         }

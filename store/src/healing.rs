@@ -71,12 +71,12 @@ impl Shared {
         let opened = open::open_guarded(&*self.disk, options, &self.lock, &self.guard);
         let opened = opened.inspect_err(|_| self.guard.is_still_full())?;
         let opened = Arc::into_inner(opened).expect("nobody else has it yet");
-        let (end, log) = (published.position, &opened.log);
+        let (end, raft_commits, log) = (published.position, published.raft.commits, &opened.log);
         *published = opened.published.into_inner().expect("no holder of this lock panics");
         self.log.file.put(&log.file);
         self.rows.file.put(&opened.rows.file);
         self.retention().rows_synced = published.position;
-        if published.position < end {
+        if published.position < end || published.raft.commits < raft_commits {
             let source = std::io::Error::other("it ends before where it ended when the disk was full");
             self.guard.freeze(LOG_FILE, source);
             return Err(OpenError::damaged(LOG_FILE, "the store has lost something since the disk was full"));

@@ -5,6 +5,9 @@
 //! replica before its next operation. What it wrote before stays as it is, under the old name: frames, rows,
 //! version vectors. The old replica is an author like any other then, whose later frames come from peers.
 //!
+//! The same holds for what the store has of a Raft group: another replica is another anchor, if it is any. So votes,
+//! log and membership are forgotten in the commit of the change.
+//!
 //! The change is one commit of the log. `rows.redb` follows: it says which replica's log it belongs to, and a crash
 //! in between is made good at the next opening, because the log names the former one.
 
@@ -20,6 +23,7 @@ use crate::disk::FileIdentity;
 use crate::log::{Entry, LogFile, cards_entry, damaged};
 use crate::names::Names;
 use crate::open::OpenError;
+use crate::raft;
 use crate::rows::RowsFile;
 use crate::schema::{
     ENTRIES, LOG_FILE, META, META_CARD, META_FILE, META_FORK, META_FORMER, META_REPLICA, card_value,
@@ -59,7 +63,8 @@ impl<'a> Change<'a> {
             let (key, value) = &self.cards;
             let value = seal(key, value.clone());
             entries.insert(&key[..], &value[..])?;
-            Ok(())
+            // The original votes on, and who votes twice in a term lets two anchors lead.
+            raft::forget(&mut entries)
         })
     }
 }
@@ -155,6 +160,7 @@ impl Shared {
         self.guard.check_written()?;
         let mut published = self.published_mut();
         (published.names, published.card, published.fork) = (Arc::new(names), *card, None);
+        (published.anchor, published.raft) = (None, published.raft.forgotten());
         Ok(())
     }
 

@@ -7,25 +7,31 @@ mod write;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 
 use redb::Durability;
 use tidelock_engine::causality::{Dot, Heads, Hlc, VersionVector};
 use tidelock_engine::frame::FrameHeader;
-use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
-use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, ReadError};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
+use tidelock_engine::ports::{
+    CommitError, LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, MODE_BYTES_MAX, ReadError,
+};
 
-pub(crate) use self::write::{Entry, LogWrite, NewRecord, cards_entry, sealed};
+pub(crate) use self::write::{Entry, LogWrite, NewRecord, become_strong, cards_entry, sealed};
 use crate::backend::WriteGuard;
 use crate::blocks::{read_cards, read_floors};
 use crate::database::{Entries, File, Opening, reading};
+use crate::mark::Reached;
 use crate::names::Names;
 use crate::open::OpenError;
 use crate::schema::{
-    EXPIRY_KEY, LOG_FILE, LOG_FORMAT, META_CARD, META_CLUSTER, META_FORMAT, card_value, cards_key, index_key,
-    keyspace_key, log_tag, read_card, read_cluster, read_floors_key, read_record, read_settings,
-    read_settings_key, read_u64, record_key, unseal,
+    EXPIRY_KEY, LOG_FILE, LOG_FORMAT, LOG_FORMAT_STRONG, META_CARD, META_CLUSTER, META_FORMAT, MODE_PREFIX,
+    card_value, cards_key, index_key, keyspace_key, log_tag, read_card, read_cluster, read_floors_key,
+    read_mode_key, read_record, read_settings, read_settings_key, read_u64, record_key, unseal,
 };
+
+/// Where the records are.
+const RECORDS: Range<&[u8]> = &[log_tag::RECORD]..&[log_tag::RECORD + 1];
 
 /// The log of a store.
 #[derive(Debug)]
@@ -47,7 +53,7 @@ impl LogFile {
     }
 
     pub(crate) fn open(opening: &Opening<'_>) -> Result<Self, OpenError> {
-        Ok(Self { file: opening.open(LOG_FORMAT)? })
+        Ok(Self { file: opening.open(LOG_FORMAT..=LOG_FORMAT_STRONG)? })
     }
 
     /// The cluster and the store's own card.
@@ -92,6 +98,23 @@ impl LogFile {
         Ok(names)
     }
 
+    /// What the engine remembers of the modes of keyspaces.
+    pub(crate) fn modes(&self) -> Result<BTreeMap<KeyspaceName, Vec<u8>>, ReadError> {
+        let [tag, kind] = MODE_PREFIX;
+        let mut modes = BTreeMap::new();
+        visit(&self.file.entries()?, &[tag, kind], &[tag, kind + 1], |key, value| {
+            let name = read_mode_key(key).filter(|_| value.len() <= MODE_BYTES_MAX);
+            modes.insert(name.ok_or_else(|| damaged("the mode of a keyspace"))?, value.to_vec());
+            Ok(())
+        })?;
+        Ok(modes)
+    }
+
+    /// How far it goes, as `log.mark` counts it.
+    pub(crate) fn reached(&self) -> Result<Reached, ReadError> {
+        Ok(Reached { position: self.end()?.0.position, raft_commits: self.raft_bounds()?.commits })
+    }
+
     /// The floors of all authors that have one, in keyspaces that are held.
     pub(crate) fn floors(&self, names: &Names) -> Result<BTreeMap<KeyspaceId, VersionVector>, ReadError> {
         let mut floors: BTreeMap<KeyspaceId, VersionVector> = BTreeMap::new();
@@ -119,7 +142,7 @@ impl LogFile {
     pub(crate) fn first(&self) -> Result<LogPosition, ReadError> {
         let entries = self.file.entries()?;
         let first = reading(LOG_FILE, || {
-            let mut range = entries.range::<&[u8]>(&[log_tag::RECORD][..]..)?;
+            let mut range = entries.range::<&[u8]>(RECORDS)?;
             let first = range.next().transpose()?;
             Ok::<_, redb::Error>(first.map(|(key, _)| key.value().get(1..).and_then(read_u64)))
         })?;
@@ -133,7 +156,7 @@ impl LogFile {
         let entries = self.file.entries()?;
         let clock = get(&entries, &[log_tag::CLOCK])?.and_then(|bytes| read_u64(&bytes)).unwrap_or(0);
         let last = reading(LOG_FILE, || {
-            let mut range = entries.range::<&[u8]>(&[log_tag::RECORD][..]..)?;
+            let mut range = entries.range::<&[u8]>(RECORDS)?;
             range
                 .next_back()
                 .transpose()
@@ -358,14 +381,14 @@ pub(crate) fn indexed(
 }
 
 /// The value of an entry without its checksum.
-fn get(entries: &Entries, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+pub(crate) fn get(entries: &Entries, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
     let found = reading(LOG_FILE, || {
         Ok::<_, redb::Error>(entries.get(key)?.map(|value| unseal(key, value.value()).map(<[u8]>::to_vec)))
     })?;
     found.map(|value| value.ok_or_else(|| damaged("a checksum is wrong"))).transpose()
 }
 
-fn visit(
+pub(crate) fn visit(
     entries: &Entries,
     first: &[u8],
     end: &[u8],

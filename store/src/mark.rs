@@ -7,7 +7,11 @@
 //! the acknowledgement. The write is not synced: after a power cut the mark may be older than the log, and is
 //! never ahead of it.
 //!
-//! Bytes: the position of the last frame, u64, and the CRC-32 of that. Anything else says nothing.
+//! What Raft writes has no position, and a vote that was taken back elects two leaders. So the commits that changed
+//! anything of a Raft group are counted in the log, and their number is written here, too.
+//!
+//! Bytes: the position of the last frame, u64, and the CRC-32 of that; then the number of commits of Raft, u64, and the
+//! CRC-32 of that. Anything else says nothing.
 
 use std::io;
 
@@ -17,7 +21,8 @@ use crate::disk::{Disk, DiskFile};
 use crate::open::OpenError;
 use crate::schema::MARK_FILE;
 
-const MARK_BYTES: usize = 12;
+/// A number and its checksum.
+const NUMBER_BYTES: usize = 12;
 
 /// The file.
 #[derive(Debug)]
@@ -25,35 +30,65 @@ pub(crate) struct Mark {
     file: Box<dyn DiskFile>,
 }
 
+/// What is in the log, as far as the mark has to do with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// The position of the last record.
+    pub(crate) position: LogPosition,
+    /// The commits that changed anything of a Raft group.
+    pub(crate) raft_commits: u64,
+}
+
 impl Mark {
     pub(crate) fn open(disk: &dyn Disk) -> io::Result<Self> {
         Ok(Self { file: disk.open(MARK_FILE)? })
     }
 
-    /// What it says; `None` when it says nothing.
-    pub(crate) fn read(&self) -> Option<LogPosition> {
-        let mut bytes = [0; MARK_BYTES];
-        self.file.read_at(0, &mut bytes).ok()?;
-        let (position, crc) = bytes.split_first_chunk::<8>()?;
-        let is_whole = crc == crc32fast::hash(position).to_be_bytes();
-        is_whole.then(|| LogPosition(u64::from_be_bytes(*position)))
+    /// What it says; of what it says nothing of, the least.
+    pub(crate) fn read(&self) -> Reached {
+        let position = LogPosition(self.number(0).unwrap_or(0));
+        Reached { position, raft_commits: self.number(NUMBER_BYTES).unwrap_or(0) }
     }
 
-    /// Whether the log, which ends at `found`, holds all that was acknowledged.
+    fn number(&self, at: usize) -> Option<u64> {
+        let mut bytes = [0; NUMBER_BYTES];
+        self.file.read_at(at as u64, &mut bytes).ok()?;
+        let (number, crc) = bytes.split_first_chunk::<8>()?;
+        let is_whole = crc == crc32fast::hash(number).to_be_bytes();
+        is_whole.then(|| u64::from_be_bytes(*number))
+    }
+
+    /// Whether the log, in which `found` is, holds all that was acknowledged.
     ///
     /// # Errors
     /// It does not; `found` is where its last pages were lost.
-    pub(crate) fn is_reached(&self, found: LogPosition) -> Result<(), OpenError> {
-        match self.read().filter(|acknowledged| *acknowledged > found) {
-            Some(acknowledged) => Err(OpenError::LogShort { acknowledged: acknowledged.0, found: found.0 }),
-            None => Ok(()),
+    pub(crate) fn is_reached(&self, found: Reached) -> Result<(), OpenError> {
+        let acknowledged = self.read();
+        if acknowledged.position > found.position {
+            return Err(OpenError::LogShort {
+                acknowledged: acknowledged.position.0,
+                found: found.position.0,
+            });
         }
+        if acknowledged.raft_commits > found.raft_commits {
+            return Err(OpenError::RaftLogShort {
+                acknowledged: acknowledged.raft_commits,
+                found: found.raft_commits,
+            });
+        }
+        Ok(())
     }
 
-    /// Says that the log is on disk up to `position`.
-    pub(crate) fn set(&self, position: LogPosition) {
-        let position = position.0.to_be_bytes();
-        let bytes = [&position[..], &crc32fast::hash(&position).to_be_bytes()].concat();
+    /// Says what of the log is on disk.
+    pub(crate) fn set(&self, reached: Reached) {
+        let number = |number: u64| {
+            let bytes = number.to_be_bytes();
+            [&bytes[..], &crc32fast::hash(&bytes).to_be_bytes()].concat()
+        };
+        let mut bytes = number(reached.position.0);
+        if reached.raft_commits > 0 {
+            bytes.extend(number(reached.raft_commits));
+        }
         if let Err(error) = self.file.write_at(0, &bytes) {
             // The log is on disk; an older mark only sees less.
             tracing::debug!(%error, "cannot write log.mark");

@@ -3,28 +3,30 @@
 //! The log decides. Rows are brought to its end by applying what they lack, as when it was first committed.
 //! A store is never changed before it is known to be ours and of a version that we know.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, RwLock};
 use std::time::Duration;
 
-use thiserror::Error;
 use tidelock_engine::causality::{Hlc, VersionVector};
 use tidelock_engine::draft::Changes;
-use tidelock_engine::frame::FrameError;
-use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
-use tidelock_engine::ports::{CommitError, KeyspaceState, LogEnd, LogPosition, ReadError, Rows};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, ReplicaId};
+use tidelock_engine::ports::{KeyspaceState, LogEnd, LogPosition, ReadError, Rows};
 
+pub use self::error::OpenError;
 use crate::backend::WriteGuard;
 use crate::database::Opening;
-use crate::disk::{Disk, DiskLock, LockError};
+use crate::disk::{Disk, DiskLock};
 use crate::identity;
 use crate::log::LogFile;
 use crate::mark::Mark;
 use crate::names::Names;
 use crate::overlay::Overlay;
 use crate::published::{Published, Space};
+use crate::raft::RaftBounds;
 use crate::replay::replay;
 use crate::rows::RowsFile;
 use crate::schema::{LOG_FILE, MARK_FILE, ROOM_FILE, ROWS_FILE, ROWS_FILE_ASIDE, SpaceState};
@@ -81,83 +83,6 @@ impl Default for MaterializeOptions {
     }
 }
 
-/// Why a store was not opened. What it holds was not changed.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another process has it, or the directory cannot be used.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// It belongs to another cluster.
-    #[error("the store is of cluster {found}, not of {asked}; choose another directory")]
-    OtherCluster {
-        /// The cluster of the store.
-        found: ClusterId,
-        /// The cluster that was asked for.
-        asked: ClusterId,
-    },
-    /// It was made with another identity, which alone may sign for it.
-    #[error("the store was made with another key; open it with that one, or choose another directory")]
-    OtherKey,
-    /// It is a copy, and the card it was to take is not new.
-    #[error("the store is a copy and needs a new replica, and the one that was offered has written already")]
-    UsedCard,
-    /// It was written by a version of tidelock that we do not know.
-    #[error("{file} has format {found}, this tidelock knows {known}; use the tidelock that wrote it")]
-    Version {
-        /// The file.
-        file: &'static str,
-        /// Its version.
-        found: u32,
-        /// Ours.
-        known: u32,
-    },
-    /// The log is gone while rows are there. To go on would be to use dots twice.
-    #[error("log.redb is missing beside rows.redb; restore it, or remove rows.redb to start anew")]
-    LogMissing,
-    /// The log ends before what was acknowledged: its last pages were damaged, or an older copy was put in its
-    /// place. To go on would be to use dots twice.
-    #[error(
-        "log.redb ends at frame {found}, and {acknowledged} were acknowledged: it was damaged or replaced by an \
-         older copy; put the right one back, restore a backup into a new folder with `tidelock restore`, or start \
-         anew in an empty one and get the rest from peers"
-    )]
-    LogShort {
-        /// The position up to which writes were acknowledged.
-        acknowledged: u64,
-        /// The position of the last frame that is there.
-        found: u64,
-    },
-    /// A frame in the log cannot be read by this version.
-    #[error("the frame at log position {position} cannot be read: {source}")]
-    Frame {
-        /// Where it is.
-        position: u64,
-        /// The cause.
-        source: FrameError,
-    },
-    /// A file cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Rows that were replayed cannot be written.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The disk failed.
-    #[error("cannot open {file}: {source}")]
-    Io {
-        /// The file.
-        file: &'static str,
-        /// The cause.
-        source: std::io::Error,
-    },
-}
-
-impl OpenError {
-    pub(crate) fn damaged(file: &'static str, what: &str) -> Self {
-        ReadError::Damaged { file, what: what.to_owned() }.into()
-    }
-}
-
 /// What the log says, before the rows are looked at.
 #[derive(Debug)]
 struct OpenLog {
@@ -174,6 +99,9 @@ struct OpenLog {
     end: (LogEnd, Hlc),
     /// What has a deadline up to this moment has expired.
     expiry: Hlc,
+    modes: BTreeMap<KeyspaceName, Vec<u8>>,
+    anchor: Option<Vec<u8>>,
+    raft: RaftBounds,
 }
 
 /// Opens a store and brings its rows to the end of its log. Rows that turn out to be damaged are moved aside
@@ -223,8 +151,9 @@ fn open_locked(
     let end = open_log.end.0.position;
     let rows = RowsFile::open_or_make(&rows_opening, replicas, end, options.verify_rows)?;
     let fork = identity::fork(&open_log.log, replica)?;
-    let expiry = open_log.expiry;
-    let mut published = Published { fork, expiry, ..load(&rows, open_log.names, open_log.card)? };
+    let OpenLog { expiry, modes, anchor, raft, .. } = open_log;
+    let loaded = load(&rows, open_log.names, open_log.card)?;
+    let mut published = Published { fork, expiry, modes, anchor, raft, ..loaded };
     published.first = open_log.first;
     for (keyspace, floor) in open_log.floors {
         published.spaces.entry(keyspace).or_default().floor = Arc::new(floor);
@@ -289,10 +218,11 @@ fn open_log(opening: &Opening<'_>, options: &OpenOptions) -> Result<OpenLog, Ope
     let (floors, first, end) = (log.floors(&names)?, log.first()?, log.end()?);
     let expiry = log.expiry()?;
     let mark = Mark::open(opening.disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
-    mark.is_reached(end.0.position)?;
+    mark.is_reached(log.reached()?)?;
     let card = identity::settle(opening, &log, &mut names, (card, &options.card))?;
     let former = identity::former(&log)?;
-    Ok(OpenLog { log, mark, card, former, names, floors, first, end, expiry })
+    let (modes, anchor, raft) = (log.modes()?, log.anchor()?, log.raft_bounds()?);
+    Ok(OpenLog { log, mark, card, former, names, floors, first, end, expiry, modes, anchor, raft })
 }
 
 /// Rows that stand before the first record that is held cannot be made from the log. The keyspaces of which
@@ -336,6 +266,9 @@ fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, Re
         expiry: Hlc::default(),
         names: Arc::new(names),
         spaces: BTreeMap::new(),
+        modes: BTreeMap::new(),
+        anchor: None,
+        raft: RaftBounds::default(),
     };
     let view = published.view();
     let own = card.replica();
@@ -362,7 +295,7 @@ fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, Re
 #[cfg(test)]
 mod tests {
     use tidelock_engine::frame::{FrameBuilder, FrameStart, SigningKey};
-    use tidelock_engine::id::{Epoch, FrameId, KeyspaceName};
+    use tidelock_engine::id::{Epoch, FrameId};
     use tidelock_engine::op::{Element, Op};
     use tidelock_engine::ports::{Batch, Durability, Store};
 
@@ -383,7 +316,7 @@ mod tests {
     /// The entries of a file as they are stored.
     fn entries(disk: &MemDisk, name: &'static str) -> Vec<(Vec<u8>, Vec<u8>)> {
         let format = if name == LOG_FILE { LOG_FORMAT } else { ROWS_FORMAT };
-        let file = opening(disk, name).open(format).expect("the file is sound");
+        let file = opening(disk, name).open(format..=format).expect("the file is sound");
         let entries = file.entries().expect("the file is sound");
         let all = entries.range::<&[u8]>(..).expect("the file is sound");
         all.map(|item| item.expect("the file is sound"))
@@ -431,7 +364,7 @@ mod tests {
         let golden: Vec<_> =
             golden.into_iter().map(|(key, value)| (key.clone(), seal(&key, value))).collect();
         assert_eq!(entries(&disk, LOG_FILE), golden);
-        let file = opening(&disk, LOG_FILE).open(LOG_FORMAT).expect("the file is sound");
+        let file = opening(&disk, LOG_FILE).open(LOG_FORMAT..=LOG_FORMAT).expect("the file is sound");
         let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
         assert_eq!(meta(META_FORMAT), [0, 0, 0, 2]);
         assert_eq!(meta(META_CLUSTER), ClusterId::named("c").as_bytes());
@@ -464,7 +397,7 @@ mod tests {
         let golden: Vec<_> =
             golden.into_iter().map(|(key, value)| (key.clone(), seal(&key, value))).collect();
         assert_eq!(entries(&disk, ROWS_FILE), golden);
-        let file = opening(&disk, ROWS_FILE).open(ROWS_FORMAT).expect("the file is sound");
+        let file = opening(&disk, ROWS_FILE).open(ROWS_FORMAT..=ROWS_FORMAT).expect("the file is sound");
         let meta = |key| file.meta(key).expect("the file is sound").expect("the row is there");
         assert_eq!(meta(META_FORMAT), [0, 0, 0, 2]);
         assert_eq!(meta(META_REPLICA), options().card.replica().as_bytes());
@@ -472,7 +405,9 @@ mod tests {
 
     #[test]
     fn unknown_version_of_either_file_is_refused_and_the_file_is_kept() {
-        for (name, version) in [(LOG_FILE, 1), (LOG_FILE, 3), (ROWS_FILE, 1), (ROWS_FILE, 3)] {
+        for (name, version, ours) in
+            [(LOG_FILE, 1, 3), (LOG_FILE, 4, 3), (ROWS_FILE, 1, 2), (ROWS_FILE, 3, 2)]
+        {
             let disk = MemDisk::new();
             store_with_a_frame(&disk);
             let replica = options().card.replica();
@@ -480,7 +415,7 @@ mod tests {
             opening(&disk, name).create(&other).expect("nothing fails");
             let bytes = disk.size(name);
             let refused = RedbStore::open(&disk, &options()).expect_err("the version is not known");
-            let is_version = matches!(refused, OpenError::Version { file, found, known: 2 } if file == name && found == u32::from(version));
+            let is_version = matches!(refused, OpenError::Version { file, found, known } if file == name && (found, known) == (u32::from(version), ours));
             assert!(is_version, "{refused}");
             assert!(crate::check(&disk, &mut |_| {}).is_err());
             assert_eq!(disk.size(name), bytes);

@@ -7,7 +7,7 @@
 use tidelock_engine::causality::Dot;
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::install::Install;
-use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord};
+use tidelock_engine::ports::{LogEntry, LogPosition, LogRecord, MODE_BYTES_MAX};
 use tidelock_engine::row::{Payload, RowId};
 use tidelock_engine::staged::{Piece, Staged};
 
@@ -16,10 +16,11 @@ use crate::blocks::{
 };
 use crate::key;
 use crate::log::{decode_record, header};
+use crate::raft::{self, Place};
 use crate::schema::{
-    self, EXPIRY_KEY, cards_key, floors_key, index_key, keyspace_key, log_tag, read_floors_key,
-    read_settings, read_settings_key, read_state, read_u64, record_key, record_value, rows_tag, settings_key,
-    settings_value, state_value, unseal,
+    self, EXPIRY_KEY, MODE_PREFIX, cards_key, floors_key, index_key, keyspace_key, log_tag, mode_key,
+    read_floors_key, read_mode_key, read_settings, read_settings_key, read_state, read_u64, record_key,
+    record_value, rows_tag, settings_key, settings_value, state_value, unseal,
 };
 
 /// Key and value without its checksum.
@@ -81,6 +82,18 @@ pub fn log_entry(key: &[u8], sealed: &[u8]) -> Option<Entry> {
         }
         log_tag::CLOCK if key == EXPIRY_KEY => {
             Some((EXPIRY_KEY.to_vec(), read_u64(unseal(key, sealed)?)?.to_be_bytes().to_vec()))
+        }
+        log_tag::CLOCK if key.starts_with(&MODE_PREFIX) => {
+            let (name, mode) = (read_mode_key(key)?, unseal(key, sealed)?);
+            (mode.len() <= MODE_BYTES_MAX).then(|| (mode_key(&name), mode.to_vec()))
+        }
+        log_tag::RAFT => {
+            let (place, value) = (raft::read_key(key)?, unseal(key, sealed)?);
+            let key = match place {
+                Place::Row(row) => raft::row_key(row),
+                Place::Entry(index) => raft::entry_key(index),
+            };
+            raft::is_value(place, value).then(|| (key, value.to_vec()))
         }
         log_tag::CARD => {
             let block = u32::from_be_bytes(rest.try_into().ok()?);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tidelock_engine::causality::{Dot, Head, Heads, Hlc, VersionVector};
 use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::id::{AuthorCard, KeyspaceId, ReplicaId};
+use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::install::Install;
 use tidelock_engine::ports::{Batch, Due, Fork, KeyspaceState, LogEnd, LogPosition};
 use tidelock_engine::row::{Fingerprint, Payload};
@@ -17,8 +17,10 @@ use tidelock_engine::row::{Fingerprint, Payload};
 use crate::blocks::{authors_of_heads, block_of, floors_value, heads_block_of, heads_value};
 use crate::key;
 use crate::log::Entry;
+use crate::mark::Reached;
 use crate::names::Names;
 use crate::overlay::{EntryValue, Moment};
+use crate::raft::RaftBounds;
 use crate::schema::{SpaceState, floors_key, seal, state_value};
 use crate::view::{Generation, View};
 
@@ -62,6 +64,11 @@ pub(crate) struct Published {
     pub(crate) partial: Arc<BTreeSet<KeyspaceId>>,
     /// One for each keyspace of `names` that is held.
     pub(crate) spaces: BTreeMap<KeyspaceId, Space>,
+    /// What the engine remembers of the modes of keyspaces.
+    pub(crate) modes: BTreeMap<KeyspaceName, Vec<u8>>,
+    /// What it remembers of this store's membership in the Raft group.
+    pub(crate) anchor: Option<Vec<u8>>,
+    pub(crate) raft: RaftBounds,
 }
 
 /// A record whose effects a commit holds.
@@ -203,6 +210,17 @@ impl Published {
     /// Where the log ends.
     pub(crate) fn end(&self) -> LogEnd {
         LogEnd { position: self.position, total_bytes: self.total_bytes }
+    }
+
+    /// How far the log goes, as `log.mark` counts it.
+    pub(crate) fn reached(&self) -> Reached {
+        Reached { position: self.position, raft_commits: self.raft.commits }
+    }
+
+    /// Takes in what a batch has that the store does not read.
+    pub(crate) fn remember(&mut self, batch: &Batch) {
+        self.modes.extend(batch.modes.iter().cloned());
+        self.anchor = batch.anchor.clone().or(self.anchor.take());
     }
 
     /// The seq up to which an author's frames may be missing.

@@ -80,7 +80,7 @@ impl RowsFile {
     }
 
     pub(crate) fn open(opening: &Opening<'_>) -> Result<Self, OpenError> {
-        Ok(Self { file: opening.open(ROWS_FORMAT)? })
+        Ok(Self { file: opening.open(ROWS_FORMAT..=ROWS_FORMAT)? })
     }
 
     /// The log position that the rows stand at.

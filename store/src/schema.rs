@@ -19,12 +19,23 @@
 //! | meta | `file` | which file this was when it was last opened, as [`FileIdentity`]; absent where none can tell |
 //! | entries | `0x00` | clock, u64: of the last batch that had no frames |
 //! | entries | `0x00`, `0x01` | clock, u64: what has a deadline up to there has expired; absent if nothing ever had |
+//! | entries | `0x00`, `0x02`, name of a keyspace | what the engine remembers of its mode, as it wrote it |
 //! | entries | `0x01`, block u32 | the cards of the authors of a block, in order: each public key (32), nonce (16) |
 //! | entries | `0x02`, keyspace u32 | name, UTF-8 |
 //! | entries | `0x02`, keyspace u32, `0x01` | what is remembered of it, if anything: what is there of it u8 (0 all, 1 what is being dropped, 2 nothing); joined (1) or left (2) by choice, u8; 1 and its quota u64, or zeros; 1, how far the node wrote in it before it was left (replica (16), seq u64) and whether a peer had that u8, or zeros; what is done with decisions by choice, u8: refused (1) or decided here (2), absent if nothing was chosen |
 //! | entries | `0x03`, keyspace u32, author u32, last seq u64 | position of the frame that ends there, u64 |
 //! | entries | `0x04`, keyspace u32, block u32 | the floors of the authors of a block, in order, each a number, up to the last one that is not 0: up to there the author's frames may be missing |
 //! | entries | `0x05`, position u64 | clock u64: the highest so far; total u64: the bytes of all records so far; kind u8: 0 for a frame as signed, 1 for state that was taken over, 2 for state that waits until all of it is there, 3 for what was dropped with its keyspace; then its bytes |
+//!
+//! | entries | `0x06`, group u64, `0x00` | of what there is of a Raft group, u64 each: the commits so far that changed any of it; the lowest index at which there may be an entry; the first index of the log; the one behind the last; the bytes of the keys and values of all this but of this entry itself |
+//! | entries | `0x06`, group u64, `0x01` | the vote, as consensus wrote it |
+//! | entries | `0x06`, group u64, `0x02` | what the last entry was that was purged, so |
+//! | entries | `0x06`, group u64, `0x03` | up to where the log is applied, so; of the same commit as what that changed |
+//! | entries | `0x06`, group u64, `0x04` | what the engine remembers of this store's membership, as it wrote it |
+//! | entries | `0x06`, group u64, `0x05`, index u64 | an entry, as consensus wrote it |
+//!
+//! The version of `log.redb` is 2 until something of a Raft group or of a mode is written, and 3 from then on: a
+//! tidelock that does not know these does not open it.
 //!
 //! `rows.redb`, which follows from the log:
 //!
@@ -41,7 +52,8 @@
 //! | entries | `0x05`, keyspace, Unix milliseconds u64, key, author, seq | nothing: the deadlines of the rows above, in order of time |
 //! | entries | `0x06`, keyspace, key, 64 less the height u8, score (8), member to the end | the order of a sorted set: nothing for a member, whose height is 0; the members of a stretch, a number, above: see [`order`] |
 //!
-//! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32.
+//! `log.mark`, which is no redb file: the position up to which `log.redb` was acknowledged, u64, and its CRC-32; and, if
+//! there is a Raft group, the number of its commits that were, u64, and its CRC-32.
 //!
 //! Authors and keyspaces are numbers here, given by `log.redb` in the order of arrival; author 0 is the replica
 //! that the store was made as, and no block of cards is written before there is another author. Authors that follow
@@ -58,7 +70,7 @@
 
 use redb::TableDefinition;
 use tidelock_engine::causality::Hlc;
-use tidelock_engine::id::{AuthorCard, ClusterId, ReplicaId};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{Choice, Conditional, LogEntry, LogPosition, LogRecord, Settings, Written};
 use tidelock_engine::row::Fingerprint;
 
@@ -79,8 +91,11 @@ pub const ROWS_FILE_ASIDE: &str = "rows.redb.damaged";
 /// Written and removed again to see whether there is room on a disk that was full.
 pub(crate) const ROOM_FILE: &str = "room.new";
 
-/// The version of `log.redb` that this code reads and writes.
+/// The version of `log.redb` that this code makes.
 pub const LOG_FORMAT: u32 = 2;
+
+/// The version of one in which there is something of a Raft group, or of the mode of a keyspace.
+pub const LOG_FORMAT_STRONG: u32 = 3;
 
 /// The version of `rows.redb` that this code reads and writes.
 pub const ROWS_FORMAT: u32 = 2;
@@ -97,7 +112,7 @@ pub(crate) const META_FORK: &str = "fork";
 pub(crate) const META_FILE: &str = "file";
 pub(crate) const META_LIVE: &str = "live";
 
-/// First bytes of the keys of `log.redb`. Records come last, so that they are appended at the tree's edge.
+/// First bytes of the keys of `log.redb`. What is appended comes last, at the tree's edge.
 pub(crate) mod log_tag {
     pub(crate) const CLOCK: u8 = 0;
     pub(crate) const CARD: u8 = 1;
@@ -105,10 +120,14 @@ pub(crate) mod log_tag {
     pub(crate) const INDEX: u8 = 3;
     pub(crate) const FLOOR: u8 = 4;
     pub(crate) const RECORD: u8 = 5;
+    pub(crate) const RAFT: u8 = 6;
 }
 
 /// The key of the clock by which keys have expired.
 pub(crate) const EXPIRY_KEY: [u8; 2] = [log_tag::CLOCK, 1];
+
+/// What the keys of modes begin with; the name follows.
+pub(crate) const MODE_PREFIX: [u8; 2] = [log_tag::CLOCK, 2];
 
 /// First bytes of the keys of `rows.redb`.
 pub(crate) mod rows_tag {
@@ -121,7 +140,8 @@ pub(crate) mod rows_tag {
     pub(crate) const ORDER: u8 = 6;
 }
 
-const CRC_BYTES: usize = 4;
+/// The bytes of the checksum behind a value.
+pub(crate) const CRC_BYTES: usize = 4;
 
 /// Appends the checksum to a value.
 pub(crate) fn seal(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
@@ -141,6 +161,15 @@ fn crc(key: &[u8], value: &[u8]) -> [u8; CRC_BYTES] {
     hasher.update(key);
     hasher.update(value);
     hasher.finalize().to_be_bytes()
+}
+
+pub(crate) fn mode_key(name: &KeyspaceName) -> Vec<u8> {
+    [&MODE_PREFIX[..], name.as_str().as_bytes()].concat()
+}
+
+/// The keyspace whose mode has this key.
+pub(crate) fn read_mode_key(key: &[u8]) -> Option<KeyspaceName> {
+    String::from_utf8(key.strip_prefix(&MODE_PREFIX)?.to_vec()).ok()?.try_into().ok()
 }
 
 pub(crate) fn cards_key(block: u32) -> Vec<u8> {
@@ -317,6 +346,10 @@ mod tests {
 
     #[test]
     fn log_keys_have_golden_bytes() {
+        let name: KeyspaceName = "n".parse().expect("a valid name");
+        assert_eq!(mode_key(&name), [0, 2, b'n']);
+        assert_eq!(read_mode_key(&mode_key(&name)), Some(name));
+        assert_eq!((read_mode_key(&[0, 2]), read_mode_key(&EXPIRY_KEY)), (None, None));
         assert_eq!(cards_key(2), [1, 0, 0, 0, 2]);
         assert_eq!(keyspace_key(3), [2, 0, 0, 0, 3]);
         assert_eq!(settings_key(3), [2, 0, 0, 0, 3, 1]);

@@ -1,9 +1,8 @@
 //! The store that the engine writes to, and what it shares with readers and with the background thread.
 //!
-//! A commit is: append to the log (one sync if it is to be durable), add the entries to the overlay beside the
-//! readers, publish. The log is the commit point; the rows follow.
+//! The log is the commit point; the rows follow.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -24,13 +23,14 @@ use crate::compact::CompactProgress;
 use crate::copying::Follower;
 use crate::disk::{Disk, DiskLock};
 use crate::dropping::DropProgress;
-use crate::log::{LogFile, LogWrite, NewRecord};
+use crate::log::LogFile;
 use crate::mark::Mark;
 use crate::materialize::{Materializer, ThreadState};
-use crate::names::{Names, Remembered};
+use crate::names::Names;
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
 use crate::overlay::{Moment, Overlay};
-use crate::published::{Published, Recorded, Update, author_number, number, recorded};
+use crate::published::{Published, Recorded, Update};
+use crate::raft::StoredRaftLog;
 use crate::reader::Reader;
 use crate::rows::RowsFile;
 use crate::schema::SpaceState;
@@ -106,7 +106,7 @@ pub(crate) struct Retention {
 pub(crate) struct Writer {
     /// Whether the last commit may be on disk only after a sync. So it is at first: what a process wrote that
     /// was killed may still be on its way.
-    log_is_unsynced: bool,
+    pub(crate) log_is_unsynced: bool,
     /// Whether the last commit of this process was not made durable yet.
     pub(crate) has_buffered: bool,
     pub(crate) copy: Follower,
@@ -145,6 +145,11 @@ impl RedbStore {
     /// A handle for reading beside this store, from any thread.
     pub fn reader(&self) -> Reader {
         self.reader.clone()
+    }
+
+    /// The log of the store's Raft group, for reading beside this store, from any thread.
+    pub fn raft_log(&self) -> StoredRaftLog {
+        StoredRaftLog::new(Arc::clone(self.shared()))
     }
 
     /// Starts the thread that writes committed rows to `rows.redb`, until the handle is dropped. Without it
@@ -319,69 +324,11 @@ impl Shared {
             clock: published.clock,
             expiry: published.expiry,
             settings: published.names.all_settings(),
+            modes: published.modes.clone(),
+            anchor: published.anchor.clone(),
             position: published.position,
             fork: published.fork,
         }
-    }
-
-    fn commit(&self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
-        self.guard.check()?;
-        if batch.is_empty() {
-            return Ok(self.published().position);
-        }
-        self.wait_for_room()?;
-        let mut writer = self.writer();
-        let installs = || batch.installs.iter().map(|(_, install)| install);
-        let (old_names, end, clock, own, mut states) = {
-            let published = self.published();
-            let clock = published.clock.max(batch.clock);
-            let states = published.states_after(&batch.changes, installs());
-            (Arc::clone(&published.names), published.end(), clock, published.card.replica(), states)
-        };
-        let names_something =
-            !batch.keyspaces.is_empty() || !batch.cards.is_empty() || !batch.settings.is_empty();
-        let mut settled = BTreeMap::new();
-        let new_names = names_something.then(|| {
-            let mut names = Names::clone(&old_names);
-            settled = settle(&mut names, batch, own, &mut states);
-            names
-        });
-        let names = new_names.as_ref().unwrap_or(&old_names);
-        let recorded = recorded(batch);
-        let update = self.update(names, recorded.iter().copied(), &batch.changes, states);
-        let numbered = recorded.into_iter().map(|record| match record {
-            Recorded::Frame(frame) => {
-                let header = frame.header();
-                NewRecord::Frame(number(names, header.keyspace), author_number(names, header.author), frame)
-            }
-            Recorded::Install(install) => NewRecord::Install(install),
-        });
-        let staged = batch.staged.iter().map(NewRecord::Staged);
-        let write = LogWrite {
-            names: names.added_since(old_names.counts()),
-            settings: settled.into_iter().collect(),
-            records: staged.chain(numbered).collect(),
-            floors: self.published().floors_after(names, &update.floors),
-            end,
-            clock,
-            expiry: batch.expiry,
-        };
-        let copy = &mut writer.copy;
-        let end = match durability {
-            Durability::Buffered => self.log.append(&self.guard, redb::Durability::None, &write, copy)?,
-            Durability::Durable => {
-                let end = self.log.append(&self.guard, redb::Durability::Immediate, &write, copy)?;
-                self.mark.set(end.position);
-                end
-            }
-        };
-        writer.log_is_unsynced = durability == Durability::Buffered;
-        writer.has_buffered = writer.log_is_unsynced;
-        self.make_visible(update, |published, update| {
-            published.expiry = batch.expiry.unwrap_or(published.expiry);
-            published.publish(update, new_names, end, clock);
-        });
-        Ok(end.position)
     }
 
     /// What the next commit changes. The caller holds `writer` until it is published, so that the heads which share a
@@ -426,37 +373,9 @@ impl Shared {
         let mut writer = self.writer();
         if writer.log_is_unsynced {
             self.log.sync(&self.guard)?;
-            self.mark.set(self.published().position);
+            self.mark.set(self.published().reached());
             (writer.log_is_unsynced, writer.has_buffered) = (false, false);
         }
         Ok(())
     }
-}
-
-/// Takes new authors and keyspaces into the names, and what is remembered of keyspaces; answers what of that is new.
-/// A keyspace that is joined again has a state from the beginning if its own operations are to come from a peer.
-fn settle(
-    names: &mut Names,
-    batch: &Batch,
-    own: ReplicaId,
-    states: &mut BTreeMap<KeyspaceId, SpaceState>,
-) -> BTreeMap<u32, Remembered> {
-    let mut touched = BTreeSet::new();
-    for card in &batch.cards {
-        names.add_author(*card);
-    }
-    for (name, settings) in &batch.settings {
-        touched.insert(names.settle(name, *settings));
-    }
-    for name in &batch.keyspaces {
-        let Some(number) = names.hold(name) else { continue };
-        let (keyspace, _) = names.keyspaces()[number as usize];
-        if names.remembered(number) != Remembered::default() {
-            touched.insert(number);
-        }
-        if names.settings(keyspace).is_behind(own, 0) {
-            states.entry(keyspace).or_default().is_partial = true;
-        }
-    }
-    touched.into_iter().map(|number| (number, names.remembered(number))).collect()
 }

@@ -21,6 +21,7 @@ mod leaving;
 mod overlay;
 mod power_cuts;
 mod quotas;
+mod raft_storage;
 mod random;
 mod reads;
 mod retention;

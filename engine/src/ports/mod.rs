@@ -14,7 +14,8 @@ pub use consensus::{
 pub use order::{HEIGHT_MAX, Milestone, Place};
 pub use range::{After, RowRange, Within};
 pub use store::{
-    Batch, Choice, CommitError, Conditional, Due, Durability, Fork, KeyspaceState, Log, LogEnd, LogEntry,
-    LogPosition, LogRecord, LoggedFrame, ReadError, Recovered, Rows, Settings, Store, Visit, Written,
+    ANCHOR_BYTES_MAX, Batch, Choice, CommitError, Conditional, Due, Durability, Fork, KeyspaceState, Log,
+    LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, MODE_BYTES_MAX, ReadError, Recovered, Rows,
+    Settings, Store, Visit, Written,
 };
 pub use transport::{Address, MESSAGE_BYTES_MAX, SendError, SessionId, Target, Transport, TransportEvent};

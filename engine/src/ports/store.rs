@@ -15,7 +15,7 @@ use crate::draft::Changes;
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
-use crate::ports::{Milestone, RowRange, Within};
+use crate::ports::{Milestone, RaftWrite, RowRange, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 use crate::staged::Staged;
 
@@ -307,6 +307,12 @@ pub struct Settings {
     pub written: Option<Written>,
 }
 
+/// What is remembered of the mode of one keyspace has this many bytes at most.
+pub const MODE_BYTES_MAX: usize = 1 << 20;
+
+/// What a store remembers of its own membership has this many bytes at most.
+pub const ANCHOR_BYTES_MAX: usize = 1 << 10;
+
 /// All that one turn writes. It is committed whole or not at all.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -316,6 +322,9 @@ pub struct Batch {
     /// What is remembered of keyspaces from now on. One that is left with it is there no more, and what it held is
     /// dropped, now or little by little.
     pub settings: Vec<(KeyspaceName, Settings)>,
+    /// What is remembered of the modes of keyspaces from now on, each at most [`MODE_BYTES_MAX`] long. The store does
+    /// not read it. It is kept for keyspaces that are not held, too.
+    pub modes: Vec<(KeyspaceName, Vec<u8>)>,
     /// Cards of authors whose first frame here is in this batch.
     pub cards: Vec<AuthorCard>,
     /// The frames, in the order in which they were applied.
@@ -331,14 +340,37 @@ pub struct Batch {
     /// What has a deadline up to this moment has expired from now on; `None` where that stays as it was. It hardly
     /// ever goes back.
     pub expiry: Option<Hlc>,
+    /// What changes in the log of the Raft group, in this order.
+    pub raft: Vec<RaftWrite>,
+    /// How far that log is applied once this batch is committed, as [`RaftLogState::applied`] has it from then on;
+    /// `None` where that stays.
+    ///
+    /// [`RaftLogState::applied`]: crate::ports::RaftLogState::applied
+    pub raft_applied: Option<Vec<u8>>,
+    /// What the store remembers of its own membership in the Raft group from now on, at most [`ANCHOR_BYTES_MAX`]
+    /// long. The store does not read it.
+    pub anchor: Option<Vec<u8>>,
 }
 
 impl Batch {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        let Self { keyspaces, settings, cards, frames, installs, staged, expiry, .. } = self;
-        let names_nothing = keyspaces.is_empty() && settings.is_empty() && cards.is_empty();
-        expiry.is_none() && names_nothing && frames.is_empty() && installs.is_empty() && staged.is_empty()
+        let Self { keyspaces, settings, modes, cards, frames, installs, staged, expiry, .. } = self;
+        let names_nothing =
+            keyspaces.is_empty() && settings.is_empty() && modes.is_empty() && cards.is_empty();
+        let logs_nothing = frames.is_empty() && installs.is_empty() && staged.is_empty();
+        expiry.is_none() && names_nothing && logs_nothing && !self.is_of_raft()
+    }
+
+    /// Whether it changes anything that a restored or copied store forgets.
+    pub fn is_of_raft(&self) -> bool {
+        !self.raft.is_empty() || self.raft_applied.is_some() || self.anchor.is_some()
+    }
+
+    /// When it is acknowledged if `asked` for that. What Raft writes is reported durable to the other anchors, and so
+    /// is never left in memory.
+    pub fn durability(&self, asked: Durability) -> Durability {
+        if self.raft.is_empty() && self.anchor.is_none() { asked } else { Durability::Durable }
     }
 }
 
@@ -407,6 +439,11 @@ pub struct Recovered {
     pub keyspaces: BTreeMap<KeyspaceName, KeyspaceState>,
     /// What is remembered of keyspaces, also of those that were left.
     pub settings: BTreeMap<KeyspaceName, Settings>,
+    /// What is remembered of the modes of keyspaces, also of those that are not held.
+    pub modes: BTreeMap<KeyspaceName, Vec<u8>>,
+    /// What the store remembers of its own membership in the Raft group. One that is a copy, was restored or
+    /// [rejoined](Store::rejoin) has none: it is another anchor, if any, and has none of Raft's log.
+    pub anchor: Option<Vec<u8>>,
     /// The highest clock value that was persisted.
     pub clock: Hlc,
     /// What has a deadline up to this moment has expired.
@@ -422,7 +459,7 @@ pub trait Store: Rows + Log {
     /// The state after all that was committed, as of opening.
     fn recovered(&self) -> Recovered;
 
-    /// Commits a batch; answers the log position of its last frame.
+    /// Commits a batch; answers the log position of its last frame. It is acknowledged as [`Batch::durability`] says.
     ///
     /// # Errors
     /// [`CommitError`]: nothing of the batch is visible.
@@ -442,7 +479,8 @@ pub trait Store: Rows + Log {
     fn keep_fork(&mut self, fork: &Fork) -> Result<(), CommitError>;
 
     /// Makes the store another replica's, durably: frames are written as `card` from now on, which proves one that
-    /// never wrote anything. All that is there stays as it is.
+    /// never wrote anything. All that is there stays as it is, but what it has of a Raft group, which is forgotten: the
+    /// votes of the former one are not its own.
     ///
     /// # Errors
     /// [`CommitError`]: which of the two replicas it is shows at the next opening.

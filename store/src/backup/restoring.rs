@@ -25,7 +25,7 @@ use crate::database::Opening;
 use crate::disk::{Disk, LockError};
 use crate::identity::{Change, name_rows};
 use crate::key;
-use crate::log::{LogFile, decode_record, header};
+use crate::log::{LogFile, become_strong, decode_record, header};
 use crate::names::Names;
 use crate::open::OpenError;
 use crate::overlay::Overlay;
@@ -194,6 +194,12 @@ impl Restore<'_> {
         self.index()?;
         self.apply((head.position, end.position))?;
         self.derive(&end)?;
+        if !self.log.modes()?.is_empty() {
+            self.log
+                .file
+                .write(Durability::Immediate, become_strong)
+                .map_err(|source| io(LOG_FILE, source))?;
+        }
         let mut names = self.names.clone();
         let change = Change::new(&mut names, head.card.replica(), card).ok_or(OpenError::UsedCard)?;
         change.write(&self.log, None).map_err(|source| OpenError::Io { file: LOG_FILE, source })?;

@@ -47,6 +47,7 @@ struct State {
     faults: Faults,
     changes: u64,
     syncs: u64,
+    written_bytes: u64,
 }
 
 impl MemDisk {
@@ -143,6 +144,11 @@ impl MemDisk {
         self.state().syncs
     }
 
+    /// The bytes of all writes since the disk was made.
+    pub fn written_bytes(&self) -> u64 {
+        self.state().written_bytes
+    }
+
     /// The number of changes (writes, resizes, syncs, renames) since the disk was made.
     pub fn changes(&self) -> u64 {
         self.state().changes
@@ -204,6 +210,7 @@ impl State {
             *left -= 1;
         }
         self.changes += 1;
+        self.written_bytes += bytes;
         Ok(())
     }
 

@@ -1,11 +1,12 @@
-//! What one commit adds to `log.redb`, as entries: names and settings, records with their index, floors.
+//! What one commit adds to `log.redb`, as entries: names and settings, records with their index, floors, and what
+//! Raft writes.
 
 use std::sync::Arc;
 
-use redb::Durability;
+use redb::{Durability, WriteTransaction};
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::id::{AuthorCard, ReplicaId};
+use tidelock_engine::id::{AuthorCard, KeyspaceName, ReplicaId};
 use tidelock_engine::install::Install;
 use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition};
 use tidelock_engine::staged::Staged;
@@ -16,9 +17,10 @@ use crate::blocks::cards_value;
 use crate::copying::Follower;
 use crate::database::put;
 use crate::names::{AddedNames, Remembered};
+use crate::raft::RaftChange;
 use crate::schema::{
-    ENTRIES, EXPIRY_KEY, cards_key, index_key, keyspace_key, log_tag, record_key, record_value, seal,
-    settings_key, settings_value,
+    ENTRIES, EXPIRY_KEY, LOG_FORMAT_STRONG, META, META_FORMAT, cards_key, index_key, keyspace_key, log_tag,
+    mode_key, record_key, record_value, seal, settings_key, settings_value,
 };
 
 /// A key and its value, without the checksum.
@@ -30,6 +32,8 @@ pub(crate) struct LogWrite<'a> {
     pub(crate) names: AddedNames<'a>,
     /// What is remembered of keyspaces from now on.
     pub(crate) settings: Vec<(u32, Remembered)>,
+    /// What is remembered of modes from now on.
+    pub(crate) modes: &'a [(KeyspaceName, Vec<u8>)],
     /// In their order.
     pub(crate) records: Vec<NewRecord<'a>>,
     /// The blocks in which floors rise, as they are then.
@@ -38,8 +42,14 @@ pub(crate) struct LogWrite<'a> {
     pub(crate) end: LogEnd,
     /// The highest clock so far.
     pub(crate) clock: Hlc,
+    /// Whether it is higher than that of the commit before.
+    pub(crate) is_later: bool,
     /// What has expired from now on, if that changes.
     pub(crate) expiry: Option<Hlc>,
+    /// What changes of the Raft group.
+    pub(crate) raft: Option<RaftChange>,
+    /// Whether something of Raft or of a mode is written for the first time.
+    pub(crate) becomes_strong: bool,
 }
 
 /// A record that is added.
@@ -54,16 +64,26 @@ pub(crate) enum NewRecord<'a> {
 }
 
 impl LogFile {
-    /// Appends records, names and floors; answers where the log ends then.
+    /// Appends all of it; answers where the log ends then.
     pub(crate) fn append(
         &self,
         guard: &WriteGuard,
         durability: Durability,
-        write: &LogWrite<'_>,
+        write: &mut LogWrite<'_>,
         copy: &mut Follower,
     ) -> Result<LogEnd, CommitError> {
         let (entries, end) = write.entries();
-        self.change(guard, durability, &sealed(entries), copy)?;
+        let entries = sealed(entries);
+        self.file.commit(guard, durability, |transaction| {
+            if write.becomes_strong {
+                become_strong(transaction)?;
+            }
+            let mut table = transaction.open_table(ENTRIES)?;
+            put_all(&mut table, &entries)?;
+            write.raft.as_mut().map_or(Ok(()), |raft| raft.write(&mut table))
+        })?;
+        note_all(&entries, copy);
+        write.raft.iter().for_each(|raft| raft.note(copy));
         Ok(end)
     }
 
@@ -76,15 +96,28 @@ impl LogFile {
         copy: &mut Follower,
     ) -> Result<(), CommitError> {
         self.file.commit(guard, durability, |transaction| {
-            let mut table = transaction.open_table(ENTRIES)?;
-            for (key, value) in entries {
-                put(&mut table, key, value.as_deref())?;
-            }
-            Ok(())
+            put_all(&mut transaction.open_table(ENTRIES)?, entries)
         })?;
-        entries.iter().for_each(|(key, value)| copy.note(key, value.as_deref()));
+        note_all(entries, copy);
         Ok(())
     }
+}
+
+/// Gives the log the version of one in which there is something of Raft or of modes.
+pub(crate) fn become_strong(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert(META_FORMAT, &LOG_FORMAT_STRONG.to_be_bytes()[..])?;
+    Ok(())
+}
+
+fn put_all(
+    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+    entries: &[(Vec<u8>, Option<Vec<u8>>)],
+) -> Result<(), redb::Error> {
+    entries.iter().try_for_each(|(key, value)| put(table, key, value.as_deref()).map(drop))
+}
+
+fn note_all(entries: &[(Vec<u8>, Option<Vec<u8>>)], copy: &mut Follower) {
+    entries.iter().for_each(|(key, value)| copy.note(key, value.as_deref()));
 }
 
 impl LogWrite<'_> {
@@ -97,7 +130,11 @@ impl LogWrite<'_> {
         for (number, remembered) in &self.settings {
             entries.push((settings_key(*number), settings_value(remembered)));
         }
-        if self.records.is_empty() {
+        for (name, mode) in self.modes {
+            entries.push((mode_key(name), mode.clone()));
+        }
+        // A record says what the clock was.
+        if self.records.is_empty() && self.is_later {
             entries.push((vec![log_tag::CLOCK], self.clock.to_bits().to_be_bytes().to_vec()));
         }
         if let Some(expiry) = self.expiry {

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::world::{self, Dice, History, SPACES, Turn, all_rows, counted, keyspace, name, small_options};
+use crate::world::{
+    self, Dice, History, SPACES, Turn, all_raft, all_rows, counted, keyspace, name, small_options,
+};
 use tidelock_engine::mem_store::MemStore;
-use tidelock_engine::ports::{CommitError, Log, LogPosition, Store};
+use tidelock_engine::ports::{CommitError, Log, LogPosition, RaftLog, Store};
 use tidelock_store::{Faults, MemDisk, RedbStore, check};
 
 const TURNS: usize = 18;
@@ -13,40 +15,45 @@ const TURNS: usize = 18;
 /// One run: the store is opened, takes the turns of a history, writes its rows now and then.
 struct Run {
     history: History,
-    /// What the store must hold after so many frames; a position that is no boundary of a batch is missing.
-    models: BTreeMap<LogPosition, (usize, MemStore)>,
+    /// What the store must hold behind each turn; a place that is no boundary of a batch is missing.
+    models: BTreeMap<Place, (usize, MemStore)>,
+}
+
+/// Where a store stands: how many frames it has, and how far Raft's log is applied, which is one commit.
+type Place = (LogPosition, Option<Vec<u8>>);
+
+fn place(store: &impl Store, raft: &dyn RaftLog) -> Place {
+    (store.recovered().position, raft.state().expect("readable").applied)
 }
 
 /// How far a run came before the power was cut.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reached {
-    /// The last position that was acknowledged as durable.
-    durable: LogPosition,
-    /// The last position that was committed at all.
-    committed: LogPosition,
+    /// The turns that were acknowledged as durable.
+    durable: usize,
+    /// The turns that were committed at all.
+    committed: usize,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let history = History::random(seed, TURNS);
-        let models = (0..=TURNS).map(|turns| {
+        let history = History::random(seed, TURNS).with_raft(seed, true);
+        let models = (0..=history.turns.len()).map(|turns| {
             let model = history.model(turns);
-            (model.recovered().position, (turns, model))
+            (place(&model, &*model.raft_log()), (turns, model))
         });
-        Self { models: models.collect(), history }
-    }
-
-    fn turns_at(&self, position: LogPosition) -> usize {
-        self.models[&position].0
+        let models: BTreeMap<_, _> = models.collect();
+        assert_eq!(models.len(), history.turns.len() + 1, "each turn leads to a place of its own");
+        Self { history, models }
     }
 
     /// Goes on with the history where the store stands, until something fails.
     fn drive(&self, disk: &MemDisk, mut dice: Dice) -> Reached {
         let mut reached = Reached::default();
         let Ok(mut store) = RedbStore::open(disk, &small_options(self.history.card)) else { return reached };
-        let start = store.recovered().position;
+        let (start, _) = self.models[&place(&store, &store.raft_log())];
         (reached.durable, reached.committed) = (start, start);
-        for turn in &self.history.turns[self.turns_at(start)..] {
+        for turn in &self.history.turns[start..] {
             if take(&mut store, turn, &mut dice, &mut reached).is_err() {
                 break;
             }
@@ -66,12 +73,13 @@ impl Run {
         let is_damaged = disk.names().contains(&"rows.redb.damaged".to_owned());
         assert_eq!(is_damaged, is_planted, "{label}: rows were ahead of the log, or not whole");
         let recovered = store.recovered();
-        let position = recovered.position;
-        assert!(position >= reached.durable, "{label}: lost {:?} of {reached:?}", recovered.position);
-        let Some((_, model)) = self.models.get(&position) else {
-            panic!("{label}: half a batch is there: {position:?}");
+        let place = place(&store, &store.raft_log());
+        let Some((turns, model)) = self.models.get(&place) else {
+            panic!("{label}: half a batch is there: {place:?}");
         };
+        assert!(*turns >= reached.durable, "{label}: {turns} turns are there of {reached:?}");
         assert_eq!(recovered, model.recovered(), "{label}");
+        assert_eq!(all_raft(&store.raft_log()), all_raft(&*model.raft_log()), "{label}");
         for space in SPACES {
             let rows = all_rows(&store, space);
             assert_eq!(rows, all_rows(model, space), "{label}");
@@ -82,7 +90,7 @@ impl Run {
             assert_eq!(summary.heads_hash, heads, "{label}");
         }
         let frames = store.records_from(LogPosition(1), usize::MAX).expect("the log can be read");
-        assert_eq!(frames.len() as u64, position.0, "{label}");
+        assert_eq!(frames.len() as u64, recovered.position.0, "{label}");
     }
 }
 
@@ -93,15 +101,15 @@ fn take(
     dice: &mut Dice,
     reached: &mut Reached,
 ) -> Result<(), CommitError> {
-    let position = turn.commit(store, turn.durability())?;
-    reached.committed = position;
-    if turn.is_durable {
-        reached.durable = position;
+    turn.commit(store, turn.durability())?;
+    reached.committed += 1;
+    if turn.stays() {
+        reached.durable = reached.committed;
     }
     match dice.below(8) {
-        0 => store.sync().map(|()| reached.durable = position),
+        0 => store.sync().map(|()| reached.durable = reached.committed),
         1 | 2 => store.materialize(),
-        3 => store.flush().map(|()| reached.durable = position),
+        3 => store.flush().map(|()| reached.durable = reached.committed),
         _ => Ok(()),
     }
 }
@@ -144,6 +152,11 @@ fn power_cut_at_any_write_leaves_whole_batches_and_loses_nothing_durable() {
             points += 1;
         }
     }
+    let seeds: Vec<_> = (0..3).map(|seed| Run::new(seed).history).collect();
+    let turns = || seeds.iter().flat_map(|history| &history.turns);
+    let of_raft = turns().filter(|turn| !turn.raft.is_empty()).count();
+    let alone = turns().filter(|turn| !turn.raft.is_empty() && turn.frames.is_empty()).count();
+    assert!(of_raft >= 20 && alone >= 5, "{of_raft} turns with writes of Raft, {alone} of them alone");
     println!("{points} crash points, {lost_buffered} of them with frames that were only buffered");
     assert!(points >= 300, "only {points} crash points");
     assert!(lost_buffered >= 30, "only {lost_buffered} cuts met buffered frames");
@@ -165,11 +178,7 @@ fn power_cut_while_recovering_from_a_power_cut_is_recovered_from() {
             run.holds(&disk, Reached { durable, ..further }, &label);
             // What was cut short goes on to the end as if nothing had happened.
             run.drive(&disk, Dice(again));
-            run.holds(
-                &disk,
-                Reached { durable: LogPosition(run.history.frames().count() as u64), ..further },
-                &label,
-            );
+            run.holds(&disk, Reached { durable: run.history.turns.len(), ..further }, &label);
             points += 1;
         }
     }

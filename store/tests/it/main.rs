@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod faults;
 mod orders;
+mod raft;
 mod threads;
 mod truncation;
 mod world;

@@ -24,6 +24,7 @@ fn turn_of_equal_values(peer: &mut Peer, number: u32) -> Turn {
         clock: frame.header().hlc,
         frames: vec![frame],
         is_durable: number.is_multiple_of(50),
+        ..Turn::default()
     }
 }
 

@@ -13,7 +13,8 @@ use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
 use tidelock_engine::id::{AuthorCard, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
-    Batch, CommitError, Durability, Log, LogPosition, RowRange, Rows, Store, Within,
+    Batch, CommitError, Durability, Log, LogIndex, LogPosition, RaftLog, RaftLogState, RaftWrite, RowRange,
+    Rows, Store, Within,
 };
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 use tidelock_engine::write::{Author, Write};
@@ -139,6 +140,10 @@ pub struct Turn {
     pub frames: Vec<Frame>,
     pub clock: Hlc,
     pub is_durable: bool,
+    pub raft: Vec<RaftWrite>,
+    pub raft_applied: Option<Vec<u8>>,
+    pub anchor: Option<Vec<u8>>,
+    pub modes: Vec<(KeyspaceName, Vec<u8>)>,
 }
 
 impl Turn {
@@ -153,12 +158,18 @@ impl Turn {
             apply_frame(&mut draft, frame, frame.header().first - 1).expect("the rows can be read");
         }
         let changes = draft.into_changes();
-        let Self { keyspaces, cards, frames, clock, .. } = self.clone();
-        store.commit(&Batch { keyspaces, cards, frames, changes, clock, ..Batch::default() }, durability)
+        let Self { keyspaces, cards, frames, clock, raft, raft_applied, anchor, modes, .. } = self.clone();
+        let batch = Batch { keyspaces, cards, frames, changes, clock, modes, ..Batch::default() };
+        store.commit(&Batch { raft, raft_applied, anchor, ..batch }, durability)
     }
 
     pub fn durability(&self) -> Durability {
         if self.is_durable { Durability::Durable } else { Durability::Buffered }
+    }
+
+    /// Whether it is durable once it is committed, asked or not.
+    pub fn stays(&self) -> bool {
+        self.is_durable || !self.raft.is_empty() || self.anchor.is_some()
     }
 }
 
@@ -237,6 +248,19 @@ impl History {
         history
     }
 
+    /// The same history in which Raft writes, too: with some of the turns and, if it may be `alone`, between them.
+    pub fn with_raft(mut self, seed: u64, alone: bool) -> Self {
+        let (mut dice, mut raft) = (Dice(seed), Raft::default());
+        for turn in std::mem::take(&mut self.turns) {
+            while alone && dice.below(3) == 0 {
+                self.turns.push(raft.write(&mut dice, Turn::default()));
+            }
+            let is_joined = dice.below(3) > 0;
+            self.turns.push(if is_joined { raft.write(&mut dice, turn) } else { turn });
+        }
+        self
+    }
+
     /// A model that has seen the first turns.
     pub fn model(&self, turns: usize) -> MemStore {
         let mut model = MemStore::new(cluster(), self.card);
@@ -249,6 +273,64 @@ impl History {
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
         self.turns.iter().flat_map(|turn| &turn.frames)
     }
+}
+
+/// A Raft log that is written at random.
+#[derive(Debug, Default)]
+struct Raft {
+    first: u64,
+    next: u64,
+    turns: u64,
+}
+
+impl Raft {
+    /// Writes something with a turn. Each of them is told by how far the log is applied behind it.
+    fn write(&mut self, dice: &mut Dice, turn: Turn) -> Turn {
+        self.turns += 1;
+        let mut turn = Turn { raft_applied: Some(self.turns.to_be_bytes().to_vec()), ..turn };
+        for _ in 0..dice.below(3) {
+            let room = usize::try_from(self.next - self.first).expect("small");
+            match dice.below(8) {
+                0 => turn.raft.push(RaftWrite::Vote(self.turns.to_be_bytes().to_vec())),
+                1 => {
+                    let from = self.first + dice.below(room + 1) as u64;
+                    turn.raft.push(RaftWrite::Truncate { from: LogIndex(from) });
+                    self.next = from;
+                }
+                2 => {
+                    // Now and then what was taken over from elsewhere is ahead of the log.
+                    let until = self.first + dice.below(room + 3) as u64;
+                    let record = until.to_be_bytes().to_vec();
+                    turn.raft.push(RaftWrite::Purge { until: LogIndex(until), record });
+                    self.first = until + 1;
+                    self.next = self.next.max(self.first);
+                }
+                _ => {
+                    for _ in 0..dice.below(5) {
+                        let bytes = vec![u8::try_from(dice.below(256)).expect("small"); dice.below(300)];
+                        turn.raft.push(RaftWrite::Append { index: LogIndex(self.next), bytes });
+                        self.next += 1;
+                    }
+                }
+            }
+        }
+        if dice.below(8) == 0 {
+            turn.anchor = Some(self.turns.to_be_bytes().to_vec());
+            turn.modes.push((name(dice.pick::<&str>(&["notes", "elsewhere"])), vec![1; dice.below(9)]));
+        }
+        turn
+    }
+}
+
+/// All that there is of Raft: what it has one of, and the entries.
+pub fn all_raft(log: &dyn RaftLog) -> (RaftLogState, Vec<(u64, Vec<u8>)>) {
+    let state = log.state().expect("readable");
+    let end = state.last.map_or(0, |last| last.0 + 1);
+    let entry = |index| {
+        let mut entries = log.entries(LogIndex(index), LogIndex(index + 1), 0).expect("readable");
+        entries.pop().map(|entry| (index, entry))
+    };
+    (state, (0..end).filter_map(entry).collect())
 }
 
 pub fn random_write(dice: &mut Dice) -> Write {

@@ -3,18 +3,19 @@
 //! Commits are timed by themselves, so that the cost of a turn can be told apart from that of its storage.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tidelock_engine::frame::SigningKey;
-use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
+use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
     Batch, CommitError, Conditional, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame,
-    Milestone, ReadError, Recovered, RowRange, Rows, SendError, SessionId, Store, Target, Transport,
-    TransportEvent, Visit,
+    MessageClass, Milestone, ReadError, Recovered, RowRange, Rows, SendError, SessionId, Store, Target,
+    Transport, TransportEvent, Visit,
 };
 use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId};
@@ -237,6 +238,10 @@ impl Transport for Wire {
     fn connect(&mut self, _: Target) {}
 
     fn disconnect(&mut self, _: &Target) {}
+
+    fn tell(&mut self, _: PeerId, _: MessageClass, _: Vec<u8>) {}
+
+    fn talk_with(&mut self, _: BTreeSet<PeerId>) {}
 }
 
 /// A node without a network of its own.

@@ -3,17 +3,17 @@
 //!
 //! After each story the state is what its log says, the bounds are kept, and the replica still works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdts::CmRDT;
 use tidelock_engine::crdt::DotStore;
 use tidelock_engine::frame::{Frame, SigningKey};
-use tidelock_engine::id::{FrameId, KeyspaceId};
+use tidelock_engine::id::{FrameId, KeyspaceId, PeerId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::{FrameBytes, Hello, Message, PROTOCOL_VERSION};
 use tidelock_engine::ports::{
-    Conditional, Durability, Log, LogPosition, MESSAGE_BYTES_MAX, SendError, SessionId, Store, Target,
-    Transport, TransportEvent,
+    Conditional, Durability, Log, LogPosition, MESSAGE_BYTES_MAX, MessageClass, SendError, SessionId, Store,
+    Target, Transport, TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{
@@ -77,6 +77,10 @@ impl Transport for Ear {
     fn connect(&mut self, _: Target) {}
 
     fn disconnect(&mut self, _: &Target) {}
+
+    fn tell(&mut self, _: PeerId, _: MessageClass, _: Vec<u8>) {}
+
+    fn talk_with(&mut self, _: BTreeSet<PeerId>) {}
 }
 
 /// A replica, which is member 0, with one session.

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::shared::count;
-
 /// Why a message was refused. Nothing in it was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -113,6 +111,11 @@ impl Counters {
             snapshots_installed: get(&self.snapshots_installed),
         }
     }
+}
+
+/// A number that only grows.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::AnchorId;
 
 use crate::counters::Refused;
+use crate::counters::count;
 use crate::message::{Body, Forwarded, Frame, Transferred};
 use crate::proposals::{self, Tried};
 use crate::runtime::lock;
-use crate::shared::{Shared, count};
+use crate::shared::Shared;
 use crate::types::{LogId, Types, Vote};
 use crate::wire::{self, DecodeError};
 use crate::{reads, snapshot};

@@ -22,6 +22,7 @@
 mod admin;
 mod applied;
 mod counters;
+mod directory;
 mod group;
 mod inbound;
 mod log_store;
@@ -29,6 +30,7 @@ mod machine;
 mod mem_log;
 mod message;
 mod network;
+mod outbox;
 mod proposals;
 mod reads;
 mod runtime;

@@ -19,8 +19,9 @@ use openraft::{OptionalSend, entry::RaftEntry};
 use tidelock_engine::ports::{LogIndex, RaftWrite};
 use tokio::sync::oneshot;
 
+use crate::outbox::Writer;
 use crate::runtime::lock;
-use crate::shared::{Shared, Writer};
+use crate::shared::Shared;
 use crate::types::{Entry, LogId, Types, Vote};
 use crate::wire::{self, DecodeError};
 

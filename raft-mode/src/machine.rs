@@ -14,9 +14,10 @@ use openraft::OptionalSend;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use tidelock_engine::ports::{Committed, CommittedPayload, LogIndex, Term};
 
+use crate::counters::count;
 use crate::message::SNAPSHOT_BYTES_MAX;
 use crate::runtime::lock;
-use crate::shared::{Shared, count};
+use crate::shared::Shared;
 use crate::types::{
     self, Entry, LogId, Payload, Reply, Snapshot, SnapshotBytes, SnapshotMeta, StoredMembership, Types,
 };

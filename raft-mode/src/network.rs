@@ -21,9 +21,10 @@ use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::AnchorId;
 use tokio::sync::oneshot;
 
+use crate::counters::count;
 use crate::message::{Append, Body, Frame, Transferred};
 use crate::runtime::lock;
-use crate::shared::{Shared, count};
+use crate::shared::Shared;
 use crate::snapshot;
 use crate::types::{self, LogId, Seat, Snapshot, SnapshotBytes, Types, Vote};
 use crate::wire;

@@ -13,10 +13,11 @@ use openraft::error::{ClientWriteError, RaftError};
 use tidelock_engine::ports::{AnchorId, COMMAND_BYTES_MAX, LogIndex, NotDone, Outcome, Output, RequestId};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::counters::count;
 use crate::inbound::WITHIN_MAX;
 use crate::message::{Body, Forwarded};
 use crate::network::NoAnswer;
-use crate::shared::{Shared, count};
+use crate::shared::Shared;
 use crate::types::Command;
 
 /// The proposals of this anchor that are open at once, at most.

@@ -17,11 +17,12 @@ use openraft::error::{LinearizableReadError, RaftError};
 use tidelock_engine::ports::{AnchorId, LogIndex, NotDone, Output, RequestId};
 use tokio::time::{Instant, sleep_until};
 
+use crate::counters::count;
 use crate::inbound::WITHIN_MAX;
 use crate::message::Body;
 use crate::proposals::{RETRY, leader};
 use crate::runtime::lock;
-use crate::shared::{Shared, count};
+use crate::shared::Shared;
 
 /// The barriers that are open at once, at most.
 pub(crate) const BARRIERS_MAX: usize = 65_536;

@@ -20,7 +20,7 @@ use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
 use crate::document::Documents;
-use crate::node::ending::{self, Ending};
+use crate::node::ending::Ending;
 use crate::node::mailbox::{Job, Mailbox};
 use crate::node::metrics::LoopMetrics;
 use crate::node::rejoining;
@@ -68,11 +68,16 @@ pub(super) struct Pending {
     next: u64,
     confirms: BTreeMap<RequestId, watch::Sender<usize>>,
     orders: BTreeMap<RequestId, oneshot::Sender<OrderReply>>,
+    /// By the id of their first request.
+    bursts: BTreeMap<RequestId, Burst>,
 }
 
-/// Requests that were handed over together, and are answered together.
+/// Requests that were handed over together, and are answered together: those of an eventual keyspace in the turn that
+/// takes them, others when the anchors have decided. Their ids follow each other.
+#[derive(Debug)]
 struct Burst {
-    ids: Vec<RequestId>,
+    replies: Vec<Option<RequestReply>>,
+    missing: usize,
     sender: oneshot::Sender<Vec<RequestReply>>,
 }
 
@@ -92,7 +97,7 @@ impl EventLoop {
             if !is_idle {
                 let mut inputs: Vec<Input> =
                     events.into_iter().map(|(_, event)| Input::Network(event)).collect();
-                let bursts = self.take_jobs(jobs, &mut inputs);
+                self.take_jobs(jobs, &mut inputs);
                 if is_tick {
                     inputs.push(Input::Tick);
                     self.forget_confirms(&mut inputs);
@@ -102,7 +107,7 @@ impl EventLoop {
                 let count = inputs.len();
                 let outcome = self.driver.turn(self.moment(), inputs);
                 self.metrics.turned(count, now.elapsed());
-                self.pass_on(outcome, bursts);
+                self.pass_on(outcome);
                 if is_tick {
                     self.publish_report();
                     self.hub.tick();
@@ -155,19 +160,15 @@ impl EventLoop {
         }
     }
 
-    fn take_jobs(&mut self, jobs: Vec<Job>, inputs: &mut Vec<Input>) -> Vec<Burst> {
-        let mut bursts = Vec::new();
+    fn take_jobs(&mut self, jobs: Vec<Job>, inputs: &mut Vec<Input>) {
         for job in jobs {
             match job {
                 Job::Requests(requests, sender) | Job::Changes(requests, sender) => {
-                    let mut ids = Vec::with_capacity(requests.len());
+                    self.pending.expect_replies(requests.len(), sender);
                     for request in requests {
-                        let id = self.pending.next_id();
-                        ids.push(id);
                         self.metrics.asked(&request);
-                        inputs.push(Input::Request(id, request));
+                        inputs.push(Input::Request(self.pending.next_id(), request));
                     }
-                    bursts.push(Burst { ids, sender });
                 }
                 Job::Confirm(keyspace, sender) => {
                     let id = self.pending.next_id();
@@ -191,11 +192,10 @@ impl EventLoop {
                 Job::Panic => panic!("as the test wants it"),
             }
         }
-        bursts
     }
 
     /// Watchers see a change before its writer is answered, so a writer finds it in its own watch.
-    fn pass_on(&mut self, outcome: TurnOutcome, bursts: Vec<Burst>) {
+    fn pass_on(&mut self, outcome: TurnOutcome) {
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position, unix_ms());
             self.documents.inbox.note_losses(&outcome.changes, self.driver.replica().id());
@@ -220,11 +220,8 @@ impl EventLoop {
                 sender.send_replace(confirmed);
             }
         }
-        let mut replies: BTreeMap<RequestId, RequestReply> = outcome.replies.into_iter().collect();
-        for Burst { ids, sender } in bursts {
-            let mine = ids.iter().map(|id| replies.remove(id).unwrap_or_else(ending::unknown)).collect();
-            // A client that went away does not want its answer.
-            let _ = sender.send(mine);
+        for (id, reply) in outcome.replies {
+            self.pending.replied(id, reply);
         }
     }
 
@@ -267,6 +264,31 @@ impl Pending {
     fn next_id(&mut self) -> RequestId {
         self.next += 1;
         RequestId(self.next)
+    }
+
+    /// The next requests, so many, are answered together.
+    fn expect_replies(&mut self, count: usize, sender: oneshot::Sender<Vec<RequestReply>>) {
+        if count == 0 {
+            let _ = sender.send(Vec::new());
+            return;
+        }
+        let replies = std::iter::repeat_with(|| None).take(count).collect();
+        self.bursts.insert(RequestId(self.next + 1), Burst { replies, missing: count, sender });
+    }
+
+    /// Takes in a reply, and answers those that are answered together once the last of them has one.
+    fn replied(&mut self, id: RequestId, reply: RequestReply) {
+        let Some((first, burst)) = self.bursts.range_mut(..=id).next_back() else { return };
+        let first = *first;
+        let place = usize::try_from(id.0 - first.0).unwrap_or(usize::MAX);
+        let Some(slot) = burst.replies.get_mut(place) else { return };
+        burst.missing -= usize::from(slot.replace(reply).is_none());
+        if burst.missing > 0 {
+            return;
+        }
+        let Some(Burst { replies, sender, .. }) = self.bursts.remove(&first) else { return };
+        // A client that went away does not want its answer.
+        let _ = sender.send(replies.into_iter().flatten().collect());
     }
 }
 

@@ -152,7 +152,7 @@ impl Hostile {
                 }
             }
             TransportEvent::Message { session, bytes } => self.hear_message(session, &bytes),
-            TransportEvent::Drained { .. } => {}
+            TransportEvent::Drained { .. } | TransportEvent::Told { .. } | TransportEvent::Untold { .. } => {}
             TransportEvent::Down { session, .. } => {
                 self.sessions.remove(&session);
                 self.tally.count("sessions of hostile members that ended");

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{MESSAGE_BYTES_MAX, SendError, SessionId, Target, Transport, TransportEvent};
+use tidelock_engine::ports::{
+    MESSAGE_BYTES_MAX, MessageClass, SendError, SessionId, Target, Transport, TransportEvent,
+};
 
 pub use self::conditions::Conditions;
 use self::connection::{Connection, End, Station};
@@ -20,6 +22,7 @@ use crate::tally::Tally;
 
 mod conditions;
 mod connection;
+mod talk;
 
 /// Dials are repeated after so long, in microseconds.
 const REDIAL_US: u64 = 250_000;
@@ -89,6 +92,7 @@ impl Network {
     pub fn set_up(&mut self, node: usize, is_up: bool) {
         self.stations[node].is_up = is_up;
         self.stations[node].wishes.clear();
+        self.stations[node].talking.clear();
         self.stations[node].inbox.clear();
         let with: Vec<u64> = self.of(node);
         for id in with {
@@ -228,8 +232,12 @@ impl Network {
             end.held.push(event);
             return None;
         }
+        if self.refuses(node, &event) {
+            return None;
+        }
         if is_end {
             self.end_side(id, side);
+            self.untell(node, other);
         }
         self.stations[node].inbox.push_back(event);
         Some(node)
@@ -245,8 +253,10 @@ impl Network {
         let count = count.min(self.waiting(node));
         let taken: Vec<TransportEvent> = self.stations[node].inbox.drain(..count).collect();
         for event in &taken {
-            if let TransportEvent::Message { session, bytes } = event {
-                self.taken(*session, bytes.len());
+            match event {
+                TransportEvent::Message { session, bytes } => self.taken(*session, bytes.len()),
+                TransportEvent::Told { from, .. } => self.heard(node, *from),
+                _ => {}
             }
         }
         taken
@@ -424,8 +434,10 @@ impl Network {
 
     fn close(&mut self, session: SessionId, reason: &str) {
         let Some((id, side)) = self.sessions.get(&session).copied() else { return };
-        let node = self.connections[&id].ends[side].node;
+        let ends = &self.connections[&id].ends;
+        let (node, other) = (ends[side].node, ends[1 - side].node);
         self.end_side(id, side);
+        self.untell(node, other);
         let reason = reason.to_owned();
         self.stations[node].inbox.push_back(TransportEvent::Down { session, reason: reason.clone() });
         // What was sent before the end still arrives.
@@ -465,5 +477,13 @@ impl Transport for Wire {
 
     fn disconnect(&mut self, target: &Target) {
         self.network.borrow_mut().stations[self.node].wishes.remove(target);
+    }
+
+    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>) {
+        self.network.borrow_mut().tell(self.node, to, class, message);
+    }
+
+    fn talk_with(&mut self, peers: BTreeSet<PeerId>) {
+        self.network.borrow_mut().talk_with(self.node, peers);
     }
 }

@@ -53,7 +53,7 @@ fn one_seed_is_one_history_and_another_seed_another() {
 fn one_seed_is_one_history_in_every_process() {
     let this = std::env::current_exe().expect("this test is a program");
     let other = Command::new(this)
-        .args(["prints_its_histories_when_asked", "--exact", "--nocapture"])
+        .args(["determinism::prints_its_histories_when_asked", "--exact", "--nocapture"])
         .env(ASKED, "1")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

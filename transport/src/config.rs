@@ -27,7 +27,8 @@ pub struct Config {
     /// Who is admitted, whichever side dials. `None` is everybody, and is refused when listening beyond
     /// loopback. Default: `None`.
     pub allow: Option<BTreeSet<PeerId>>,
-    /// The lanes that are opened and accepted, each at most once, with their bounds. Default: `Sync` only.
+    /// The lanes that are opened and accepted, each at most once, with their bounds. Default: `Sync` and `Raft`, of
+    /// which the latter costs nothing until there is somebody to talk with.
     pub lanes: Vec<LaneConfig>,
     /// The topic of the best-effort messages between peers, such as one for each cluster: only peers with the same
     /// hear each other. Default: `None`, there are no such messages.
@@ -122,13 +123,13 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// The defaults: dials only, the sync lane only, everybody is admitted.
+    /// The defaults: dials only, nothing in bulk, everybody is admitted.
     pub fn new(key: SecretKey) -> Self {
         Self {
             key,
             listen: Vec::new(),
             allow: None,
-            lanes: vec![LaneConfig::new(Lane::Sync)],
+            lanes: vec![LaneConfig::new(Lane::Sync), LaneConfig::new(Lane::Raft)],
             gossip: None,
             mdns: false,
             connections_incoming_max: 128,

@@ -121,6 +121,15 @@ impl FrameEncoder {
         }
     }
 
+    /// Packs one small frame that is made of two parts. Must not be called when full.
+    pub(crate) fn push_parts(&mut self, head: &[u8], body: &[u8]) {
+        debug_assert!(!self.is_full(), "a full encoder takes nothing");
+        let bytes = u32::try_from(head.len() + body.len()).expect("a small frame, far below 4 GiB");
+        for part in [&bytes.to_be_bytes(), head, body] {
+            self.packed.extend_from_slice(part);
+        }
+    }
+
     /// What is to be written next; empty when all was.
     pub(crate) fn unwritten(&self) -> &[u8] {
         self.packed.get(self.written..).filter(|rest| !rest.is_empty()).unwrap_or_else(|| {

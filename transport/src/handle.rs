@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{Address, SendError, SessionId, Target, Transport, TransportEvent};
+use tidelock_engine::ports::{
+    Address, MessageClass, SendError, SessionId, Target, Transport, TransportEvent,
+};
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -22,7 +24,7 @@ use crate::gossip::{GossipError, GossipFigures, Heard, Post};
 use crate::inbox::Inbox;
 use crate::lane::Lane;
 use crate::shared::Shared;
-use crate::status::{PeerStatus, Refusal, TargetStatus};
+use crate::status::{PeerStatus, Refusal, TalkFigures, TargetStatus};
 use crate::swarm_task::SwarmTask;
 
 /// How long [`Libp2pTransport::shutdown`] waits at most; the task itself ends within two seconds.
@@ -187,6 +189,11 @@ impl Libp2pTransport {
         self.shared().post.clone().map(GossipHandle)
     }
 
+    /// What was told and heard in all talks since the start, and what of it was lost.
+    pub fn talk(&self) -> TalkFigures {
+        self.shared().inbox.totals.figures()
+    }
+
     /// What was given to [`Transport::connect`], and how it is doing.
     pub fn targets(&self) -> Vec<TargetStatus> {
         self.shared().dialer().status(Instant::now())
@@ -272,5 +279,13 @@ impl Transport for Libp2pTransport {
         for link in self.shared().links.of(peer).iter().filter(|link| link.info.is_dialer) {
             link.close("no longer wanted");
         }
+    }
+
+    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>) {
+        self.shared().inbox.tell(to, class, message);
+    }
+
+    fn talk_with(&mut self, peers: BTreeSet<PeerId>) {
+        self.shared().links.talk_with(peers);
     }
 }

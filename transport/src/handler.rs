@@ -35,6 +35,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the negotiation of a stream may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the next attempt to open a talk waits at most: so long after the other side began to want it, it stands.
+const TALK_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
 /// What the swarm must hear of.
 #[derive(Debug)]
 pub(crate) enum Report {
@@ -95,6 +98,11 @@ impl Handler {
     }
 
     fn install(&mut self, lane: Lane, stream: Stream) {
+        if !self.is_wanted(lane) {
+            tracing::debug!(peer = %self.link.info.peer, ?lane, "a stream that nobody wants");
+            self.link.note_talk_ended(|figures| figures.streams_refused += 1);
+            return;
+        }
         // The dialler opens a lane again when it has seen the old stream die, perhaps before we have.
         self.lose(lane, "replaced by a newer stream");
         let Some(limits) = self.config.lanes.get(lane) else { return };
@@ -103,7 +111,7 @@ impl Handler {
             return;
         };
         tracing::debug!(peer = %self.link.info.peer, ?lane, session = session.0, "lane opened");
-        self.slots[lane.index()].io = Some(LaneIo::new(stream, session, limits.frame_bytes_max));
+        self.slots[lane.index()].io = Some(LaneIo::new(stream, session, limits.wire_bytes_max()));
         self.slots[lane.index()].retry = None;
         self.up_deadline = None;
         if !std::mem::replace(&mut self.has_opened, true) {
@@ -127,13 +135,22 @@ impl Handler {
     fn back_off(&mut self, lane: Lane) {
         let slot = &mut self.slots[lane.index()];
         slot.retry = Some(Delay::new(slot.backoff));
-        slot.backoff = (slot.backoff * 2).min(self.config.backoff_max);
+        let backoff_max = match lane {
+            Lane::Raft => self.config.backoff_max.min(TALK_BACKOFF_MAX),
+            Lane::Sync | Lane::Bulk => self.config.backoff_max,
+        };
+        slot.backoff = (slot.backoff * 2).min(backoff_max);
+    }
+
+    fn is_wanted(&self, lane: Lane) -> bool {
+        lane != Lane::Raft || self.link.talks()
     }
 
     /// Whether a lane is to be opened now.
     fn wants_open(&mut self, lane: Lane, cx: &mut Context<'_>) -> bool {
+        let is_wanted = self.is_wanted(lane);
         let slot = &mut self.slots[lane.index()];
-        if !self.link.info.is_dialer || slot.is_opening || slot.io.is_some() {
+        if !self.link.info.is_dialer || slot.is_opening || slot.io.is_some() || !is_wanted {
             return false;
         }
         if slot.retry.as_mut().is_some_and(|retry| retry.poll_unpin(cx).is_pending()) {
@@ -146,12 +163,19 @@ impl Handler {
 
     fn pump(&mut self, lane: Lane, cx: &mut Context<'_>) {
         let Some(io) = &mut self.slots[lane.index()].io else { return };
+        // A talk can be ended at any moment by whoever decides with whom we talk, and be wanted again in the next.
+        if lane == Lane::Raft && !self.link.has_session(lane, io.session()) {
+            return self.lose(lane, "no longer wanted");
+        }
         let stall_timeout = self.config.stall_timeout;
         let mut ends = Ends { link: &self.link, lane, stall_timeout, scratch: &mut self.scratch };
         match io.pump(&mut ends, cx) {
             Ok(()) => {}
             Err(error @ LaneError::Stalled(_)) => self.reports.push_back(Report::Failed(error.to_string())),
             Err(error) => {
+                if matches!(error, LaneError::Misuse(_) | LaneError::Oversize(_)) && lane == Lane::Raft {
+                    self.link.note_talk_ended(|figures| figures.streams_misused += 1);
+                }
                 self.lose(lane, &error.to_string());
                 cx.waker().wake_by_ref();
             }

@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{SendError, SessionId, TransportEvent};
+use tidelock_engine::ports::{MessageClass, SendError, SessionId, TransportEvent};
 
 use crate::lane::Lane;
 use crate::link::{Budget, Incoming, Link};
+use crate::status::Totals;
 
 /// What one link may give per turn, so that a busy peer does not keep the others waiting.
 const TURN: Budget = Budget { events: 64, bytes: 256 << 10 };
@@ -26,6 +27,8 @@ const TAKE_BYTES_MAX: usize = 32 << 20;
 pub(crate) type Bell = Arc<dyn Fn() + Send + Sync>;
 
 pub(crate) struct Inbox {
+    /// What all talks did since the start.
+    pub(crate) totals: Arc<Totals>,
     wake: Bell,
     ready: Mutex<Ready>,
     /// Every session that the engine knows of, and where it runs.
@@ -48,6 +51,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Inbox {
     pub(crate) fn new(wake: Bell) -> Arc<Self> {
         Arc::new(Self {
+            totals: Arc::default(),
             wake,
             ready: Mutex::default(),
             sessions: RwLock::default(),
@@ -74,6 +78,17 @@ impl Inbox {
     pub(crate) fn send(&self, session: SessionId, frame: Vec<u8>) -> Result<(), SendError> {
         let (link, lane) = self.find(session).ok_or(SendError::NotUp)?;
         link.send(lane, session, frame)
+    }
+
+    /// Tells a peer something in the talk that the engine knows of; without one it is lost.
+    pub(crate) fn tell(&self, to: PeerId, class: MessageClass, message: Vec<u8>) {
+        let session = lock(&self.current).get(&(to, Lane::Raft)).copied();
+        let is_queued = session.is_some_and(|session| {
+            self.find(session).is_some_and(|(link, _)| link.tell(session, class, message))
+        });
+        if !is_queued {
+            self.totals.lose(class, 1);
+        }
     }
 
     /// Takes about `events_max` events; a few more when a session has to end before its successor begins.
@@ -158,6 +173,9 @@ impl Batch<'_> {
                 Incoming::Up(session) => {
                     sessions().insert(session, (Arc::clone(link), lane));
                     self.current.insert((peer, lane), session);
+                    if lane == Lane::Raft {
+                        continue; // whoever talks says what it has to say, and asks for nothing
+                    }
                     let (address, is_dialer) = (link.info.address.clone(), link.info.is_dialer);
                     TransportEvent::Up { peer, session, address, is_dialer }
                 }
@@ -165,11 +183,18 @@ impl Batch<'_> {
                     self.bytes += bytes.len();
                     TransportEvent::Message { session, bytes }
                 }
+                Incoming::Told(_, bytes) => {
+                    self.bytes += bytes.len();
+                    TransportEvent::Told { from: peer, bytes }
+                }
                 Incoming::Drained(session) => TransportEvent::Drained { session },
                 Incoming::Down(session, reason) => {
                     sessions().remove(&session);
                     self.current.remove(&(peer, lane));
-                    TransportEvent::Down { session, reason }
+                    match lane {
+                        Lane::Raft => TransportEvent::Untold { peer },
+                        Lane::Sync | Lane::Bulk => TransportEvent::Down { session, reason },
+                    }
                 }
             };
             self.events.push((lane, event));
@@ -228,12 +253,18 @@ mod tests {
             let config =
                 LaneConfig { lane: Lane::Sync, frame_bytes_max: 100, out_bytes_max: 400, in_bytes_max: 1000 };
             let lanes = [config, LaneConfig { lane: Lane::Raft, ..config }];
-            Link::new(info, Lanes::new(&lanes), Arc::downgrade(&self.inbox))
+            let link = Link::new(info, Lanes::new(&lanes), &self.inbox);
+            link.set_talks(true);
+            link
         }
 
         fn take(&self) -> Vec<TransportEvent> {
             self.inbox.take(100).into_iter().map(|(_, event)| event).collect()
         }
+    }
+
+    fn deliver(link: &Arc<Link>, session: SessionId, mut frames: Vec<Vec<u8>>) {
+        link.deliver(Lane::Sync, session, &mut frames).expect("a lane of sessions takes every frame");
     }
 
     fn session_of(event: &TransportEvent) -> SessionId {
@@ -242,6 +273,7 @@ mod tests {
             | TransportEvent::Message { session, .. }
             | TransportEvent::Drained { session }
             | TransportEvent::Down { session, .. } => *session,
+            TransportEvent::Told { .. } | TransportEvent::Untold { .. } => panic!("of no session"),
         }
     }
 
@@ -251,7 +283,7 @@ mod tests {
         let (a, b) = (world.link(1), world.link(2));
         let session = a.begin_lane(Lane::Sync).expect("an open link");
         b.begin_lane(Lane::Sync).expect("an open link");
-        a.deliver(Lane::Sync, session, &mut vec![vec![1], vec![2]]);
+        deliver(&a, session, vec![vec![1], vec![2]]);
         assert_eq!(world.woken.load(Ordering::Relaxed), 1);
         assert_eq!(world.inbox.take(1).len(), 1);
         assert_eq!(world.woken.load(Ordering::Relaxed), 2, "something was left");
@@ -266,12 +298,12 @@ mod tests {
         let link = world.link(1);
         let old = link.begin_lane(Lane::Sync).expect("an open link");
         assert_eq!(world.take().len(), 1);
-        link.deliver(Lane::Sync, old, &mut vec![vec![1]]);
+        deliver(&link, old, vec![vec![1]]);
         assert_eq!(world.inbox.send(old, vec![0; 100]), Ok(()));
         link.end_lane(Lane::Sync, "reset");
         let new = link.begin_lane(Lane::Sync).expect("an open link");
         assert_eq!(world.inbox.send(old, vec![0]), Err(SendError::NotUp));
-        link.deliver(Lane::Sync, old, &mut vec![vec![2]]);
+        deliver(&link, old, vec![vec![2]]);
         let events = world.take();
         assert!(matches!(
             &events[..],
@@ -291,8 +323,8 @@ mod tests {
         let old = old_link.begin_lane(Lane::Sync).expect("an open link");
         world.take();
         let new = new_link.begin_lane(Lane::Sync).expect("an open link");
-        new_link.deliver(Lane::Sync, new, &mut vec![vec![2]]);
-        old_link.deliver(Lane::Sync, old, &mut vec![vec![1]]);
+        deliver(&new_link, new, vec![vec![2]]);
+        deliver(&old_link, old, vec![vec![1]]);
         let events = world.take();
         assert_eq!(events.iter().map(session_of).collect::<Vec<_>>(), [old, old, new, new]);
         assert!(matches!(&events[1], TransportEvent::Down { reason, .. } if reason.contains("newer")));
@@ -345,7 +377,7 @@ mod tests {
         let woken = Arc::new(Woken::default());
         link.register(&Arc::clone(&woken).into());
         let session = link.begin_lane(Lane::Sync).expect("an open link");
-        link.deliver(Lane::Sync, session, &mut vec![vec![0; 100]; 6]);
+        deliver(&link, session, vec![vec![0; 100]; 6]);
         assert!(link.pauses(Lane::Sync));
         for (events, wakes) in [(3, 0), (1, 1), (9, 0)] {
             world.inbox.take(events);
@@ -364,15 +396,40 @@ mod tests {
         let mut sync = Vec::new();
         for link in [&a, &b] {
             let session = link.begin_lane(Lane::Sync).expect("an open link");
-            link.deliver(Lane::Sync, session, &mut vec![vec![0]; 200]);
+            deliver(link, session, vec![vec![0]; 200]);
             sync.push(session);
         }
         let raft = a.begin_lane(Lane::Raft).expect("an open link");
-        let order: Vec<_> = world.inbox.take(usize::MAX).iter().map(|(_, event)| session_of(event)).collect();
-        assert_eq!(order[0], raft);
-        assert_eq!(order.len(), 2 * 201 + 1);
-        let first_of_b = order.iter().position(|session| *session == sync[1]);
-        assert_eq!(first_of_b, Some(TURN.events), "the second peer's turn comes after one turn of the first");
+        a.pack(Lane::Raft, &mut FrameEncoder::default());
+        a.deliver(Lane::Raft, raft, &mut vec![vec![0x80, 7]]).expect("there is credit");
+        let events: Vec<_> = world.inbox.take(usize::MAX).into_iter().map(|(_, event)| event).collect();
+        assert_eq!(events[0], TransportEvent::Told { from: a.info.peer, bytes: vec![7] });
+        assert_eq!(events.len(), 2 * 201 + 1);
+        let first_of_b = events.iter().skip(1).position(|event| session_of(event) == sync[1]);
+        // The `Up` of the talk is nothing that the engine is told, but it is a part of the turn.
+        let turn = TURN.events - 2;
+        assert_eq!(first_of_b, Some(turn), "the second peer's turn comes after one turn of the first");
+    }
+
+    #[test]
+    fn what_is_told_without_a_talk_is_lost_and_the_end_of_a_talk_is_told() {
+        let mut world = World::new();
+        let link = world.link(1);
+        let (peer, class) = (link.info.peer, MessageClass::Append);
+        let told = || world.inbox.tell(peer, class, vec![1; 50]);
+        let lost = || world.inbox.totals.figures().append.messages_lost;
+        told();
+        assert_eq!(lost(), 1, "there is no stream");
+        link.begin_lane(Lane::Raft).expect("an open link");
+        assert!(world.take().is_empty(), "a talk begins in silence");
+        (0..4).for_each(|_| told());
+        assert_eq!((lost(), link.tally().queued_bytes_out), (2, 3 * (50 + FRAME_COST_BYTES)));
+        link.set_talks(false);
+        assert_eq!((lost(), link.tally().queued_bytes_out), (5, 0));
+        assert_eq!(world.take(), [TransportEvent::Untold { peer }]);
+        assert_eq!(link.begin_lane(Lane::Raft), None, "it is not wanted");
+        link.set_talks(true);
+        assert!(link.begin_lane(Lane::Raft).is_some());
     }
 
     #[test]
@@ -381,7 +438,7 @@ mod tests {
         let link = world.link(1);
         let session = link.begin_lane(Lane::Sync).expect("an open link");
         assert!(!link.pauses(Lane::Sync));
-        link.deliver(Lane::Sync, session, &mut vec![vec![0; 100]; 6]);
+        deliver(&link, session, vec![vec![0; 100]; 6]);
         assert!(link.pauses(Lane::Sync));
         link.end_lane(Lane::Sync, "reset");
         assert_eq!(link.begin_lane(Lane::Sync), None);

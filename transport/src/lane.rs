@@ -5,13 +5,18 @@
 
 use tidelock_engine::ports::MESSAGE_BYTES_MAX;
 
+use crate::talk;
+
 /// What every queued frame costs beside its bytes, so that empty frames are bounded too.
 pub(crate) const FRAME_COST_BYTES: usize = 64;
 
 /// A stream with its own order, bounds and priority. The order of the variants is the order of priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Consensus: small and urgent.
+    /// The talk of consensus, see [`Transport::tell`]; open only with the peers of [`Transport::talk_with`].
+    ///
+    /// [`Transport::tell`]: tidelock_engine::ports::Transport::tell
+    /// [`Transport::talk_with`]: tidelock_engine::ports::Transport::talk_with
     Raft,
     /// The sync protocol of the engine.
     Sync,
@@ -45,7 +50,8 @@ impl AsRef<str> for Lane {
     }
 }
 
-/// The bounds of one lane, per peer.
+/// The bounds of one lane, per peer. Those of [`Lane::Raft`] hold for each class of its messages; what has no room there
+/// is dropped and counted, and the lane itself never pauses.
 ///
 /// A lane takes at most about `out_bytes_max + in_bytes_max + 2 * frame_bytes_max` plus 256 KiB of buffers,
 /// and the windows of the multiplexer below (256 KiB at first, growing with use).
@@ -66,14 +72,23 @@ pub struct LaneConfig {
 }
 
 impl LaneConfig {
-    /// The default bounds of `lane`. For `Sync` they hold one largest message of the engine; the other lanes
-    /// carry chunks of their own making.
+    /// The default bounds of `lane`. For `Sync` they hold one largest message of the engine; for `Raft` an append and
+    /// all proposals that are forwarded at once; `Bulk` carries chunks of its own making.
     pub const fn new(lane: Lane) -> Self {
         let (frame_bytes_max, out_bytes_max, in_bytes_max) = match lane {
+            Lane::Raft => (MESSAGE_BYTES_MAX, 64 << 20, 4 << 20),
             Lane::Sync => (MESSAGE_BYTES_MAX, 20 << 20, 4 << 20),
-            Lane::Raft | Lane::Bulk => (4 << 20, 8 << 20, 4 << 20),
+            Lane::Bulk => (4 << 20, 8 << 20, 4 << 20),
         };
         Self { lane, frame_bytes_max, out_bytes_max, in_bytes_max }
+    }
+
+    /// The longest frame on the wire: a message, or a piece of one.
+    pub(crate) const fn wire_bytes_max(&self) -> usize {
+        match self.lane {
+            Lane::Raft => talk::FRAME_BYTES_MAX,
+            Lane::Sync | Lane::Bulk => self.frame_bytes_max,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use tidelock_engine::ports::SessionId;
 use crate::frame::{FrameDecoder, FrameEncoder, Oversize};
 use crate::lane::Lane;
 use crate::link::Link;
+use crate::talk::Misuse;
 
 /// How much a lane may move per direction and poll, in bytes.
 const POLL_BYTES_MAX: usize = 512 << 10;
@@ -34,6 +35,8 @@ pub(crate) enum LaneError {
     Truncated,
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Misuse(#[from] Misuse),
     #[error("queued bytes made no progress for {0:?}")]
     Stalled(Duration),
 }
@@ -78,6 +81,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneIo<S> {
             stall: None,
             progressed: now,
         }
+    }
+
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
     }
 
     /// How long the stream has lived.
@@ -183,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneIo<S> {
                     budget = budget.saturating_sub(bytes);
                     ends.link.note_read(bytes);
                     let result = self.decoder.decode(&ends.scratch[..bytes], &mut self.frames);
-                    ends.link.deliver(ends.lane, self.session, &mut self.frames);
+                    ends.link.deliver(ends.lane, self.session, &mut self.frames)?;
                     result?;
                 }
                 Poll::Ready(Err(error)) => return Err(error.into()),

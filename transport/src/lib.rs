@@ -21,6 +21,7 @@
 //! | `handle`, `status` | what the program calls and what it is told |
 //! | `link`, `inbox` | the queues between engine and connections, and the order of events |
 //! | `frame`, `lane_io`, `handler`, `upgrade` | bytes, streams, one connection |
+//! | `talk` | consensus: its messages in pieces, the urgent ones first, on a lane of its own |
 //! | `arbiter`, `links` | which connection to a peer stays |
 //! | `admission`, `dialer` | who gets in, and whom we call |
 //! | `gossip` | best-effort messages between all peers, beside the lanes |
@@ -62,6 +63,7 @@ mod links;
 mod shared;
 mod status;
 mod swarm_task;
+mod talk;
 mod upgrade;
 
 pub use address::{AddressError, check_address};
@@ -70,4 +72,4 @@ pub use gossip::{GossipError, GossipFigures, Heard, MESSAGE_BYTES_MAX as GOSSIP_
 pub use handle::{GossipHandle, Libp2pTransport, StartError};
 pub use identity::SecretKey;
 pub use lane::{Lane, LaneConfig};
-pub use status::{PeerStatus, Refusal, TargetState, TargetStatus};
+pub use status::{ClassFigures, PeerStatus, Refusal, TalkFigures, TargetState, TargetStatus};

@@ -9,21 +9,25 @@
 //! the lock, with a `Down` behind all that had arrived; from that moment its id is refused. So nothing that
 //! was meant for one stream can reach the next one.
 //!
+//! The lane of consensus has a [`Talk`] in place of the queue to the peer, and is open only while it is wanted.
+//!
 //! The link does no I/O, never waits, and holds its lock for short moments only.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures::task::AtomicWaker;
 use libp2p::swarm::ConnectionId;
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{Address, SendError, SessionId};
+use tidelock_engine::ports::{Address, MessageClass, SendError, SessionId};
 
 use crate::frame::FrameEncoder;
 use crate::inbox::Inbox;
-use crate::lane::{FRAME_COST_BYTES, Lane, Lanes};
+use crate::lane::{FRAME_COST_BYTES, Lane, LaneConfig, Lanes};
+use crate::status::{TalkFigures, Totals};
+use crate::talk::{Misuse, Talk};
 
 /// Session ids are unique in the process, as the port demands, even between several transports.
 static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
@@ -54,6 +58,7 @@ pub(crate) enum Phase {
 pub(crate) enum Incoming {
     Up(SessionId),
     Message(SessionId, Vec<u8>),
+    Told(MessageClass, Vec<u8>),
     Drained(SessionId),
     Down(SessionId, String),
 }
@@ -90,6 +95,9 @@ pub(crate) struct Link {
     pub(crate) info: LinkInfo,
     lanes: Lanes,
     inbox: Weak<Inbox>,
+    totals: Arc<Totals>,
+    /// Whether we talk with the peer. Changed before the lane is ended, and looked at before one begins.
+    talks: AtomicBool,
     /// The task of the connection, which does the I/O.
     task: AtomicWaker,
     state: Mutex<State>,
@@ -102,6 +110,7 @@ struct State {
     /// Invariant: true exactly while the link is in the inbox, or is being taken from.
     is_announced: bool,
     lanes: [LaneQueues; 3],
+    talk: Talk,
     tally: Tally,
 }
 
@@ -129,33 +138,53 @@ impl LaneQueues {
         self.in_bytes += FRAME_COST_BYTES;
         self.incoming.push_back(Incoming::Down(session, reason.to_owned()));
     }
-
-    fn drop_outgoing(&mut self) {
-        self.outgoing.clear();
-        self.out_bytes = 0;
-    }
 }
 
 impl State {
+    /// Ends the session of a lane, if it has one, and drops what was queued for its stream.
+    fn end_lane(&mut self, lane: Lane, reason: &str) {
+        let queues = &mut self.lanes[lane.index()];
+        queues.end(reason);
+        queues.outgoing.clear();
+        queues.out_bytes = 0;
+        if lane == Lane::Raft {
+            self.talk.end();
+        }
+    }
+
     fn has_news(&self) -> bool {
         self.lanes.iter().any(|queues| queues.drained.is_some() || !queues.incoming.is_empty())
     }
 }
 
 fn cost(incoming: &Incoming) -> usize {
-    FRAME_COST_BYTES + if let Incoming::Message(_, bytes) = incoming { bytes.len() } else { 0 }
+    let bytes = match incoming {
+        Incoming::Message(_, bytes) | Incoming::Told(_, bytes) => bytes.len(),
+        Incoming::Up(_) | Incoming::Drained(_) | Incoming::Down(..) => 0,
+    };
+    FRAME_COST_BYTES + bytes
 }
 
 impl Link {
-    pub(crate) fn new(info: LinkInfo, lanes: Lanes, inbox: Weak<Inbox>) -> Arc<Self> {
+    pub(crate) fn new(info: LinkInfo, lanes: Lanes, inbox: &Arc<Inbox>) -> Arc<Self> {
+        let limits = lanes.get(Lane::Raft).unwrap_or(LaneConfig::new(Lane::Raft));
         let state = State {
             phase: Phase::Open,
             close_reason: String::new(),
             is_announced: false,
             lanes: [LaneQueues::default(), LaneQueues::default(), LaneQueues::default()],
+            talk: Talk::new(limits, Arc::clone(&inbox.totals)),
             tally: Tally::default(),
         };
-        Arc::new(Self { info, lanes, inbox, task: AtomicWaker::new(), state: Mutex::new(state) })
+        Arc::new(Self {
+            info,
+            lanes,
+            inbox: Arc::downgrade(inbox),
+            totals: Arc::clone(&inbox.totals),
+            talks: AtomicBool::new(false),
+            task: AtomicWaker::new(),
+            state: Mutex::new(state),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -191,7 +220,8 @@ impl Link {
     pub(crate) fn tally(&self) -> Tally {
         let state = self.lock();
         Tally {
-            queued_bytes_out: state.lanes.iter().map(|queues| queues.out_bytes).sum(),
+            queued_bytes_out: state.talk.queued_bytes()
+                + state.lanes.iter().map(|queues| queues.out_bytes).sum::<usize>(),
             queued_bytes_in: state.lanes.iter().map(|queues| queues.in_bytes).sum(),
             ..state.tally.clone()
         }
@@ -237,6 +267,39 @@ impl Link {
         Ok(())
     }
 
+    /// Queues a message of the talk; false if it is lost.
+    pub(crate) fn tell(&self, session: SessionId, class: MessageClass, message: Vec<u8>) -> bool {
+        let mut state = self.lock();
+        let could_pack = state.talk.can_pack();
+        let is_up = state.lanes[Lane::Raft.index()].session == Some(session);
+        let is_queued = is_up && state.talk.tell(class, message);
+        let is_new = !could_pack && state.talk.can_pack();
+        drop(state);
+        if is_new {
+            self.task.wake();
+        }
+        is_queued
+    }
+
+    /// Whether we talk with the peer from now on. If not, the talk is over when this returns.
+    pub(crate) fn set_talks(self: &Arc<Self>, talks: bool) {
+        if self.talks.swap(talks, Ordering::AcqRel) == talks {
+            return;
+        }
+        if !talks {
+            self.end_lane(Lane::Raft, "we do not talk with the peer any more");
+        }
+        self.task.wake();
+    }
+
+    pub(crate) fn has_session(&self, lane: Lane, session: SessionId) -> bool {
+        self.lock().lanes[lane.index()].session == Some(session)
+    }
+
+    pub(crate) fn talks(&self) -> bool {
+        self.talks.load(Ordering::Acquire)
+    }
+
     /// The session whose `Up` is the next thing in a lane.
     pub(crate) fn rising(&self, lane: Lane) -> Option<SessionId> {
         match self.lock().lanes[lane.index()].incoming.front() {
@@ -250,7 +313,8 @@ impl Link {
     pub(crate) fn take(&self, lane: Lane, budget: &mut Budget, taken: &mut Vec<Incoming>) {
         let in_bytes_max = self.lanes.get(lane).map_or(0, |limits| limits.in_bytes_max);
         let mut state = self.lock();
-        let queues = &mut state.lanes[lane.index()];
+        let State { lanes, talk, .. } = &mut *state;
+        let queues = &mut lanes[lane.index()];
         if budget.is_spent() {
             return;
         }
@@ -270,14 +334,19 @@ impl Link {
             queues.in_bytes -= cost;
             budget.events -= 1;
             budget.bytes = budget.bytes.saturating_sub(cost);
+            if let Incoming::Told(class, message) = &incoming {
+                talk.taken(*class, message.len());
+            }
             taken.push(incoming);
         }
         let has_room = queues.is_paused && queues.in_bytes <= in_bytes_max / 2;
         if has_room {
             queues.is_paused = false;
         }
+        // What was taken of the talk is given back as credit.
+        let owes = lane == Lane::Raft && !taken.is_empty() && talk.can_pack();
         drop(state);
-        if has_room {
+        if has_room || owes {
             self.task.wake();
         }
     }
@@ -316,34 +385,36 @@ impl Link {
             let queues = &mut state.lanes[lane.index()];
             // An empty queue takes it whatever the bound: a tiny bound must not keep a lane down.
             let has_room = queues.in_bytes < in_bytes_max || queues.incoming.is_empty();
-            if state.phase != Phase::Open || queues.session.is_some() || !has_room {
+            let is_wanted = lane != Lane::Raft || self.talks();
+            if state.phase != Phase::Open || queues.session.is_some() || !has_room || !is_wanted {
                 return None;
             }
             let session = SessionId(NEXT_SESSION.fetch_add(1, Ordering::Relaxed));
             queues.session = Some(session);
             queues.in_bytes += FRAME_COST_BYTES;
             queues.incoming.push_back(Incoming::Up(session));
+            if lane == Lane::Raft {
+                state.talk.begin();
+            }
             Some(session)
         })
     }
 
     /// Ends the session of one lane, if it has one, and drops what was queued for its stream.
     pub(crate) fn end_lane(self: &Arc<Self>, lane: Lane, reason: &str) {
-        self.change(|state| {
-            let queues = &mut state.lanes[lane.index()];
-            queues.end(reason);
-            queues.drop_outgoing();
-        });
+        self.change(|state| state.end_lane(lane, reason));
+    }
+
+    /// Counts a stream of a talk that was refused or ended for what the peer did.
+    pub(crate) fn note_talk_ended(&self, change: impl FnOnce(&mut TalkFigures)) {
+        self.totals.change(change);
     }
 
     /// Ends everything at once. What had arrived can still be taken.
     pub(crate) fn end(self: &Arc<Self>, reason: &str) {
         self.change(|state| {
             state.phase = Phase::Over;
-            for queues in &mut state.lanes {
-                queues.end(reason);
-                queues.drop_outgoing();
-            }
+            Lane::ALL.into_iter().for_each(|lane| state.end_lane(lane, reason));
         });
         self.task.wake();
     }
@@ -352,7 +423,11 @@ impl Link {
     pub(crate) fn pack(self: &Arc<Self>, lane: Lane, encoder: &mut FrameEncoder) {
         let out_bytes_max = self.lanes.get(lane).map_or(0, |limits| limits.out_bytes_max);
         self.change(|state| {
-            let State { lanes, tally, .. } = state;
+            let State { lanes, talk, tally, .. } = state;
+            if lane == Lane::Raft {
+                tally.frames_sent += talk.pack(encoder);
+                return;
+            }
             let queues = &mut lanes[lane.index()];
             while !encoder.is_full() {
                 let Some(frame) = queues.outgoing.pop_front() else { break };
@@ -367,28 +442,52 @@ impl Link {
         });
     }
 
-    /// Whether the reader of a lane must pause; it is woken when the engine has taken half of the queue.
+    /// Whether the reader of a lane must pause; it is woken when the engine has taken half of the queue. That of the
+    /// talk never pauses, its credit bounds what comes.
     pub(crate) fn pauses(&self, lane: Lane) -> bool {
+        if lane == Lane::Raft {
+            return false;
+        }
         let in_bytes_max = self.lanes.get(lane).map_or(0, |limits| limits.in_bytes_max);
         let queues = &mut self.lock().lanes[lane.index()];
         queues.is_paused = queues.in_bytes >= in_bytes_max;
         queues.is_paused
     }
 
-    /// Queues received frames for the engine. They are dropped when the session has ended meanwhile.
-    pub(crate) fn deliver(self: &Arc<Self>, lane: Lane, session: SessionId, frames: &mut Vec<Vec<u8>>) {
-        self.change(|state| {
-            let queues = &mut state.lanes[lane.index()];
+    /// Queues received frames for the engine. They are dropped when the session has ended meanwhile, and behind an error,
+    /// which ends the stream.
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        lane: Lane,
+        session: SessionId,
+        frames: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Misuse> {
+        let (result, can_pack) = self.change(|state| {
+            let State { lanes, talk, tally, .. } = state;
+            let queues = &mut lanes[lane.index()];
             if queues.session != Some(session) {
                 frames.clear();
-                return;
+                return (Ok(()), false);
             }
-            state.tally.frames_received += frames.len() as u64;
-            for frame in frames.drain(..) {
-                queues.in_bytes += frame.len() + FRAME_COST_BYTES;
-                queues.incoming.push_back(Incoming::Message(session, frame));
-            }
+            tally.frames_received += frames.len() as u64;
+            let could_pack = talk.can_pack();
+            let result = frames.drain(..).try_for_each(|frame| {
+                let incoming = if lane == Lane::Raft {
+                    let Some((class, message)) = talk.hear(&frame)? else { return Ok(()) };
+                    Incoming::Told(class, message)
+                } else {
+                    Incoming::Message(session, frame)
+                };
+                queues.in_bytes += cost(&incoming);
+                queues.incoming.push_back(incoming);
+                Ok(())
+            });
+            (result, !could_pack && talk.can_pack())
         });
+        if can_pack {
+            self.task.wake();
+        }
+        result
     }
 
     pub(crate) fn note_written(&self, bytes: usize) {

@@ -6,7 +6,7 @@
 //! `ConnectionEstablished` is not "up": a dialler sees it even when the other side denied the connection. Up is
 //! the first open lane, which a denying side cannot have.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -32,20 +32,47 @@ use crate::link::{Link, LinkInfo, Phase};
 const LINKS_WAITING_MAX: usize = 1024;
 
 /// All connections, for the behaviour that keeps them and for the handle that looks at them.
+///
+/// Its lock is held while links are told with whom we talk, so that none misses it; no link ever asks for it.
 #[derive(Default)]
-pub(crate) struct LinkTable(Mutex<BTreeMap<ConnectionId, Arc<Link>>>);
+pub(crate) struct LinkTable(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    links: BTreeMap<ConnectionId, Arc<Link>>,
+    /// With whom we talk. Every link was told.
+    talking: BTreeSet<PeerId>,
+}
 
 impl LinkTable {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Arc<Link>>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn insert(&self, link: Arc<Link>) {
+        let mut table = self.lock();
+        link.set_talks(table.talking.contains(&link.info.peer));
+        table.links.insert(link.info.connection, link);
+    }
+
+    fn remove(&self, connection: ConnectionId) -> Option<Arc<Link>> {
+        self.lock().links.remove(&connection)
+    }
+
+    pub(crate) fn talk_with(&self, peers: BTreeSet<PeerId>) {
+        let mut table = self.lock();
+        table.talking = peers;
+        for link in table.links.values() {
+            link.set_talks(table.talking.contains(&link.info.peer));
+        }
+    }
+
     pub(crate) fn get(&self, connection: ConnectionId) -> Option<Arc<Link>> {
-        self.lock().get(&connection).cloned()
+        self.lock().links.get(&connection).cloned()
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Link>> {
-        self.lock().values().cloned().collect()
+        self.lock().links.values().cloned().collect()
     }
 
     pub(crate) fn of(&self, peer: PeerId) -> Vec<Arc<Link>> {
@@ -123,8 +150,8 @@ impl Links {
             Verdict::Admit => {}
         }
         let info = LinkInfo { connection, peer, address: without_peer(address), is_dialer, since: now };
-        let link = Link::new(info, self.config.lanes, Arc::downgrade(&self.inbox));
-        self.table.lock().insert(connection, Arc::clone(&link));
+        let link = Link::new(info, self.config.lanes, &self.inbox);
+        self.table.insert(Arc::clone(&link));
         Ok(Handler::new(self.config, link))
     }
 
@@ -140,7 +167,7 @@ impl Links {
     /// Forgets a connection and ends its sessions. Called once by whoever knows first; later calls do
     /// nothing.
     fn retire(&mut self, connection: ConnectionId, reason: &str, by_us: bool) {
-        let Some(link) = self.table.lock().remove(&connection) else { return };
+        let Some(link) = self.table.remove(connection) else { return };
         link.end(reason);
         let peer = link.info.peer;
         self.arbiter.closed(peer, connection);

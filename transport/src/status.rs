@@ -1,9 +1,10 @@
 //! What the transport tells about itself: peers, targets, refusals. Plain values, copied out when asked for.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{Address, Target};
+use tidelock_engine::ports::{Address, MessageClass, Target};
 
 /// A connected peer: one with at least one open lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub struct PeerStatus {
     pub bytes_received: u64,
     /// Frames handed to the streams.
     pub frames_sent: u64,
-    /// Frames queued for the engine.
+    /// Frames that arrived.
     pub frames_received: u64,
     /// Sends that were refused because the queue was full.
     pub sends_refused_full: u64,
@@ -82,4 +83,71 @@ pub struct Refusal {
     pub address: Address,
     /// The last reason.
     pub reason: String,
+}
+
+/// What the talks with all peers did since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TalkFigures {
+    /// Heartbeats, votes and answers.
+    pub heartbeat: ClassFigures,
+    /// Entries and proposals.
+    pub append: ClassFigures,
+    /// Pieces of snapshots.
+    pub snapshot: ClassFigures,
+    /// Streams that were opened by peers with whom we do not talk.
+    pub streams_refused: u64,
+    /// Streams that were ended because what came in them broke the rules.
+    pub streams_misused: u64,
+}
+
+/// What was told and heard of one class of messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClassFigures {
+    /// Messages that were handed to a stream as a whole.
+    pub messages_sent: u64,
+    /// Bytes of messages that were handed to a stream.
+    pub bytes_sent: u64,
+    /// Messages that arrived as a whole.
+    pub messages_received: u64,
+    /// Bytes of messages that arrived.
+    pub bytes_received: u64,
+    /// Messages that were told and never handed to a stream as a whole: there was none, it ended, or its queue was full.
+    pub messages_lost: u64,
+}
+
+impl TalkFigures {
+    /// The figures of one class.
+    pub fn of(&self, class: MessageClass) -> &ClassFigures {
+        match class {
+            MessageClass::Heartbeat => &self.heartbeat,
+            MessageClass::Append => &self.append,
+            MessageClass::Snapshot => &self.snapshot,
+        }
+    }
+
+    pub(crate) fn of_mut(&mut self, class: MessageClass) -> &mut ClassFigures {
+        match class {
+            MessageClass::Heartbeat => &mut self.heartbeat,
+            MessageClass::Append => &mut self.append,
+            MessageClass::Snapshot => &mut self.snapshot,
+        }
+    }
+}
+
+/// The figures of all talks, counted where it happens.
+#[derive(Debug, Default)]
+pub(crate) struct Totals(Mutex<TalkFigures>);
+
+impl Totals {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut TalkFigures)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn lose(&self, class: MessageClass, messages: usize) {
+        self.change(|figures| figures.of_mut(class).messages_lost += messages as u64);
+    }
+
+    pub(crate) fn figures(&self) -> TalkFigures {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }

@@ -43,6 +43,8 @@ impl Replica {
             }
             TransportEvent::Drained { session } => self.drained(session, step),
             TransportEvent::Down { session, .. } => self.forget(now, session),
+            // Consensus hears of these; gossip has its sessions.
+            TransportEvent::Told { .. } | TransportEvent::Untold { .. } => {}
         }
     }
 

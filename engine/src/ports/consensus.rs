@@ -154,6 +154,16 @@ pub enum MessageClass {
     Snapshot,
 }
 
+impl MessageClass {
+    /// All classes, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Heartbeat, Self::Append, Self::Snapshot];
+
+    /// Its place in [`MessageClass::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// Why something was certainly not done: nothing was appended, and trying again is safe.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -3,10 +3,16 @@
 //! A *session* is one life of one stream. When a stream breaks, its session is over for good and a new one
 //! begins; what was on its way may be lost. So a message can never be delivered out of its session's order,
 //! and the engine starts each session with a hello.
+//!
+//! Beside the sessions runs the *talk* of consensus: messages to a peer, not to a session, which may be lost and are
+//! said again by whoever said them. In return a late one never waits behind a large one.
+
+use std::collections::BTreeSet;
 
 use thiserror::Error;
 
 use crate::id::PeerId;
+use crate::ports::MessageClass;
 
 /// The largest message, in bytes: one frame with the largest value and the longest header, and its envelope.
 pub const MESSAGE_BYTES_MAX: usize = 19 << 20;
@@ -27,7 +33,8 @@ pub struct Target {
     pub addresses: Vec<Address>,
 }
 
-/// What the network tells the engine. For one session: `Up`, then any of `Message` and `Drained`, then `Down`.
+/// What the network tells the engine. For one session: `Up`, then any of `Message` and `Drained`, then `Down`. For the
+/// talk with one peer: any of `Told` and `Untold`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportEvent {
     /// A stream with `peer` works. There is at most one session per peer at a time.
@@ -59,6 +66,20 @@ pub enum TransportEvent {
         session: SessionId,
         /// Why, for the log and the status.
         reason: String,
+    },
+    /// A peer with whom we talk said something: whole, at most [`MESSAGE_BYTES_MAX`] long, and each class in the order
+    /// in which it was told.
+    Told {
+        /// Who said it; proven by the handshake.
+        from: PeerId,
+        /// The message as the peer told it.
+        bytes: Vec<u8>,
+    },
+    /// The stream of the talk with a peer ended, perhaps at once, because the peer does not want it. What was told and
+    /// not answered is lost; what is told from now on takes the next stream.
+    Untold {
+        /// With whom.
+        peer: PeerId,
     },
 }
 
@@ -95,4 +116,15 @@ pub trait Transport {
 
     /// Stops keeping a connection to a target that was given to [`Transport::connect`].
     fn disconnect(&mut self, target: &Target);
+
+    /// Tells a peer something, if we talk with it. Messages of one class arrive in order, and those of a more urgent
+    /// class overtake the others, even one that is half sent.
+    ///
+    /// It may be lost: without a stream to the peer, with more told than it takes, when the stream ends, or when it is
+    /// longer than [`MESSAGE_BYTES_MAX`]. That is counted, and whoever told it tells it again in time.
+    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>);
+
+    /// With whom we talk from now on, instead of before: the anchors. A talk needs both sides to want it; a peer that
+    /// only one side wants is refused and counted. No connection is made for it, that is [`Transport::connect`]'s.
+    fn talk_with(&mut self, peers: BTreeSet<PeerId>);
 }

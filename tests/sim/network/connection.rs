@@ -15,6 +15,10 @@ pub(super) struct End {
     /// The messages on their way to this side or waiting there, and their bytes.
     pub(super) queued: usize,
     pub(super) queued_bytes: usize,
+    /// The told messages on their way to this side or waiting there.
+    pub(super) told: usize,
+    /// When the last that was told of each class arrives here.
+    pub(super) told_at_us: [u64; 3],
     /// Whether this side still hears of the session.
     pub(super) is_open: bool,
     /// Whether the connection broke: nothing arrives here any more but the news of it.
@@ -34,6 +38,8 @@ impl End {
             last_at_us: 0,
             queued: 0,
             queued_bytes: 0,
+            told: 0,
+            told_at_us: [0; 3],
             is_open: true,
             is_deaf: false,
             is_refused: false,
@@ -62,6 +68,8 @@ pub(super) struct Station {
     pub(super) is_up: bool,
     /// With whom it wants to be connected, and when it dials next.
     pub(super) wishes: BTreeMap<Target, u64>,
+    /// With whom it talks.
+    pub(super) talking: BTreeSet<PeerId>,
     pub(super) inbox: VecDeque<TransportEvent>,
     pub(super) connections: BTreeSet<u64>,
 }
@@ -69,7 +77,7 @@ pub(super) struct Station {
 impl Station {
     pub(super) fn new(peer: PeerId, address: String) -> Self {
         let (wishes, inbox, connections) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        Self { peer, address, is_up: false, wishes, inbox, connections }
+        Self { peer, address, is_up: false, wishes, talking: BTreeSet::new(), inbox, connections }
     }
 }
 
@@ -80,6 +88,10 @@ pub struct Traffic {
     pub messages: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The messages that were told.
+    pub told: u64,
+    /// Their bytes.
+    pub told_bytes: u64,
     /// The most messages that were queued on one session in one direction.
     pub queued_max: usize,
     /// The most bytes.

@@ -4,4 +4,5 @@ mod loopback_admission;
 mod loopback_gossip;
 mod loopback_peers;
 mod loopback_streams;
+mod loopback_talk;
 mod world;

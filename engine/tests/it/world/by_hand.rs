@@ -3,16 +3,18 @@
 //! Every replica has one session, with a courier that greeted it and can say anything. What replicas send is
 //! kept for the test to look at and goes nowhere.
 
+use std::collections::BTreeSet;
+
 use tidelock_engine::causality::Dot;
 use tidelock_engine::crdt::DotStore;
 use tidelock_engine::draft::Draft;
 use tidelock_engine::frame::{Frame, SigningKey};
-use tidelock_engine::id::AuthorCard;
+use tidelock_engine::id::{AuthorCard, PeerId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::{FrameBytes, Hello, Message, PROTOCOL_VERSION};
 use tidelock_engine::ports::{
-    Batch, Conditional, Durability, Log, LogPosition, LogRecord, MESSAGE_BYTES_MAX, Rows, SendError,
-    SessionId, Store, Target, Transport, TransportEvent,
+    Batch, Conditional, Durability, Log, LogPosition, LogRecord, MESSAGE_BYTES_MAX, MessageClass, Rows,
+    SendError, SessionId, Store, Target, Transport, TransportEvent,
 };
 use tidelock_engine::read::{Answer, Query, answer};
 use tidelock_engine::replica::{Input, Limits, Now, Replica, ReplicaConfig, Replicate, Report, Retention};
@@ -48,6 +50,10 @@ impl Transport for Kept {
     fn connect(&mut self, _: Target) {}
 
     fn disconnect(&mut self, _: &Target) {}
+
+    fn tell(&mut self, _: PeerId, _: MessageClass, _: Vec<u8>) {}
+
+    fn talk_with(&mut self, _: BTreeSet<PeerId>) {}
 }
 
 /// A replica and its store.

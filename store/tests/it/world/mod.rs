@@ -344,9 +344,7 @@ pub fn random_write(dice: &mut Dice) -> Write {
         11..13 => Write::Put { key, fields: vec![(dice.pick(&TEXTS).to_vec(), b"field".to_vec())] },
         13 => Write::Unset { key, fields: texts(dice) },
         14 => Write::Delete { key },
-        15 => Write::Expire { key, deadline_ms: (1 << 50) + dice.below(5) as u64, only: None },
-        _ if dice.below(4) == 0 => Write::Clear,
-        _ => Write::Delete { key },
+        _ => Write::Expire { key, deadline_ms: (1 << 50) + dice.below(5) as u64, only: None },
     }
 }
 

@@ -13,16 +13,22 @@ use libp2p::swarm::{
     SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, Stream, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
+use tidelock_transport::Lane;
 
 /// Opens the sync lane at `address`, writes `bytes`, and then holds the stream without ever reading.
 pub fn dial_and_write(seed: u8, address: &str, bytes: Vec<u8>) {
+    dial(seed, address, Opener::new(bytes));
+}
+
+/// Dials, opens streams, writes to each, and then holds them without ever reading.
+pub fn dial(seed: u8, address: &str, opener: Opener) {
     let keypair = libp2p::identity::Keypair::ed25519_from_bytes([seed; 32]).expect("a seed");
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .expect("noise works")
         .with_quic()
-        .with_behaviour(|_| Opener(bytes))
+        .with_behaviour(|_| opener)
         .expect("it cannot fail")
         .build();
     let address: Multiaddr = address.parse().expect("an address");
@@ -34,19 +40,21 @@ pub fn dial_and_write(seed: u8, address: &str, bytes: Vec<u8>) {
     });
 }
 
-pub struct Opener(Vec<u8>);
+/// What is opened on each connection that was dialled.
+#[derive(Clone)]
+pub struct Opener {
+    pub lane: Lane,
+    pub streams: usize,
+    pub bytes: Vec<u8>,
+}
 
 impl Opener {
     pub fn new(bytes: Vec<u8>) -> Self {
-        Self(bytes)
+        Self { lane: Lane::Sync, streams: 1, bytes }
     }
 }
 
-#[derive(Default)]
-pub struct OpenerHandler {
-    bytes: Vec<u8>,
-    is_open: bool,
-}
+pub struct OpenerHandler(Opener);
 
 impl NetworkBehaviour for Opener {
     type ConnectionHandler = OpenerHandler;
@@ -59,7 +67,7 @@ impl NetworkBehaviour for Opener {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(OpenerHandler::default())
+        Ok(OpenerHandler(Opener { streams: 0, ..self.clone() }))
     }
 
     fn handle_established_outbound_connection(
@@ -70,7 +78,7 @@ impl NetworkBehaviour for Opener {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(OpenerHandler { bytes: self.0.clone(), is_open: false })
+        Ok(OpenerHandler(self.clone()))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
@@ -114,10 +122,9 @@ impl ConnectionHandler for OpenerHandler {
         &mut self,
         _: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, (), Infallible>> {
-        if std::mem::replace(&mut self.is_open, true) {
-            return Poll::Pending;
-        }
-        let upgrade = ReadyUpgrade::new(StreamProtocol::new("/tidelock/sync/1"));
+        let Some(left) = self.0.streams.checked_sub(1) else { return Poll::Pending };
+        self.0.streams = left;
+        let upgrade = ReadyUpgrade::new(StreamProtocol::new(self.0.lane.protocol()));
         Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
             protocol: SubstreamProtocol::new(upgrade, ()),
         })
@@ -128,7 +135,7 @@ impl ConnectionHandler for OpenerHandler {
         event: ConnectionEvent<'_, DeniedUpgrade, ReadyUpgrade<StreamProtocol>>,
     ) {
         if let ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) = event {
-            tokio::spawn(write_and_hold(protocol, std::mem::take(&mut self.bytes)));
+            tokio::spawn(write_and_hold(protocol, self.0.bytes.clone()));
         }
     }
 }

@@ -104,6 +104,11 @@ impl Node {
         self.events.pop_front()
     }
 
+    /// Takes what has happened and keeps it, as an engine does that is busy with something else.
+    pub fn keep_events(&mut self) {
+        self.events.extend(self.transport.poll_events(256));
+    }
+
     /// The next event of any lane.
     pub async fn lane_event(&mut self) -> (Lane, TransportEvent) {
         let deadline = Instant::now() + DEADLINE;

@@ -44,6 +44,8 @@ pub enum Kept {
     For(PeerId),
     /// It is of this replica, and no peer is known to have it.
     Alone,
+    /// It was written in an epoch that has ended, and no epoch has taken it in: it is in the outbox.
+    Outbox,
     /// It is read by a peer that takes over state, or holds state that is being taken over here.
     Read,
 }
@@ -100,7 +102,7 @@ impl Replica {
         for record in &records {
             let held_bytes = end.total_bytes - (record.total_bytes - record.bytes().len() as u64);
             let is_read = self.sources.need(record.position) || self.staging_needs(record.position);
-            kept = is_read.then_some(Kept::Read);
+            kept = is_read.then_some(Kept::Read).or_else(|| self.keeps_for_outbox(record));
             if kept.is_none() && held_bytes <= self.config().retention.bytes {
                 kept = self.is_needed(now, record);
             }
@@ -114,6 +116,13 @@ impl Replica {
         let bytes = end.total_bytes - before;
         self.looks.report = LogReport { records, bytes, first: first.position, age_ms, kept };
         Ok(until)
+    }
+
+    /// What no epoch has taken in is nowhere else for sure, whatever its age and size.
+    fn keeps_for_outbox(&self, record: &LogRecord) -> Option<Kept> {
+        let LogEntry::Frame(bytes) = &record.entry else { return None };
+        let (keyspace, dot) = Frame::place(bytes)?;
+        self.is_in_outbox(keyspace, dot).then_some(Kept::Outbox)
     }
 
     fn is_needed(&self, now: Now, record: &LogRecord) -> Option<Kept> {

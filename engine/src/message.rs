@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounded::list;
-use crate::id::{AuthorCard, ClusterId, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::id::{AuthorCard, ClientId, ClusterId, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::install::RowList;
 use crate::mode::ModeRecord;
 use crate::ports::{Address, MESSAGE_BYTES_MAX};
@@ -390,7 +390,7 @@ pub enum Message {
         /// The sender's own number of it.
         number: u64,
         /// Which operation it is, if it writes: the client and its number.
-        operation: Option<([u8; 16], u64)>,
+        operation: Option<(ClientId, u64)>,
         /// How long it may take, in milliseconds.
         within_ms: u64,
         /// The request.

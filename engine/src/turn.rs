@@ -181,8 +181,6 @@ impl<S: Store, T: Transport> Driver<S, T> {
             keyspaces,
             settings,
             modes,
-            anchor,
-            raft_applied,
             cards,
             frames,
             installs,
@@ -190,6 +188,8 @@ impl<S: Store, T: Transport> Driver<S, T> {
             changes,
             clock,
             expiry,
+            raft_applied,
+            anchor,
             ..Batch::default()
         };
         if batch.is_empty() {

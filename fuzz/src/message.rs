@@ -2,7 +2,7 @@
 
 use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::id::{Epoch, FrameId, PeerId};
+use tidelock_engine::id::{ClientId, Epoch, FrameId, PeerId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HINTS_MAX, HeadEntry, Hello,
@@ -137,7 +137,7 @@ pub fn any(input: &mut Input<'_>) -> Message {
             Message::At { keyspace, begin, cut, fingerprint: input.array() }
         }
         26 => {
-            let operation = input.once_in(2).then(|| (input.array(), input.number()));
+            let operation = input.once_in(2).then(|| (ClientId(input.array()), input.number()));
             let (number, within_ms) = (input.number(), input.number());
             Message::Ask { number, operation, within_ms, request: input.array::<8>().to_vec() }
         }

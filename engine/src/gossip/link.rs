@@ -21,6 +21,7 @@ pub(crate) struct News {
 
 /// A session with a peer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else of the peer")]
 pub(crate) struct Link {
     /// Who is at the other end.
     pub(crate) peer: PeerId,

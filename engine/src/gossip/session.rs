@@ -91,7 +91,7 @@ impl Replica {
                 self.stands_at(session, keyspace, (begin, cut), fingerprint);
             }
             Message::Ask { number, operation, within_ms, request } => {
-                self.asked(now, session, (number, operation, within_ms, &request), view, step);
+                self.asked(now, session, (number, &request), (operation, within_ms), view, step);
             }
             Message::Told { number, reply } => self.told(session, number, &reply, step),
             Message::Prune { keyspace } => self.pruned(session, keyspace, step),

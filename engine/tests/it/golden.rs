@@ -300,7 +300,7 @@ fn strong_messages() -> Vec<(Message, &'static str)> {
         (
             Message::Ask {
                 number: 300,
-                operation: Some(([5; 16], 301)),
+                operation: Some((ClientId([5; 16]), 301)),
                 within_ms: 302,
                 request: b"request".to_vec(),
             },

@@ -16,12 +16,12 @@ use tidelock_engine::write::{Outcome, Ttl, Write};
 use crate::world::group::Group;
 use crate::world::replies::{decided, error, get, outcome, stale, value, write};
 use crate::world::words::{add, delete, increment, put, score, set};
-use crate::world::{NOTES, START_MS, named};
+use crate::world::{NOTES, START_MS, keyspace_id, named};
 
 /// An operation of a client that nobody here is.
-fn execute(group: &Group, epoch: u64, number: u64, actions: Vec<Action>) -> Command {
+fn execute(epoch: u64, number: u64, actions: Vec<Action>) -> Command {
     let operation = OperationId { epoch: Epoch(epoch), client: ClientId([7; 16]), number };
-    let (keyspace, hlc) = (group.keyspace(), Hlc::at(START_MS + number));
+    let (keyspace, hlc) = (keyspace_id(NOTES), Hlc::at(START_MS + number));
     Command::Execute(Execute { keyspace, operation, hlc, actions, atomicity: Atomicity::AllOrNothing })
 }
 
@@ -88,7 +88,7 @@ fn strong_frames_are_dense_signed_and_depend_on_nothing_but_each_other() {
     let mut group = Group::strong(3, 0);
     write_all_kinds(&mut group);
     group.settle(3);
-    let record = group.replica(0).mode(group.keyspace()).and_then(|mode| mode.record().cloned());
+    let record = group.replica(0).mode(keyspace_id(NOTES)).and_then(|mode| mode.record().cloned());
     let record = record.expect("it is strong");
     let (mut next, mut previous) = (1, tidelock_engine::id::FrameId::NONE);
     for bytes in group.strong_frames(0) {
@@ -127,7 +127,7 @@ fn operation_takes_effect_once_however_often_it_is_proposed() {
     for element in ["a", "b", "c", "d"] {
         group.asked(0, write(add("set", element))).expect("it is done");
     }
-    let once = execute(&group, 1, 1, pop());
+    let once = execute(1, 1, pop());
     group.append(&[once.clone(), once.clone()]);
     group.append(std::slice::from_ref(&once));
     group.settle(3);
@@ -148,16 +148,16 @@ fn operation_takes_effect_once_however_often_it_is_proposed() {
 fn operation_whose_client_went_far_ahead_is_not_executed_again() {
     let mut group = Group::strong(1, 0);
     for number in [1, 2, 3 + 1_024] {
-        let command = execute(&group, 1, number, write(set("k", &number.to_string())));
+        let command = execute(1, number, write(set("k", &number.to_string())));
         group.append(&[command]);
     }
     for number in [1, 2, 3] {
-        let command = execute(&group, 1, number, write(set("k", "again")));
+        let command = execute(1, number, write(set("k", "again")));
         group.append(&[command]);
     }
     group.settle(1);
     assert_eq!(value(group.asked(0, get("k"))).as_deref(), Some("1027"));
-    let near = execute(&group, 1, 4, write(set("k", "late, and near enough")));
+    let near = execute(1, 4, write(set("k", "late, and near enough")));
     group.append(&[near]);
     group.settle(1);
     assert_eq!(value(group.asked(0, get("k"))).as_deref(), Some("late, and near enough"));
@@ -196,7 +196,7 @@ fn batch_of_which_one_action_fails_does_nothing_but_is_remembered() {
 fn command_of_another_epoch_does_nothing_for_ever() {
     let mut group = Group::strong(3, 0);
     for epoch in [0, 2, 3] {
-        let command = execute(&group, epoch, 1, write(set("k", "v")));
+        let command = execute(epoch, 1, write(set("k", "v")));
         group.append(&[command]);
     }
     group.settle(3);
@@ -227,7 +227,7 @@ fn anchor_that_wrote_late_follows_and_keeps_its_write_in_the_outbox() {
     assert_eq!((mode.outbox, mode.epoch), (1, Epoch(1)));
     assert_eq!(group.mode(0).expect("it knows").outbox, 0, "it is not taken by itself");
     let store = group.driver(2).store();
-    let outbox = group.replica(2).outbox(store, group.keyspace(), 1 << 20).expect("memory");
+    let outbox = group.replica(2).outbox(store, keyspace_id(NOTES), 1 << 20).expect("memory");
     assert_eq!(Frame::peek(&outbox[0].bytes).map(|dot| dot.replica), Some(group.id_of(2)));
     // It has what the others made, and is asked in vain for more than that.
     assert_eq!(group.strong_frames(2), group.strong_frames(0));
@@ -235,7 +235,7 @@ fn anchor_that_wrote_late_follows_and_keeps_its_write_in_the_outbox() {
     assert!(matches!(error(group.reply(2, read)), RequestError::TryAgain { .. }));
     let read = group.ask(2, get("late"), stale());
     assert_eq!(value(group.reply(2, read).expect("at once")).as_deref(), Some("v"));
-    assert_eq!(group.replica(2).label(group.now(), group.keyspace()).tentative, 1);
+    assert_eq!(group.replica(2).label(group.now(), keyspace_id(NOTES)).tentative, 1);
     assert_eq!(value(group.asked(0, get("late"))), None, "it is not served as strong");
     group.restart(2);
     assert_eq!(group.mode(2).expect("it remembers").outbox, 1);
@@ -278,7 +278,7 @@ fn keyspace_that_is_sealed_takes_no_write_until_that_ends() {
         matches!(error(group.reply(1, refused)), RequestError::SwitchInProgress(_)),
         "a fence is durable"
     );
-    let abort = |begin| Command::AbortSeal { keyspace: group.keyspace(), begin: LogIndex(begin) };
+    let abort = |begin| Command::AbortSeal { keyspace: keyspace_id(NOTES), begin: LogIndex(begin) };
     let (wrong, right) = (abort(7), abort(0));
     group.append(&[wrong]);
     group.apply(1, 1);
@@ -293,7 +293,7 @@ fn keyspace_that_is_sealed_takes_no_write_until_that_ends() {
 fn seal_of_a_cut_that_was_renewed_has_no_effect() {
     let mut group = Group::new(3, 0);
     group.order_strong(0);
-    let keyspace = group.keyspace();
+    let keyspace = keyspace_id(NOTES);
     let cut = |begin| Command::Cut { keyspace, begin: LogIndex(begin), frontier: Vec::new() };
     let seal = |cut| Command::Seal {
         keyspace,
@@ -360,7 +360,7 @@ fn keys_expire_by_the_clock_of_the_log() {
     group.pass(60_000);
     group.has_no_leader = false;
     let at = |ms| Hlc::at(START_MS + ms);
-    let (keyspace, epoch) = (group.keyspace(), Epoch(1));
+    let (keyspace, epoch) = (keyspace_id(NOTES), Epoch(1));
     group.append(&[Command::Expire { keyspace, epoch, until: at(4_999) }]);
     (0..3).for_each(|index| group.apply(index, 10));
     let read = group.ask(1, get("brief"), stale());

@@ -9,7 +9,7 @@ use tidelock_engine::write::Outcome;
 use crate::world::group::Group;
 use crate::world::replies::{error, get, outcome, stale, value, write};
 use crate::world::words::set;
-use crate::world::{NOTES, named};
+use crate::world::{NOTES, keyspace_id, named};
 
 #[test]
 fn without_a_leader_all_is_certainly_not_done_and_in_time() {
@@ -71,7 +71,7 @@ fn read_at_a_revision_waits_for_it() {
     let mut group = Group::strong(3, 1);
     group.ask(0, write(set("k", "v")), Terms::default());
     group.apply(0, 10);
-    let revision = group.replica(0).label(group.now(), group.keyspace()).revision;
+    let revision = group.replica(0).label(group.now(), keyspace_id(NOTES)).revision;
     let terms = Terms { freshness: Freshness::Revision(revision), ..Terms::default() };
     let read = group.ask(3, get("k"), terms);
     assert!(group.reply(3, read).is_none());

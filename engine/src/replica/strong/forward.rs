@@ -73,7 +73,7 @@ impl Replica {
         forwarded.last += 1;
         let number = forwarded.last;
         forwarded.asked.insert(number, Asked { session, waiter, operation, until_ms });
-        let operation = operation.map(|operation| (operation.client.0, operation.number));
+        let operation = operation.map(|operation| (operation.client, operation.number));
         step.sends.push((session, Message::Ask { number, operation, within_ms, request: bytes }));
         Ok(())
     }
@@ -83,11 +83,11 @@ impl Replica {
         &mut self,
         now: Now,
         session: SessionId,
-        ask: (u64, Option<([u8; 16], u64)>, u64, &[u8]),
+        (number, bytes): (u64, &[u8]),
+        (operation, within_ms): (Option<(ClientId, u64)>, u64),
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) {
-        let (number, operation, within_ms, bytes) = ask;
         let request = match Request::decode(bytes) {
             Ok(request) => request,
             Err(error) => {
@@ -104,7 +104,6 @@ impl Replica {
             return reply_to(waiter, Err(error), step);
         }
         self.counters.count("requests_of_peers");
-        let operation = operation.map(|(client, number)| (ClientId(client), number));
         let terms = Terms { freshness: Freshness::Linearizable, operation, within_ms };
         self.take_request(now, waiter, (request, terms), view, step);
     }

@@ -234,7 +234,7 @@ impl Replica {
                 self.apply_entries(now, token, (entries, record), view, step);
             }
             Heard::Proposed { id, outcome } => self.proposed(id, outcome, step),
-            Heard::Barrier { id, result } => self.passed(id, result, view, step),
+            Heard::Barrier { id, result } => self.passed(id, &result, view, step),
             Heard::BuildSnapshot { token } => {
                 step.asks.push(Ask::SnapshotBuilt { token, bytes: self.build_snapshot() });
             }

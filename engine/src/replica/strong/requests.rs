@@ -218,7 +218,8 @@ impl Replica {
             self.strong.requests.reading.push(Reading { waiter, request, until_ms });
             return None;
         }
-        self.gather(now, (waiter, until_ms), request, terms.operation).err().map(Err)
+        self.gather(now, (waiter, until_ms), request, terms.operation);
+        None
     }
 
     /// The number of the last strong operation that was applied.
@@ -270,7 +271,7 @@ impl Replica {
         (waiter, until_ms): (Waiter, u64),
         request: Request,
         named: Option<(ClientId, u64)>,
-    ) -> Result<(), RequestError> {
+    ) {
         let Request { keyspace, actions, atomicity, .. } = request;
         let id = self.id_of(&keyspace);
         let operation = self.operation(now, id, named);
@@ -278,7 +279,6 @@ impl Replica {
         let command = Command::Execute(Execute { keyspace: id, operation, hlc, actions, atomicity });
         let writing = Writing { waiter, keyspace, operation, until_ms };
         self.strong.requests.gathered.push((writing, command));
-        Ok(())
     }
 
     pub(super) fn operation(
@@ -376,14 +376,14 @@ impl Replica {
     pub(super) fn passed(
         &mut self,
         id: GroupRequestId,
-        result: Result<LogIndex, NotDone>,
+        result: &Result<LogIndex, NotDone>,
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) {
         for Reading { waiter, request, .. } in self.strong.requests.barriers.remove(&id).into_iter().flatten()
         {
             let is_exact = self.mode(self.id_of(&request.keyspace)).is_some_and(Mode::is_exact);
-            let reply = match &result {
+            let reply = match result {
                 // What a following anchor has applied says nothing of what the entries say.
                 Ok(index) if is_exact && self.strong.applied_at_least(*index) => self.read(&request, view),
                 Ok(_) => Err(self.not_yet(&request.keyspace)),

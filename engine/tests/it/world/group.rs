@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidelock_engine::command::{Command, encode_entry};
 use tidelock_engine::frame::{Frame, SigningKey};
-use tidelock_engine::id::{KeyspaceId, ReplicaId};
+use tidelock_engine::id::ReplicaId;
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::message::Message;
 use tidelock_engine::mode::Standing;
@@ -371,21 +371,17 @@ impl Group {
     /// The state of the keyspace on a node.
     pub(crate) fn fingerprint(&self, index: usize) -> String {
         let reports = self.replica(index).report().keyspaces;
-        let notes = reports.into_iter().find(|report| report.id == self.keyspace());
+        let notes = reports.into_iter().find(|report| report.id == keyspace_id(NOTES));
         notes.map(|report| report.fingerprint).unwrap_or_default()
     }
 
     /// The mode of the keyspace on a node.
     pub(crate) fn mode(&self, index: usize) -> Option<ModeReport> {
         let reports = self.replica(index).report().keyspaces;
-        reports.into_iter().find(|report| report.id == self.keyspace()).and_then(|report| report.mode)
+        reports.into_iter().find(|report| report.id == keyspace_id(NOTES)).and_then(|report| report.mode)
     }
 
     pub(crate) fn is_exact(&self, index: usize) -> bool {
         self.mode(index).is_some_and(|mode| mode.standing == Some(Standing::Exact))
-    }
-
-    pub(crate) fn keyspace(&self) -> KeyspaceId {
-        keyspace_id(NOTES)
     }
 }

@@ -100,6 +100,7 @@ impl LogStatus {
             Kept::Young => "young",
             Kept::For(_) => "peer",
             Kept::Alone => "alone",
+            Kept::Outbox => "outbox",
             Kept::Read => "read",
         })
     }

@@ -15,7 +15,7 @@ use self::hot_key::HotKey;
 use crate::causality::{Dot, Hlc};
 use crate::crdt::is_document;
 use crate::id::{KeyspaceId, ReplicaId};
-use crate::ports::{Milestone, ReadError, RowRange, Rows, Visit, Within};
+use crate::ports::{Due, Milestone, ReadError, RowRange, Rows, Visit, Within, scan_deadlines};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 
 /// What became of one row.
@@ -80,6 +80,8 @@ pub struct Draft<'a> {
     changes: Changes,
     /// What has a deadline up to this moment is not to be seen.
     expiry: Hlc,
+    /// The same, of keyspaces whose keys do not expire by the clock of this node.
+    clocks: BTreeMap<KeyspaceId, Hlc>,
     /// The keyspaces in which a deadline was set here.
     deadlines: BTreeSet<KeyspaceId>,
     /// How to take back what was done since the first mark, the last first.
@@ -117,12 +119,18 @@ impl<'a> Draft<'a> {
     /// A draft that has made `changes` already.
     pub fn with(below: &'a dyn Rows, changes: Changes) -> Self {
         let (expiry, deadlines) = (below.expiry(), BTreeSet::new());
-        Self { below, hot_key: HotKey::default(), changes, expiry, deadlines, undo: Vec::new(), marks: 0 }
+        let (hot_key, clocks) = (HotKey::default(), BTreeMap::new());
+        Self { below, hot_key, changes, expiry, clocks, deadlines, undo: Vec::new(), marks: 0 }
     }
 
     /// Says what will have expired once the draft is committed.
     pub fn set_expiry(&mut self, expiry: Hlc) {
         self.expiry = expiry;
+    }
+
+    /// Says by what clock the keys of a keyspace expire, if not by that of this node.
+    pub fn set_clock(&mut self, keyspace: KeyspaceId, clock: Hlc) {
+        self.clocks.insert(keyspace, clock);
     }
 
     /// Marks a moment that may have to be gone back to.
@@ -451,6 +459,24 @@ impl Rows for Draft<'_> {
 
     fn expiry(&self) -> Hlc {
         self.expiry
+    }
+
+    fn expiry_of(&self, keyspace: KeyspaceId) -> Hlc {
+        self.clocks.get(&keyspace).copied().unwrap_or(self.expiry)
+    }
+
+    /// Where none was changed here, the rows below have them in order.
+    fn deadlines(
+        &self,
+        keyspace: KeyspaceId,
+        after: Option<&Due>,
+        until_ms: u64,
+        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        if self.deadlines.contains(&keyspace) {
+            return scan_deadlines(self, keyspace, (after, until_ms), visit);
+        }
+        self.below.deadlines(keyspace, after, until_ms, visit)
     }
 
     fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {

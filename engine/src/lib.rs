@@ -6,7 +6,7 @@
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
 //! Imports go leftwards: id < causality, score < row, op < frame, install < ports < order < draft < apply, ranges < crdt < read, write <
-//! condition < request < command, evaluation, message < replica, gossip < turn.
+//! condition < request < command < mode, evaluation < message < replica, gossip < turn.
 
 pub mod apply;
 mod bounded;
@@ -24,6 +24,7 @@ pub mod id;
 pub mod install;
 pub mod mem_store;
 pub mod message;
+pub mod mode;
 pub mod op;
 pub mod order;
 pub mod ports;

@@ -18,14 +18,18 @@
 //! | `Prune`, `Graft` | who wants fewer, more pushes | none |
 //! | `Confirm` | who waits for its write | `Confirmed`, when it is on disk |
 //! | `Left` | who has left a keyspace, or is told of one that it does not replicate | none |
+//! | `Modes` | each, after the hello and when one changes | none |
+//! | `At` | an anchor at a cut | none |
+//! | `Ask` | a guest, to an anchor | `Told` |
 //! | `Vouch` | who is to leave a keyspace | `Vouched`, unless the receiver is to leave it too |
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounded::list;
-use crate::id::{AuthorCard, ClusterId, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::id::{AuthorCard, ClientId, ClusterId, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::install::RowList;
+use crate::mode::ModeRecord;
 use crate::ports::{Address, MESSAGE_BYTES_MAX};
 use crate::ranges::{Edge, Print, Range};
 
@@ -172,6 +176,15 @@ pub enum PartRows {
     Split(#[serde(deserialize_with = "list::<PARTS_MAX, _, _>")] Vec<(Edge, Print)>),
     /// These.
     Rows(RowList),
+}
+
+/// How a strong epoch of a keyspace began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModeNews {
+    /// The keyspace.
+    pub name: KeyspaceName,
+    /// How.
+    pub record: ModeRecord,
 }
 
 /// What peers say to each other.
@@ -353,6 +366,45 @@ pub enum Message {
         #[serde(deserialize_with = "list::<HEADS_MAX, _, _>")]
         held: Vec<WantEntry>,
     },
+    /// How strong epochs began, and whether the sender is an anchor.
+    Modes {
+        /// Whether it is: then it takes what is asked of strong keyspaces.
+        is_anchor: bool,
+        /// The epochs.
+        #[serde(deserialize_with = "list::<KEYSPACES_MAX, _, _>")]
+        records: Vec<ModeNews>,
+    },
+    /// The sender, an anchor, is fenced and stands exactly at a cut, on its disk.
+    At {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The place in the anchors' log where the attempt began.
+        begin: u64,
+        /// The place of the cut.
+        cut: u64,
+        /// The fingerprint of its rows, big endian.
+        fingerprint: [u8; 16],
+    },
+    /// Asks an anchor to do something in a strong keyspace.
+    Ask {
+        /// The sender's own number of it.
+        number: u64,
+        /// Which operation it is, if it writes: the client and its number.
+        operation: Option<(ClientId, u64)>,
+        /// How long it may take, in milliseconds.
+        within_ms: u64,
+        /// The request.
+        #[serde(with = "serde_bytes")]
+        request: Vec<u8>,
+    },
+    /// What came of something that was asked.
+    Told {
+        /// The asker's number of it.
+        number: u64,
+        /// The reply.
+        #[serde(with = "serde_bytes")]
+        reply: Vec<u8>,
+    },
 }
 
 /// Why bytes are not a message. The session is ended with this as the reason.
@@ -420,6 +472,10 @@ impl Message {
             | Self::EndTake { .. }
             | Self::Below { .. }
             | Self::Left(_)
+            | Self::Modes { .. }
+            | Self::At { .. }
+            | Self::Ask { .. }
+            | Self::Told { .. }
             | Self::Vouch { .. }
             | Self::Vouched { .. } => Ok(()),
         }

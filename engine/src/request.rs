@@ -166,6 +166,37 @@ pub enum RequestError {
     /// The node takes no writes since an earlier one failed; reads go on. Certainly not executed.
     #[error("{0}")]
     ReadOnly(String),
+    /// The keyspace is about to become strong. Certainly not executed; retryable.
+    #[error("keyspace {0} is about to change its mode; try again in a moment")]
+    SwitchInProgress(KeyspaceName),
+    /// The epoch for which it was meant is over. Certainly not executed.
+    #[error("keyspace {0} has changed its mode since; nothing was done")]
+    EpochClosed(KeyspaceName),
+    /// The anchors of a strong keyspace have no leader that a majority follows, as far as is known here. Certainly not
+    /// executed; retryable.
+    #[error("{0}")]
+    NoLeader(String),
+    /// A strong keyspace cannot answer now. Certainly not executed; retryable.
+    #[error("keyspace {keyspace} cannot answer now: {reason}; nothing was done, try again in a moment")]
+    TryAgain {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// Why.
+        reason: String,
+    },
+    /// It is more than the log of the anchors takes at once. Certainly not executed.
+    #[error(
+        "keyspace {keyspace} is strong, and its log does not take this at once: {reason}; nothing was done"
+    )]
+    TooLarge {
+        /// The keyspace.
+        keyspace: KeyspaceName,
+        /// Why.
+        reason: String,
+    },
+    /// It may have been executed, once, or may be yet. The outcome of the operation tells.
+    #[error("nobody here knows yet whether operation {0} was executed; ask for its outcome")]
+    Unknown(String),
     /// The store did not take the writes, or nobody knows whether it did: they may be there after a restart.
     #[error("{0}")]
     Commit(String),

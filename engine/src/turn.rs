@@ -11,7 +11,7 @@ use crate::ports::{
     Batch, CommitError, Durability, Fork, LogPosition, Recovered, SendError, SessionId, Settings, Store,
     Target, Transport,
 };
-use crate::replica::{Input, Now, OrderError, OrderReply, Replica, Step, View};
+use crate::replica::{Ask, Input, Label, Now, OrderError, OrderReply, Replica, Step, View};
 use crate::request::{RequestError, RequestId, RequestReply};
 
 /// What waits for the disk before it may leave the node.
@@ -45,6 +45,10 @@ pub struct TurnOutcome {
     pub confirmations: Vec<(RequestId, usize)>,
     /// How orders ended.
     pub orders: Vec<(RequestId, OrderReply)>,
+    /// What the group of anchors is to be told or asked for, now.
+    pub asks: Vec<Ask>,
+    /// What reads saw that were not linearizable.
+    pub labels: Vec<(RequestId, Label)>,
     /// What is remembered of keyspaces from now on. Of one that was left nothing is to be read any more.
     pub settings: Vec<(KeyspaceName, Settings)>,
     /// What was committed, for watchers; empty when nothing was.
@@ -162,17 +166,21 @@ impl<S: Store, T: Transport> Driver<S, T> {
 
     fn commit(&mut self, step: Step, changes: Changes) -> TurnOutcome {
         let Step { keyspaces, settings, cards, frames, installs, staged, expiry, durability, .. } = step;
+        let Step { modes, anchor, raft_applied, .. } = step;
         let Step { sends, closes, connects, disconnects, truncate, .. } = step;
         let mut outcome = TurnOutcome {
             replies: step.replies,
             confirmations: step.confirmations,
             orders: step.orders,
+            asks: step.asks,
+            labels: step.labels,
             ..TurnOutcome::default()
         };
         let clock = self.replica.clock().last();
         let batch = Batch {
             keyspaces,
             settings,
+            modes,
             cards,
             frames,
             installs,
@@ -180,6 +188,8 @@ impl<S: Store, T: Transport> Driver<S, T> {
             changes,
             clock,
             expiry,
+            raft_applied,
+            anchor,
             ..Batch::default()
         };
         if batch.is_empty() {
@@ -209,6 +219,8 @@ impl<S: Store, T: Transport> Driver<S, T> {
                     for (_, reply) in &mut outcome.orders {
                         *reply = Err(OrderError::Commit(reason.clone()));
                     }
+                    let asks = std::mem::take(&mut outcome.asks).into_iter();
+                    outcome.asks = asks.filter_map(|ask| ask.uncommitted(&reason)).collect();
                     self.fail(&reason);
                     return outcome;
                 }

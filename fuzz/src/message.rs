@@ -1,14 +1,16 @@
 //! Messages: bytes as a peer sends them, and messages of any content, at their bounds and past them.
 
+use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
-use tidelock_engine::id::{FrameId, PeerId};
+use tidelock_engine::id::{ClientId, Epoch, FrameId, PeerId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HINTS_MAX, HeadEntry, Hello,
-    KEYSPACES_MAX, KeyspaceHint, Message, PARTS_MAX, PEER_RECORDS_MAX, PROTOCOL_VERSION, PartRows,
+    KEYSPACES_MAX, KeyspaceHint, Message, ModeNews, PARTS_MAX, PEER_RECORDS_MAX, PROTOCOL_VERSION, PartRows,
     PeerRecord, RANGES_MAX, REASON_BYTES_MAX, RangeAsk, RangePart, STATE_HEADS_MAX, StateHead, WantEntry,
 };
-use tidelock_engine::ports::MESSAGE_BYTES_MAX;
+use tidelock_engine::mode::ModeRecord;
+use tidelock_engine::ports::{LogIndex, MESSAGE_BYTES_MAX};
 use tidelock_engine::ranges::{Edge, Group, Print, Range};
 use tidelock_engine::row::Fingerprint;
 
@@ -71,7 +73,7 @@ fn check(message: &Message, bytes: &[u8]) {
 /// A message of any kind.
 pub fn any(input: &mut Input<'_>) -> Message {
     let keyspace = keyspace_id(input.pick(&KEYSPACES));
-    match input.below(25) {
+    match input.below(29) {
         0 => Message::Hello(hello(input)),
         1 => Message::Goodbye { reason: text(input, REASON_BYTES_MAX) },
         2 => Message::Keyspaces(repeated(input, KEYSPACES_MAX, |input| named(input.pick(&KEYSPACES)))),
@@ -85,11 +87,7 @@ pub fn any(input: &mut Input<'_>) -> Message {
             };
             Message::Heads { keyspace, entries: repeated(input, HEADS_MAX, head) }
         }
-        6 => {
-            let want =
-                |input: &mut Input<'_>| WantEntry { author: any_replica(input), after: input.number() };
-            Message::Want { keyspace, after: repeated(input, HEADS_MAX, want) }
-        }
+        6 => Message::Want { keyspace, after: repeated(input, HEADS_MAX, want) },
         7 => {
             let (cards, frames) = (repeated(input, FRAMES_MAX, a_card), repeated(input, FRAMES_MAX, frame));
             Message::Answer { keyspace, cards, frames, has_more: input.once_in(2) }
@@ -102,11 +100,7 @@ pub fn any(input: &mut Input<'_>) -> Message {
         10 => Message::Graft { keyspace },
         11 => Message::Confirm { keyspace, seq: input.number() },
         12 => Message::Confirmed { keyspace, seq: input.number() },
-        13 => {
-            let held =
-                |input: &mut Input<'_>| WantEntry { author: any_replica(input), after: input.number() };
-            Message::Held { keyspace, held: repeated(input, HEADS_MAX, held) }
-        }
+        13 => Message::Held { keyspace, held: repeated(input, HEADS_MAX, want) },
         14 => Message::Take { keyspace },
         15 => Message::Taken { keyspace, position: input.number(), heads: state_heads(input) },
         16 => {
@@ -126,13 +120,40 @@ pub fn any(input: &mut Input<'_>) -> Message {
         21 => Message::Below { keyspace },
         22 => Message::Left(repeated(input, KEYSPACES_MAX, |input| keyspace_id(input.pick(&KEYSPACES)))),
         23 => Message::Vouch { keyspace, number: input.number() },
+        24 => {
+            let records = repeated(input, KEYSPACES_MAX, mode_news);
+            Message::Modes { is_anchor: input.once_in(2), records }
+        }
+        25 => {
+            let (begin, cut) = (input.number(), input.number());
+            Message::At { keyspace, begin, cut, fingerprint: input.array() }
+        }
+        26 => {
+            let operation = input.once_in(2).then(|| (ClientId(input.array()), input.number()));
+            let (number, within_ms) = (input.number(), input.number());
+            Message::Ask { number, operation, within_ms, request: input.array::<8>().to_vec() }
+        }
+        27 => Message::Told { number: input.number(), reply: input.array::<8>().to_vec() },
         _ => {
-            let held =
-                |input: &mut Input<'_>| WantEntry { author: any_replica(input), after: input.number() };
             let number = input.number();
-            Message::Vouched { keyspace, number, held: repeated(input, HEADS_MAX, held) }
+            Message::Vouched { keyspace, number, held: repeated(input, HEADS_MAX, want) }
         }
     }
+}
+
+fn want(input: &mut Input<'_>) -> WantEntry {
+    WantEntry { author: any_replica(input), after: input.number() }
+}
+
+fn mode_news(input: &mut Input<'_>) -> ModeNews {
+    let dot = |input: &mut Input<'_>| Dot::new(any_replica(input), input.number());
+    let record = ModeRecord {
+        epoch: Epoch(input.number()),
+        frontier: (0..input.below(3)).map(|_| dot(input)).collect(),
+        index: LogIndex(input.number()),
+        card: a_card(input),
+    };
+    ModeNews { name: named(input.pick(&KEYSPACES)), record }
 }
 
 fn state_heads(input: &mut Input<'_>) -> Vec<StateHead> {

@@ -258,9 +258,13 @@ fn stamp(input: &mut Input<'_>) -> Stamp {
 
 /// An entry as the store's `schema` describes those of `log.redb`.
 fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
-    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 5, 5, 5]);
+    let tag = input.pick(&[0_u8, 1, 2, 3, 4, 5, 5, 5, 6, 6]);
     let four = |input: &mut Input<'_>| u32::try_from(interned(input)).expect("it is masked").to_be_bytes();
     match tag {
+        0 if input.once_in(3) => {
+            ([&[tag, 2][..], input.pick(&KEYSPACES).as_bytes()].concat(), input.array::<16>().to_vec())
+        }
+        6 => raft_entry(input),
         0 if input.once_in(2) => (vec![tag, 1], input.number().to_be_bytes().to_vec()),
         0 => (vec![tag], input.number().to_be_bytes().to_vec()),
         1 => {
@@ -305,6 +309,23 @@ fn log_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
             let head = input.array::<16>();
             ([&[tag][..], &position].concat(), [&head[..], &[0], &forge::encode(&header, &ops)].concat())
         }
+    }
+}
+
+/// Something of a Raft group.
+fn raft_entry(input: &mut Input<'_>) -> (Vec<u8>, Vec<u8>) {
+    let kind = input.byte() % 6;
+    let key = [&[6][..], &[0; 8], &[kind]].concat();
+    match kind {
+        0 => {
+            let mut places = [input.number(), input.number(), input.number()];
+            places.sort_unstable();
+            let [oldest, first, next] = places;
+            let numbers = [input.number(), oldest, first, next, input.number()];
+            (key, numbers.map(u64::to_be_bytes).concat())
+        }
+        5 => ([&key[..], &input.number().to_be_bytes()].concat(), input.bytes(60).to_vec()),
+        _ => (key, input.array::<16>().to_vec()),
     }
 }
 

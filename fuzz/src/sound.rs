@@ -12,8 +12,9 @@ use tidelock_engine::bounds::{
 };
 use tidelock_engine::frame::{FRAME_VERSION, FrameHeader};
 use tidelock_engine::message::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, HINTS_MAX, KEYSPACES_MAX, Message, PARTS_MAX,
-    PEER_RECORDS_MAX, PartRows, PeerRecord, RANGES_MAX, REASON_BYTES_MAX, RangePart, STATE_HEADS_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, HEADS_MAX, HINTS_MAX, KEYSPACES_MAX, Message, ModeNews,
+    PARTS_MAX, PEER_RECORDS_MAX, PartRows, PeerRecord, RANGES_MAX, REASON_BYTES_MAX, RangePart,
+    STATE_HEADS_MAX,
 };
 use tidelock_engine::op::{DotRef, Op, OutcomeRef, Prefix, SlotChange};
 
@@ -174,6 +175,10 @@ pub fn message(message: &Message) -> bool {
             cards.len() <= FRAMES_MAX && frames.len() <= FRAMES_MAX
         }
         Message::Held { held, .. } | Message::Vouched { held, .. } => held.len() <= HEADS_MAX,
+        Message::Modes { records, .. } => {
+            let is_sound = |news: &ModeNews| news.record.frontier.len() <= REPLICAS_MAX;
+            records.len() <= KEYSPACES_MAX && records.iter().all(is_sound)
+        }
         Message::Left(ids) => ids.len() <= KEYSPACES_MAX,
         Message::Taken { heads, .. } => heads.len() <= STATE_HEADS_MAX,
         Message::Compare { asks, .. } => {
@@ -192,6 +197,9 @@ pub fn message(message: &Message) -> bool {
         Message::Tailed { heads, frames, .. } => heads.len() <= STATE_HEADS_MAX && frames.len() <= FRAMES_MAX,
         Message::Summary { .. }
         | Message::Below { .. }
+        | Message::At { .. }
+        | Message::Ask { .. }
+        | Message::Told { .. }
         | Message::Vouch { .. }
         | Message::Take { .. }
         | Message::Tail { .. }

@@ -145,7 +145,7 @@ impl Backend for Node {
     async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
         match order {
             Order::Join => self.join(keyspace.as_str()).await,
-            order @ (Order::Leave { .. } | Order::Quota(_) | Order::Conditional(_)) => {
+            order @ (Order::Leave { .. } | Order::Quota(_) | Order::Conditional(_) | Order::MakeStrong) => {
                 Ok(Self::order(self, keyspace, order).await?)
             }
         }

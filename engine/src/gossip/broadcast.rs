@@ -83,6 +83,8 @@ impl Replica {
             .to_confirm
             .iter()
             .filter(|(keyspace, seq)| self.keyspace(**keyspace).is_some_and(|k| k.heads.seq(author) >= **seq))
+            // Who is fenced acknowledges nothing of the epoch that ends: it may not be in the next one.
+            .filter(|(keyspace, _)| self.is_open(**keyspace))
             .map(|(keyspace, seq)| (*keyspace, *seq))
             .collect();
         let link = self.links.get_mut(&session).expect("the session is up");

@@ -21,6 +21,7 @@ pub(crate) struct News {
 
 /// A session with a peer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else of the peer")]
 pub(crate) struct Link {
     /// Who is at the other end.
     pub(crate) peer: PeerId,
@@ -46,6 +47,8 @@ pub(crate) struct Link {
     pub(crate) answered_bytes: usize,
     /// Confirmations that the peer waits for: per keyspace the highest seq of its own.
     pub(crate) to_confirm: BTreeMap<KeyspaceId, u64>,
+    /// Whether the peer says that it is an anchor.
+    pub(crate) is_anchor: bool,
 }
 
 /// A keyspace that we share with the peer of a link.
@@ -113,6 +116,7 @@ impl Link {
             is_congested: false,
             answered_bytes: 0,
             to_confirm: BTreeMap::new(),
+            is_anchor: false,
         }
     }
 

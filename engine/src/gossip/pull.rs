@@ -169,6 +169,7 @@ impl Replica {
             .filter(|(_, news)| shared.is_eager || now.mono_ms >= news.since_ms + GRAFT_AFTER_MS)
             .filter(|(author, news)| keyspace.heads.seq(**author) < news.seq && is_free(author))
             .filter(|(author, _)| **author != self.id())
+            .filter(|(author, _)| keyspace.heads.seq(**author) < self.takes(id, **author))
             .map(|(author, _)| WantEntry { author: *author, after: keyspace.heads.seq(*author) })
             .take(HEADS_MAX)
             .collect();

@@ -42,7 +42,7 @@ impl Replica {
                 }
             }
             TransportEvent::Drained { session } => self.drained(session, step),
-            TransportEvent::Down { session, .. } => self.forget(now, session),
+            TransportEvent::Down { session, .. } => self.forget(now, session, step),
             // Consensus hears of these; gossip has its sessions.
             TransportEvent::Told { .. } | TransportEvent::Untold { .. } => {}
         }
@@ -86,6 +86,14 @@ impl Replica {
             | Message::Tail { .. }
             | Message::Tailed { .. }
             | Message::EndTake { .. }) => self.transfer(now, session, message, view, step),
+            Message::Modes { is_anchor, records } => self.modes_heard(session, is_anchor, records, step),
+            Message::At { keyspace, begin, cut, fingerprint } => {
+                self.stands_at(session, keyspace, (begin, cut), fingerprint);
+            }
+            Message::Ask { number, operation, within_ms, request } => {
+                self.asked(now, session, (number, &request), (operation, within_ms), view, step);
+            }
+            Message::Told { number, reply } => self.told(session, number, &reply, step),
             Message::Prune { keyspace } => self.pruned(session, keyspace, step),
             Message::Graft { keyspace } => self.grafted(session, keyspace, step),
             Message::Confirm { keyspace, seq } => {
@@ -146,6 +154,8 @@ impl Replica {
         let dialled = is_dialer.then_some(address);
         self.membership.met(now, peer, hello.addresses.into_iter().chain(dialled));
         tracing::info!(%peer, "peer connected");
+        // The modes come before anything of the keyspaces, so that what is strong is not taken for something else.
+        self.tell_modes(session, step);
         self.keyspaces_heard(session, hello.keyspaces, step);
         // What we have and the peer did not name: it takes it in, or it does not replicate it.
         if hello.takes_any_keyspace {
@@ -239,6 +249,7 @@ impl Replica {
         self.membership.turned_away(self.mono_ms, link.peer, &link.address, step);
         self.forget_transfers(session);
         self.forget_frames_of(session);
+        self.forget_requests_of(session, step);
         self.orders.forget_voucher(session, None);
         let told = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
         step.sends.push((session, Message::Goodbye { reason: told }));
@@ -254,7 +265,7 @@ impl Replica {
         if !is_greeted {
             self.note_refusal(peer, &format!("the peer said: {reason}"));
         }
-        self.forget(now, session);
+        self.forget(now, session, step);
         step.closes.push((session, format!("the peer said: {reason}")));
     }
 
@@ -266,12 +277,13 @@ impl Replica {
     }
 
     /// Takes in that a session is over.
-    pub(crate) fn forget(&mut self, now: Now, session: SessionId) {
+    pub(crate) fn forget(&mut self, now: Now, session: SessionId, step: &mut Step) {
         if let Some(link) = self.links.remove(&session) {
             self.membership.lost(now, link.peer);
         }
         self.forget_transfers(session);
         self.forget_frames_of(session);
+        self.forget_requests_of(session, step);
         self.orders.forget_voucher(session, None);
     }
 }

@@ -13,6 +13,7 @@ use crate::causality::{CLOCK_RESTART_AFTER, Hlc};
 use crate::crdt::KeyView;
 use crate::draft::Changes;
 use crate::id::KeyspaceId;
+use crate::mode::Mode;
 use crate::ports::{Due, ReadError, Rows};
 use crate::replica::{Now, Replica, Step, View};
 use crate::row::{Kind, Payload};
@@ -89,7 +90,8 @@ impl Replica {
         // What cannot be looked at now may hold expired keys too.
         let mut is_any_left = false;
         for (id, keyspace) in &mut self.keyspaces {
-            let is_refused = keyspace.is_partial || self.orders.is_leaving(*id);
+            let is_open = self.strong.mode(*id).is_none_or(Mode::is_open);
+            let is_refused = keyspace.is_partial || self.orders.is_leaving(*id) || !is_open;
             is_any_left |= is_refused;
             if is_refused || keyspace.deadlines.look_ms > until_ms && !begins_again {
                 continue;
@@ -122,7 +124,7 @@ impl Replica {
             self.keyspaces.values_mut().for_each(|keyspace| keyspace.deadlines.look_ms = now.unix_ms);
         }
         let looks = self.keyspaces.iter().map(|(id, keyspace)| {
-            let is_refused = keyspace.is_partial || self.orders.is_leaving(*id);
+            let is_refused = keyspace.is_partial || self.orders.is_leaving(*id) || !self.is_open(*id);
             if is_refused { now.unix_ms + REFUSED_MS } else { keyspace.deadlines.look_ms }
         });
         self.expiry.next_ms = looks.min().unwrap_or(u64::MAX);

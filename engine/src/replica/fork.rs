@@ -61,7 +61,7 @@ impl Replica {
         self.keyspaces.values_mut().for_each(super::Keyspace::begin_anew);
         let sessions: Vec<SessionId> = self.links.keys().copied().collect();
         for session in sessions {
-            self.forget(now, session);
+            self.forget(now, session, &mut step);
             step.closes.push((session, "the node goes on as another replica".to_owned()));
         }
         self.counters.count("rejoins");

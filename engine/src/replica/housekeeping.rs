@@ -165,7 +165,8 @@ impl Replica {
         let due: Vec<KeyspaceId> = self
             .keyspaces
             .iter()
-            .filter(|(id, keyspace)| keyspace.spent.is_due(now) && !self.orders.is_leaving(**id))
+            .filter(|(_, keyspace)| keyspace.spent.is_due(now))
+            .filter(|(id, _)| !self.orders.is_leaving(**id) && self.is_open(**id))
             .map(|(id, _)| *id)
             .collect();
         for id in due {

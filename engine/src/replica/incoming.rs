@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use crate::apply::apply_frame;
 use crate::causality::{Dot, Head, Observed};
 use crate::frame::{Frame, FrameError};
-use crate::id::{AuthorCard, FrameId, KeyspaceId, ReplicaId};
+use crate::id::{AuthorCard, Epoch, FrameId, KeyspaceId, ReplicaId};
 use crate::message::FrameBytes;
+use crate::mode::Mode;
 use crate::ports::SessionId;
 use crate::replica::early::Early;
 use crate::replica::evidence::{EVIDENCE_BYTES_MAX, EVIDENCE_MAX, Evidence};
@@ -46,6 +47,8 @@ enum Verdict {
     Fork,
     /// Our own history, which nobody else can write.
     Own,
+    /// It may not be applied by itself in the epoch that the keyspace is in.
+    Held,
 }
 
 impl Replica {
@@ -154,6 +157,13 @@ impl Replica {
             }
             Verdict::Fork => self.compare(&arrived.frame, view),
             Verdict::Own => self.keep_evidence(&arrived.frame, view),
+            Verdict::Held => {
+                self.counters.count("frames_held");
+                let header = arrived.frame.header();
+                if header.epoch > self.mode(header.keyspace).map(Mode::epoch).unwrap_or_default() {
+                    tally.misses(header.last_dot());
+                }
+            }
             Verdict::Duplicate => {}
         }
     }
@@ -165,7 +175,7 @@ impl Replica {
             match self.judge(&early.frame, view) {
                 Verdict::Apply => return Some(early),
                 Verdict::Early(missing) => drop(self.early.keep(early, missing)),
-                Verdict::Duplicate => {}
+                Verdict::Duplicate | Verdict::Held => {}
                 Verdict::Fork => self.compare(&early.frame, view),
                 Verdict::Own => self.keep_evidence(&early.frame, view),
             }
@@ -179,7 +189,8 @@ impl Replica {
 
     /// Cases: (1) all of it was applied, and it is the same frame or, at the head of the chain or where we
     /// still hold the other one, provably another; (2) it is our own and we do not have it: our replica has two
-    /// histories; (3) something it requires is missing; (4) it holds the author's next operation.
+    /// histories; (3) its epoch has not begun here, or is over; (4) something it requires is missing; (5) it holds the
+    /// author's next operation.
     fn judge(&self, frame: &Frame, view: &View<'_, '_>) -> Verdict {
         let header = frame.header();
         let heads = &self.keyspaces[&header.keyspace].heads;
@@ -198,6 +209,13 @@ impl Replica {
         }
         if header.author == self.id {
             return Verdict::Own;
+        }
+        let is_taken = match self.mode(header.keyspace) {
+            Some(mode) => mode.takes_frame(header),
+            None => header.epoch == Epoch(0),
+        };
+        if !is_taken {
+            return Verdict::Held;
         }
         if header.first > applied + 1 {
             return Verdict::Early(Dot::new(header.author, header.first - 1));
@@ -239,6 +257,7 @@ impl Replica {
         self.counters.add("operations_applied", header.last() - applied);
         self.fresh.push((frame.clone(), Some(*session)));
         step.frames.push(frame.clone());
+        self.followed(now, frame, view, step);
         true
     }
 
@@ -251,6 +270,7 @@ impl Replica {
         if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {
             self.counters.count("stamps_ahead");
         }
+        self.took_over_strong(&frame);
         step.frames.push(frame);
     }
 

@@ -7,8 +7,9 @@ use crate::causality::{Head, VersionVector};
 use crate::draft::Draft;
 use crate::evaluation::{Evaluation, Rules};
 use crate::frame::{FrameBuilder, FrameStart};
-use crate::id::{Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId};
+use crate::id::{FrameId, KeyspaceId, KeyspaceName, PeerId};
 use crate::message::{KEYSPACES_MAX, Message};
+use crate::mode::Mode;
 use crate::ports::{Choice, KeyspaceState};
 use crate::replica::keyspace::Keyspace;
 use crate::replica::{Now, Replica, Replicate, Step, View};
@@ -47,6 +48,9 @@ impl Replica {
             }
             if self.orders.is_leaving(id) {
                 return Err(RequestError::Leaving(request.keyspace.clone()));
+            }
+            if !self.is_open(id) {
+                return Err(RequestError::SwitchInProgress(request.keyspace.clone()));
             }
             self.open_keyspace(&request.keyspace, step)?;
             step.durability = step.durability.max(Some(request.durability));
@@ -114,7 +118,7 @@ impl Replica {
         self.together(now, (id, atomicity), actions, view, step)
     }
 
-    fn query(
+    pub(super) fn query(
         &mut self,
         action: &Action,
         draft: &Draft<'_>,
@@ -174,6 +178,7 @@ impl Replica {
 
     /// The frame in the making, or a new one; the keyspace must be open.
     pub(super) fn take_frame(&mut self, now: Now, id: KeyspaceId) -> FrameBuilder {
+        let epoch = self.mode(id).map(Mode::epoch).unwrap_or_default();
         let keyspace = self.keyspaces.get_mut(&id).expect("the keyspace was opened");
         if let Some(frame) = keyspace.open.take() {
             return frame;
@@ -181,7 +186,7 @@ impl Replica {
         let head = keyspace.heads.get(self.id);
         let start = FrameStart {
             keyspace: id,
-            epoch: Epoch(0),
+            epoch,
             author: self.id,
             first: head.map_or(1, |head| head.seq + 1),
             previous: head.map_or(FrameId::NONE, |head| head.frame),

@@ -17,6 +17,7 @@ mod orders;
 mod retention;
 mod retirement;
 mod status;
+mod strong;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,11 +28,13 @@ pub(crate) use self::expiry::Deadlines;
 pub(crate) use self::orders::Orders;
 pub use self::orders::{Order, OrderError, OrderReply};
 pub use self::retention::{Kept, LogReport, Retention};
-pub use self::status::{KeyspaceReport, LinkReport, Report};
+pub use self::status::{KeyspaceReport, LinkReport, ModeReport, Report};
+pub use self::strong::{Ask, CommandReply, Freshness, Heard, Label, Terms};
 pub use crate::gossip::Repair;
 
 use self::early::EarlyFrames;
 pub(crate) use self::keyspace::Keyspace;
+use self::strong::Waiter;
 use crate::causality::{Clock, Hlc};
 use crate::draft::{Changes, Draft};
 use crate::evaluation::AnswerBudget;
@@ -63,6 +66,10 @@ pub struct Now {
 pub enum Input {
     /// A client asks for something.
     Request(RequestId, Request),
+    /// The same, and on what terms, if the keyspace is strong.
+    RequestOn(RequestId, Request, Terms),
+    /// The group of anchors has news.
+    Consensus(Heard),
     /// A client wants to know how many peers have this replica's writes in a keyspace on disk. Answered by
     /// [`Step::confirmations`] as they come in, until [`Input::Forget`].
     Confirm(RequestId, KeyspaceName),
@@ -103,6 +110,16 @@ pub struct Step {
     pub keyspaces: Vec<KeyspaceName>,
     /// What is remembered of keyspaces from now on.
     pub settings: Vec<(KeyspaceName, Settings)>,
+    /// What is remembered of the modes of keyspaces from now on.
+    pub modes: Vec<(KeyspaceName, Vec<u8>)>,
+    /// Which anchor this node is from now on.
+    pub anchor: Option<Vec<u8>>,
+    /// How far the log of the anchors is applied from now on.
+    pub raft_applied: Option<Vec<u8>>,
+    /// What the group of anchors is to be told or asked for, after the commit.
+    pub asks: Vec<Ask>,
+    /// What reads saw that were not linearizable.
+    pub labels: Vec<(RequestId, Label)>,
     /// Cards of authors that are new here.
     pub cards: Vec<AuthorCard>,
     /// Frames that were made or applied.
@@ -138,6 +155,12 @@ impl Step {
     pub fn absorb(&mut self, later: Self) {
         self.keyspaces.extend(later.keyspaces);
         self.settings.extend(later.settings);
+        // The newest mode of a keyspace comes last, and stands.
+        self.modes.extend(later.modes);
+        self.anchor = later.anchor.or(self.anchor.take());
+        self.raft_applied = later.raft_applied.or(self.raft_applied.take());
+        self.asks.extend(later.asks);
+        self.labels.extend(later.labels);
         self.cards.extend(later.cards);
         let before = self.frames.len();
         self.installs.extend(later.installs.into_iter().map(|(number, install)| (before + number, install)));
@@ -232,6 +255,7 @@ pub struct Replica {
     pub(crate) holdings: Holdings,
     pub(crate) sources: Sources,
     pub(crate) orders: Orders,
+    strong: strong::Strong,
     /// Messages of transfers that came behind a change of the same turn.
     pub(crate) postponed: Vec<(SessionId, Message)>,
     looks: retention::Looks,
@@ -263,8 +287,11 @@ impl Replica {
             .collect();
         let settings = recovered.settings.iter();
         let settings = settings.map(|(name, of)| (KeyspaceId::of(config.cluster, name), name.clone(), *of));
+        let (strong, failed) = strong::Strong::recover(recovered, config.cluster);
+        let cards = strong.cards().chain([recovered.card]).map(|card| (card.replica(), card)).collect();
         Self {
             peer: config.key.peer(),
+            strong,
             orders: Orders::new(settings),
             card: recovered.card,
             id: recovered.card.replica(),
@@ -273,7 +300,7 @@ impl Replica {
             keyspaces,
             early: EarlyFrames::default(),
             answers: AnswerBudget::default(),
-            cards: BTreeMap::from([(recovered.card.replica(), recovered.card)]),
+            cards,
             fresh: Vec::new(),
             touched: BTreeSet::new(),
             links: BTreeMap::new(),
@@ -287,7 +314,7 @@ impl Replica {
             refusals: BTreeMap::new(),
             confirms: BTreeMap::new(),
             mono_ms: 0,
-            failed: None,
+            failed,
             fork: recovered.fork,
             retired_by: None,
             config,
@@ -318,6 +345,7 @@ impl Replica {
     pub fn begin(&mut self, now: Now, view: &mut View<'_, '_>) -> Step {
         let mut step = Step::default();
         self.mono_ms = now.mono_ms;
+        self.begin_strong(view);
         if self.failed.is_some() {
             self.refuse_leaving(&mut step);
         } else {
@@ -340,10 +368,16 @@ impl Replica {
         self.mono_ms = now.mono_ms;
         match input {
             Input::Request(id, request) => {
-                let reply = self.request(now, &request, view, &mut step);
-                step.replies.push((id, reply));
+                let asked = (request, Terms::default());
+                self.take_request(now, Waiter::Client(id), asked, view, &mut step);
             }
-            Input::Order(id, keyspace, order) => self.order(id, &keyspace, order, view, &mut step),
+            Input::RequestOn(id, request, terms) => {
+                self.take_request(now, Waiter::Client(id), (request, terms), view, &mut step);
+            }
+            Input::Consensus(heard) => self.heard(now, heard, view, &mut step),
+            Input::Order(id, keyspace, order) => {
+                self.order(now, id, (&keyspace, order), view, &mut step);
+            }
             Input::Confirm(id, keyspace) => self.confirm(id, &keyspace, &mut step),
             Input::Forget(id) => drop(self.confirms.remove(&id)),
             Input::Network(event) if self.failed.is_none() => self.network(now, event, view, &mut step),
@@ -373,6 +407,7 @@ impl Replica {
         for keyspace in open {
             self.seal(keyspace, &mut step);
         }
+        self.finish_strong(view, &mut step);
         if self.failed.is_none() {
             self.broadcast(view.log, &mut step);
         }
@@ -447,6 +482,9 @@ impl Replica {
             self.close_spent(now, view, step);
         }
         self.tick_confirms(now, step);
+        self.tick_requests(step);
+        self.tick_making(step);
+        self.tick_sweeps(now, view, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);
         self.tick_holdings(step);

@@ -17,7 +17,7 @@ use crate::causality::{Dot, VersionVector};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::{HEADS_MAX, KEYSPACES_MAX, Message, WantEntry};
 use crate::ports::{Choice, Conditional, Durability, SessionId, Settings, Written};
-use crate::replica::{Replica, Replicate, Step, View};
+use crate::replica::{Now, Replica, Replicate, Step, View};
 use crate::request::RequestId;
 
 /// How long a node that is to leave waits for a peer that vouches, in milliseconds.
@@ -41,6 +41,8 @@ pub enum Order {
     Quota(Option<u64>),
     /// From now on its decisions are refused, or made by what this node sees; none for what the node was started with.
     Conditional(Option<Conditional>),
+    /// Make it strong. It must hold nothing.
+    MakeStrong,
 }
 
 /// Why an order was not carried out. But for [`OrderError::Commit`], nothing was changed.
@@ -77,6 +79,24 @@ pub enum OrderError {
     /// The node takes no writes since an earlier one failed.
     #[error("{0}")]
     ReadOnly(String),
+    /// Only an anchor can change the mode of a keyspace.
+    #[error("this node is no anchor of the cluster, and only an anchor can change the mode of a keyspace")]
+    NotAnAnchor,
+    /// The keyspace is not among those that this node replicates.
+    #[error("keyspace {0} is not replicated on this node")]
+    NotReplicated(KeyspaceName),
+    /// It holds data, or held some once.
+    #[error(
+        "keyspace {0} has been written in, and switching a keyspace that holds data is not possible yet; it is \
+         eventual as before"
+    )]
+    HoldsData(KeyspaceName),
+    /// The anchors could not begin.
+    #[error("{0}; the keyspace is as it was")]
+    NotNow(String),
+    /// Nobody knows yet how it ends.
+    #[error("the anchors did not finish in time; the keyspace may become strong yet")]
+    Unfinished,
     /// The store did not take the change, or nobody knows whether it did: it shows after a restart.
     #[error("{0}")]
     Commit(String),
@@ -152,9 +172,9 @@ impl Replica {
     /// Takes in an order. Leaving is answered by a later turn.
     pub(super) fn order(
         &mut self,
+        now: Now,
         request: RequestId,
-        name: &KeyspaceName,
-        order: Order,
+        (name, order): (&KeyspaceName, Order),
         view: &View<'_, '_>,
         step: &mut Step,
     ) {
@@ -171,6 +191,7 @@ impl Replica {
                 let settings = self.orders.settings(self.id_of(name));
                 Some(self.settle(name, Settings { conditional, ..settings }, step))
             }
+            Order::MakeStrong => self.make_strong(now, request, name, step),
             Order::Leave { is_forced } => self.begin_leaving(request, name, is_forced, step),
         };
         step.orders.extend(reply.map(|reply| (request, reply)));

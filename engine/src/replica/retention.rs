@@ -44,6 +44,8 @@ pub enum Kept {
     For(PeerId),
     /// It is of this replica, and no peer is known to have it.
     Alone,
+    /// It was written in an epoch that has ended, and no epoch has taken it in: it is in the outbox.
+    Outbox,
     /// It is read by a peer that takes over state, or holds state that is being taken over here.
     Read,
 }
@@ -118,7 +120,15 @@ impl Replica {
             return Some(Kept::Read);
         }
         let held_bytes = end.total_bytes - (record.total_bytes - record.bytes().len() as u64);
-        if held_bytes <= self.config().retention.bytes { self.is_needed(now, record) } else { None }
+        let is_within = held_bytes <= self.config().retention.bytes;
+        self.keeps_for_outbox(record).or_else(|| if is_within { self.is_needed(now, record) } else { None })
+    }
+
+    /// What no epoch has taken in is nowhere else for sure, whatever its age and size.
+    fn keeps_for_outbox(&self, record: &LogRecord) -> Option<Kept> {
+        let LogEntry::Frame(bytes) = &record.entry else { return None };
+        let (keyspace, dot) = Frame::place(bytes)?;
+        self.is_in_outbox(keyspace, dot).then_some(Kept::Outbox)
     }
 
     fn is_needed(&self, now: Now, record: &LogRecord) -> Option<Kept> {

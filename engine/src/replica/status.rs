@@ -1,8 +1,9 @@
 //! What a replica reports of itself, for status and metrics.
 
 use crate::gossip::Repair;
-use crate::id::{KeyspaceId, KeyspaceName, PeerId, ReplicaId};
-use crate::ports::{Conditional, Fork, SessionId};
+use crate::id::{Epoch, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::mode::Standing;
+use crate::ports::{AnchorId, Conditional, Fork, SessionId};
 use crate::replica::{Counters, Evidence, LogReport, Replica};
 use crate::row::RowId;
 
@@ -59,6 +60,25 @@ pub struct KeyspaceReport {
     pub is_partial: bool,
     /// Whether that waits for a peer that has what this node wrote before it left the keyspace.
     pub is_behind: bool,
+    /// Its mode, if it is or was strong, or is about to be.
+    pub mode: Option<ModeReport>,
+}
+
+/// The mode of a keyspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeReport {
+    /// The epoch: even is eventual, odd is strong.
+    pub epoch: Epoch,
+    /// Whether the epoch is about to end, and nothing is written here until it has.
+    pub is_fenced: bool,
+    /// Where this anchor stands, if it is one and the epoch is strong.
+    pub standing: Option<Standing>,
+    /// Who leads the anchors, as far as this one knows.
+    pub leader: Option<AnchorId>,
+    /// The number of the last strong operation here.
+    pub revision: u64,
+    /// The operations here that were written in an epoch that is over, and that no epoch has taken in.
+    pub outbox: u64,
 }
 
 /// A session.
@@ -81,6 +101,18 @@ pub struct LinkReport {
 }
 
 impl Replica {
+    fn mode_report(&self, id: KeyspaceId) -> Option<ModeReport> {
+        let mode = self.mode(id)?;
+        Some(ModeReport {
+            epoch: mode.epoch(),
+            is_fenced: mode.is_fenced(),
+            standing: mode.standing(),
+            leader: self.strong.status.leader,
+            revision: self.revision(id),
+            outbox: self.outbox_operations(id),
+        })
+    }
+
     /// The state after the last commit.
     pub fn report(&self) -> Report {
         let keyspace = |(id, keyspace): (KeyspaceId, &super::Keyspace)| {
@@ -97,6 +129,7 @@ impl Replica {
                 is_diverged: keyspace.divergence.is_found(),
                 repaired: keyspace.divergence.repaired.iter().cloned().collect(),
                 is_partial: keyspace.is_partial,
+                mode: self.mode_report(id),
                 is_behind: self.orders.settings(id).is_behind(self.id(), keyspace.heads.seq(self.id())),
             }
         };

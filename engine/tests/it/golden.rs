@@ -7,12 +7,14 @@ use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
 use tidelock_engine::id::{ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
-    FrameBytes, HeadEntry, Hello, KeyspaceHint, Message, PROTOCOL_VERSION, PartRows, PeerRecord, RangeAsk,
-    RangePart, StateHead, WantEntry,
+    FrameBytes, HeadEntry, Hello, KeyspaceHint, Message, ModeNews, PROTOCOL_VERSION, PartRows, PeerRecord,
+    RangeAsk, RangePart, StateHead, WantEntry,
 };
+use tidelock_engine::mode::{Mode, ModeError, ModeRecord};
 use tidelock_engine::op::{
     DotRef, Element, FieldValue, KeySlot, MemberScore, Op, OutcomeRef, Prefix, RowRef, SlotChange,
 };
+use tidelock_engine::ports::LogIndex;
 use tidelock_engine::ranges::{Group, Print, Range};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 use tidelock_engine::score::Score;
@@ -271,6 +273,59 @@ fn transfer_messages() -> Vec<(Message, &'static str)> {
     ]
 }
 
+fn mode_record() -> ModeRecord {
+    ModeRecord {
+        epoch: Epoch(3),
+        frontier: vec![Dot::new(author(), 300)],
+        index: LogIndex(300),
+        card: key().card([2; 16]),
+    }
+}
+
+fn strong_messages() -> Vec<(Message, &'static str)> {
+    let keyspace = keyspace();
+    let name = name();
+    vec![
+        (
+            Message::Modes { is_anchor: true, records: vec![ModeNews { name, record: mode_record() }] },
+            concat!(
+                "190101056e6f746573030165a670c2148c4b3bb57a8409168cd44dac02ac028a88e3dd7409f195fd",
+                "52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c02020202020202020202020202020202"
+            ),
+        ),
+        (
+            Message::At { keyspace, begin: 300, cut: 301, fingerprint: [7; 16] },
+            "1a811e3c74f1357ac34e4f1e8e08118640ac02ad0207070707070707070707070707070707",
+        ),
+        (
+            Message::Ask {
+                number: 300,
+                operation: Some((ClientId([5; 16]), 301)),
+                within_ms: 302,
+                request: b"request".to_vec(),
+            },
+            "1bac020105050505050505050505050505050505ad02ae020772657175657374",
+        ),
+        (Message::Told { number: 300, reply: b"reply".to_vec() }, "1cac02057265706c79"),
+    ]
+}
+
+#[test]
+fn modes_have_golden_bytes() {
+    let mode = Mode::following(mode_record(), Hlc::from_bits(0x0102_0304_0506_0708));
+    let golden = concat!(
+        "010301030165a670c2148c4b3bb57a8409168cd44dac02ac028a88e3dd7409f195fd52db2d3cba5d",
+        "72ca6709bf1d94121bf3748801b40f6f5c020202020202020202020202020202020000000102030405060708"
+    );
+    assert_eq!(hex(&mode.encode()), golden);
+    assert_eq!(Mode::decode(&mode.encode()), Ok(mode.clone()));
+    let newer = [&[2], &mode.encode()[1..]].concat();
+    assert_eq!(Mode::decode(&newer), Err(ModeError::Newer(2)));
+    for wrong in [&[][..], &[0], &[1], &[&mode.encode()[..], &[0]].concat()] {
+        assert_eq!(Mode::decode(wrong), Err(ModeError::Malformed), "{wrong:?}");
+    }
+}
+
 fn frame() -> Frame {
     let other = ReplicaId::from_bytes([9; 16]);
     let dependencies: VersionVector = [Dot::new(other, 300)].into_iter().collect();
@@ -312,7 +367,7 @@ fn operations_have_golden_bytes() {
 
 #[test]
 fn messages_have_golden_bytes() {
-    for (message, golden) in messages().into_iter().chain(transfer_messages()) {
+    for (message, golden) in messages().into_iter().chain(transfer_messages()).chain(strong_messages()) {
         assert_eq!(hex(&message.encode()), golden, "{message:?}");
         assert_eq!(Message::decode(&message.encode()), Ok(message));
     }

@@ -21,5 +21,7 @@ mod replies;
 mod retirement;
 mod sorted;
 mod specification;
+mod strong;
+mod strong_requests;
 mod traces;
 mod world;

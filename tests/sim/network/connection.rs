@@ -120,7 +120,7 @@ impl Traffic {
 }
 
 /// The names of the variants, in the order in which [`Message`](tidelock_engine::message::Message) has them.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 29] = [
     "hello",
     "goodbye",
     "keyspaces",
@@ -146,6 +146,10 @@ const NAMES: [&str; 25] = [
     "left",
     "vouch",
     "vouched",
+    "modes",
+    "at",
+    "ask",
+    "told",
 ];
 
 /// The variant of an encoded message, which is its first byte. What follows may be malformed.
@@ -172,6 +176,7 @@ mod tests {
             (Message::Push { cards, frames }, "push"),
             (Message::Confirmed { keyspace, seq: 1 }, "confirmed"),
             (Message::Below { keyspace }, "below"),
+            (Message::Told { number: 1, reply: Vec::new() }, "told"),
             (Message::Vouched { keyspace, number: 1, held: Vec::new() }, "vouched"),
         ];
         for (message, name) in messages {

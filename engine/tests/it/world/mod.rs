@@ -5,7 +5,9 @@
 
 pub(crate) mod by_hand;
 pub(crate) mod forge;
+pub(crate) mod group;
 pub(crate) mod random;
+pub(crate) mod replies;
 pub(crate) mod words;
 
 use std::fmt::Debug;

@@ -1,0 +1,294 @@
+//! Strong keyspaces: what the anchors' log says is done here, and what clients ask of it is proposed, awaited, or
+//! handed on to an anchor.
+//!
+//! The group that agrees on the log is fed and polled by whoever drives the replica: its news come in as [`Heard`], and
+//! what the replica wants of it goes out as [`Ask`], after the commit like everything else. A keyspace without a mode
+//! has nothing to do with any of this.
+
+mod execute;
+mod follow;
+mod forward;
+mod making;
+mod outcomes;
+mod readable;
+mod reply;
+mod requests;
+mod snapshot;
+mod sweep;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use self::making::Making;
+pub use self::reply::CommandReply;
+pub use self::requests::{Freshness, Label, Terms};
+pub(crate) use self::requests::{Requests, Waiter};
+use crate::causality::Dot;
+use crate::command::Command;
+use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
+use crate::mode::Mode;
+use crate::ports::{
+    AnchorId, Committed, LogIndex, NotDone, Outcome, Recovered, RequestId as GroupRequestId, Role, Status,
+    Token,
+};
+use crate::replica::{Now, Replica, Step, View};
+
+/// What the group of anchors says to its replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// This node is that anchor from now on. Remembered by the store.
+    Anchor(AnchorId),
+    /// How the group stands.
+    Status(Status),
+    /// These entries are to be applied, and the store remembers `record` with what they changed. Answered by
+    /// [`Ask::Applied`].
+    Apply {
+        /// For the answer.
+        token: Token,
+        /// The entries, without gaps.
+        entries: Vec<Committed>,
+        /// How far the log is applied then.
+        record: Vec<u8>,
+    },
+    /// What became of an [`Ask::Propose`].
+    Proposed {
+        /// Which.
+        id: GroupRequestId,
+        /// What.
+        outcome: Outcome,
+    },
+    /// What became of an [`Ask::Barrier`].
+    Barrier {
+        /// Which.
+        id: GroupRequestId,
+        /// The entry that is applied, at least.
+        result: Result<LogIndex, NotDone>,
+    },
+    /// A snapshot is to be made of the state as it is. Answered by [`Ask::SnapshotBuilt`].
+    BuildSnapshot {
+        /// For the answer.
+        token: Token,
+    },
+    /// A snapshot of another anchor takes the place of entries that are there no more. Answered by [`Ask::Installed`].
+    InstallSnapshot {
+        /// For the answer.
+        token: Token,
+        /// What the other anchor built.
+        bytes: Vec<u8>,
+        /// How far the log is applied then.
+        record: Vec<u8>,
+    },
+    /// The group takes no part any more until the process starts again.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a replica wants of the group of anchors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Propose an entry.
+    Propose {
+        /// For [`Heard::Proposed`].
+        id: GroupRequestId,
+        /// The entry.
+        entry: Vec<u8>,
+        /// Within which time, in milliseconds.
+        within_ms: u64,
+    },
+    /// Tell from when on a read sees all that was acknowledged before now.
+    Barrier {
+        /// For [`Heard::Barrier`].
+        id: GroupRequestId,
+        /// Within which time, in milliseconds.
+        within_ms: u64,
+    },
+    /// Entries were applied and committed, each with this reply; or could not be, and the group must stop.
+    Applied {
+        /// Of which [`Heard::Apply`].
+        token: Token,
+        /// The replies, or why there are none.
+        result: Result<Vec<Vec<u8>>, String>,
+    },
+    /// A snapshot.
+    SnapshotBuilt {
+        /// Of which [`Heard::BuildSnapshot`].
+        token: Token,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A snapshot was taken over and committed, or could not be.
+    Installed {
+        /// Of which [`Heard::InstallSnapshot`].
+        token: Token,
+        /// Why it was not.
+        result: Result<(), String>,
+    },
+}
+
+impl Ask {
+    /// What is said in its place if the turn could not be committed.
+    pub(crate) fn uncommitted(self, reason: &str) -> Option<Self> {
+        let reason = reason.to_owned();
+        match self {
+            Self::Applied { token, .. } => Some(Self::Applied { token, result: Err(reason) }),
+            Self::Installed { token, .. } => Some(Self::Installed { token, result: Err(reason) }),
+            Self::Propose { .. } | Self::Barrier { .. } | Self::SnapshotBuilt { .. } => None,
+        }
+    }
+}
+
+/// What a replica knows of strong keyspaces.
+#[derive(Debug, Default)]
+pub(crate) struct Strong {
+    /// The modes that are not the first one, and of what they are.
+    pub(super) modes: BTreeMap<KeyspaceId, (KeyspaceName, Mode)>,
+    /// Those that changed in this turn.
+    changed: BTreeSet<KeyspaceId>,
+    /// Those of which peers are to be told.
+    untold: BTreeSet<KeyspaceId>,
+    /// Which anchor this node is, if it is one.
+    pub(super) anchor: Option<AnchorId>,
+    /// How the group stands.
+    pub(super) status: Status,
+    /// The last entry that was applied since the start.
+    applied: Option<LogIndex>,
+    /// Commands of keyspaces that this anchor follows, in the order of the log, until their frames come.
+    missed: BTreeMap<KeyspaceId, execute::Missed>,
+    pub(super) requests: Requests,
+    pub(super) making: BTreeMap<KeyspaceId, Making>,
+    sweeps: sweep::Sweeps,
+}
+
+impl Strong {
+    /// What a replica begins with; and why nothing may be written anywhere, if the mode of a keyspace is not known here.
+    pub(super) fn recover(recovered: &Recovered, cluster: ClusterId) -> (Self, Option<String>) {
+        let anchor = recovered.anchor.as_deref().and_then(decode_anchor);
+        let (mut modes, mut failed) = (BTreeMap::new(), None);
+        for (name, bytes) in &recovered.modes {
+            match Mode::decode(bytes) {
+                Ok(mut mode) => {
+                    if anchor.is_none() {
+                        mode.leave_group();
+                    }
+                    modes.insert(KeyspaceId::of(cluster, name), (name.clone(), mode));
+                }
+                Err(error) => failed = Some(format!("the mode of keyspace {name} is not known: {error}")),
+            }
+        }
+        (Self { modes, anchor, ..Self::default() }, failed)
+    }
+
+    /// What proves the authors of strong frames.
+    pub(super) fn cards(&self) -> impl Iterator<Item = AuthorCard> + '_ {
+        self.modes.values().filter_map(|(_, mode)| mode.record()).map(|record| record.card)
+    }
+
+    pub(super) fn mode(&self, id: KeyspaceId) -> Option<&Mode> {
+        self.modes.get(&id).map(|(_, mode)| mode)
+    }
+
+    /// Whether this anchor leads the group.
+    fn leads(&self) -> bool {
+        self.anchor.is_some() && self.status.role == Role::Leader
+    }
+}
+
+/// The bytes by which a store remembers which anchor it is: its number, big endian.
+fn encode_anchor(anchor: AnchorId) -> Vec<u8> {
+    anchor.0.to_be_bytes().to_vec()
+}
+
+fn decode_anchor(bytes: &[u8]) -> Option<AnchorId> {
+    bytes.try_into().ok().map(|bytes| AnchorId(u64::from_be_bytes(bytes)))
+}
+
+impl Replica {
+    /// The mode of a keyspace; none while it is in its first epoch and nothing ends that.
+    pub fn mode(&self, id: KeyspaceId) -> Option<&Mode> {
+        self.strong.mode(id)
+    }
+
+    /// Whether this node may make operations of its own in a keyspace.
+    pub(crate) fn is_open(&self, id: KeyspaceId) -> bool {
+        self.mode(id).is_none_or(Mode::is_open)
+    }
+
+    /// At the beginning of a turn: by what clock the keys of strong keyspaces expire.
+    pub(super) fn begin_strong(&self, view: &mut View<'_, '_>) {
+        for (id, (_, mode)) in self.strong.modes.iter().filter(|(_, (_, mode))| mode.epoch().is_strong()) {
+            view.draft.set_clock(*id, mode.clock());
+        }
+    }
+
+    /// Takes in what the group says.
+    pub(super) fn heard(&mut self, now: Now, heard: Heard, view: &mut View<'_, '_>, step: &mut Step) {
+        match heard {
+            Heard::Anchor(anchor) => {
+                if self.strong.anchor.replace(anchor) != Some(anchor) {
+                    step.anchor = Some(encode_anchor(anchor));
+                }
+            }
+            Heard::Status(status) => self.strong.status = status,
+            Heard::Apply { token, entries, record } => {
+                self.apply_entries(now, token, (entries, record), view, step);
+            }
+            Heard::Proposed { id, outcome } => self.proposed(id, outcome, step),
+            Heard::Barrier { id, result } => self.passed(id, &result, view, step),
+            Heard::BuildSnapshot { token } => {
+                step.asks.push(Ask::SnapshotBuilt { token, bytes: self.build_snapshot() });
+            }
+            Heard::InstallSnapshot { token, bytes, record } => {
+                self.install_snapshot(token, (&bytes, record), step);
+            }
+            Heard::Stopped { reason } => {
+                tracing::error!(reason, "the group of anchors has stopped on this node");
+                self.strong.status = Status::default();
+            }
+        }
+    }
+
+    /// Changes the mode of a keyspace by `change`, which answers whether it had an effect.
+    fn change_mode(
+        &mut self,
+        id: KeyspaceId,
+        name: Option<&KeyspaceName>,
+        change: impl FnOnce(&mut Mode) -> bool,
+    ) -> bool {
+        let known = self.strong.modes.get(&id).cloned();
+        let Some(name) = name.cloned().or_else(|| known.as_ref().map(|(name, _)| name.clone())) else {
+            return false;
+        };
+        let mut mode = known.map(|(_, mode)| mode).unwrap_or_default();
+        let is_changed = change(&mut mode);
+        if is_changed {
+            self.strong.modes.insert(id, (name, mode));
+            self.strong.changed.insert(id);
+        }
+        is_changed
+    }
+
+    /// Whether this replica has applied exactly what is committed in a strong epoch.
+    fn is_at_committed(&self, id: KeyspaceId) -> bool {
+        let Some((keyspace, mode)) = self.keyspaces.get(&id).zip(self.mode(id)) else { return false };
+        let Some((record, author)) = mode.record().zip(mode.author()) else { return false };
+        let heads = keyspace.heads.iter().map(|(author, head)| Dot::new(author, head.seq));
+        heads.filter(|dot| dot.replica != author).eq(record.frontier.iter().copied())
+    }
+
+    /// At the end of a turn: what changed is remembered and told, and what was gathered is proposed.
+    pub(super) fn finish_strong(&mut self, view: &mut View<'_, '_>, step: &mut Step) {
+        self.answer_revisions(view, step);
+        self.propose_gathered(step);
+        for id in std::mem::take(&mut self.strong.changed) {
+            let (name, mode) = &self.strong.modes[&id];
+            step.modes.push((name.clone(), mode.encode()));
+        }
+        self.tell_of_modes(step);
+    }
+}
+
+/// What is proposed as one entry.
+fn entry_of(commands: &[Command]) -> Vec<u8> {
+    crate::command::encode_entry(commands)
+}

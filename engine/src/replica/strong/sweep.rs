@@ -1,0 +1,85 @@
+//! What the leader of the anchors sees to while time passes: keys expire, and old outcomes go. Both are entries of the
+//! log, so that they happen at one place in it.
+
+use std::ops::ControlFlow;
+
+use super::{Ask, entry_of};
+use crate::causality::Hlc;
+use crate::command::Command;
+use crate::id::KeyspaceId;
+use crate::mode::Mode;
+use crate::ports::{ReadError, Rows};
+use crate::replica::{Now, Replica, Step, View};
+
+/// How often the leader looks for keys that have expired, in milliseconds.
+const EXPIRE_EVERY_MS: u64 = 1_000;
+
+/// How often it lets outcomes go that are too old, in milliseconds.
+const FORGET_EVERY_MS: u64 = 60_000;
+
+/// How long outcomes are kept, in milliseconds.
+const KEPT_MS: u64 = 86_400_000;
+
+/// How long such a proposal may take, in milliseconds. What came of it does not matter: it is made again.
+const WITHIN_MS: u64 = 5_000;
+
+/// When it was looked last, on our monotonic clock.
+#[derive(Debug, Default)]
+pub(super) struct Sweeps {
+    expired_ms: Option<u64>,
+    forgot_ms: Option<u64>,
+}
+
+fn is_due(last_ms: &mut Option<u64>, every_ms: u64, now_ms: u64) -> bool {
+    let is_due = last_ms.is_none_or(|last_ms| now_ms >= last_ms + every_ms);
+    if is_due {
+        *last_ms = Some(now_ms);
+    }
+    is_due
+}
+
+impl Replica {
+    /// Proposes what is due.
+    pub(crate) fn tick_sweeps(&mut self, now: Now, view: &View<'_, '_>, step: &mut Step) {
+        if !self.strong.leads() {
+            return;
+        }
+        let sweeps = &mut self.strong.sweeps;
+        let expires = is_due(&mut sweeps.expired_ms, EXPIRE_EVERY_MS, now.mono_ms);
+        let forgets = is_due(&mut sweeps.forgot_ms, FORGET_EVERY_MS, now.mono_ms);
+        let exact = self.strong.modes.iter().filter(|(_, (_, mode))| mode.is_exact());
+        let exact: Vec<(KeyspaceId, Mode)> = exact.map(|(id, (_, mode))| (*id, mode.clone())).collect();
+        for (keyspace, mode) in exact {
+            let epoch = mode.epoch();
+            // A clock that is behind that of the keyspace waits for it.
+            let until = Hlc::at(now.unix_ms);
+            match expires.then(|| is_any_past(view, keyspace, now.unix_ms)) {
+                Some(Ok(true)) => self.propose_sweep(&Command::Expire { keyspace, epoch, until }, step),
+                Some(Err(error)) => tracing::error!(%error, "cannot look for expired keys"),
+                Some(Ok(false)) | None => {}
+            }
+            let until = Hlc::at(now.unix_ms.saturating_sub(KEPT_MS));
+            if forgets && self.revision(keyspace) > 0 {
+                self.propose_sweep(&Command::ForgetOutcomes { keyspace, epoch, until }, step);
+            }
+        }
+    }
+
+    fn propose_sweep(&mut self, command: &Command, step: &mut Step) {
+        let id = self.strong.requests.next_id();
+        let entry = entry_of(std::slice::from_ref(command));
+        step.asks.push(Ask::Propose { id, entry, within_ms: WITHIN_MS });
+    }
+}
+
+/// Whether any key has a deadline that is past.
+fn is_any_past(view: &View<'_, '_>, id: KeyspaceId, until_ms: u64) -> Result<bool, ReadError> {
+    let mut is_any = false;
+    if view.draft.has_deadlines(id) {
+        view.draft.deadlines(id, None, until_ms, &mut |_| {
+            is_any = true;
+            ControlFlow::Break(())
+        })?;
+    }
+    Ok(is_any)
+}

@@ -299,7 +299,7 @@ pub(crate) fn revision(
         count += 1;
         if count > REVISION_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    let is_expired = deadline_ms.is_some_and(|unix_ms| unix_ms <= rows.expiry().unix_ms());
+    let is_expired = deadline_ms.is_some_and(|unix_ms| unix_ms <= rows.expiry_of(keyspace).unix_ms());
     if count > REVISION_ROWS_MAX {
         return Ok(None);
     }
@@ -389,7 +389,7 @@ impl Reader<'_> {
         count_max: usize,
     ) -> Result<Vec<Vec<u8>>, ReadError> {
         let mut keys: Vec<Vec<u8>> = Vec::new();
-        let expiry = self.rows.expiry();
+        let expiry = self.rows.expiry_of(self.keyspace);
         while keys.len() < count_max {
             let within = Within::KeyPrefix(prefix.to_vec());
             let range = RowRange { within, after: after.take() };

@@ -83,7 +83,7 @@ impl KeyView {
     /// Reads a key as it is to be seen: of one that has expired there is nothing.
     pub fn read(rows: &dyn Rows, keyspace: KeyspaceId, key: &[u8]) -> Result<Self, ReadError> {
         let view = Self::read_all(rows, keyspace, key)?;
-        Ok(if view.is_expired(rows.expiry()) { Self::default() } else { view })
+        Ok(if view.is_expired(rows.expiry_of(keyspace)) { Self::default() } else { view })
     }
 
     /// Reads a key as its rows are, expired or not.

@@ -3,7 +3,7 @@
 //! The log is the database: a commit appends frames, and rows are what applying the frames in commit order
 //! gives. So a store may write its rows later than its log, as long as a reader never sees the difference.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::draft::Changes;
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::install::Install;
-use crate::ports::{Milestone, RaftWrite, RowRange, Within};
+use crate::ports::{Due, Milestone, RaftWrite, RowRange, scan_deadlines};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 use crate::staged::Staged;
 
@@ -79,6 +79,11 @@ pub trait Rows {
     /// What has a deadline up to this moment has expired.
     fn expiry(&self) -> Hlc;
 
+    /// The same, of one keyspace: the keys of a strong one expire by a clock of its own.
+    fn expiry_of(&self, _: KeyspaceId) -> Hlc {
+        self.expiry()
+    }
+
     /// Whether any key of a keyspace may have a deadline. Yes is never wrong, no saves looking.
     fn has_deadlines(&self, _: KeyspaceId) -> bool {
         true
@@ -93,17 +98,7 @@ pub trait Rows {
         until_ms: u64,
         visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut due = BTreeSet::new();
-        self.scan(keyspace, &RowRange::all(Within::Keyspace), &mut |row, payload| {
-            if let Payload::Deadline(unix_ms) = payload {
-                due.insert(Due { unix_ms, key: row.key });
-            }
-            ControlFlow::Continue(())
-        })?;
-        let behind = |due: &Due| due.unix_ms <= until_ms && after.is_none_or(|after| due > after);
-        // That it was told to stop is all that there is to know of the end.
-        let _ = due.into_iter().filter(behind).try_for_each(visit);
-        Ok(())
+        scan_deadlines(self, keyspace, (after, until_ms), visit)
     }
 
     /// Visits the entries of the order of a sorted set, from one on, in their order, until told to stop: derived rows,
@@ -124,15 +119,6 @@ pub trait Rows {
     fn bytes(&self, _: KeyspaceId) -> Result<u64, ReadError> {
         Ok(0)
     }
-}
-
-/// That a key has a deadline, in order of time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Due {
-    /// When, in Unix milliseconds.
-    pub unix_ms: u64,
-    /// Which key.
-    pub key: Vec<u8>,
 }
 
 /// A frame in the log.

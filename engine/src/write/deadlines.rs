@@ -17,7 +17,7 @@ impl Author<'_, '_> {
             return Ok(());
         }
         let view = KeyView::read_all(self.draft, keyspace, key)?;
-        let is_gone = view.visible().is_none() || view.is_expired(self.draft.expiry());
+        let is_gone = view.visible().is_none() || view.is_expired(self.draft.expiry_of(keyspace));
         if !view.deadlines.is_empty() && is_gone {
             self.delete(key)?;
         }
@@ -37,7 +37,8 @@ impl Author<'_, '_> {
         if view.visible().is_none() || !applies {
             return Ok(Outcome::Changed(0));
         }
-        let now = self.draft.expiry().max(self.frame.header().stamp().hlc);
+        let expiry = self.draft.expiry_of(self.frame.header().keyspace);
+        let now = expiry.max(self.frame.header().stamp().hlc);
         if deadline_ms <= now.unix_ms() {
             self.delete(key)?;
             return Ok(Outcome::Changed(1));

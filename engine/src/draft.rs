@@ -6,6 +6,7 @@
 
 mod hot_key;
 mod order;
+mod reading;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use self::hot_key::HotKey;
 use crate::causality::{Dot, Hlc};
 use crate::crdt::is_document;
 use crate::id::{KeyspaceId, ReplicaId};
-use crate::ports::{Due, Milestone, ReadError, RowRange, Rows, Visit, Within, scan_deadlines};
+use crate::ports::{Milestone, ReadError, RowRange, Rows, Within};
 use crate::row::{Fingerprint, Kind, Payload, RowId};
 
 /// What became of one row.
@@ -391,106 +392,6 @@ impl<'a> Draft<'a> {
             .range((keyspace, range.first())..)
             .take_while(move |((of, row), _)| *of == keyspace && range.contains(row))
             .map(|((_, row), change)| (row, change))
-    }
-}
-
-impl Rows for Draft<'_> {
-    fn row(&self, keyspace: KeyspaceId, row: &RowId) -> Result<Option<Payload>, ReadError> {
-        // The map is keyed by owned rows; the clone of a key is small beside the read it saves.
-        match self.changes.rows.get(&(keyspace, row.clone())) {
-            Some(change) => Ok(change.after.clone()),
-            None => self.below.row(keyspace, row),
-        }
-    }
-
-    /// A row below is shown as it was changed, at its place. A row that is only here comes before the first
-    /// row below of a later group, so that groups stay in order.
-    fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
-        if self.changes.rows.is_empty() {
-            return self.below.scan(keyspace, range, visit);
-        }
-        let mut added = self
-            .changed(keyspace, range)
-            .filter_map(|(row, change)| {
-                Some((row, change.after.as_ref().filter(|_| change.before.is_none())?))
-            })
-            .peekable();
-        let mut flow = ControlFlow::Continue(());
-        self.below.scan(keyspace, range, &mut |row, payload| {
-            while let Some((new, payload)) = added.next_if(|(new, _)| group(new) < group(&row)) {
-                flow = visit(new.clone(), payload.clone());
-                flow?;
-            }
-            flow = match self.changes.rows.get(&(keyspace, row.clone())) {
-                Some(RowChange { after: None, .. }) => ControlFlow::Continue(()),
-                Some(RowChange { after: Some(after), .. }) => visit(row, after.clone()),
-                None => visit(row, payload),
-            };
-            flow
-        })?;
-        for (new, payload) in added {
-            if flow.is_break() {
-                break;
-            }
-            flow = visit(new.clone(), payload.clone());
-        }
-        Ok(())
-    }
-
-    fn members(&self, keyspace: KeyspaceId, key: &[u8], kind: Kind) -> Result<u64, ReadError> {
-        match self.changes.members.get(&(keyspace, key.to_vec(), kind)) {
-            Some(count) => Ok(*count),
-            None => self.hot_key.members(self.below, keyspace, key, kind),
-        }
-    }
-
-    fn order(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        from: &Milestone,
-        visit: &mut dyn FnMut(Milestone, u64) -> ControlFlow<()>,
-    ) -> Result<(), ReadError> {
-        if self.changes.order.is_empty() {
-            return self.below.order(keyspace, key, from, visit);
-        }
-        self.changed_order(keyspace, key, from, visit)
-    }
-
-    fn expiry(&self) -> Hlc {
-        self.expiry
-    }
-
-    fn expiry_of(&self, keyspace: KeyspaceId) -> Hlc {
-        self.clocks.get(&keyspace).copied().unwrap_or(self.expiry)
-    }
-
-    /// Where none was changed here, the rows below have them in order.
-    fn deadlines(
-        &self,
-        keyspace: KeyspaceId,
-        after: Option<&Due>,
-        until_ms: u64,
-        visit: &mut dyn FnMut(Due) -> ControlFlow<()>,
-    ) -> Result<(), ReadError> {
-        if self.deadlines.contains(&keyspace) {
-            return scan_deadlines(self, keyspace, (after, until_ms), visit);
-        }
-        self.below.deadlines(keyspace, after, until_ms, visit)
-    }
-
-    fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
-        self.deadlines.contains(&keyspace) || self.below.has_deadlines(keyspace)
-    }
-
-    fn keys(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
-        let delta = self.changes.deltas.get(&keyspace).map_or(0, |delta| delta.keys);
-        Ok(self.below.keys(keyspace)?.saturating_add_signed(delta))
-    }
-
-    fn bytes(&self, keyspace: KeyspaceId) -> Result<u64, ReadError> {
-        let delta = self.changes.deltas.get(&keyspace).map_or(0, |delta| delta.bytes);
-        Ok(self.below.bytes(keyspace)?.saturating_add_signed(delta))
     }
 }
 

@@ -147,7 +147,7 @@ pub enum Write {
         #[serde(with = "bounded::byte_strings")]
         members: Vec<Vec<u8>>,
     },
-    /// Removes a range of members of a sorted set, of no more than [`ELEMENTS_MAX`](crate::bounds::ELEMENTS_MAX).
+    /// Removes a range of members of a sorted set, of no more than [`ELEMENTS_MAX`].
     UnscoreRange {
         /// The key.
         #[serde(with = "serde_bytes")]

@@ -246,7 +246,12 @@ impl Stage {
             durability: Durability::Durable,
         };
         let mut outcome = self.turn(Event::Request(RequestId(1), request));
-        let (_, reply) = outcome.replies.pop().expect("every request is answered");
+        let Some((_, reply)) = outcome.replies.pop() else {
+            // Somebody said that the keyspace is strong: what is asked of it waits for an anchor.
+            let id = self.driver.replica().id_of(&named(KEYSPACES[0]));
+            assert!(self.driver.replica().mode(id).is_some(), "every request to an eventual keyspace is answered");
+            return false;
+        };
         reply.is_ok_and(|replies| replies.iter().all(Result::is_ok))
     }
 
@@ -286,6 +291,12 @@ impl Stage {
         if self.driver.replica().must_rejoin() {
             let write = Write::Set { key: b"k".to_vec(), value: b"refused".to_vec() };
             assert!(!self.write(write), "a replica with two histories, or one that was retired, goes on");
+            return;
+        }
+        let id = self.driver.replica().id_of(&named(KEYSPACES[0]));
+        if self.driver.replica().mode(id).is_some() {
+            let write = Write::Set { key: b"k".to_vec(), value: b"waits".to_vec() };
+            assert!(!self.write(write), "a keyspace of the anchors is written without them");
             return;
         }
         assert!(self.write(Write::Set { key: b"k".to_vec(), value: b"still works".to_vec() }));

@@ -6,7 +6,7 @@
 //! signed frames ([`frame`]) and change rows in [`apply`] only.
 //!
 //! Imports go leftwards: id < causality, score < row, op < frame, install < ports < order < draft < apply, ranges < crdt < read, write <
-//! condition < request < command < mode, evaluation < message < replica, gossip < turn.
+//! condition < request < command < mode, evaluation < message < replica, gossip < turn, courier.
 
 pub mod apply;
 mod bounded;
@@ -14,6 +14,7 @@ pub mod bounds;
 pub mod causality;
 pub mod command;
 pub mod condition;
+pub mod courier;
 pub mod crdt;
 mod dice;
 pub mod draft;

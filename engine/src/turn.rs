@@ -166,7 +166,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
 
     fn commit(&mut self, step: Step, changes: Changes) -> TurnOutcome {
         let Step { keyspaces, settings, cards, frames, installs, staged, expiry, durability, .. } = step;
-        let Step { modes, anchor, raft_applied, .. } = step;
+        let Step { modes, anchor, raft, raft_applied, .. } = step;
         let Step { sends, closes, connects, disconnects, truncate, .. } = step;
         let mut outcome = TurnOutcome {
             replies: step.replies,
@@ -188,16 +188,16 @@ impl<S: Store, T: Transport> Driver<S, T> {
             changes,
             clock,
             expiry,
+            raft,
             raft_applied,
             anchor,
-            ..Batch::default()
         };
         if batch.is_empty() {
             // A head may be another all the same, if its author has two histories.
             self.replica.committed(&batch.changes);
         } else {
             // Frames of peers alone are durable at once, so that a confirmation means the disk.
-            let durability = durability.unwrap_or(Durability::Durable);
+            let durability = batch.durability(durability.unwrap_or(Durability::Durable));
             match self.store.commit(&batch, durability) {
                 Ok(position) => {
                     self.is_durable = durability == Durability::Durable;

@@ -114,6 +114,8 @@ pub struct Step {
     pub modes: Vec<(KeyspaceName, Vec<u8>)>,
     /// Which anchor this node is from now on.
     pub anchor: Option<Vec<u8>>,
+    /// What is written to the log of the anchors, in order.
+    pub raft: Vec<RaftWrite>,
     /// How far the log of the anchors is applied from now on.
     pub raft_applied: Option<Vec<u8>>,
     /// What the group of anchors is to be told or asked for, after the commit.
@@ -158,6 +160,7 @@ impl Step {
         // The newest mode of a keyspace comes last, and stands.
         self.modes.extend(later.modes);
         self.anchor = later.anchor.or(self.anchor.take());
+        self.raft.extend(later.raft);
         self.raft_applied = later.raft_applied.or(self.raft_applied.take());
         self.asks.extend(later.asks);
         self.labels.extend(later.labels);

@@ -27,7 +27,7 @@ use crate::command::Command;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use crate::mode::Mode;
 use crate::ports::{
-    AnchorId, Committed, LogIndex, NotDone, Outcome, Recovered, RequestId as GroupRequestId, Role, Status,
+    AnchorId, Committed, LogIndex, NotDone, Outcome, RaftWrite, Recovered, RequestId as GroupRequestId, Role, Status,
     Token,
 };
 use crate::replica::{Now, Replica, Step, View};
@@ -39,6 +39,13 @@ pub enum Heard {
     Anchor(AnchorId),
     /// How the group stands.
     Status(Status),
+    /// These are to be made durable in the log of the group. Answered by [`Ask::Written`].
+    Write {
+        /// For the answer.
+        token: Token,
+        /// What to write, in order.
+        writes: Vec<RaftWrite>,
+    },
     /// These entries are to be applied, and the store remembers `record` with what they changed. Answered by
     /// [`Ask::Applied`].
     Apply {
@@ -103,6 +110,13 @@ pub enum Ask {
         /// Within which time, in milliseconds.
         within_ms: u64,
     },
+    /// Writes to the log of the group are durable, or are not, and the group must stop.
+    Written {
+        /// Of which [`Heard::Write`].
+        token: Token,
+        /// Why they are not.
+        result: Result<(), String>,
+    },
     /// Entries were applied and committed, each with this reply; or could not be, and the group must stop.
     Applied {
         /// Of which [`Heard::Apply`].
@@ -131,6 +145,7 @@ impl Ask {
     pub(crate) fn uncommitted(self, reason: &str) -> Option<Self> {
         let reason = reason.to_owned();
         match self {
+            Self::Written { token, .. } => Some(Self::Written { token, result: Err(reason) }),
             Self::Applied { token, .. } => Some(Self::Applied { token, result: Err(reason) }),
             Self::Installed { token, .. } => Some(Self::Installed { token, result: Err(reason) }),
             Self::Propose { .. } | Self::Barrier { .. } | Self::SnapshotBuilt { .. } => None,
@@ -230,6 +245,10 @@ impl Replica {
                 }
             }
             Heard::Status(status) => self.strong.status = status,
+            Heard::Write { token, writes } => {
+                step.raft.extend(writes);
+                step.asks.push(Ask::Written { token, result: Ok(()) });
+            }
             Heard::Apply { token, entries, record } => {
                 self.apply_entries(now, token, (entries, record), view, step);
             }

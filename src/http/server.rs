@@ -186,6 +186,8 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let io = TokioIo::new(Patient::new(stream, patience));
     let mut builder = http1::Builder::new();
+    // Who says all that it will say, and closes its half, is answered all the same.
+    builder.half_close(true);
     builder.timer(TokioTimer::new()).header_read_timeout(patience);
     builder.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     let mut served = pin!(builder.serve_connection(io, TowerToHyperService::new(router)));

@@ -88,6 +88,7 @@ fn merge(args: RunArgs) -> Result<(NodeConfig, Ports)> {
     }
     config.peers.extend(args.peer);
     config.allow.extend(args.allow.iter().map(ToString::to_string));
+    config.found |= args.found;
     match args.keyspaces {
         Some(KeyspacesArg::All) => config.keyspaces.clear(),
         Some(KeyspacesArg::Named(names)) => config.keyspaces = names,

@@ -34,6 +34,9 @@ pub struct NodeConfig {
     /// The keyspaces that this node replicates; none stands for all that it hears of. Default: all. Others can
     /// be neither read nor written here.
     pub keyspaces: Vec<KeyspaceName>,
+    /// Whether this node makes the group of anchors that agree on strong keyspaces, with itself as the first. Default: no.
+    /// One node of a cluster does, once: to say it again changes nothing.
+    pub found: bool,
     /// Whether to find peers of the local network by multicast DNS. Default: no, because it tells everybody
     /// there that the node exists.
     pub mdns: bool,
@@ -95,6 +98,7 @@ impl Default for NodeConfig {
             peers: Vec::new(),
             allow: Vec::new(),
             keyspaces: Vec::new(),
+            found: false,
             mdns: false,
             cache_bytes: 256 << 20,
             retention: RetentionConfig::default(),

@@ -3,6 +3,7 @@
 //! Reads go to the store beside the event loop; writes go through the loop, which commits them together. A
 //! node is cheap to clone, and all clones are the same node.
 
+mod anchors;
 mod backend;
 mod choosing;
 mod connecting;
@@ -119,6 +120,9 @@ impl Node {
     pub async fn open(config: NodeConfig) -> Result<Self, OpenError> {
         let node = opening::open(config).await?;
         node.put(Job::Listening(node.inner.network.listen_addresses()));
+        if node.inner.config.found {
+            node.found();
+        }
         for address in node.inner.config.peers.clone() {
             node.connect(&address);
         }

@@ -7,59 +7,63 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::ports::{Consensus, DriverError, NotDone, Output, RequestId, Transport, TransportEvent};
+use crate::ports::{AnchorId, Consensus, DriverError, Output, Transport, TransportEvent};
 use crate::replica::{Ask, Heard, Input};
 
-/// How a change of the group ended: done, certainly not done, or nobody knows.
-pub type Administered = (RequestId, Option<Result<(), NotDone>>);
+/// Opens the group on this node's log, as that anchor; none where a node cannot take part in one.
+pub type OpenGroup = Box<dyn FnMut(AnchorId) -> Box<dyn Consensus + Send> + Send>;
 
-/// Carries between the turns of a node and its group.
+/// Carries between the turns of a node and its group, if the node is an anchor.
 pub struct Courier {
-    group: Box<dyn Consensus + Send>,
+    open: OpenGroup,
+    group: Option<Box<dyn Consensus + Send>>,
 }
 
 impl fmt::Debug for Courier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Courier")
+        f.debug_struct("Courier").field("is_open", &self.group.is_some()).finish_non_exhaustive()
     }
 }
 
 impl Courier {
-    /// A courier of this group.
-    pub fn new(group: Box<dyn Consensus + Send>) -> Self {
-        Self { group }
+    /// A courier that opens groups so. The group is open at once if this node is an anchor already.
+    pub fn new(mut open: OpenGroup, anchor: Option<AnchorId>) -> Self {
+        let group = anchor.map(&mut open);
+        Self { open, group }
     }
 
-    /// The group, for what its operator asks of it.
-    pub fn group(&mut self) -> &mut dyn Consensus {
-        &mut *self.group
+    /// The group takes no part from now on, as after a crash.
+    pub fn close(&mut self) {
+        self.group = None;
     }
 
-    /// Before a turn: hands to the group what its members told, and adds to the inputs what it wants of the turn. Answers
-    /// how changes of the group ended.
-    pub fn collect(&mut self, inputs: &mut Vec<Input>, transport: &mut impl Transport) -> Vec<Administered> {
-        let mut administered = Vec::new();
-        inputs.retain_mut(|input| match input {
+    /// The group takes part again, on what the log holds now.
+    pub fn reopen(&mut self, anchor: Option<AnchorId>) {
+        self.close();
+        self.group = anchor.map(&mut self.open);
+    }
+
+    /// Before a turn: hands to the group what its members told, and adds to the inputs what it wants of the turn.
+    pub fn collect(&mut self, inputs: &mut Vec<Input>, transport: &mut impl Transport) {
+        let Some(group) = &mut self.group else { return };
+        inputs.retain(|input| match input {
             Input::Network(TransportEvent::Told { from, bytes }) => {
-                self.group.received(*from, bytes);
+                group.received(*from, bytes);
                 false
             }
             Input::Network(TransportEvent::Untold { peer }) => {
-                self.group.disconnected(*peer);
+                group.disconnected(*peer);
                 false
             }
             _ => true,
         });
-        for output in self.group.poll() {
+        for output in group.poll() {
             let heard = match output {
                 Output::Send { to, class, bytes } => {
                     transport.tell(to, class, bytes);
                     continue;
                 }
-                Output::Administered { id, result } => {
-                    administered.push((id, result));
-                    continue;
-                }
+                Output::Administered { id, result } => Heard::Administered { id, result },
                 Output::Write { token, writes } => Heard::Write { token, writes },
                 Output::Apply { token, entries, record } => Heard::Apply { token, entries, record },
                 Output::Proposed { id, outcome } => Heard::Proposed { id, outcome },
@@ -68,28 +72,40 @@ impl Courier {
                 Output::InstallSnapshot { token, bytes, record } => {
                     Heard::InstallSnapshot { token, bytes, record }
                 }
-                Output::Status(status) => Heard::Status(status),
+                Output::Status(status) => {
+                    let members = status.membership.members.values();
+                    transport.talk_with(members.map(|member| member.peer).collect());
+                    Heard::Status(status)
+                }
                 Output::Stopped { reason } => Heard::Stopped { reason },
             };
             inputs.push(Input::Consensus(heard));
         }
-        administered
     }
 
     /// After a turn: passes on what it wants of the group.
     pub fn deliver(&mut self, asks: Vec<Ask>) {
-        let group = &mut *self.group;
         for ask in asks {
-            match ask {
-                Ask::Propose { id, entry, within_ms } => {
-                    group.propose(id, entry, Duration::from_millis(within_ms));
-                }
-                Ask::Barrier { id, within_ms } => group.barrier(id, Duration::from_millis(within_ms)),
-                Ask::Written { token, result } => group.written(token, result.map_err(DriverError)),
-                Ask::Applied { token, result } => group.applied(token, result.map_err(DriverError)),
-                Ask::SnapshotBuilt { token, bytes } => group.snapshot_built(token, Ok(bytes)),
-                Ask::Installed { token, result } => group.installed(token, result.map_err(DriverError)),
+            if let Ask::Open(anchor) = ask {
+                self.reopen(Some(anchor));
+            } else if let Some(group) = &mut self.group {
+                pass_on(&mut **group, ask);
             }
         }
+    }
+}
+
+fn pass_on(group: &mut dyn Consensus, ask: Ask) {
+    match ask {
+        Ask::Open(_) => unreachable!("it has no group yet"),
+        Ask::Administer { id, change, within_ms } => {
+            group.administer(id, change, Duration::from_millis(within_ms));
+        }
+        Ask::Propose { id, entry, within_ms } => group.propose(id, entry, Duration::from_millis(within_ms)),
+        Ask::Barrier { id, within_ms } => group.barrier(id, Duration::from_millis(within_ms)),
+        Ask::Written { token, result } => group.written(token, result.map_err(DriverError)),
+        Ask::Applied { token, result } => group.applied(token, result.map_err(DriverError)),
+        Ask::SnapshotBuilt { token, bytes } => group.snapshot_built(token, Ok(bytes)),
+        Ask::Installed { token, result } => group.installed(token, result.map_err(DriverError)),
     }
 }

@@ -11,7 +11,9 @@ use crate::ports::{
     Batch, CommitError, Durability, Fork, LogPosition, Recovered, SendError, SessionId, Settings, Store,
     Target, Transport,
 };
-use crate::replica::{Ask, Input, Label, Now, OrderError, OrderReply, Replica, Step, View};
+use crate::replica::{
+    AnchorError, AnchorReply, Ask, Input, Label, Now, OrderError, OrderReply, Replica, Step, View,
+};
 use crate::request::{RequestError, RequestId, RequestReply};
 
 /// What waits for the disk before it may leave the node.
@@ -45,6 +47,8 @@ pub struct TurnOutcome {
     pub confirmations: Vec<(RequestId, usize)>,
     /// How orders ended.
     pub orders: Vec<(RequestId, OrderReply)>,
+    /// How orders of the group of anchors ended.
+    pub governed: Vec<(RequestId, AnchorReply)>,
     /// What the group of anchors is to be told or asked for, now.
     pub asks: Vec<Ask>,
     /// What reads saw that were not linearizable.
@@ -55,6 +59,26 @@ pub struct TurnOutcome {
     pub changes: Changes,
     /// The log position after the turn, when something was committed.
     pub position: Option<LogPosition>,
+}
+
+impl TurnOutcome {
+    /// Nothing of the turn was committed, so nothing in it is so.
+    fn refuse(&mut self, error: &CommitError) {
+        let reason = error.to_string();
+        let refused = || match error {
+            CommitError::Full { .. } | CommitError::Poisoned { .. } => RequestError::ReadOnly(reason.clone()),
+            _ => RequestError::Commit(reason.clone()),
+        };
+        self.replies.iter_mut().for_each(|(_, reply)| *reply = Err(refused()));
+        for (_, reply) in &mut self.orders {
+            *reply = Err(OrderError::Commit(reason.clone()));
+        }
+        for (_, reply) in &mut self.governed {
+            *reply = Err(AnchorError::Commit(reason.clone()));
+        }
+        let asks = std::mem::take(&mut self.asks).into_iter();
+        self.asks = asks.filter_map(|ask| ask.uncommitted(&reason)).collect();
+    }
 }
 
 impl<S: Store, T: Transport> Driver<S, T> {
@@ -172,6 +196,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
             replies: step.replies,
             confirmations: step.confirmations,
             orders: step.orders,
+            governed: step.governed,
             asks: step.asks,
             labels: step.labels,
             ..TurnOutcome::default()
@@ -209,18 +234,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
                 Err(error) => {
                     let reason = error.to_string();
                     tracing::error!(reason, "a commit failed");
-                    let refused = || match error {
-                        CommitError::Full { .. } | CommitError::Poisoned { .. } => {
-                            RequestError::ReadOnly(reason.clone())
-                        }
-                        _ => RequestError::Commit(reason.clone()),
-                    };
-                    outcome.replies.iter_mut().for_each(|(_, reply)| *reply = Err(refused()));
-                    for (_, reply) in &mut outcome.orders {
-                        *reply = Err(OrderError::Commit(reason.clone()));
-                    }
-                    let asks = std::mem::take(&mut outcome.asks).into_iter();
-                    outcome.asks = asks.filter_map(|ask| ask.uncommitted(&reason)).collect();
+                    outcome.refuse(&error);
                     self.fail(&reason);
                     return outcome;
                 }

@@ -249,7 +249,10 @@ impl Stage {
         let Some((_, reply)) = outcome.replies.pop() else {
             // Somebody said that the keyspace is strong: what is asked of it waits for an anchor.
             let id = self.driver.replica().id_of(&named(KEYSPACES[0]));
-            assert!(self.driver.replica().mode(id).is_some(), "every request to an eventual keyspace is answered");
+            assert!(
+                self.driver.replica().mode(id).is_some(),
+                "every request to an eventual keyspace is answered"
+            );
             return false;
         };
         reply.is_ok_and(|replies| replies.iter().all(Result::is_ok))

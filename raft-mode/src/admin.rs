@@ -96,6 +96,9 @@ async fn found(shared: &Shared, raft: &Raft, members: &BTreeMap<AnchorId, Member
     if !members.contains_key(&shared.me) || members.len() > MEMBERS_MAX {
         return Some(refuse("the founder is one of the voters, of which there are at most 64"));
     }
+    if let Some((anchor, _)) = members.iter().find(|(anchor, member)| !is_bounded(**anchor, member)) {
+        return Some(refuse(format!("{anchor} or its addresses are out of bounds")));
+    }
     let seats: BTreeMap<u64, Seat> =
         members.iter().map(|(anchor, member)| (anchor.0, member.clone().into())).collect();
     match raft.initialize(seats).await {
@@ -166,16 +169,20 @@ fn check_transfer(
     }
 }
 
+/// Whether its number and its addresses can be stored and read again.
+fn is_bounded(anchor: AnchorId, member: &Member) -> bool {
+    let addresses = &member.addresses;
+    let are_short = addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX);
+    anchor.0 < NUMBER_MAX && addresses.len() <= ADDRESSES_MAX && are_short
+}
+
 fn check_member(
     metrics: &RaftMetrics<Types>,
     anchor: AnchorId,
     member: &Member,
 ) -> std::result::Result<(), NotDone> {
     let membership = metrics.membership_config.membership();
-    let addresses = &member.addresses;
-    let is_bounded =
-        addresses.len() <= ADDRESSES_MAX && addresses.iter().all(|it| it.len() <= ADDRESS_BYTES_MAX);
-    if anchor.0 >= NUMBER_MAX || !is_bounded || membership.nodes().count() >= MEMBERS_MAX {
+    if !is_bounded(anchor, member) || membership.nodes().count() >= MEMBERS_MAX {
         return refuse(format!(
             "{anchor} or its addresses are out of bounds, or there are {MEMBERS_MAX} members"
         ));

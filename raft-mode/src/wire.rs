@@ -18,7 +18,7 @@ use std::fmt;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-use tidelock_engine::ports::COMMAND_BYTES_MAX;
+use tidelock_engine::ports::{AnchorId, COMMAND_BYTES_MAX};
 
 use crate::types::{self, Command, Payload, Seat};
 
@@ -26,7 +26,7 @@ use crate::types::{self, Command, Payload, Seat};
 pub(crate) const VERSION: u8 = 1;
 
 /// Terms, indexes and anchor ids stay below this, far below where adding one to them overflows.
-pub(crate) const NUMBER_MAX: u64 = 1 << 48;
+pub(crate) const NUMBER_MAX: u64 = 1 << AnchorId::BITS;
 
 /// The members of a group, at most.
 pub(crate) const MEMBERS_MAX: usize = 64;

@@ -68,6 +68,9 @@ pub struct RunArgs {
     /// Admit this peer and no other that is not allowed too; may be repeated
     #[arg(long, value_name = "PEERID")]
     pub allow: Vec<PeerId>,
+    /// Make the group of anchors that agree on strong keyspaces, with this node as the first; one node of a cluster, once
+    #[arg(long)]
+    pub found: bool,
     /// Where Redis clients can connect, or `off` [default: 127.0.0.1:6380]
     #[arg(long, value_name = "ADDR")]
     pub redis: Option<PortArg>,

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidelock_engine::courier::Courier;
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::{Choice, Target};
-use tidelock_engine::replica::{Input, Now, OrderReply, Report};
+use tidelock_engine::replica::{AnchorReply, Input, Now, OrderReply, Report};
 use tidelock_engine::request::{RequestId, RequestReply};
 use tidelock_engine::turn::{Driver, TurnOutcome};
 use tidelock_store::RedbStore;
@@ -47,6 +48,7 @@ const HEAL_EVERY: Duration = Duration::from_secs(1);
 /// The loop's state.
 pub(super) struct EventLoop {
     pub(super) driver: Driver<RedbStore, Libp2pTransport>,
+    pub(super) courier: Courier,
     pub(super) key: SigningKey,
     pub(super) network: Libp2pTransport,
     pub(super) mailbox: Arc<Mailbox>,
@@ -68,6 +70,7 @@ pub(super) struct Pending {
     next: u64,
     confirms: BTreeMap<RequestId, watch::Sender<usize>>,
     orders: BTreeMap<RequestId, oneshot::Sender<OrderReply>>,
+    governed: BTreeMap<RequestId, oneshot::Sender<AnchorReply>>,
     /// By the id of their first request.
     bursts: BTreeMap<RequestId, Burst>,
 }
@@ -93,10 +96,10 @@ impl EventLoop {
             let now = Instant::now();
             let is_tick = now >= tick_at;
             let is_due = unix_ms() >= self.driver.replica().next_deadline_ms();
-            let is_idle = events.is_empty() && jobs.is_empty() && !is_tick && !is_due;
+            let mut inputs: Vec<Input> = events.into_iter().map(|(_, event)| Input::Network(event)).collect();
+            self.courier.collect(&mut inputs, &mut self.network);
+            let is_idle = inputs.is_empty() && jobs.is_empty() && !is_tick && !is_due;
             if !is_idle {
-                let mut inputs: Vec<Input> =
-                    events.into_iter().map(|(_, event)| Input::Network(event)).collect();
                 self.take_jobs(jobs, &mut inputs);
                 if is_tick {
                     inputs.push(Input::Tick);
@@ -150,7 +153,10 @@ impl EventLoop {
     fn heal(&mut self) {
         match self.driver.store_mut().heal() {
             Ok(Some(recovered)) => {
+                // What it had not on disk it must not remember.
+                self.courier.close();
                 self.driver.go_on(&recovered);
+                self.courier.reopen(self.driver.replica().anchor());
                 // Peers are met anew, so whoever waits for their confirmations would wait for ever.
                 self.pending.confirms.clear();
                 // What the failed commit left on the disk can be read now.
@@ -181,12 +187,20 @@ impl EventLoop {
                 Job::Rejoin(is_forced, sender) => {
                     let now = self.moment();
                     // Whoever asked may have gone; what was done shows in the status.
-                    let _ = sender.send(rejoining::rejoin(&mut self.driver, &self.key, now, is_forced));
+                    let rejoined = rejoining::rejoin(&mut self.driver, &self.key, now, is_forced);
+                    // Another replica is another anchor, if it is any.
+                    self.courier.reopen(self.driver.replica().anchor());
+                    let _ = sender.send(rejoined);
                 }
                 Job::Order(keyspace, order, sender) => {
                     let id = self.pending.next_id();
                     self.pending.orders.insert(id, sender);
                     inputs.push(Input::Order(id, keyspace, order));
+                }
+                Job::Govern(order, sender) => {
+                    let id = self.pending.next_id();
+                    self.pending.governed.insert(id, sender);
+                    inputs.push(Input::Govern(id, order));
                 }
                 Job::Connect(target) => inputs.push(Input::Connect(target)),
                 Job::Listening(addresses) => inputs.push(Input::Listening(addresses)),
@@ -198,6 +212,7 @@ impl EventLoop {
 
     /// Watchers see a change before its writer is answered, so a writer finds it in its own watch.
     fn pass_on(&mut self, outcome: TurnOutcome) {
+        self.courier.deliver(outcome.asks);
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position, unix_ms());
             self.documents.inbox.note_losses(&outcome.changes, self.driver.replica().id());
@@ -214,6 +229,11 @@ impl EventLoop {
         for (id, reply) in outcome.orders {
             if let Some(sender) = self.pending.orders.remove(&id) {
                 // Whoever ordered may have gone.
+                let _ = sender.send(reply);
+            }
+        }
+        for (id, reply) in outcome.governed {
+            if let Some(sender) = self.pending.governed.remove(&id) {
                 let _ = sender.send(reply);
             }
         }

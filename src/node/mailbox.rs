@@ -9,7 +9,7 @@ use std::thread::Thread;
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Target;
-use tidelock_engine::replica::{Order, OrderReply};
+use tidelock_engine::replica::{AnchorOrder, AnchorReply, Order, OrderReply};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -37,6 +37,8 @@ pub(super) enum Job {
     Rejoin(bool, oneshot::Sender<Result<ReplicaId, RejoinError>>),
     /// Do what the operator orders of a keyspace, and say how that ended.
     Order(KeyspaceName, Order, oneshot::Sender<OrderReply>),
+    /// Do what the operator orders of the group of anchors, and say how that ended.
+    Govern(AnchorOrder, oneshot::Sender<AnchorReply>),
     /// Take in that the node listens on other addresses.
     Listening(Vec<String>),
     /// End as a defect of ours would.

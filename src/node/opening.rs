@@ -11,12 +11,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use thiserror::Error;
+use tidelock_engine::courier::{Courier, OpenGroup};
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::ClusterId;
-use tidelock_engine::ports::Store;
+use tidelock_engine::ports::{AnchorId, Consensus, GroupId, Store};
 use tidelock_engine::replica::{Limits, Replica, ReplicaConfig, Replicate};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_engine::turn::Driver;
+use tidelock_raft_mode::{Group, Opening, Settings};
 use tidelock_store::{FileDisk, OpenOptions, RedbStore};
 use tidelock_transport::{Libp2pTransport, SecretKey};
 use tokio::runtime::Handle;
@@ -92,8 +94,11 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     });
     let access = Access { peer, replays: Arc::clone(&replays), submit };
     let documents = Arc::new(Documents::start(access).map_err(OpenError::Thread)?);
+    let open_group = group_opener(&store, Arc::clone(&mailbox));
+    let driver = Driver::new(Replica::new(replica_config, &recovered), store, network.clone());
     let event_loop = EventLoop {
-        driver: Driver::new(Replica::new(replica_config, &recovered), store, network.clone()),
+        courier: Courier::new(open_group, driver.replica().anchor()),
+        driver,
         key,
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
@@ -127,6 +132,26 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         config,
     };
     Ok(Node { inner: Arc::new(inner) })
+}
+
+/// How the group of anchors is opened on a store. Its tasks run where the node was opened.
+fn group_opener(store: &RedbStore, mailbox: Arc<Mailbox>) -> OpenGroup {
+    let (log, runtime) = (Arc::new(store.raft_log()), Handle::current());
+    Box::new(move |me: AnchorId| {
+        let mailbox = Arc::clone(&mailbox);
+        let opening = Opening {
+            group: GroupId(0),
+            me,
+            log: log.clone(),
+            settings: Settings::default(),
+            // Without dice two lives may have the same name, which only costs an answer that is taken for another.
+            seed: getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id())),
+            runtime: runtime.clone(),
+            wake: Box::new(move || mailbox.wake()),
+        };
+        let group = Group::open(opening).expect("the default settings are valid");
+        Box::new(group) as Box<dyn Consensus + Send>
+    })
 }
 
 fn replica_config(

@@ -187,3 +187,24 @@ async fn backup_by_the_library_is_restored_as_another_node_or_with_its_key() {
     }
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn keyspace_is_strong_on_the_only_anchor_and_stays_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = NodeConfig { listen: Vec::new(), found: true, ..NodeConfig::at(folder.path()) };
+    let node = Node::open(config.clone()).await.expect("a node opens");
+    timeout(DEADLINE, node.make_strong("ks")).await.expect("in time").expect("it is strong");
+    for _ in 0..3 {
+        let mut replies = timeout(DEADLINE, node.submit(vec![request()])).await.expect("in time");
+        replies.remove(0).expect("it is done").remove(0).expect("it is written");
+    }
+    timeout(DEADLINE, node.shutdown()).await.expect("it ends");
+    drop(node);
+    let node = Node::open(config).await.expect("it opens again");
+    let keyspace = node.keyspace("ks").expect("a name");
+    assert_eq!(keyspace.register("k").get().expect("it reads"), Some(b"v".to_vec()));
+    timeout(DEADLINE, node.make_strong("ks")).await.expect("in time").expect("it is");
+    let mut replies = timeout(DEADLINE, node.submit(vec![request()])).await.expect("in time");
+    replies.remove(0).expect("it is done").remove(0).expect("it is written");
+    timeout(DEADLINE, node.shutdown()).await.expect("it ends");
+}

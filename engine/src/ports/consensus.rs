@@ -47,6 +47,11 @@ number! {
     /// in a term it voted in, and two leaders could be elected.
     AnchorId
 }
+impl AnchorId {
+    /// The bits of the highest number: every JSON reader takes it for a whole number, and nothing overflows.
+    pub const BITS: u32 = 48;
+}
+
 number! {
     /// A term of office: it has at most one leader.
     Term

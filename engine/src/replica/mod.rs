@@ -29,7 +29,9 @@ pub(crate) use self::orders::Orders;
 pub use self::orders::{Order, OrderError, OrderReply};
 pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, ModeReport, Report};
-pub use self::strong::{Ask, CommandReply, Freshness, Heard, Label, Terms};
+pub use self::strong::{
+    AnchorError, AnchorOrder, AnchorReply, Ask, CommandReply, Freshness, Heard, Label, Terms,
+};
 pub use crate::gossip::Repair;
 
 use self::early::EarlyFrames;
@@ -44,8 +46,8 @@ use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, Replica
 use crate::install::Install;
 use crate::message::Message;
 use crate::ports::{
-    Address, Conditional, Durability, Fork, Log, LogPosition, Recovered, SessionId, Settings, Target,
-    TransportEvent,
+    Address, Conditional, Durability, Fork, Log, LogPosition, RaftWrite, Recovered, SessionId, Settings,
+    Target, TransportEvent,
 };
 use crate::request::{Request, RequestId, RequestReply};
 use crate::staged::Staged;
@@ -75,6 +77,8 @@ pub enum Input {
     Confirm(RequestId, KeyspaceName),
     /// The operator orders something of a keyspace. Answered by [`Step::orders`], now or in a later turn.
     Order(RequestId, KeyspaceName, Order),
+    /// The operator orders something of the group of anchors. Answered by [`Step::governed`].
+    Govern(RequestId, AnchorOrder),
     /// Nobody waits for these confirmations any more.
     Forget(RequestId),
     /// The network has news.
@@ -150,6 +154,8 @@ pub struct Step {
     pub confirmations: Vec<(RequestId, usize)>,
     /// How orders ended.
     pub orders: Vec<(RequestId, OrderReply)>,
+    /// How orders of the group of anchors ended.
+    pub governed: Vec<(RequestId, AnchorReply)>,
 }
 
 impl Step {
@@ -179,6 +185,7 @@ impl Step {
         self.replies.extend(later.replies);
         self.confirmations.extend(later.confirmations);
         self.orders.extend(later.orders);
+        self.governed.extend(later.governed);
     }
 }
 
@@ -381,6 +388,7 @@ impl Replica {
             Input::Order(id, keyspace, order) => {
                 self.order(now, id, (&keyspace, order), view, &mut step);
             }
+            Input::Govern(id, order) => self.govern(now, id, &order, &mut step),
             Input::Confirm(id, keyspace) => self.confirm(id, &keyspace, &mut step),
             Input::Forget(id) => drop(self.confirms.remove(&id)),
             Input::Network(event) if self.failed.is_none() => self.network(now, event, view, &mut step),

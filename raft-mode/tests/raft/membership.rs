@@ -187,3 +187,18 @@ fn snapshot_for_one_that_was_away() {
         world
     });
 }
+
+/// A founder whose number no log could hold is refused, and nothing is written under it.
+#[test]
+fn founder_out_of_bounds_is_refused() {
+    at_seeds(async |world| {
+        let mut world = world;
+        world.add(1);
+        let far = AnchorId(1 << AnchorId::BITS);
+        let members = [(AnchorId(1), member(1)), (far, member(2))].into();
+        let founded = world.administer(1, Change::Found(members)).await;
+        assert!(matches!(founded, Some(Err(NotDone::Refused { .. }))), "{founded:?}");
+        assert_eq!(voters(&world, 1), []);
+        world
+    });
+}

@@ -80,7 +80,8 @@ impl Replica {
                 view.draft.keep(mark);
                 step.absorb(done);
                 step.raft_applied = Some(record);
-                step.durability = Some(Durability::Durable);
+                // A majority has the entries on disk: what is lost here is applied again.
+                step.durability = step.durability.max(Some(Durability::Buffered));
                 step.asks.push(Ask::Applied { token, result: Ok(replies) });
             }
             Err(reason) => {

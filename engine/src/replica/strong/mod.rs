@@ -5,6 +5,7 @@
 //! what the replica wants of it goes out as [`Ask`], after the commit like everything else. A keyspace without a mode
 //! has nothing to do with any of this.
 
+mod anchors;
 mod execute;
 mod follow;
 mod forward;
@@ -18,6 +19,7 @@ mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::anchors::{AnchorError, AnchorOrder, AnchorReply};
 pub(crate) use self::making::Making;
 pub use self::reply::CommandReply;
 pub use self::requests::{Freshness, Label, Terms};
@@ -27,8 +29,8 @@ use crate::command::Command;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use crate::mode::Mode;
 use crate::ports::{
-    AnchorId, Committed, LogIndex, NotDone, Outcome, RaftWrite, Recovered, RequestId as GroupRequestId, Role, Status,
-    Token,
+    AnchorId, Change, Committed, LogIndex, NotDone, Outcome, RaftWrite, Recovered,
+    RequestId as GroupRequestId, Role, Status, Target, Token,
 };
 use crate::replica::{Now, Replica, Step, View};
 
@@ -84,6 +86,13 @@ pub enum Heard {
         /// How far the log is applied then.
         record: Vec<u8>,
     },
+    /// What became of an [`Ask::Administer`].
+    Administered {
+        /// Which.
+        id: GroupRequestId,
+        /// Done, certainly not done, or none: nobody knows.
+        result: Option<Result<(), NotDone>>,
+    },
     /// The group takes no part any more until the process starts again.
     Stopped {
         /// Why.
@@ -94,6 +103,17 @@ pub enum Heard {
 /// What a replica wants of the group of anchors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// Take part in the group as this anchor from now on.
+    Open(AnchorId),
+    /// Change the group.
+    Administer {
+        /// For [`Heard::Administered`].
+        id: GroupRequestId,
+        /// How.
+        change: Change,
+        /// Within which time, in milliseconds.
+        within_ms: u64,
+    },
     /// Propose an entry.
     Propose {
         /// For [`Heard::Proposed`].
@@ -148,7 +168,11 @@ impl Ask {
             Self::Written { token, .. } => Some(Self::Written { token, result: Err(reason) }),
             Self::Applied { token, .. } => Some(Self::Applied { token, result: Err(reason) }),
             Self::Installed { token, .. } => Some(Self::Installed { token, result: Err(reason) }),
-            Self::Propose { .. } | Self::Barrier { .. } | Self::SnapshotBuilt { .. } => None,
+            Self::Open(_)
+            | Self::Administer { .. }
+            | Self::Propose { .. }
+            | Self::Barrier { .. }
+            | Self::SnapshotBuilt { .. } => None,
         }
     }
 }
@@ -172,6 +196,7 @@ pub(crate) struct Strong {
     missed: BTreeMap<KeyspaceId, execute::Missed>,
     pub(super) requests: Requests,
     pub(super) making: BTreeMap<KeyspaceId, Making>,
+    anchoring: anchors::Anchoring,
     sweeps: sweep::Sweeps,
 }
 
@@ -224,6 +249,16 @@ impl Replica {
         self.strong.mode(id)
     }
 
+    /// Which anchor this node is, if it is one.
+    pub fn anchor(&self) -> Option<AnchorId> {
+        self.strong.anchor
+    }
+
+    /// How the group of anchors stands, as far as this node takes part in it.
+    pub fn group(&self) -> &Status {
+        &self.strong.status
+    }
+
     /// Whether this node may make operations of its own in a keyspace.
     pub(crate) fn is_open(&self, id: KeyspaceId) -> bool {
         self.mode(id).is_none_or(Mode::is_open)
@@ -244,7 +279,7 @@ impl Replica {
                     step.anchor = Some(encode_anchor(anchor));
                 }
             }
-            Heard::Status(status) => self.strong.status = status,
+            Heard::Status(status) => self.group_stands(status, step),
             Heard::Write { token, writes } => {
                 step.raft.extend(writes);
                 step.asks.push(Ask::Written { token, result: Ok(()) });
@@ -254,6 +289,7 @@ impl Replica {
             }
             Heard::Proposed { id, outcome } => self.proposed(id, outcome, step),
             Heard::Barrier { id, result } => self.passed(id, &result, view, step),
+            Heard::Administered { id, result } => self.administered(id, result, step),
             Heard::BuildSnapshot { token } => {
                 step.asks.push(Ask::SnapshotBuilt { token, bytes: self.build_snapshot() });
             }
@@ -265,6 +301,19 @@ impl Replica {
                 self.strong.status = Status::default();
             }
         }
+    }
+
+    /// How the group stands now. With its members this node keeps connected.
+    fn group_stands(&mut self, status: Status, step: &mut Step) {
+        if status.membership.members != self.strong.status.membership.members {
+            let others = status.membership.members.values().filter(|member| member.peer != self.peer);
+            let reachable = others.filter(|member| !member.addresses.is_empty());
+            step.connects.extend(
+                reachable
+                    .map(|member| Target { peer: Some(member.peer), addresses: member.addresses.clone() }),
+            );
+        }
+        self.strong.status = status;
     }
 
     /// Changes the mode of a keyspace by `change`, which answers whether it had an effect.

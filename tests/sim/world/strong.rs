@@ -26,6 +26,9 @@ const WITHIN_MS: u64 = 3_000;
 /// The requests to groups that the world makes itself begin here, above those of replicas.
 const OWN_REQUESTS: u64 = 1 << 60;
 
+/// The cell that no client shares, which stories and the checks of liveness use.
+const STORY_CELL: u8 = 100;
+
 /// The cells that clients of a strong keyspace share.
 const CELLS: usize = 3;
 
@@ -224,14 +227,37 @@ impl World {
         self.told.remove(&id).expect("it is answered")
     }
 
-    /// Does something with the first cell of a strong keyspace, which must succeed; answers what it told.
+    /// Does something with the stories' cell of a strong keyspace, which must succeed; answers what it told.
     ///
     /// # Panics
     /// If it does not succeed.
     pub fn deed(&mut self, name: &str, keyspace: &str, deed: Deed) -> Told {
-        let reply = self.request_on(name, deed.request(keyspace, 0), Terms::default());
+        let reply = self.request_on(name, deed.request(keyspace, STORY_CELL), Terms::default());
         let replies = reply.unwrap_or_else(|error| panic!("{deed:?} at {name}: {error:?}"));
         deed.told(&replies).unwrap_or_else(|wrong| panic!("{wrong}"))
+    }
+
+    /// Every node takes a write to a strong keyspace before so many milliseconds are over.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn serves_strong(&mut self, keyspace: &str, names: &[&str], within_ms: u64) {
+        for name in names {
+            let end = self.now_us() + 1_000 * within_ms;
+            loop {
+                let deed = Deed::Put(0, 1);
+                let reply = self.request_on(name, deed.request(keyspace, STORY_CELL), Terms::default());
+                if reply.is_ok() {
+                    break;
+                }
+                if self.now_us() >= end {
+                    let detail = format!("{name} answers {reply:?}\n{}", self.describe_groups());
+                    let index = self.index(name);
+                    self.fail(index, &Violation::new("strong keyspaces are served again", detail));
+                }
+                self.run(20);
+            }
+        }
     }
 
     /// Has so many clients ask for something all the time until `end_us`, each at a node of its own.

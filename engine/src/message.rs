@@ -393,6 +393,8 @@ pub enum Message {
         operation: Option<(ClientId, u64)>,
         /// How long it may take, in milliseconds.
         within_ms: u64,
+        /// Whether the receiver must not hand it on.
+        is_last: bool,
         /// The request.
         #[serde(with = "serde_bytes")]
         request: Vec<u8>,

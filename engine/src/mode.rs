@@ -165,6 +165,11 @@ impl Mode {
         self.epoch
     }
 
+    /// The latest epoch that is known of: an anchor may not have come to it.
+    pub fn latest(&self) -> Epoch {
+        self.epoch.max(self.heard)
+    }
+
     /// How it began; none in the first one.
     pub fn record(&self) -> Option<&ModeRecord> {
         self.record.as_ref()
@@ -300,7 +305,7 @@ impl Mode {
     /// An anchor hears of an epoch that its own log has not come to: it is fenced until then. Answers whether it was
     /// news.
     pub(crate) fn hear(&mut self, epoch: Epoch) -> bool {
-        let is_news = epoch > self.epoch.max(self.heard);
+        let is_news = epoch > self.latest();
         if is_news {
             self.heard = epoch;
         }

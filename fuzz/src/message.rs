@@ -131,7 +131,8 @@ pub fn any(input: &mut Input<'_>) -> Message {
         26 => {
             let operation = input.once_in(2).then(|| (ClientId(input.array()), input.number()));
             let (number, within_ms) = (input.number(), input.number());
-            Message::Ask { number, operation, within_ms, request: input.array::<8>().to_vec() }
+            let (is_last, request) = (input.once_in(2), input.array::<8>().to_vec());
+            Message::Ask { number, operation, within_ms, is_last, request }
         }
         27 => Message::Told { number: input.number(), reply: input.array::<8>().to_vec() },
         _ => {

@@ -90,8 +90,9 @@ impl Replica {
             Message::At { keyspace, begin, cut, fingerprint } => {
                 self.stands_at(session, keyspace, (begin, cut), fingerprint);
             }
-            Message::Ask { number, operation, within_ms, request } => {
-                self.asked(now, session, (number, &request), (operation, within_ms), view, step);
+            Message::Ask { number, operation, within_ms, is_last, request } => {
+                let asked = (number, &request[..]);
+                self.asked(now, (session, is_last), asked, (operation, within_ms), view, step);
             }
             Message::Told { number, reply } => self.told(session, number, &reply, step),
             Message::Prune { keyspace } => self.pruned(session, keyspace, step),

@@ -17,6 +17,7 @@ mod orders;
 mod retention;
 mod retirement;
 mod status;
+mod step;
 mod strong;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub(crate) use self::orders::Orders;
 pub use self::orders::{Order, OrderError, OrderReply};
 pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, ModeReport, Report};
+pub use self::step::{Basis, Step};
 pub use self::strong::{
     AnchorError, AnchorOrder, AnchorReply, Ask, CommandReply, Freshness, Heard, Label, Terms,
 };
@@ -37,20 +39,15 @@ pub use crate::gossip::Repair;
 use self::early::EarlyFrames;
 pub(crate) use self::keyspace::Keyspace;
 use self::strong::Waiter;
-use crate::causality::{Clock, Hlc};
+use crate::causality::Clock;
 use crate::draft::{Changes, Draft};
 use crate::evaluation::AnswerBudget;
 use crate::frame::{Frame, SigningKey};
 use crate::gossip::{Holdings, Link, Membership, Sources};
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
-use crate::install::Install;
 use crate::message::Message;
-use crate::ports::{
-    Address, Conditional, Durability, Fork, Log, LogPosition, RaftWrite, Recovered, SessionId, Settings,
-    Target, TransportEvent,
-};
-use crate::request::{Request, RequestId, RequestReply};
-use crate::staged::Staged;
+use crate::ports::{Address, Conditional, Fork, Log, Recovered, SessionId, Target, TransportEvent};
+use crate::request::{Request, RequestId};
 
 /// The moment of a step, and randomness for its choices. The engine has no clock and no dice of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,88 +101,6 @@ pub struct View<'a, 'b> {
 impl std::fmt::Debug for View<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("View").field("draft", &self.draft).finish_non_exhaustive()
-    }
-}
-
-/// What a step wants done, in this order: committed, then sent, then answered.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// Keyspaces that are new here.
-    pub keyspaces: Vec<KeyspaceName>,
-    /// What is remembered of keyspaces from now on.
-    pub settings: Vec<(KeyspaceName, Settings)>,
-    /// What is remembered of the modes of keyspaces from now on.
-    pub modes: Vec<(KeyspaceName, Vec<u8>)>,
-    /// Which anchor this node is from now on.
-    pub anchor: Option<Vec<u8>>,
-    /// What is written to the log of the anchors, in order.
-    pub raft: Vec<RaftWrite>,
-    /// How far the log of the anchors is applied from now on.
-    pub raft_applied: Option<Vec<u8>>,
-    /// What the group of anchors is to be told or asked for, after the commit.
-    pub asks: Vec<Ask>,
-    /// What reads saw that were not linearizable.
-    pub labels: Vec<(RequestId, Label)>,
-    /// Cards of authors that are new here.
-    pub cards: Vec<AuthorCard>,
-    /// Frames that were made or applied.
-    pub frames: Vec<Frame>,
-    /// State that was taken over, each with the number of frames of this step before it.
-    pub installs: Vec<(usize, Install)>,
-    /// State that is to wait in the log.
-    pub staged: Vec<Staged>,
-    /// Up to where records of the log are needed no more.
-    pub truncate: Option<LogPosition>,
-    /// What has a deadline up to this moment has expired.
-    pub expiry: Option<Hlc>,
-    /// The highest durability that a request of this step asked for.
-    pub durability: Option<Durability>,
-    /// Messages.
-    pub sends: Vec<(SessionId, Message)>,
-    /// Sessions to end once their messages are sent, with the reason.
-    pub closes: Vec<(SessionId, String)>,
-    /// Whom to keep connected with from now on.
-    pub connects: Vec<Target>,
-    /// With whom no longer.
-    pub disconnects: Vec<Target>,
-    /// Answers to requests.
-    pub replies: Vec<(RequestId, RequestReply)>,
-    /// How many peers have confirmed so far.
-    pub confirmations: Vec<(RequestId, usize)>,
-    /// How orders ended.
-    pub orders: Vec<(RequestId, OrderReply)>,
-    /// How orders of the group of anchors ended.
-    pub governed: Vec<(RequestId, AnchorReply)>,
-}
-
-impl Step {
-    /// Adds what a later step wants done.
-    pub fn absorb(&mut self, later: Self) {
-        self.keyspaces.extend(later.keyspaces);
-        self.settings.extend(later.settings);
-        // The newest mode of a keyspace comes last, and stands.
-        self.modes.extend(later.modes);
-        self.anchor = later.anchor.or(self.anchor.take());
-        self.raft.extend(later.raft);
-        self.raft_applied = later.raft_applied.or(self.raft_applied.take());
-        self.asks.extend(later.asks);
-        self.labels.extend(later.labels);
-        self.cards.extend(later.cards);
-        let before = self.frames.len();
-        self.installs.extend(later.installs.into_iter().map(|(number, install)| (before + number, install)));
-        self.frames.extend(later.frames);
-        self.staged.extend(later.staged);
-        self.expiry = later.expiry.or(self.expiry);
-        self.truncate = self.truncate.max(later.truncate);
-        self.durability = self.durability.max(later.durability);
-        self.sends.extend(later.sends);
-        self.closes.extend(later.closes);
-        self.connects.extend(later.connects);
-        self.disconnects.extend(later.disconnects);
-        self.replies.extend(later.replies);
-        self.confirmations.extend(later.confirmations);
-        self.orders.extend(later.orders);
-        self.governed.extend(later.governed);
     }
 }
 
@@ -400,7 +315,8 @@ impl Replica {
             Input::Network(TransportEvent::Up { session, .. }) => {
                 step.closes.push((session, "the store takes no writes".to_owned()));
             }
-            Input::Network(_) | Input::Tick => {}
+            Input::Tick => self.tick_requests(&mut step),
+            Input::Network(_) => {}
         }
         step
     }
@@ -450,6 +366,7 @@ impl Replica {
         self.failed = Some(reason.to_owned());
         self.fresh.clear();
         self.keyspaces.values_mut().for_each(|keyspace| keyspace.open = None);
+        self.strong.requests.forwarded_are_lost();
         for session in std::mem::take(&mut self.links).into_keys() {
             step.closes.push((session, "the store failed".to_owned()));
         }
@@ -465,6 +382,7 @@ impl Replica {
         self.refusals = before.refusals;
         self.counters = before.counters;
         self.mono_ms = before.mono_ms;
+        self.strong.go_on(before.strong);
         self.counters.count("failures_got_over");
     }
 

@@ -302,9 +302,10 @@ fn strong_messages() -> Vec<(Message, &'static str)> {
                 number: 300,
                 operation: Some((ClientId([5; 16]), 301)),
                 within_ms: 302,
+                is_last: true,
                 request: b"request".to_vec(),
             },
-            "1bac020105050505050505050505050505050505ad02ae020772657175657374",
+            "1bac020105050505050505050505050505050505ad02ae02010772657175657374",
         ),
         (Message::Told { number: 300, reply: b"reply".to_vec() }, "1cac02057265706c79"),
     ]

@@ -6,11 +6,14 @@
 //! has nothing to do with any of this.
 
 mod anchors;
+mod answering;
 mod execute;
 mod follow;
 mod forward;
 mod making;
+mod naming;
 mod outcomes;
+mod proposing;
 mod readable;
 mod reply;
 mod requests;
@@ -20,10 +23,11 @@ mod sweep;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::anchors::{AnchorError, AnchorOrder, AnchorReply};
+pub(crate) use self::answering::Waiter;
 pub(crate) use self::making::Making;
 pub use self::reply::CommandReply;
+pub(crate) use self::requests::Requests;
 pub use self::requests::{Freshness, Label, Terms};
-pub(crate) use self::requests::{Requests, Waiter};
 use crate::causality::Dot;
 use crate::command::Command;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
@@ -162,9 +166,9 @@ pub enum Ask {
 
 impl Ask {
     /// What is said in its place if the turn could not be committed.
-    pub(crate) fn uncommitted(self, reason: &str) -> Option<Self> {
+    pub(crate) fn uncommitted(&self, reason: &str) -> Option<Self> {
         let reason = reason.to_owned();
-        match self {
+        match *self {
             Self::Written { token, .. } => Some(Self::Written { token, result: Err(reason) }),
             Self::Applied { token, .. } => Some(Self::Applied { token, result: Err(reason) }),
             Self::Installed { token, .. } => Some(Self::Installed { token, result: Err(reason) }),
@@ -217,6 +221,20 @@ impl Strong {
             }
         }
         (Self { modes, anchor, ..Self::default() }, failed)
+    }
+
+    /// Goes on after a failure, from what the store holds: whoever waits goes on waiting, and is answered in time.
+    pub(super) fn go_on(&mut self, before: Self) {
+        (self.requests, self.making, self.anchoring) = (before.requests, before.making, before.anchoring);
+    }
+
+    /// This node is no anchor any more: what it knew as one, its store has forgotten.
+    pub(super) fn leave_group(&mut self) {
+        (self.anchor, self.status, self.applied) = (None, Status::default(), None);
+        self.missed.clear();
+        self.requests.forwarded_are_lost();
+        self.modes.values_mut().for_each(|(_, mode)| mode.leave_group());
+        self.changed.extend(self.modes.keys());
     }
 
     /// What proves the authors of strong frames.
@@ -287,7 +305,7 @@ impl Replica {
             Heard::Apply { token, entries, record } => {
                 self.apply_entries(now, token, (entries, record), view, step);
             }
-            Heard::Proposed { id, outcome } => self.proposed(id, outcome, step),
+            Heard::Proposed { id, outcome } => self.proposed(id, &outcome, step),
             Heard::Barrier { id, result } => self.passed(id, &result, view, step),
             Heard::Administered { id, result } => self.administered(id, result, step),
             Heard::BuildSnapshot { token } => {
@@ -314,6 +332,21 @@ impl Replica {
             );
         }
         self.strong.status = status;
+    }
+
+    /// What was to be asked of the group was not, because the turn could not be committed.
+    pub(crate) fn not_asked(&mut self, asks: Vec<Ask>, reason: &str) -> Step {
+        let mut step = Step::default();
+        let not = || NotDone::Refused { reason: reason.to_owned() };
+        for ask in asks {
+            match ask {
+                Ask::Propose { id, .. } => self.proposed(id, &Outcome::Not(not()), &mut step),
+                Ask::Barrier { id, .. } => self.not_passed(id, &not(), &mut step),
+                Ask::Administer { id, .. } => self.administered(id, Some(Err(not())), &mut step),
+                _ => {}
+            }
+        }
+        step
     }
 
     /// Changes the mode of a keyspace by `change`, which answers whether it had an effect.
@@ -348,6 +381,7 @@ impl Replica {
     pub(super) fn finish_strong(&mut self, view: &mut View<'_, '_>, step: &mut Step) {
         self.answer_revisions(view, step);
         self.propose_gathered(step);
+        self.ask_for_barrier(step);
         for id in std::mem::take(&mut self.strong.changed) {
             let (name, mode) = &self.strong.modes[&id];
             step.modes.push((name.clone(), mode.encode()));

@@ -30,7 +30,7 @@ pub(crate) use self::orders::Orders;
 pub use self::orders::{Order, OrderError, OrderReply};
 pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, ModeReport, Report};
-pub use self::step::{Basis, Step};
+pub use self::step::{Basis, Input, Now, Step, View};
 pub use self::strong::{
     AnchorError, AnchorOrder, AnchorReply, Ask, CommandReply, Freshness, Heard, Label, Terms,
 };
@@ -40,69 +40,14 @@ use self::early::EarlyFrames;
 pub(crate) use self::keyspace::Keyspace;
 use self::strong::Waiter;
 use crate::causality::Clock;
-use crate::draft::{Changes, Draft};
+use crate::draft::Changes;
 use crate::evaluation::AnswerBudget;
 use crate::frame::{Frame, SigningKey};
 use crate::gossip::{Holdings, Link, Membership, Sources};
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::message::Message;
-use crate::ports::{Address, Conditional, Fork, Log, Recovered, SessionId, Target, TransportEvent};
-use crate::request::{Request, RequestId};
-
-/// The moment of a step, and randomness for its choices. The engine has no clock and no dice of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
-    /// The wall clock, in Unix milliseconds. It may jump.
-    pub unix_ms: u64,
-    /// A clock that only moves forward, in milliseconds since any fixed moment.
-    pub mono_ms: u64,
-    /// Fresh random bits.
-    pub entropy: u64,
-}
-
-/// What happens to a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A client asks for something.
-    Request(RequestId, Request),
-    /// The same, and on what terms, if the keyspace is strong.
-    RequestOn(RequestId, Request, Terms),
-    /// The group of anchors has news.
-    Consensus(Heard),
-    /// A client wants to know how many peers have this replica's writes in a keyspace on disk. Answered by
-    /// [`Step::confirmations`] as they come in, until [`Input::Forget`].
-    Confirm(RequestId, KeyspaceName),
-    /// The operator orders something of a keyspace. Answered by [`Step::orders`], now or in a later turn.
-    Order(RequestId, KeyspaceName, Order),
-    /// The operator orders something of the group of anchors. Answered by [`Step::governed`].
-    Govern(RequestId, AnchorOrder),
-    /// Nobody waits for these confirmations any more.
-    Forget(RequestId),
-    /// The network has news.
-    Network(TransportEvent),
-    /// A message could not be queued: the session's peer is slow.
-    Congested(SessionId),
-    /// The node listens on these addresses.
-    Listening(Vec<Address>),
-    /// The operator names a peer to keep connected with.
-    Connect(Target),
-    /// Time passes; at least every 100 ms while there are peers.
-    Tick,
-}
-
-/// What a step reads, and the rows that the turn has changed so far.
-pub struct View<'a, 'b> {
-    /// The rows, with the turn's earlier changes.
-    pub draft: &'a mut Draft<'b>,
-    /// The committed frames.
-    pub log: &'a dyn Log,
-}
-
-impl std::fmt::Debug for View<'_, '_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View").field("draft", &self.draft).finish_non_exhaustive()
-    }
-}
+use crate::ports::{Conditional, Fork, Recovered, SessionId, TransportEvent};
+use crate::request::RequestId;
 
 /// Which keyspaces a node replicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -267,6 +267,11 @@ impl Replica {
         self.strong.mode(id)
     }
 
+    /// The modes that are not the first one, and those that are about to end.
+    pub fn modes(&self) -> impl Iterator<Item = (&KeyspaceName, &Mode)> {
+        self.strong.modes.values().map(|(name, mode)| (name, mode))
+    }
+
     /// Which anchor this node is, if it is one.
     pub fn anchor(&self) -> Option<AnchorId> {
         self.strong.anchor

@@ -60,6 +60,11 @@ fn assert_floor(scenario: &Scenario, total: &Tally, seeds: u64) {
     least("writes", 20 * seeds);
     least("frames applied", 40 * seeds);
     least("states checked", 20 * seeds);
+    if scenario.strong.is_some() {
+        least("strong operations acknowledged", 50 * seeds);
+        least("strong reads", 20 * seeds);
+        least("strong states checked", 50 * seeds);
+    }
     let workload = &scenario.workload;
     least("decisions that were taken", if workload.decisions == 0 { 0 } else { seeds });
     least("keys expired", if workload.expiring == 0 { 0 } else { 5 * seeds });

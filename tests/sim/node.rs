@@ -8,11 +8,12 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{Conditional, LogPosition, Store};
-use tidelock_engine::replica::{Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
+use tidelock_engine::replica::{Ask, Input, Limits, Now, Replica, ReplicaConfig, Replicate, Retention};
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
 use tidelock_store::{MemDisk, OpenError};
 
+use crate::group::{Foundation, Seat};
 use crate::ledger::Known;
 use crate::matching::Asked;
 use crate::network::{Network, Wire};
@@ -72,6 +73,8 @@ pub struct Node {
     pub(crate) storage: Storage,
     pub(crate) backing: Backing,
     pub(crate) driver: Option<Driver<SimStore, Wire>>,
+    /// Its part in the group of anchors, if it runs on a disk.
+    pub(crate) seat: Option<Seat>,
     /// The wall clock.
     pub clock: NodeClock,
     /// Counts its starts, so that what was planned for an earlier life does not happen in a later one.
@@ -136,6 +139,7 @@ impl Node {
             storage,
             backing: Backing::Disk(MemDisk::new()),
             driver: None,
+            seat: None,
             clock: NodeClock::default(),
             life: 0,
             started_us: 0,
@@ -242,12 +246,20 @@ impl Node {
         Now { unix_ms: self.clock.unix_ms(now_us), mono_ms, entropy }
     }
 
-    pub(crate) fn start(&mut self, now_us: u64, network: &Rc<RefCell<Network>>) -> Result<(), OpenError> {
+    pub(crate) fn start(
+        &mut self,
+        now_us: u64,
+        network: &Rc<RefCell<Network>>,
+        foundation: &Foundation,
+    ) -> Result<(), OpenError> {
         let store = self.backing.open(self.config.cluster, self.card)?;
         let recovered = store.recovered();
         self.card = recovered.card;
         let replica = Replica::new(self.config.clone(), &recovered);
         let wire = Wire { node: self.index, network: Rc::clone(network) };
+        self.seat = store
+            .redb()
+            .map(|redb| Seat::new(redb.raft_log(), replica.anchor(), foundation.clone(), now_us / 1_000));
         self.driver = Some(Driver::new(replica, store, wire));
         self.life += 1;
         self.started_us = now_us;
@@ -267,5 +279,25 @@ impl Node {
             }
         }
         drop(driver);
+        self.seat = None;
+    }
+
+    /// Adds to the inputs of a turn what the group wants of it.
+    pub(crate) fn collect(&mut self, inputs: &mut Vec<Input>) {
+        if let (Some(seat), Some(driver)) = (&mut self.seat, &mut self.driver) {
+            seat.collect(inputs, driver.transport());
+        }
+    }
+
+    /// Passes on what a turn wants of the group.
+    pub(crate) fn deliver(&mut self, asks: Vec<Ask>) {
+        if let Some(seat) = &mut self.seat {
+            seat.deliver(asks);
+        }
+    }
+
+    /// Whether the group has something for a turn.
+    pub(crate) fn has_group_woken(&self) -> bool {
+        self.seat.as_ref().is_some_and(Seat::is_woken)
     }
 }

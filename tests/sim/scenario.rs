@@ -40,7 +40,26 @@ pub struct Scenario {
     pub retention: Retention,
     /// How much state that is taken over waits in their memory, in bytes.
     pub staged_bytes: usize,
+    /// Who decides on what is strong, and what clients do there, if there are anchors.
+    pub strong: Option<StrongWorkload>,
 }
+
+/// Anchors, a strong keyspace, and who asks for things there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StrongWorkload {
+    /// The first so many nodes are anchors, all others guests.
+    pub anchors: usize,
+    /// The clients at each node, on average.
+    pub clients: usize,
+    /// The time between an answer and the client's next request, in milliseconds, on average.
+    pub every_ms: u64,
+}
+
+/// The keyspace that is strong.
+const ORDERS: &str = "orders";
+
+/// Within so long after the faults a strong keyspace takes a write at every node, in milliseconds.
+const SERVES_MS: u64 = 10_000;
 
 /// What one history came to.
 #[derive(Clone, Debug, Default)]
@@ -76,6 +95,10 @@ impl Scenario {
         world.network().set_conditions(self.conditions.clone());
         world.workload = Some((self.workload.clone(), end_us + 1_000 * CALM_MS));
         (0..world.nodes().len()).for_each(|index| world.keep_writing_at(index));
+        if let Some(StrongWorkload { clients, every_ms, .. }) = self.strong {
+            let clients = clients * world.nodes().len();
+            world.keep_asking_strong(ORDERS, clients, every_ms, end_us + 1_000 * CALM_MS);
+        }
         for (fault, every_ms) in self.faults {
             fault.keep_striking(&mut world, *every_ms, end_us);
         }
@@ -102,6 +125,14 @@ impl Scenario {
         (0..count).for_each(|n| world.add(&format!("n{n}")));
         (0..count).for_each(|index| faults::connect_somewhere(&mut world, index));
         world.run(500);
+        if let Some(strong) = self.strong {
+            let names: Vec<String> = world.nodes().iter().map(|node| node.name.clone()).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            world.found(names[0]);
+            world.add_anchors(names[0], &names[1..strong.anchors]);
+            world.make_strong(names[0], ORDERS);
+            world.all_know(ORDERS);
+        }
         world
     }
 
@@ -110,6 +141,10 @@ impl Scenario {
         let names: Vec<String> =
             world.nodes().iter().filter(|node| node.is_running()).map(|node| node.name.clone()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if self.strong.is_some() {
+            world.elected();
+            world.serves_strong(ORDERS, &names, SERVES_MS);
+        }
         let converged_ms = world.settle_within(&names, self.converges_ms);
         world.settle();
         // Who has just taken over state with its own retirement in it knows of that a turn later.
@@ -128,6 +163,11 @@ impl Scenario {
             world.has_no_leftovers(&names);
         }
         world.accuses_nobody(&names);
+        if self.strong.is_some() {
+            world.serves_strong(ORDERS, &names, SERVES_MS);
+            world.settle_within(&names, self.converges_ms);
+            world.judge_strong();
+        }
         converged_ms
     }
 
@@ -135,6 +175,13 @@ impl Scenario {
         let mut tally = world.tally.clone();
         tally.join(&world.network.borrow().tally);
         tally.add("keys expired", world.ledger.spaces().map(|(_, space)| space.story.burials()).sum());
+        tally.add("strong operations executed", world.strong.executed() as u64);
+        tally.add("strong operations acknowledged", world.strong.clients.done);
+        tally.add("strong operations of unknown outcome", world.strong.clients.unknown);
+        tally.add("strong operations asked for again", world.strong.clients.repeated);
+        tally.add("strong requests that were not done", world.strong.clients.denied);
+        tally.add("strong reads", world.strong.clients.reads);
+        tally.add("elections", world.strong.elections() as u64);
         let outcome = Outcome {
             tally,
             hash: world.trace.hash(),

@@ -6,7 +6,7 @@ use crate::faults::Fault;
 use crate::hostile::Behaviour;
 use crate::network::Conditions;
 use crate::node::Storage;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, StrongWorkload};
 use crate::workload::Workload;
 
 const CALM: Conditions = Conditions { delay_us: (100, 20_000), ..Conditions::GOOD };
@@ -27,6 +27,7 @@ const BASE: Scenario = Scenario {
     storage: Storage::Disk,
     retention: Retention { age_ms: 86_400_000, bytes: 1 << 30, peers_ms: 604_800_000 },
     staged_bytes: Limits::STAGED_BYTES,
+    strong: None,
 };
 
 /// Partitions of every shape and connections that break.
@@ -333,8 +334,36 @@ pub const HOSTILE: Scenario = Scenario {
     ..BASE
 };
 
+/// Clients of a strong keyspace on anchors and guests, beside those of an eventual one, while nothing goes wrong.
+pub const STRONG: Scenario = Scenario {
+    name: "strong",
+    nodes: (3, 5),
+    workload: Workload { every_ms: 1_000, ..Workload::ALL_KINDS },
+    strong: Some(StrongWorkload { anchors: 3, clients: 3, every_ms: 100 }),
+    ..BASE
+};
+
+/// The same while links, processes, disks and clocks fail.
+pub const STRONG_FAULTS: Scenario = Scenario {
+    name: "strong_faults",
+    lasts_ms: 25_000,
+    faults: &[
+        (Fault::Partition, 5_000),
+        (Fault::SilentPartition, 8_000),
+        (Fault::OneWayPartition, 8_000),
+        (Fault::BrokenSession, 3_000),
+        (Fault::Pause, 8_000),
+        (Fault::Kill, 6_000),
+        (Fault::PowerCut, 6_000),
+        (Fault::PowerCutInWrite, 4_000),
+        (Fault::PowerCutOfAll, 20_000),
+        (Fault::ClockJump, 5_000),
+    ],
+    ..STRONG
+};
+
 /// All of them.
-pub const ALL: [&Scenario; 17] = [
+pub const ALL: [&Scenario; 19] = [
     &PARTITIONS,
     &BAD_LINKS,
     &CRASHES,
@@ -352,6 +381,8 @@ pub const ALL: [&Scenario; 17] = [
     &EXPIRY,
     &EXPIRY_OFFLINE,
     &EVERYTHING,
+    &STRONG,
+    &STRONG_FAULTS,
 ];
 
 /// The scenario of a name.

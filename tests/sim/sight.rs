@@ -269,7 +269,9 @@ pub fn listed(key: &KeyReads, page: &SortedPage) -> Vec<Scored> {
     let is_meant = |rank: i64, (member, score): &Scored| match &page.range {
         SortedRange::Ranks { start, stop } => (from_start(*start)..=from_start(*stop)).contains(&rank),
         SortedRange::Scores { min, max } => (*min, *max).contains(score),
-        SortedRange::Members { min, max } => (min.as_ref(), max.as_ref()).contains(member),
+        SortedRange::Members { min, max } => {
+            RangeBounds::<Vec<u8>>::contains(&(min.as_ref(), max.as_ref()), member)
+        }
     };
     let found = (0..).zip(members).filter(|(rank, one)| is_meant(*rank, one)).map(|(_, one)| one);
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);

@@ -9,6 +9,7 @@ mod checking;
 mod expiry;
 mod lifecycle;
 mod story;
+mod strong;
 mod telling;
 
 use std::cell::RefCell;
@@ -16,17 +17,19 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
-use tidelock_engine::ports::{Conditional, TransportEvent};
-use tidelock_engine::replica::{Input, Limits, OrderReply, Retention};
-use tidelock_engine::request::RequestId;
+use tidelock_engine::ports::{Conditional, NotDone, RequestId as GroupRequestId, TransportEvent};
+use tidelock_engine::replica::{AnchorReply, Input, Limits, OrderReply, Retention};
+use tidelock_engine::request::{RequestId, RequestReply};
 use tidelock_engine::turn::TurnOutcome;
 
+use crate::group::{Foundation, Seat};
 use crate::hostile::Hostile;
 use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::node::{Node, Storage};
 use crate::paths::Paths;
 use crate::random::Random;
+use crate::strong::Strong;
 use crate::tally::Tally;
 use crate::trace::{Telling, Trace};
 use crate::workload::Workload;
@@ -112,6 +115,21 @@ pub struct World {
     pub(crate) leaving: BTreeMap<RequestId, (usize, KeyspaceId)>,
     /// How orders ended that were not asked after yet.
     pub orders: BTreeMap<RequestId, OrderReply>,
+    /// How orders of the group ended that were not asked after yet.
+    pub(crate) governed: BTreeMap<RequestId, AnchorReply>,
+    /// What became of changes of the group that the world itself asked for.
+    pub(crate) changed: BTreeMap<GroupRequestId, Option<Result<(), NotDone>>>,
+    /// What is known of strong keyspaces.
+    pub strong: Strong,
+    /// Which nodes stories asked for something of strong keyspaces, and what they were told.
+    pub(crate) asked_strong: BTreeMap<RequestId, usize>,
+    pub(crate) told: BTreeMap<RequestId, RequestReply>,
+    /// How often clients of strong keyspaces ask, in milliseconds, and until when.
+    strong_asking: Option<(u64, u64)>,
+    /// What groups of anchors are opened with.
+    pub(crate) foundation: Foundation,
+    /// Up to when the tasks of groups have run, in milliseconds.
+    groups_at_ms: u64,
 }
 
 impl std::fmt::Debug for World {
@@ -151,6 +169,14 @@ impl World {
             confirmations: BTreeMap::new(),
             leaving: BTreeMap::new(),
             orders: BTreeMap::new(),
+            governed: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            strong: Strong::default(),
+            asked_strong: BTreeMap::new(),
+            told: BTreeMap::new(),
+            strong_asking: None,
+            foundation: Foundation::new(seed),
+            groups_at_ms: 0,
         }
     }
 
@@ -227,6 +253,9 @@ impl World {
         let arrival = self.network.borrow().next_at();
         let planned = self.schedule.keys().next().map(|(at, _)| *at);
         let next = [arrival, planned].into_iter().flatten().min();
+        if self.run_groups(next.map_or(end_us, |next| next.min(end_us))) {
+            return true;
+        }
         let Some(next) = next.filter(|at| *at <= end_us) else {
             self.move_to(end_us);
             return false;
@@ -241,6 +270,33 @@ impl World {
         }
         let (_, happening) = self.schedule.pop_first().expect("it is due");
         self.happen(happening);
+        true
+    }
+
+    /// Runs the tasks of groups for the next millisecond, if it is over before that moment; answers whether it did.
+    fn run_groups(&mut self, before_us: u64) -> bool {
+        let has_group = |node: &Node| node.seat.as_ref().is_some_and(Seat::was_opened);
+        if !self.nodes.iter().any(has_group) {
+            self.groups_at_ms = self.now_us / 1_000;
+            return false;
+        }
+        let ms = self.groups_at_ms + 1;
+        if 1_000 * ms > before_us {
+            return false;
+        }
+        self.groups_at_ms = ms;
+        self.move_to(1_000 * ms);
+        for index in 0..self.nodes.len() {
+            let is_woken = !self.is_paused(index)
+                && self.nodes[index]
+                    .seat
+                    .as_mut()
+                    .filter(|seat| seat.was_opened())
+                    .is_some_and(|seat| seat.run_until(ms));
+            if is_woken {
+                self.wake(index);
+            }
+        }
         true
     }
 
@@ -303,7 +359,7 @@ impl World {
         if !self.is_paused(index) {
             let count = 1 + self.entropy.below(TURN_EVENTS_MAX);
             let inputs = self.take_events(index, count);
-            if !inputs.is_empty() {
+            if !inputs.is_empty() || self.nodes[index].has_group_woken() {
                 self.turn(index, inputs);
             }
         }
@@ -318,8 +374,10 @@ impl World {
     }
 
     /// One turn of a node, which runs. Its log is read after it and everything is checked.
-    pub fn turn(&mut self, index: usize, inputs: Vec<Input>) -> TurnOutcome {
+    pub fn turn(&mut self, index: usize, mut inputs: Vec<Input>) -> TurnOutcome {
         self.trace.step();
+        self.nodes[index].collect(&mut inputs);
+        self.take_changes(&mut inputs);
         self.record_inputs(index, &inputs);
         let asked = asking::requests(&inputs);
         self.follow(index, &inputs);
@@ -329,12 +387,15 @@ impl World {
         let node = &mut self.nodes[index];
         let driver = node.driver.as_mut().expect("it runs");
         let mut outcome = driver.turn(now, inputs);
+        node.deliver(std::mem::take(&mut outcome.asks));
         for (id, reply) in std::mem::take(&mut outcome.orders) {
             self.leaving.remove(&id);
             self.orders.insert(id, reply);
         }
         self.confirmations.extend(outcome.confirmations.iter().copied());
+        let strong = self.take_strong(&mut outcome);
         self.turned(index, asked, &before, &outcome);
+        self.strong_turned(index, strong);
         if self.materializing > 0 && self.entropy.chance(self.materializing) {
             self.materialize(index);
         }

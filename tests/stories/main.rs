@@ -29,4 +29,5 @@ mod retirement;
 mod scale;
 mod sorted_sets;
 mod starvation;
+mod strong;
 mod tidy;

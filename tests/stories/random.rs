@@ -87,3 +87,13 @@ fn expiry_offline() {
 fn everything() {
     campaign(&scenarios::EVERYTHING);
 }
+
+#[test]
+fn strong() {
+    campaign(&scenarios::STRONG);
+}
+
+#[test]
+fn strong_faults() {
+    campaign(&scenarios::STRONG_FAULTS);
+}

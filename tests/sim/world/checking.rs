@@ -7,7 +7,7 @@ use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceId;
 use tidelock_engine::install::Install;
 use tidelock_engine::ports::{Choice, Log, LogEntry, LogPosition, Recovered, Store, TransportEvent};
-use tidelock_engine::replica::Input;
+use tidelock_engine::replica::{Heard, Input};
 use tidelock_engine::request::{Request, RequestId};
 use tidelock_engine::turn::TurnOutcome;
 
@@ -35,9 +35,29 @@ pub(super) fn describe(inputs: &[Input]) -> String {
             format!("{} in {}", message_name(bytes), session.0)
         }
         Input::Network(other) => format!("{other:?}"),
+        Input::RequestOn(id, request, _) => {
+            format!("{} of {}: {:?}", id.0, request.keyspace, request.actions)
+        }
+        Input::Consensus(heard) => describe_heard(heard),
         other => format!("{other:?}"),
     };
     inputs.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// What a group says, without what fills pages.
+fn describe_heard(heard: &Heard) -> String {
+    match heard {
+        Heard::Status(status) => {
+            format!("{:?} of {:?} in {}", status.role, status.leader, status.term)
+        }
+        Heard::Write { writes, .. } => format!("{} writes", writes.len()),
+        Heard::Apply { entries, .. } => {
+            let indexes: Vec<String> = entries.iter().map(|entry| entry.index.to_string()).collect();
+            format!("apply {}", indexes.join(" "))
+        }
+        Heard::InstallSnapshot { .. } => "install a snapshot".to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 impl World {
@@ -89,6 +109,7 @@ impl World {
             }
             self.kept(index);
             self.check(index);
+            self.check_strong(index);
             self.watchers_are_told(index, outcome);
         }
     }
@@ -104,6 +125,9 @@ impl World {
                 continue;
             }
             node.left.remove(&keyspace);
+            if self.strong.watches(keyspace) {
+                continue;
+            }
             if !node.known.contains_key(&keyspace) {
                 let is_partial = settings.is_behind(node.card.replica(), 0);
                 node.known.entry(keyspace).or_default().is_partial = is_partial;
@@ -163,7 +187,16 @@ impl World {
         let mut making = Making { own: node.card.replica(), asked, clocks };
         for record in records {
             node.position = record.position;
-            if record.entry.keyspace().is_some_and(|keyspace| node.left.contains(&keyspace)) {
+            let keyspace = record.entry.keyspace();
+            if keyspace.is_some_and(|keyspace| node.left.contains(&keyspace)) {
+                continue;
+            }
+            if keyspace.is_some_and(|keyspace| self.strong.watches(keyspace)) {
+                if let LogEntry::Frame(bytes) = &record.entry
+                    && let Err(violation) = self.strong.take_in(bytes)
+                {
+                    self.fail(index, &violation);
+                }
                 continue;
             }
             let unread = |error: String| Violation::new("the log can be read", error);
@@ -250,6 +283,7 @@ impl World {
             .iter()
             .filter(|(_, state)| state.is_partial && state.heads.is_empty())
             .map(|(name, _)| KeyspaceId::of(cluster, name))
+            .filter(|keyspace| !self.strong.watches(*keyspace))
             .collect();
         for keyspace in &partial {
             node.known.entry(*keyspace).or_default().is_partial = true;
@@ -295,6 +329,9 @@ impl World {
         let store = node.driver.as_ref().expect("it runs").store();
         for (name, state) in &recovered.keyspaces {
             let keyspace = KeyspaceId::of(node.config.cluster, name);
+            if self.strong.watches(keyspace) {
+                continue;
+            }
             let floors = state.heads.iter().map(|(author, _)| (author, store.floor(keyspace, author)));
             let floors: Vec<_> = floors.filter(|(_, seq)| *seq > 0).collect();
             if let Err(violation) =

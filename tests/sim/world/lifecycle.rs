@@ -6,6 +6,7 @@ use tidelock_store::{MemDisk, OpenError};
 
 use super::{Happening, TICK_US, World, address, cluster};
 use crate::bits::Bits;
+use crate::group::Seat;
 use crate::ledger::Violation;
 use crate::node::{End, Node};
 use crate::store::Backing;
@@ -51,7 +52,7 @@ impl World {
     pub fn try_start(&mut self, index: usize) -> Result<(), OpenError> {
         assert!(!self.nodes[index].is_running(), "{} runs", self.nodes[index].name);
         let network = std::rc::Rc::clone(&self.network);
-        self.nodes[index].start(self.now_us, &network)?;
+        self.nodes[index].start(self.now_us, &network, &self.foundation)?;
         self.trace.note(self.now_us, index, || "start".to_owned());
         self.tally.count("starts");
         self.reread(index);
@@ -100,6 +101,7 @@ impl World {
         self.network.borrow_mut().set_up(index, false);
         self.leaving.retain(|_, (of, _)| *of != index);
         self.nodes[index].end(end);
+        self.strong_ended(index);
         if let (Backing::Disk(disk), End::PowerCut(_)) = (&self.nodes[index].backing, end) {
             for name in disk.names() {
                 self.trace.absorb(name.as_bytes());
@@ -153,7 +155,11 @@ impl World {
         let node = &mut self.nodes[index];
         let now = node.moment(self.now_us, entropy);
         let card = node.next_card();
-        let rejoined = node.driver.as_mut().expect("it runs").rejoin(now, card);
+        let driver = node.driver.as_mut().expect("it runs");
+        let rejoined = driver.rejoin(now, card);
+        // Another replica is another anchor, if it is any.
+        let anchor = driver.replica().anchor();
+        node.seat.iter_mut().for_each(|seat| seat.reopen(anchor));
         self.trace.note(self.now_us, index, || format!("rejoins as {}: {rejoined:?}", card.replica()));
         self.after_store(index);
         self.tally.count("rejoins");
@@ -179,9 +185,14 @@ impl World {
     /// answers whether it goes on. Its log is read again then, as after a start.
     pub fn has_room_again(&mut self, name: &str) -> bool {
         let index = self.index(name);
-        let driver = self.nodes[index].driver.as_mut().expect("it runs");
+        let node = &mut self.nodes[index];
+        let driver = node.driver.as_mut().expect("it runs");
         let Some(recovered) = driver.store_mut().heal() else { return false };
+        // What it had not on disk it must not remember.
+        node.seat.iter_mut().for_each(Seat::close);
         driver.go_on(&recovered);
+        let anchor = driver.replica().anchor();
+        node.seat.iter_mut().for_each(|seat| seat.reopen(anchor));
         self.trace.note(self.now_us, index, || "has room again".to_owned());
         self.reread(index);
         self.after_store(index);

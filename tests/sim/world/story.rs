@@ -205,7 +205,7 @@ impl World {
             self.forgive_in(index, keyspace_id(keyspace));
         }
         let id = self.next_request();
-        if order != Order::Join {
+        if matches!(order, Order::Leave { .. }) {
             self.leaving.insert(id, (index, keyspace_id(keyspace)));
         }
         self.input(name, Input::Order(id, named(keyspace), order));

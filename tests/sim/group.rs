@@ -1,0 +1,167 @@
+//! A node's part in the group of anchors: its courier, and openraft's tasks on a clock that the world moves.
+//!
+//! Each life of a node has a runtime of its own, on the world's thread, whose clock stands still but when the world moves
+//! it: to the next millisecond, by sleeping until then, which runs all tasks until none is left to run. So one seed is one
+//! history; a node that is stopped has tasks that are stopped, and finds its timers overdue when it goes on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tidelock_engine::courier::Courier;
+use tidelock_engine::ports::{AnchorId, Consensus, GroupId, LogIndex, Member};
+use tidelock_engine::replica::{Ask, Input};
+use tidelock_raft_mode::{Group, Opening, Settings};
+use tidelock_store::StoredRaftLog;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{advance, sleep};
+
+use crate::network::Wire;
+
+/// The members of the group by the newest list that anybody has, as gossip tells them to who cannot know them yet.
+pub(crate) type Introductions = Arc<Mutex<Option<(LogIndex, BTreeMap<AnchorId, Member>)>>>;
+
+/// What all nodes of a world open groups with.
+#[derive(Clone, Debug)]
+pub(crate) struct Foundation {
+    /// The settings of groups that are opened.
+    pub(crate) settings: Settings,
+    /// Who the members are.
+    pub(crate) introductions: Introductions,
+    /// The groups that were opened so far, behind the world's seed.
+    pub(crate) seeds: Arc<AtomicU64>,
+}
+
+impl Foundation {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            settings: Settings::local(),
+            introductions: Arc::default(),
+            seeds: Arc::new(AtomicU64::new(seed)),
+        }
+    }
+
+    /// Tells those who open a group later who its members are.
+    pub(crate) fn introduce(&self, index: LogIndex, members: &BTreeMap<AnchorId, Member>) {
+        let mut known = self.introductions.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|(of, _)| *of < index) {
+            *known = Some((index, members.clone()));
+        }
+    }
+}
+
+/// A running node's part in the group.
+pub(crate) struct Seat {
+    // It goes before the runtime, so that its tasks are over when that is.
+    courier: Courier,
+    runtime: Runtime,
+    at_ms: u64,
+    was_opened: Arc<AtomicBool>,
+    is_woken: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat")
+            .field("courier", &self.courier)
+            .field("at_ms", &self.at_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Seat {
+    /// The part of a node on this log, which begins at a moment of the world.
+    pub(crate) fn new(
+        log: StoredRaftLog,
+        anchor: Option<AnchorId>,
+        foundation: Foundation,
+        at_ms: u64,
+    ) -> Self {
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime without threads and sockets");
+        let (was_opened, is_woken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (opened, woken, handle) =
+            (Arc::clone(&was_opened), Arc::clone(&is_woken), runtime.handle().clone());
+        let log = Arc::new(log);
+        let open = move |me: AnchorId| {
+            opened.store(true, Ordering::Relaxed);
+            let woken = Arc::clone(&woken);
+            let seed = foundation.seeds.fetch_add(1, Ordering::Relaxed);
+            let mut group = Group::open(Opening {
+                group: GroupId(0),
+                me,
+                log: Arc::clone(&log) as _,
+                settings: foundation.settings.clone(),
+                seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                runtime: handle.clone(),
+                wake: Box::new(move || woken.store(true, Ordering::Relaxed)),
+            })
+            .expect("the settings are valid");
+            let known = foundation.introductions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            known.into_iter().for_each(|(index, members)| group.introduce(index, members));
+            Box::new(group) as Box<dyn Consensus + Send>
+        };
+        let courier = {
+            let _context = runtime.enter();
+            Courier::new(Box::new(open), anchor)
+        };
+        Self { courier, runtime, at_ms, was_opened, is_woken }
+    }
+
+    /// Whether it has, or had, a group whose tasks are to be run.
+    pub(crate) fn was_opened(&self) -> bool {
+        self.was_opened.load(Ordering::Relaxed)
+    }
+
+    /// Whether the group has something for a turn.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::Relaxed)
+    }
+
+    /// Lets time pass for its tasks up to a moment of the world; answers whether they woke the node.
+    pub(crate) fn run_until(&mut self, ms: u64) -> bool {
+        let passed = ms.saturating_sub(self.at_ms);
+        if passed == 0 {
+            return false;
+        }
+        self.at_ms = ms;
+        self.runtime.block_on(async {
+            // After a stop all timers of that time are overdue at once.
+            if passed > 1 {
+                advance(Duration::from_millis(passed - 1)).await;
+            }
+            sleep(Duration::from_millis(1)).await;
+        });
+        self.is_woken()
+    }
+
+    /// Before a turn: see [`Courier::collect`].
+    pub(crate) fn collect(&mut self, inputs: &mut Vec<Input>, wire: &mut Wire) {
+        let _context = self.runtime.enter();
+        self.is_woken.store(false, Ordering::Relaxed);
+        self.courier.collect(inputs, wire);
+    }
+
+    /// After a turn: see [`Courier::deliver`].
+    pub(crate) fn deliver(&mut self, asks: Vec<Ask>) {
+        let _context = self.runtime.enter();
+        self.courier.deliver(asks);
+    }
+
+    /// Takes no part while the store is opened again.
+    pub(crate) fn close(&mut self) {
+        let _context = self.runtime.enter();
+        self.courier.close();
+    }
+
+    /// Takes part again, on what the store holds now.
+    pub(crate) fn reopen(&mut self, anchor: Option<AnchorId>) {
+        let _context = self.runtime.enter();
+        self.courier.reopen(anchor);
+    }
+}

@@ -1,0 +1,191 @@
+//! What clients ask of strong keyspaces, and what it must come to: cells of two registers each, so that what happens to
+//! both at once shows.
+
+use tidelock_engine::condition::Condition;
+use tidelock_engine::ports::Durability;
+use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Decision, Request};
+use tidelock_engine::write::Outcome;
+
+use crate::linearizable::Asked;
+use crate::random::Random;
+use crate::words::{delete, increment, set};
+use crate::world::named;
+
+/// What a cell holds: two registers, and `None` for a key that is not there.
+pub type Cell = [Option<i64>; 2];
+
+/// One thing that a client asks of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// `GET` of a register.
+    Get(usize),
+    /// Both registers, as they are at one moment.
+    GetBoth,
+    /// `SET` of a register.
+    Put(usize, i64),
+    /// Both at once.
+    PutBoth(i64, i64),
+    /// `SET NX`.
+    PutNew(usize, i64),
+    /// Sets a register if it holds this.
+    Swap(usize, Option<i64>, i64),
+    /// `INCRBY`.
+    Add(usize, i64),
+    /// `DEL`.
+    Delete(usize),
+}
+
+/// What a deed answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// What was read.
+    Values(Cell),
+    /// What a register held.
+    Value(Option<i64>),
+    /// It is set.
+    Done,
+    /// Whether it was done.
+    Did(bool),
+    /// The sum.
+    Sum(i64),
+}
+
+/// A deed, and what it answered if that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered(pub Deed, pub Option<Told>);
+
+impl Asked for Answered {
+    type State = Cell;
+
+    fn step(&self, state: &Cell) -> Option<Cell> {
+        let Self(deed, told) = self;
+        let (left, given) = deed.apply(*state);
+        told.is_none_or(|told| told == given).then_some(left)
+    }
+}
+
+impl Deed {
+    /// A random one.
+    pub(crate) fn random(random: &mut Random) -> Self {
+        let small = |random: &mut Random| i64::try_from(random.below(4)).expect("it is small");
+        let register = random.below(2);
+        match random.below(16) {
+            0..3 => Self::Get(register),
+            3 => Self::GetBoth,
+            4..6 => Self::Put(register, small(random)),
+            6 => Self::PutBoth(small(random), small(random)),
+            7 => Self::PutNew(register, small(random)),
+            8 | 9 => {
+                let holds = random.chance(800).then(|| small(random));
+                Self::Swap(register, holds, small(random))
+            }
+            10..14 => Self::Add(register, 1 + small(random)),
+            _ => Self::Delete(register),
+        }
+    }
+
+    /// Whether it only reads.
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Get(_) | Self::GetBoth)
+    }
+
+    /// What it leaves of a cell, and what it answers.
+    pub fn apply(self, mut cell: Cell) -> (Cell, Told) {
+        let told = match self {
+            Self::Get(register) => Told::Value(cell[register]),
+            Self::GetBoth => Told::Values(cell),
+            Self::Put(register, value) => {
+                cell[register] = Some(value);
+                Told::Done
+            }
+            Self::PutBoth(first, second) => {
+                cell = [Some(first), Some(second)];
+                Told::Done
+            }
+            Self::PutNew(register, value) => {
+                let is_new = cell[register].is_none();
+                cell[register] = cell[register].or(Some(value));
+                Told::Did(is_new)
+            }
+            Self::Swap(register, holds, value) => {
+                let is_so = cell[register] == holds;
+                if is_so {
+                    cell[register] = Some(value);
+                }
+                Told::Did(is_so)
+            }
+            Self::Add(register, by) => {
+                let sum = cell[register].unwrap_or(0) + by;
+                cell[register] = Some(sum);
+                Told::Sum(sum)
+            }
+            Self::Delete(register) => Told::Did(cell[register].take().is_some()),
+        };
+        (cell, told)
+    }
+
+    /// The request for it.
+    pub(crate) fn request(self, keyspace: &str, cell: u8) -> Request {
+        let key = |register: usize| format!("c{cell}-{register}");
+        let decide = |condition, write| {
+            let (conditions, actions) = (vec![condition], vec![Action::Write(write)]);
+            vec![Action::Decide(Box::new(Decision { conditions, actions, ..Decision::default() }))]
+        };
+        let put = |register, value: i64| set(&key(register), &value.to_string());
+        let get = |register| Action::Query(Query::Get(key(register).into()));
+        let actions = match self {
+            Self::Get(register) => vec![get(register)],
+            Self::GetBoth => vec![get(0), get(1)],
+            Self::Put(register, value) => vec![Action::Write(put(register, value))],
+            Self::PutBoth(first, second) => [put(0, first), put(1, second)].map(Action::Write).to_vec(),
+            Self::PutNew(register, value) => {
+                decide(Condition::Missing(key(register).into()), put(register, value))
+            }
+            Self::Swap(register, holds, value) => {
+                let value_then = holds.map(|value| value.to_string().into_bytes());
+                let holds = Condition::Equals { key: key(register).into(), value: value_then };
+                decide(holds, put(register, value))
+            }
+            Self::Add(register, by) => vec![Action::Write(increment(&key(register), by))],
+            Self::Delete(register) => vec![Action::Write(delete(&key(register)))],
+        };
+        let (atomicity, durability) = (Atomicity::AllOrNothing, Durability::Durable);
+        Request { keyspace: named(keyspace), actions, atomicity, durability }
+    }
+
+    /// What was answered.
+    ///
+    /// # Errors
+    /// It is nothing that this answers.
+    pub(crate) fn told(self, replies: &[Result<ActionReply, ActionError>]) -> Result<Told, String> {
+        let wrong = || format!("{self:?} was answered {replies:?}");
+        let given: Vec<&ActionReply> =
+            replies.iter().map(|reply| reply.as_ref().map_err(|_| wrong())).collect::<Result<_, _>>()?;
+        Ok(match (self, &given[..]) {
+            (Self::Get(_), [ActionReply::Answer(Answer::Value(value))]) => {
+                Told::Value(number(value.as_deref()))
+            }
+            (
+                Self::GetBoth,
+                [ActionReply::Answer(Answer::Value(first)), ActionReply::Answer(Answer::Value(second))],
+            ) => Told::Values([number(first.as_deref()), number(second.as_deref())]),
+            (Self::Put(..), [ActionReply::Outcome(Outcome::Done)])
+            | (
+                Self::PutBoth(..),
+                [ActionReply::Outcome(Outcome::Done), ActionReply::Outcome(Outcome::Done)],
+            ) => Told::Done,
+            (Self::PutNew(..) | Self::Swap(..), [ActionReply::Decided(decided)]) => {
+                Told::Did(decided.given.is_some())
+            }
+            (Self::Add(..), [ActionReply::Outcome(Outcome::Number(sum))]) => Told::Sum(*sum),
+            (Self::Delete(_), [ActionReply::Outcome(Outcome::Changed(count))]) => Told::Did(*count > 0),
+            _ => return Err(wrong()),
+        })
+    }
+}
+
+fn number(value: Option<&[u8]>) -> Option<i64> {
+    let text = std::str::from_utf8(value?).expect("clients write numbers");
+    Some(text.parse().expect("clients write numbers"))
+}

@@ -1,0 +1,401 @@
+//! Anchors and strong keyspaces: how a world comes to have them, what clients do there, and how that is judged.
+
+use std::collections::BTreeSet;
+
+use tidelock_engine::ports::{
+    AnchorId, Change, Durability, Member, RequestId as GroupRequestId, Role, Status,
+};
+use tidelock_engine::replica::{AnchorOrder, AnchorReply, Ask, Heard, Input, Order, Terms};
+use tidelock_engine::request::{Action, Atomicity, Request, RequestId, RequestReply};
+use tidelock_engine::turn::TurnOutcome;
+
+use super::{World, address, keyspace_id, named};
+use crate::ledger::Violation;
+use crate::linearizable::{Verdict, check};
+use crate::node::Node;
+use crate::observed::{all_rows, fingerprint};
+use crate::strong::clients::{Came, Waiting};
+use crate::strong::deeds::{Deed, Told};
+
+/// How long the group is given to do what it is asked for, in milliseconds.
+const GROUP_MS: u64 = 30_000;
+
+/// How long a client waits for an answer, in milliseconds.
+const WITHIN_MS: u64 = 3_000;
+
+/// The requests to groups that the world makes itself begin here, above those of replicas.
+const OWN_REQUESTS: u64 = 1 << 60;
+
+/// The cell that no client shares, which stories and the checks of liveness use.
+const STORY_CELL: u8 = 100;
+
+/// The cells that clients of a strong keyspace share.
+const CELLS: usize = 3;
+
+impl World {
+    /// A node founds the group, and is its only anchor.
+    ///
+    /// # Panics
+    /// If it cannot.
+    pub fn found(&mut self, name: &str) {
+        let reply = self.govern(name, AnchorOrder::Found);
+        assert_eq!(reply, Ok(()), "{name} founds the group");
+    }
+
+    /// Orders something of the group of anchors, and waits for the answer.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub fn govern(&mut self, name: &str, order: AnchorOrder) -> AnchorReply {
+        let id = self.next_request();
+        self.input(name, Input::Govern(id, order));
+        self.until("an order of the group ends", GROUP_MS, |world| world.governed.contains_key(&id));
+        self.governed.remove(&id).expect("it has ended")
+    }
+
+    /// Makes other nodes anchors, by the one that leads: learners first, and voters all at once.
+    ///
+    /// # Panics
+    /// If they do not become it in time.
+    pub fn add_anchors(&mut self, leader: &str, names: &[&str]) {
+        self.elected();
+        let index = self.index(leader);
+        let before = &self.group(leader).membership.voters;
+        let mut voters: BTreeSet<AnchorId> = before.iter().flatten().copied().collect();
+        for name in names {
+            let anchor = AnchorId(self.entropy.next() >> (64 - AnchorId::BITS));
+            let member = Member { peer: self.peer(name), addresses: vec![address(name)] };
+            self.change_group(index, &Change::AddLearner(anchor, member));
+            let of = self.index(name);
+            self.tell_of_group(index, of);
+            self.turn(of, vec![Input::Consensus(Heard::Anchor(anchor))]);
+            self.nodes[of].deliver(vec![Ask::Open(anchor)]);
+            voters.insert(anchor);
+        }
+        self.change_group(index, &Change::SetVoters(voters.clone()));
+        let wanted = vec![voters];
+        self.until("all are voters", GROUP_MS, |world| {
+            let is_voter = |name: &&str| world.group(name).membership.voters == wanted;
+            is_voter(&leader) && names.iter().all(is_voter)
+        });
+    }
+
+    /// Tells a node that is to be an anchor, and cannot know it from its log, who the others are.
+    fn tell_of_group(&mut self, leader: usize, to: usize) {
+        let status = self.nodes[leader].driver().replica().group().clone();
+        let Some(index) = status.membership_index else { return };
+        self.foundation.introduce(index, &status.membership.members);
+        let peers = status.membership.members.values().map(|member| member.peer).collect();
+        self.network.borrow_mut().introduce(to, peers);
+    }
+
+    /// Has the group of a node changed, which is tried again where it is certain that nothing was.
+    fn change_group(&mut self, index: usize, change: &Change) {
+        for _ in 0..10 {
+            self.requests += 1;
+            let id = GroupRequestId(OWN_REQUESTS + self.requests);
+            let asked = Ask::Administer { id, change: change.clone(), within_ms: GROUP_MS };
+            self.nodes[index].deliver(vec![asked]);
+            self.until("a change of the group ends", 2 * GROUP_MS, |world| world.changed.contains_key(&id));
+            if matches!(self.changed.remove(&id), Some(Some(Ok(())))) {
+                return;
+            }
+            self.run(200);
+        }
+        let detail = format!("{change:?}\n{}", self.describe_groups());
+        self.fail(index, &Violation::new("the group does what it should", detail));
+    }
+
+    /// Takes out of what a turn hears of the group what the world itself asked for.
+    pub(super) fn take_changes(&mut self, inputs: &mut Vec<Input>) {
+        let is_own = |input: &mut Input| matches!(input, Input::Consensus(Heard::Administered { id, .. }) if id.0 >= OWN_REQUESTS);
+        for input in inputs.extract_if(.., is_own) {
+            if let Input::Consensus(Heard::Administered { id, result }) = input {
+                self.changed.insert(id, result);
+            }
+        }
+    }
+
+    /// How the group stands, as a node says.
+    pub fn group(&self, name: &str) -> &Status {
+        self.node(name).driver().replica().group()
+    }
+
+    /// Who leads: the running anchor that says so in the highest term.
+    pub fn leader(&self) -> Option<String> {
+        let running = self.nodes.iter().filter(|node| node.is_running());
+        let leads = running.filter(|node| node.driver().replica().group().role == Role::Leader);
+        let newest = leads.max_by_key(|node| node.driver().replica().group().term);
+        newest.map(|node| node.name.clone())
+    }
+
+    /// Lets time pass until somebody leads whom a majority follows; answers who.
+    pub fn elected(&mut self) -> String {
+        self.until("a leader that a majority follows", GROUP_MS, |world| {
+            world.leader().is_some_and(|leader| {
+                let status = world.group(&leader);
+                let is_alone = status.membership.voters.iter().all(|voters| voters.len() == 1);
+                (is_alone || status.quorum_ack_age.is_some()) && status.applied == status.last
+            })
+        });
+        self.leader().expect("there is one")
+    }
+
+    /// Lets time pass until something holds.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub fn until(&mut self, what: &str, ms: u64, holds: impl Fn(&Self) -> bool) {
+        let end = self.now_us() + 1_000 * ms;
+        while !holds(self) {
+            if self.now_us() >= end {
+                let detail = format!("{what}, not within {ms} ms\n{}", self.describe_groups());
+                self.fail(0, &Violation::new("the group does what it should", detail));
+            }
+            self.run(5);
+        }
+    }
+
+    fn describe_groups(&self) -> String {
+        let of = |node: &Node| {
+            let group =
+                node.driver.as_ref().map(|driver| (driver.replica().anchor(), driver.replica().group()));
+            format!("{}: {group:?}\n", node.name)
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
+    /// From now on a keyspace that is strong, or is to be, is judged as one. Before anybody writes there.
+    pub fn watch_strong(&mut self, keyspace: &str) {
+        self.strong.watch(keyspace_id(keyspace));
+    }
+
+    /// Makes an empty keyspace strong, by the order of an anchor, and waits until all that run know it.
+    ///
+    /// # Panics
+    /// If it cannot be.
+    pub fn make_strong(&mut self, name: &str, keyspace: &str) {
+        self.watch_strong(keyspace);
+        let reply = self.order_and_wait(name, keyspace, Order::MakeStrong);
+        reply.unwrap_or_else(|error| panic!("{keyspace} cannot be strong: {error}"));
+    }
+
+    /// Lets time pass until all nodes that run know that a keyspace is strong.
+    pub fn all_know(&mut self, keyspace: &str) {
+        self.until("everybody knows that a keyspace is strong", GROUP_MS, |world| {
+            let mut running = world.nodes.iter().filter(|node| node.is_running());
+            running.all(|node| world.knows_strong(node.index, keyspace))
+        });
+    }
+
+    /// Whether a running node knows that a keyspace is strong.
+    pub fn knows_strong(&self, index: usize, keyspace: &str) -> bool {
+        let replica = self.nodes[index].driver().replica();
+        replica.mode(keyspace_id(keyspace)).is_some_and(|mode| mode.epoch().is_strong())
+    }
+
+    /// Asks something of a strong keyspace; [`World::told`] tells what came of it.
+    pub fn ask_strong(&mut self, name: &str, request: Request, terms: Terms) -> RequestId {
+        let index = self.index(name);
+        let id = self.next_request();
+        self.asked_strong.insert(id, index);
+        self.turn(index, vec![Input::RequestOn(id, request, terms)]);
+        id
+    }
+
+    /// Asks something of a strong keyspace, and waits for what comes of it.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub fn request_strong(&mut self, name: &str, keyspace: &str, actions: Vec<Action>) -> RequestReply {
+        let request = Request {
+            keyspace: named(keyspace),
+            actions,
+            atomicity: Atomicity::AllOrNothing,
+            durability: Durability::Durable,
+        };
+        self.request_on(name, request, Terms::default())
+    }
+
+    /// The same, on these terms.
+    ///
+    /// # Errors
+    /// As the node answers.
+    pub fn request_on(&mut self, name: &str, request: Request, terms: Terms) -> RequestReply {
+        let id = self.ask_strong(name, request, terms);
+        self.until("a request is answered", terms.within_ms + 5_000, |world| world.told.contains_key(&id));
+        self.told.remove(&id).expect("it is answered")
+    }
+
+    /// Does something with the stories' cell of a strong keyspace, which must succeed; answers what it told.
+    ///
+    /// # Panics
+    /// If it does not succeed.
+    pub fn deed(&mut self, name: &str, keyspace: &str, deed: Deed) -> Told {
+        let reply = self.request_on(name, deed.request(keyspace, STORY_CELL), Terms::default());
+        let replies = reply.unwrap_or_else(|error| panic!("{deed:?} at {name}: {error:?}"));
+        deed.told(&replies).unwrap_or_else(|wrong| panic!("{wrong}"))
+    }
+
+    /// Every node takes a write to a strong keyspace before so many milliseconds are over.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn serves_strong(&mut self, keyspace: &str, names: &[&str], within_ms: u64) {
+        for name in names {
+            let end = self.now_us() + 1_000 * within_ms;
+            loop {
+                let deed = Deed::Put(0, 1);
+                let reply = self.request_on(name, deed.request(keyspace, STORY_CELL), Terms::default());
+                if reply.is_ok() {
+                    break;
+                }
+                if self.now_us() >= end {
+                    let detail = format!("{name} answers {reply:?}\n{}", self.describe_groups());
+                    let index = self.index(name);
+                    self.fail(index, &Violation::new("strong keyspaces are served again", detail));
+                }
+                self.run(20);
+            }
+        }
+    }
+
+    /// Has so many clients ask for something all the time until `end_us`, each at a node of its own.
+    pub fn keep_asking_strong(&mut self, keyspace: &'static str, clients: usize, every_ms: u64, end_us: u64) {
+        self.strong.clients.keyspace = Some((keyspace, keyspace_id(keyspace)));
+        for number in 0..clients {
+            let client = self.strong.clients.add(number % self.nodes.len());
+            self.asks_next(client, every_ms, end_us);
+        }
+    }
+
+    fn asks_next(&mut self, client: usize, every_ms: u64, end_us: u64) {
+        let wait = self.random.between(0, 2_000 * every_ms);
+        self.after(wait, move |world| world.client_asks(client, every_ms, end_us));
+    }
+
+    fn client_asks(&mut self, client: usize, every_ms: u64, end_us: u64) {
+        if self.now_us() > end_us {
+            return;
+        }
+        let (keyspace, _) = self.strong.clients.keyspace.expect("they have a keyspace");
+        let drawn = (Deed::random(&mut self.random), u8::try_from(self.random.below(CELLS)).expect("few"));
+        let home = self.strong.clients.all[client].home;
+        let may_ask = |world: &Self, index: usize| {
+            let node = &world.nodes[index];
+            node.is_running() && !world.is_paused(index) && world.knows_strong(index, keyspace)
+        };
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|index| may_ask(self, *index)).collect();
+        let index = if others.contains(&home) {
+            home
+        } else if others.is_empty() {
+            return self.asks_next(client, every_ms, end_us);
+        } else {
+            *self.random.pick(&others)
+        };
+        let (asked, operation) = self.strong.clients.next(client, drawn);
+        let id = self.next_request();
+        self.strong.clients.waiting.insert(id, Waiting { client, node: index, asked });
+        self.strong_asking = Some((every_ms, end_us));
+        let terms = Terms { operation, within_ms: WITHIN_MS, ..Terms::default() };
+        let request = asked.deed.request(keyspace, asked.cell);
+        self.turn(index, vec![Input::RequestOn(id, request, terms)]);
+    }
+
+    /// Takes out of a turn's answers those of strong keyspaces, and of the group.
+    pub(super) fn take_strong(&mut self, outcome: &mut TurnOutcome) -> Vec<(RequestId, RequestReply)> {
+        self.governed.extend(std::mem::take(&mut outcome.governed));
+        let (asked, clients) = (&self.asked_strong, &self.strong.clients.waiting);
+        let is_strong =
+            |(id, _): &mut (RequestId, RequestReply)| asked.contains_key(id) || clients.contains_key(id);
+        outcome.replies.extract_if(.., is_strong).collect()
+    }
+
+    /// Passes on what strong keyspaces answered, once the log of the turn was read.
+    pub(super) fn strong_turned(&mut self, index: usize, replies: Vec<(RequestId, RequestReply)>) {
+        if let Some(status) = self.nodes[index].driver.as_ref().map(|driver| driver.replica()) {
+            let stands = self.strong.stands(status.anchor(), status.group());
+            stands.unwrap_or_else(|violation| self.fail(index, &violation));
+        }
+        for (id, reply) in replies {
+            self.trace.note(self.now_us(), index, || format!("answers {}: {reply:?}", id.0));
+            if self.asked_strong.remove(&id).is_some() {
+                self.told.insert(id, reply);
+                continue;
+            }
+            let Some((client, number)) =
+                self.strong.clients.waiting.get(&id).map(|waiting| (waiting.client, waiting.asked.number))
+            else {
+                continue;
+            };
+            let (_, keyspace) = self.strong.clients.keyspace.expect("they have a keyspace");
+            let repeats = number.is_some() && self.random.chance(500);
+            let came = self.strong.clients.answered(id, &reply, repeats);
+            let judged = match came {
+                Came::Done(Some(operation)) => self.strong.acknowledged(keyspace, operation),
+                Came::Denied(operation) => self.strong.denied(keyspace, operation),
+                Came::Done(None) | Came::Nothing => Ok(()),
+                Came::Wrong(detail) => Err(Violation::new("strong keyspaces answer as asked", detail)),
+            };
+            judged.unwrap_or_else(|violation| self.fail(index, &violation));
+            self.goes_on(client);
+        }
+    }
+
+    /// A node has ended: whoever waited for it does no more.
+    pub(super) fn strong_ended(&mut self, index: usize) {
+        self.asked_strong.retain(|_, of| *of != index);
+        let random = &mut self.random;
+        let free = self.strong.clients.ended(index, || random.chance(500));
+        free.into_iter().for_each(|client| self.goes_on(client));
+    }
+
+    fn goes_on(&mut self, client: usize) {
+        if let Some((every_ms, end_us)) = self.strong_asking {
+            self.asks_next(client, every_ms, end_us);
+        }
+    }
+
+    /// Checks what a node shows of strong keyspaces.
+    pub(super) fn check_strong(&mut self, index: usize) {
+        for keyspace in self.strong.keyspaces() {
+            let driver = self.nodes[index].driver();
+            let reports = driver.replica().report().keyspaces;
+            let Some(report) = reports.into_iter().find(|of| of.id == keyspace && !of.is_partial) else {
+                continue;
+            };
+            let rows = match all_rows(driver.store(), keyspace) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    self.fail(index, &Violation::new("rows can be read", error.to_string()));
+                }
+            };
+            let shown = fingerprint(&rows);
+            let (heads, _) = report.fingerprint.split_once('-').expect("heads and rows");
+            let result = self.strong.shows(keyspace, heads, shown);
+            result.unwrap_or_else(|violation| self.fail(index, &violation));
+            self.tally.count("strong states checked");
+        }
+    }
+
+    /// Judges all that clients of strong keyspaces were told.
+    pub fn judge_strong(&mut self) {
+        self.strong.clients.give_up();
+        let events = &self.strong.clients.events;
+        let detail = match check(&[None, None], events) {
+            Verdict::Linearizable => return,
+            Verdict::TooLarge { cell } => format!("the search of cell {cell} was given up"),
+            Verdict::Not { cell, explained, of } => {
+                let mut of_cell: Vec<_> = events.iter().filter(|event| event.cell == cell).collect();
+                of_cell.sort_by_key(|event| event.returned);
+                let until = of_cell.len().min(explained + 10);
+                let shown: Vec<String> = of_cell[explained.saturating_sub(30)..until]
+                    .iter()
+                    .map(|event| format!("  {}..{}: {:?}", event.called, event.returned, event.asked))
+                    .collect();
+                format!("{explained} of {of} operations of cell {cell} are explained\n{}", shown.join("\n"))
+            }
+        };
+        self.fail(0, &Violation::new("what clients of strong keyspaces see is linearizable", detail));
+    }
+}

@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounded::list;
-use crate::id::{AuthorCard, ClientId, ClusterId, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::id::{
+    AuthorCard, ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId,
+};
 use crate::install::RowList;
 use crate::mode::ModeRecord;
 use crate::ports::{Address, MESSAGE_BYTES_MAX};
@@ -290,6 +292,8 @@ pub enum Message {
     Taken {
         /// The keyspace.
         keyspace: KeyspaceId,
+        /// The epoch in which the sender has it.
+        epoch: Epoch,
         /// The place in the sender's log.
         position: u64,
         /// The heads.

@@ -7,6 +7,7 @@
 
 mod anchors;
 mod answering;
+mod catching_up;
 mod execute;
 mod follow;
 mod forward;
@@ -197,11 +198,12 @@ pub(crate) struct Strong {
     /// The last entry that was applied since the start.
     applied: Option<LogIndex>,
     /// Commands of keyspaces that this anchor follows, in the order of the log, until their frames come.
-    missed: BTreeMap<KeyspaceId, execute::Missed>,
+    missed: BTreeMap<KeyspaceId, catching_up::Missed>,
     pub(super) requests: Requests,
     pub(super) making: BTreeMap<KeyspaceId, Making>,
     anchoring: anchors::Anchoring,
     sweeps: sweep::Sweeps,
+    asking: catching_up::Asking,
 }
 
 impl Strong {
@@ -292,11 +294,7 @@ impl Replica {
     /// Takes in what the group says.
     pub(super) fn heard(&mut self, now: Now, heard: Heard, view: &mut View<'_, '_>, step: &mut Step) {
         match heard {
-            Heard::Anchor(anchor) => {
-                if self.strong.anchor.replace(anchor) != Some(anchor) {
-                    step.anchor = Some(encode_anchor(anchor));
-                }
-            }
+            Heard::Anchor(anchor) => self.enter_group(anchor, step),
             Heard::Status(status) => self.group_stands(status, step),
             Heard::Write { token, writes } => {
                 step.raft.extend(writes);

@@ -126,6 +126,8 @@ impl Scenario {
         (0..count).for_each(|index| faults::connect_somewhere(&mut world, index));
         world.run(500);
         if let Some(strong) = self.strong {
+            // Anchors have many more turns.
+            world.materializing /= 4;
             let names: Vec<String> = world.nodes().iter().map(|node| node.name.clone()).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             world.found(names[0]);

@@ -66,23 +66,36 @@ impl Asked for Answered {
 }
 
 impl Deed {
-    /// A random one.
-    pub(crate) fn random(random: &mut Random) -> Self {
-        let small = |random: &mut Random| i64::try_from(random.below(4)).expect("it is small");
+    /// A random one. `fresh` is a value that no other deed writes, and `seen` what the client last saw in the cell.
+    pub(crate) fn random(random: &mut Random, fresh: i64, seen: Cell) -> Self {
         let register = random.below(2);
         match random.below(16) {
             0..3 => Self::Get(register),
             3 => Self::GetBoth,
-            4..6 => Self::Put(register, small(random)),
-            6 => Self::PutBoth(small(random), small(random)),
-            7 => Self::PutNew(register, small(random)),
-            8 | 9 => {
-                let holds = random.chance(800).then(|| small(random));
-                Self::Swap(register, holds, small(random))
-            }
-            10..14 => Self::Add(register, 1 + small(random)),
+            4..6 => Self::Put(register, fresh),
+            6 => Self::PutBoth(fresh, -fresh),
+            7 => Self::PutNew(register, fresh),
+            8..11 => Self::Swap(register, seen[register], fresh),
+            11..14 => Self::Add(register, 1 << random.below(5)),
             _ => Self::Delete(register),
         }
+    }
+
+    /// What a client knows of a cell that it was told this of.
+    pub(crate) fn seen(self, told: Told, mut seen: Cell) -> Cell {
+        match (self, told) {
+            (_, Told::Values(values)) => return values,
+            (Self::Get(register), Told::Value(value)) => seen[register] = value,
+            (Self::Add(register, _), Told::Sum(sum)) => seen[register] = Some(sum),
+            (Self::Put(register, value), _)
+            | (Self::PutNew(register, value) | Self::Swap(register, _, value), Told::Did(true)) => {
+                seen[register] = Some(value);
+            }
+            (Self::Delete(register), _) => seen[register] = None,
+            (Self::PutBoth(first, second), _) => seen = [Some(first), Some(second)],
+            _ => {}
+        }
+        seen
     }
 
     /// Whether it only reads.

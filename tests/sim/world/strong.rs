@@ -14,7 +14,7 @@ use crate::ledger::Violation;
 use crate::linearizable::{Verdict, check};
 use crate::node::Node;
 use crate::observed::{all_rows, fingerprint};
-use crate::strong::clients::{Came, Waiting};
+use crate::strong::clients::{CELLS, Came, Waiting};
 use crate::strong::deeds::{Deed, Told};
 
 /// How long the group is given to do what it is asked for, in milliseconds.
@@ -28,9 +28,6 @@ const OWN_REQUESTS: u64 = 1 << 60;
 
 /// The cell that no client shares, which stories and the checks of liveness use.
 const STORY_CELL: u8 = 100;
-
-/// The cells that clients of a strong keyspace share.
-const CELLS: usize = 3;
 
 impl World {
     /// A node founds the group, and is its only anchor.
@@ -279,7 +276,10 @@ impl World {
             return;
         }
         let (keyspace, _) = self.strong.clients.keyspace.expect("they have a keyspace");
-        let drawn = (Deed::random(&mut self.random), u8::try_from(self.random.below(CELLS)).expect("few"));
+        let cell = self.random.below(CELLS);
+        let seen = self.strong.clients.all[client].seen[cell];
+        let fresh = 1_000 * i64::try_from(self.requests).expect("they are few");
+        let drawn = (Deed::random(&mut self.random, fresh, seen), u8::try_from(cell).expect("few"));
         let home = self.strong.clients.all[client].home;
         let may_ask = |world: &Self, index: usize| {
             let node = &world.nodes[index];
@@ -357,8 +357,11 @@ impl World {
     }
 
     /// Checks what a node shows of strong keyspaces.
-    pub(super) fn check_strong(&mut self, index: usize) {
+    pub(super) fn check_strong(&mut self, index: usize, outcome: &TurnOutcome) {
         for keyspace in self.strong.keyspaces() {
+            if !outcome.changes.rows.keys().any(|(of, _)| *of == keyspace) {
+                continue;
+            }
             let driver = self.nodes[index].driver();
             let reports = driver.replica().report().keyspaces;
             let Some(report) = reports.into_iter().find(|of| of.id == keyspace && !of.is_partial) else {
@@ -381,8 +384,10 @@ impl World {
     /// Judges all that clients of strong keyspaces were told.
     pub fn judge_strong(&mut self) {
         self.strong.clients.give_up();
-        let events = &self.strong.clients.events;
-        let detail = match check(&[None, None], events) {
+        let Some((_, keyspace)) = self.strong.clients.keyspace else { return };
+        let executed = self.strong.executed_in(keyspace);
+        let events = self.strong.clients.history(|name| executed.contains(&name));
+        let detail = match check(&[None, None], &events) {
             Verdict::Linearizable => return,
             Verdict::TooLarge { cell } => format!("the search of cell {cell} was given up"),
             Verdict::Not { cell, explained, of } => {

@@ -255,6 +255,8 @@ impl Group {
             let mut is_quiet = true;
             for from in 0..self.nodes.len() {
                 let driver = self.nodes[from].driver.as_mut().expect("it runs");
+                // What entries have done is not on disk at once, and nobody is told of it before.
+                driver.sync().expect("memory takes everything");
                 for (session, message) in std::mem::take(&mut driver.transport().sent) {
                     let to = usize::try_from(session.0).expect("few");
                     if !self.cut.contains(&(from, to)) && !self.cut.contains(&(to, from)) {

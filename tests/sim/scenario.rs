@@ -22,6 +22,8 @@ const REACHES_MS: u64 = 5_000;
 pub struct Scenario {
     /// Its name, which is the name of its test.
     pub name: &'static str,
+    /// Its seeds in the gate.
+    pub seeds: u64,
     /// The fewest and the most nodes at the start.
     pub nodes: (usize, usize),
     /// How long clients write while faults strike, in milliseconds.

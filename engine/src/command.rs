@@ -15,6 +15,7 @@ pub use crate::bounds::COMMANDS_MAX;
 use crate::bounds::{ACTIONS_MAX, REPLICAS_MAX, STRUCTURE_BYTES_MAX};
 use crate::causality::{Dot, Hlc};
 use crate::frame::SigningKey;
+use crate::group_key::GroupSecret;
 pub use crate::id::ClientId;
 use crate::id::{Epoch, KeyspaceId, KeyspaceName};
 use crate::ports::{COMMAND_BYTES_MAX, LogIndex};
@@ -181,6 +182,10 @@ pub enum Command {
         /// The place of the [`Command::BeginSeal`] that it belongs to.
         begin: LogIndex,
     },
+    /// Says by which key the group of anchors is known. The first one counts.
+    NameGroup(GroupSecret),
+    /// Says how many voters the group is to have, whatever its anchors are set to; or that these settings count again.
+    WantVoters(Option<u8>),
 }
 
 /// Why commands are no entry, or bytes are none. Nothing was proposed or done.

@@ -44,6 +44,7 @@ pub struct MemStore {
     fork: Option<Fork>,
     anchor: Option<Vec<u8>>,
     raft: RaftMemory,
+    is_full: bool,
 }
 
 impl MemStore {
@@ -69,7 +70,13 @@ impl MemStore {
             fork: None,
             anchor: None,
             raft: RaftMemory::default(),
+            is_full: false,
         }
+    }
+
+    /// Whether it takes nothing from now on, like a disk that is full.
+    pub fn fill(&mut self, is_full: bool) {
+        self.is_full = is_full;
     }
 
     /// The log of the Raft group, for reading beside this store. A clone of the store has a log of its own.
@@ -278,6 +285,9 @@ impl Store for MemStore {
     }
 
     fn commit(&mut self, batch: &Batch, _: Durability) -> Result<LogPosition, CommitError> {
+        if self.is_full {
+            return Err(CommitError::Full { file: "memory" });
+        }
         for (name, settings) in &batch.settings {
             self.settings.insert(name.clone(), *settings);
             if settings.choice == Some(Choice::Leave) {

@@ -20,6 +20,7 @@ use crate::bounds::REPLICAS_MAX;
 use crate::causality::{Dot, Hlc, VersionVector};
 use crate::command::EpochSecret;
 use crate::frame::{FrameHeader, SigningKey};
+use crate::group_key::{GroupSecret, GroupSignature, Statement};
 use crate::id::{AuthorCard, ClusterId, Epoch, KeyspaceId, ReplicaId};
 use crate::ports::LogIndex;
 
@@ -60,12 +61,25 @@ pub struct ModeRecord {
     pub index: LogIndex,
     /// What proves the author of the epoch's frames.
     pub card: AuthorCard,
+    /// That the group of anchors says so.
+    pub signature: GroupSignature,
 }
 
 impl ModeRecord {
     /// The highest seq of an author that belongs to the epochs before.
     pub fn frontier_of(&self, author: ReplicaId) -> u64 {
         seq_in(&self.frontier, author)
+    }
+
+    /// What its signature is for.
+    fn statement(&self, keyspace: KeyspaceId) -> Statement<'_> {
+        let Self { epoch, frontier, index, card, .. } = self;
+        Statement::Mode { keyspace, epoch: *epoch, frontier, index: *index, card: *card }
+    }
+
+    /// Whether it is what the group that it names says of a keyspace.
+    pub fn is_genuine(&self, (cluster, keyspace): (ClusterId, KeyspaceId)) -> bool {
+        self.signature.is_for(cluster, &self.statement(keyspace))
     }
 
     /// Whether it names each author once, in order, and the epoch is one that peers can be told of.
@@ -140,6 +154,8 @@ pub struct Mode {
     heard: Epoch,
     /// The highest time of the epoch's frames: by this clock its keys expire.
     clock: Hlc,
+    /// The entry of the last of the epoch's frames that was made or applied here.
+    position: LogIndex,
 }
 
 /// Why bytes are not a mode that is known here. The node must not go on without knowing it.
@@ -163,6 +179,11 @@ impl Mode {
     /// The epoch.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The latest epoch that is known of: an anchor may not have come to it.
+    pub fn latest(&self) -> Epoch {
+        self.epoch.max(self.heard)
     }
 
     /// How it began; none in the first one.
@@ -195,6 +216,11 @@ impl Mode {
         self.clock
     }
 
+    /// The entry of the anchors' log of which the last strong frame is that was made or applied here.
+    pub fn position(&self) -> LogIndex {
+        self.position
+    }
+
     /// The author of the epoch's frames, if it is strong.
     pub fn author(&self) -> Option<ReplicaId> {
         let record = self.record.as_ref().filter(|record| record.epoch.is_strong())?;
@@ -213,14 +239,16 @@ impl Mode {
 
     /// The highest seq of an author that may be applied when it comes by itself, from a peer.
     ///
-    /// Cases: (1) an eventual epoch goes on: all; (2) it ends: up to the cut, and up to where it began; (3) an anchor
-    /// that makes the strong frames itself: none; (4) any other node: the strong frames, and what F names.
+    /// Cases: (1) an eventual epoch goes on: all; (2) it ends: up to the cut, and up to where it began, also if it is only
+    /// heard that it has; (3) an anchor that makes the strong frames itself: none; (4) any other node: the strong frames,
+    /// and what F names.
     pub fn takes(&self, author: ReplicaId) -> u64 {
         let base = self.record.as_ref().map_or(0, |record| record.frontier_of(author));
         match &self.sealing {
             Some(Sealing { cut, .. }) => {
                 base.max(cut.as_ref().map_or(0, |cut| seq_in(&cut.frontier, author)))
             }
+            None if self.heard > self.epoch => base,
             None if !self.epoch.is_strong() => u64::MAX,
             None if self.is_exact() => 0,
             None if self.author() == Some(author) => u64::MAX,
@@ -246,6 +274,24 @@ impl Mode {
         true
     }
 
+    /// The same, of an epoch that this node followed before it became an anchor; answers whether it has an effect. Of
+    /// several attempts, it is the one whose secret signs the frames.
+    pub(crate) fn take_part(
+        &mut self,
+        at: LogIndex,
+        epoch: Epoch,
+        secret: EpochSecret,
+        place: (ClusterId, KeyspaceId),
+    ) -> bool {
+        let is_of_epoch = self.epoch == epoch && epoch.is_strong() && self.part.is_none();
+        let is_its = |record: &ModeRecord| record.card == card_of(&secret, place, epoch);
+        if !is_of_epoch || !self.record.as_ref().is_some_and(is_its) {
+            return false;
+        }
+        self.part = Some(Part { secret, standing: Standing::Behind { missed: at } });
+        true
+    }
+
     /// A [`Command::Cut`](crate::command::Command::Cut) at `at`; answers whether it has an effect.
     pub(crate) fn cut(&mut self, at: LogIndex, begin: LogIndex, frontier: &[Dot]) -> bool {
         let sealing = self.sealing.as_mut().filter(|sealing| sealing.begin == begin);
@@ -260,7 +306,7 @@ impl Mode {
         &mut self,
         at: LogIndex,
         (begin, cut): (LogIndex, LogIndex),
-        place: (ClusterId, KeyspaceId),
+        (place, group): ((ClusterId, KeyspaceId), &GroupSecret),
         is_at: impl FnOnce(&[Dot]) -> bool,
     ) -> bool {
         let is_latest = |sealing: &Sealing| {
@@ -271,9 +317,11 @@ impl Mode {
         }
         let Some(Sealing { epoch, secret, cut: Some(cut), .. }) = self.sealing.take() else { return false };
         let standing = if is_at(&cut.frontier) { Standing::Exact } else { Standing::Behind { missed: at } };
-        let card = card_of(&secret, place, epoch);
-        self.epoch = epoch;
-        self.record = Some(ModeRecord { epoch, frontier: cut.frontier, index: at, card });
+        let (card, frontier) = (card_of(&secret, place, epoch), cut.frontier);
+        let statement = Statement::Mode { keyspace: place.1, epoch, frontier: &frontier, index: at, card };
+        let signature = group.sign(place.0, &statement);
+        (self.epoch, self.position) = (epoch, LogIndex(0));
+        self.record = Some(ModeRecord { epoch, frontier, index: at, card, signature });
         self.part = Some(Part { secret, standing });
         true
     }
@@ -300,7 +348,7 @@ impl Mode {
     /// An anchor hears of an epoch that its own log has not come to: it is fenced until then. Answers whether it was
     /// news.
     pub(crate) fn hear(&mut self, epoch: Epoch) -> bool {
-        let is_news = epoch > self.epoch.max(self.heard);
+        let is_news = epoch > self.latest();
         if is_news {
             self.heard = epoch;
         }
@@ -312,9 +360,18 @@ impl Mode {
         (self.sealing, self.part, self.heard) = (None, None, Epoch(0));
     }
 
-    /// A strong frame was made or applied.
-    pub(crate) fn advance_clock(&mut self, hlc: Hlc) {
+    /// A strong frame was made or applied, of that entry if it says so.
+    pub(crate) fn advance(&mut self, hlc: Hlc, index: Option<LogIndex>) {
         self.clock = self.clock.max(hlc);
+        self.position = self.position.max(index.unwrap_or_default());
+    }
+
+    /// This node has become an anchor. It comes to the epochs by its own log, from the first one on, and is fenced until
+    /// it has come to the one that it followed.
+    pub(crate) fn enter_group(&mut self) {
+        if self.part.is_none() && self.sealing.is_none() {
+            *self = Self { heard: self.latest(), clock: self.clock, ..Self::default() };
+        }
     }
 
     /// A following anchor misses an entry, or has caught up.

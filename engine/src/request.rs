@@ -101,6 +101,13 @@ pub struct Request {
     pub durability: Durability,
 }
 
+impl Request {
+    /// Whether it only reads.
+    pub fn is_query(&self) -> bool {
+        self.actions.iter().all(Action::is_query)
+    }
+}
+
 /// What one action gave.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(from = "nested::OutermostReply")]
@@ -136,6 +143,15 @@ pub enum ActionError {
         "the answers of one request are longer than {REQUEST_ANSWER_BYTES_MAX} bytes; ask for less at once"
     )]
     TooMuch,
+    /// Of several actions on a strong keyspace, this one may have been done, once, or may be yet.
+    #[error("nobody here knows yet whether operation {0} was executed; ask for its outcome")]
+    Unknown(String),
+    /// Of several actions on a strong keyspace, this one was certainly not done, for this reason; retryable.
+    #[error("{0}")]
+    TryAgain(String),
+    /// It was done, and what it gave is too long to be told to another node, or to be kept.
+    #[error("it was done, but what it gave is too long to be told; ask for less at once")]
+    Untold,
 }
 
 /// Why a request has no replies. But for [`RequestError::Commit`] and

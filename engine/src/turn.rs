@@ -12,7 +12,7 @@ use crate::ports::{
     Target, Transport,
 };
 use crate::replica::{
-    AnchorError, AnchorReply, Ask, Input, Label, Now, OrderError, OrderReply, Replica, Step, View,
+    AnchorError, AnchorReply, Ask, Basis, Input, Label, Now, OrderError, OrderReply, Replica, Step, View,
 };
 use crate::request::{RequestError, RequestId, RequestReply};
 
@@ -63,23 +63,40 @@ pub struct TurnOutcome {
     pub position: Option<LogPosition>,
 }
 
-impl TurnOutcome {
-    /// Nothing of the turn was committed, so nothing in it is so.
-    fn refuse(&mut self, error: &CommitError) {
-        let reason = error.to_string();
-        let refused = || match error {
-            CommitError::Full { .. } | CommitError::Poisoned { .. } => RequestError::ReadOnly(reason.clone()),
-            _ => RequestError::Commit(reason.clone()),
+/// The answers of a turn, now that it was committed, or why it was not.
+fn answers(
+    replies: Vec<(RequestId, RequestReply, Basis)>,
+    error: Option<&CommitError>,
+) -> Vec<(RequestId, RequestReply)> {
+    let answer = |(id, reply, basis)| {
+        let reply = match (error, basis) {
+            (None, _) | (_, Basis::Told) => reply,
+            (Some(error @ (CommitError::Full { .. } | CommitError::Poisoned { .. })), Basis::Commit) => {
+                Err(RequestError::ReadOnly(error.to_string()))
+            }
+            (Some(error), Basis::Commit) => Err(RequestError::Commit(error.to_string())),
+            (Some(error), Basis::Rows(keyspace)) => {
+                Err(RequestError::TryAgain { keyspace, reason: error.to_string() })
+            }
         };
-        self.replies.iter_mut().for_each(|(_, reply)| *reply = Err(refused()));
+        (id, reply)
+    };
+    replies.into_iter().map(answer).collect()
+}
+
+impl TurnOutcome {
+    /// Nothing of the turn was committed, so nothing in it is so. Answers what the group is not asked for.
+    fn refuse(&mut self, error: &CommitError) -> Vec<Ask> {
+        let reason = error.to_string();
         for (_, reply) in &mut self.orders {
             *reply = Err(OrderError::Commit(reason.clone()));
         }
         for (_, reply) in &mut self.governed {
             *reply = Err(AnchorError::Commit(reason.clone()));
         }
-        let asks = std::mem::take(&mut self.asks).into_iter();
-        self.asks = asks.filter_map(|ask| ask.uncommitted(&reason)).collect();
+        let asks = std::mem::take(&mut self.asks);
+        self.asks = asks.iter().filter_map(|ask| ask.uncommitted(&reason)).collect();
+        asks
     }
 }
 
@@ -195,7 +212,6 @@ impl<S: Store, T: Transport> Driver<S, T> {
         let Step { modes, anchor, raft, raft_applied, .. } = step;
         let Step { sends, closes, connects, disconnects, truncate, .. } = step;
         let mut outcome = TurnOutcome {
-            replies: step.replies,
             confirmations: step.confirmations,
             orders: step.orders,
             governed: step.governed,
@@ -203,6 +219,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
             labels: step.labels,
             ..TurnOutcome::default()
         };
+        let replies = step.replies;
         let clock = self.replica.clock().last();
         let batch = Batch {
             keyspaces,
@@ -237,12 +254,18 @@ impl<S: Store, T: Transport> Driver<S, T> {
                 Err(error) => {
                     let reason = error.to_string();
                     tracing::error!(reason, "a commit failed");
-                    outcome.refuse(&error);
+                    let asks = outcome.refuse(&error);
                     self.fail(&reason);
+                    let not_asked = self.replica.not_asked(asks, &reason);
+                    outcome.replies = answers(replies, Some(&error));
+                    outcome.replies.extend(answers(not_asked.replies, None));
+                    outcome.orders.extend(not_asked.orders);
+                    outcome.governed.extend(not_asked.governed);
                     return outcome;
                 }
             }
         }
+        outcome.replies = answers(replies, None);
         if let Some(until) = truncate {
             self.store.truncate(until);
         }

@@ -188,8 +188,8 @@ fn replica_config(
         staged_bytes: Limits::STAGED_BYTES,
     };
     let retention = config.retention.for_engine();
-    let conditional = config.conditional;
-    ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits, conditional }
+    let (conditional, anchors_target) = (config.conditional, config.anchors_target);
+    ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits, conditional, anchors_target }
 }
 
 /// Hands in the changes of documents on the worker's own thread.

@@ -39,6 +39,8 @@ pub(super) fn action(error: &ActionError) -> Reply {
         ActionError::Write(WriteError::Overflow) => OVERFLOW,
         ActionError::NeedsStrong(keyspace) => needs_strong("the command", keyspace),
         ActionError::Write(WriteError::OverQuota { .. }) => Reply::error(format!("OOM {error}")),
+        ActionError::Unknown(_) | ActionError::Untold => Reply::error(format!("UNKNOWN {error}")),
+        ActionError::TryAgain(text) => Reply::error(format!("TRYAGAIN {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
 }

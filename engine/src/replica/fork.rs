@@ -59,6 +59,7 @@ impl Replica {
         self.cards.insert(self.id, card);
         self.confirms.clear();
         self.keyspaces.values_mut().for_each(super::Keyspace::begin_anew);
+        self.strong.leave_group();
         let sessions: Vec<SessionId> = self.links.keys().copied().collect();
         for session in sessions {
             self.forget(now, session, &mut step);

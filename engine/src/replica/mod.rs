@@ -30,9 +30,10 @@ pub(crate) use self::orders::Orders;
 pub use self::orders::{Order, OrderError, OrderReply};
 pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, ModeReport, Report};
-pub use self::step::{Input, Now, Step, View};
+pub use self::step::{Basis, Input, Now, Step, View};
 pub use self::strong::{
-    AnchorError, AnchorOrder, AnchorReply, Ask, CommandReply, Freshness, Heard, Label, Terms,
+    AnchorError, AnchorOrder, AnchorReply, AnchorReport, Ask, CommandReply, Freshness, GroupReport, Heard,
+    Label, OtherGroup, Terms,
 };
 pub use crate::gossip::Repair;
 
@@ -100,6 +101,8 @@ pub struct ReplicaConfig {
     pub limits: Limits,
     /// What it does with decisions where the operator has said nothing of a keyspace.
     pub conditional: Conditional,
+    /// How many anchors there are to be if it leads them: an odd number. With 0 it never becomes one itself.
+    pub anchors_target: usize,
 }
 
 /// All that a node knows.
@@ -157,7 +160,9 @@ impl Replica {
             .collect();
         let settings = recovered.settings.iter();
         let settings = settings.map(|(name, of)| (KeyspaceId::of(config.cluster, name), name.clone(), *of));
-        let (strong, failed) = strong::Strong::recover(recovered, config.cluster);
+        let (mut strong, failed) = strong::Strong::recover(recovered, config.cluster);
+        let partial = recovered.keyspaces.iter().filter(|(_, state)| state.is_partial);
+        partial.for_each(|(name, _)| strong.lose_rows(KeyspaceId::of(config.cluster, name)));
         let cards = strong.cards().chain([recovered.card]).map(|card| (card.replica(), card)).collect();
         Self {
             peer: config.key.peer(),
@@ -248,7 +253,7 @@ impl Replica {
             Input::Order(id, keyspace, order) => {
                 self.order(now, id, (&keyspace, order), view, &mut step);
             }
-            Input::Govern(id, order) => self.govern(now, id, &order, &mut step),
+            Input::Govern(id, order) => self.govern(now, id, order, &mut step),
             Input::Confirm(id, keyspace) => self.confirm(id, &keyspace, &mut step),
             Input::Forget(id) => drop(self.confirms.remove(&id)),
             Input::Network(event) if self.failed.is_none() => self.network(now, event, view, &mut step),
@@ -260,7 +265,8 @@ impl Replica {
             Input::Network(TransportEvent::Up { session, .. }) => {
                 step.closes.push((session, "the store takes no writes".to_owned()));
             }
-            Input::Network(_) | Input::Tick => {}
+            Input::Tick => self.tick_requests(&mut step),
+            Input::Network(_) => {}
         }
         step
     }
@@ -310,6 +316,7 @@ impl Replica {
         self.failed = Some(reason.to_owned());
         self.fresh.clear();
         self.keyspaces.values_mut().for_each(|keyspace| keyspace.open = None);
+        self.strong.requests.forwarded_are_lost();
         for session in std::mem::take(&mut self.links).into_keys() {
             step.closes.push((session, "the store failed".to_owned()));
         }
@@ -325,6 +332,7 @@ impl Replica {
         self.refusals = before.refusals;
         self.counters = before.counters;
         self.mono_ms = before.mono_ms;
+        self.strong.go_on(before.strong);
         self.counters.count("failures_got_over");
     }
 
@@ -354,8 +362,10 @@ impl Replica {
         }
         self.tick_confirms(now, step);
         self.tick_requests(step);
-        self.tick_making(step);
+        self.tick_anchors(now, step);
+        self.tick_making(now, step);
         self.tick_sweeps(now, view, step);
+        self.tick_following(now, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);
         self.tick_holdings(step);

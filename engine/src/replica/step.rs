@@ -109,14 +109,25 @@ pub struct Step {
     pub connects: Vec<Target>,
     /// With whom no longer.
     pub disconnects: Vec<Target>,
-    /// Answers to requests.
-    pub replies: Vec<(RequestId, RequestReply)>,
+    /// Answers to requests, and what each rests on.
+    pub replies: Vec<(RequestId, RequestReply, Basis)>,
     /// How many peers have confirmed so far.
     pub confirmations: Vec<(RequestId, usize)>,
     /// How orders ended.
     pub orders: Vec<(RequestId, OrderReply)>,
     /// How orders of the group of anchors ended.
     pub governed: Vec<(RequestId, AnchorReply)>,
+}
+
+/// What an answer rests on: whether it holds if the turn cannot be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// What the turn commits, and the rows with that.
+    Commit,
+    /// The rows of this strong keyspace, with what the turn changes in them. Another anchor may be asked.
+    Rows(KeyspaceName),
+    /// What the group of anchors said, or another node, or that nothing was begun: it holds in any case.
+    Told,
 }
 
 impl Step {

@@ -229,10 +229,9 @@ fn anchor_that_wrote_late_follows_and_keeps_its_write_in_the_outbox() {
     let store = group.driver(2).store();
     let outbox = group.replica(2).outbox(store, keyspace_id(NOTES), 1 << 20).expect("memory");
     assert_eq!(Frame::peek(&outbox[0].bytes).map(|dot| dot.replica), Some(group.id_of(2)));
-    // It has what the others made, and is asked in vain for more than that.
+    // It has what the others made, and another one says what it cannot.
     assert_eq!(group.strong_frames(2), group.strong_frames(0));
-    let read = group.ask(2, get("k"), Terms::default());
-    assert!(matches!(error(group.reply(2, read)), RequestError::TryAgain { .. }));
+    assert_eq!(value(group.asked(2, get("late"))), None);
     let read = group.ask(2, get("late"), stale());
     assert_eq!(value(group.reply(2, read).expect("at once")).as_deref(), Some("v"));
     assert_eq!(group.replica(2).label(group.now(), keyspace_id(NOTES)).tentative, 1);
@@ -279,7 +278,7 @@ fn keyspace_that_is_sealed_takes_no_write_until_that_ends() {
         "a fence is durable"
     );
     let abort = |begin| Command::AbortSeal { keyspace: keyspace_id(NOTES), begin: LogIndex(begin) };
-    let (wrong, right) = (abort(7), abort(0));
+    let (wrong, right) = (abort(7), abort(1));
     group.append(&[wrong]);
     group.apply(1, 1);
     assert!(group.mode(1).expect("sealing").is_fenced, "another attempt's end lifts no fence");
@@ -297,22 +296,22 @@ fn seal_of_a_cut_that_was_renewed_has_no_effect() {
     let cut = |begin| Command::Cut { keyspace, begin: LogIndex(begin), frontier: Vec::new() };
     let seal = |cut| Command::Seal {
         keyspace,
-        begin: LogIndex(0),
+        begin: LogIndex(1),
         cut: LogIndex(cut),
         fingerprint: Fingerprint::default(),
     };
-    // Entries: 0 begins, 1 and 2 cut, 3 is of another attempt.
-    group.append(&[cut(0)]);
-    group.append(&[cut(0)]);
+    // Entries: 0 names the group, 1 begins, 2 and 3 cut, 4 is of another attempt.
+    group.append(&[cut(1)]);
+    group.append(&[cut(1)]);
     group.append(&[cut(9)]);
-    group.append(&[seal(1)]);
-    group.append(&[seal(3)]);
+    group.append(&[seal(2)]);
+    group.append(&[seal(4)]);
     group.apply(1, 100);
     assert!(group.mode(1).is_some_and(|mode| mode.is_fenced && mode.epoch == Epoch(0)));
-    group.append(&[seal(2)]);
+    group.append(&[seal(3)]);
     group.apply(1, 100);
     assert!(group.is_exact(1));
-    group.append(&[seal(2)]);
+    group.append(&[seal(3)]);
     group.apply(1, 100);
     assert_eq!(group.mode(1).expect("strong").epoch, Epoch(1), "once");
 }

@@ -5,12 +5,11 @@
 //! the *outbox*. They are not stored for that: they are what the log holds, and they stay in it.
 
 use crate::causality::Dot;
-use crate::frame::Frame;
 use crate::gossip::Link;
-use crate::id::{KeyspaceId, KeyspaceName, ReplicaId};
+use crate::id::{Epoch, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::message::{Message, ModeNews};
 use crate::mode::{Mode, ModeRecord};
-use crate::ports::{Log, LoggedFrame, ReadError, SessionId};
+use crate::ports::{AnchorId, Log, LoggedFrame, ReadError, SessionId};
 use crate::replica::{Replica, Step};
 
 /// The records that one message tells at most.
@@ -34,7 +33,6 @@ impl Replica {
     }
 
     fn tell_modes_of(&self, sessions: &[SessionId], ids: &[KeyspaceId], step: &mut Step) {
-        let is_anchor = self.strong.anchor.is_some();
         let news: Vec<ModeNews> = ids
             .iter()
             .filter_map(|id| {
@@ -42,45 +40,43 @@ impl Replica {
                 Some(ModeNews { name: name.clone(), record: mode.record()?.clone() })
             })
             .collect();
-        if news.is_empty() && !is_anchor {
-            return;
-        }
         for session in sessions {
-            let mut pieces = news.chunks(RECORDS_PER_MESSAGE);
-            let first = pieces.next().unwrap_or_default();
-            for records in std::iter::once(first).chain(pieces) {
-                step.sends.push((*session, Message::Modes { is_anchor, records: records.to_vec() }));
-            }
+            let pieces = news.chunks(RECORDS_PER_MESSAGE);
+            step.sends.extend(pieces.map(|records| (*session, Message::Modes(records.to_vec()))));
         }
     }
 
     /// A peer tells of strong epochs.
-    pub(crate) fn modes_heard(
-        &mut self,
-        session: SessionId,
-        is_anchor: bool,
-        news: Vec<ModeNews>,
-        step: &mut Step,
-    ) {
-        if let Some(link) = self.links.get_mut(&session) {
-            link.is_anchor = is_anchor;
-        }
+    pub(crate) fn modes_heard(&mut self, session: SessionId, news: Vec<ModeNews>, step: &mut Step) {
         for ModeNews { name, record } in news {
-            if !record.is_valid() {
-                self.counters.count("refused_modes");
-                continue;
-            }
-            if self.may_take_in(&name) {
+            if self.may_take_in(&name) && self.is_mode_genuine(session, &name, &record, step) {
                 self.mode_heard(session, &name, &record, step);
             }
         }
     }
 
+    /// Whether what a peer tells is news, and the group says so.
+    fn is_mode_genuine(
+        &mut self,
+        session: SessionId,
+        name: &KeyspaceName,
+        record: &ModeRecord,
+        step: &mut Step,
+    ) -> bool {
+        let id = self.id_of(name);
+        let is_news = self.mode(id).is_none_or(|mode| mode.epoch() < record.epoch);
+        let Some(peer) = self.links.get(&session).map(|link| link.peer).filter(|_| is_news) else {
+            return false;
+        };
+        if !record.is_valid() || !record.is_genuine((self.config.cluster, id)) {
+            self.refuse_group(peer, record.signature.group);
+            return false;
+        }
+        self.is_of_group(peer, record.signature.group, step)
+    }
+
     fn mode_heard(&mut self, session: SessionId, name: &KeyspaceName, record: &ModeRecord, step: &mut Step) {
         let id = self.id_of(name);
-        if self.mode(id).is_some_and(|mode| mode.epoch() >= record.epoch) {
-            return;
-        }
         // What was written in this turn is in the epoch that ends.
         self.seal(id, step);
         if self.strong.anchor.is_some() {
@@ -93,12 +89,34 @@ impl Replica {
             tracing::info!(keyspace = %name, epoch = record.epoch.0, "a keyspace is strong");
             self.counters.count("modes_adopted");
             self.know_card(record.card);
+            self.end_transfers_of(id, step);
             self.strong.untold.insert(id);
             if self.open_keyspace(name, step).is_ok() {
                 // What could not be taken before is news again.
                 self.hear_again(session, id);
             }
         }
+    }
+
+    /// This node is that anchor from now on, and comes to strong epochs by its own log.
+    pub(super) fn enter_group(&mut self, anchor: AnchorId, step: &mut Step) {
+        if self.strong.anchor.replace(anchor) == Some(anchor) {
+            return;
+        }
+        self.strong.remember(step);
+        let ids: Vec<KeyspaceId> = self.strong.modes.keys().copied().collect();
+        for id in ids {
+            self.end_transfers_of(id, step);
+            self.change_mode(id, None, |mode| {
+                mode.enter_group();
+                true
+            });
+        }
+    }
+
+    /// The epoch of a keyspace, as far as this node has come.
+    pub(crate) fn epoch_of(&self, id: KeyspaceId) -> Epoch {
+        self.mode(id).map(Mode::epoch).unwrap_or_default()
     }
 
     /// Whether frames of an author up to a seq may be applied here when they come from a peer.
@@ -146,17 +164,6 @@ impl Replica {
         let after = self.outbox_heads(id);
         let after: Vec<Dot> = after.into_iter().map(|(last, after)| Dot::new(last.replica, after)).collect();
         if after.is_empty() { Ok(Vec::new()) } else { log.missing(id, &after, bytes_max) }
-    }
-
-    /// Strong frames came with state that was taken over.
-    pub(crate) fn took_over_strong(&mut self, frame: &Frame) {
-        let (id, hlc) = (frame.header().keyspace, frame.header().hlc);
-        if self.mode(id).and_then(Mode::author) == Some(frame.header().author) {
-            self.change_mode(id, None, |mode| {
-                mode.advance_clock(hlc);
-                true
-            });
-        }
     }
 
     /// A peer's heads are told again, since they were not looked at before.

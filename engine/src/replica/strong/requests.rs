@@ -1,24 +1,23 @@
-//! What clients ask of strong keyspaces: proposed, awaited and answered in a later turn, or handed on to an anchor.
+//! What clients ask of strong keyspaces: executed here, or handed on to an anchor that can.
 //!
-//! What writes or decides becomes an operation with an id, and those of one turn become one entry. What only reads waits
-//! until this anchor has applied what was acknowledged before it came, unless less is good enough for whoever asks. All
-//! that waits has a bound in time: a write that was proposed by then may be done all the same, and is said to be unknown;
-//! everything else is certainly not done.
+//! What writes or decides becomes an operation with an id. What only reads waits until this anchor has applied what was
+//! acknowledged before it came, unless less is good enough for whoever asks. All that waits has a bound in time.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::Ask;
+use super::answering::{Parted, Waiter, not_done, reply_of};
 use super::forward::Forwarded;
+use super::naming::Names;
 use super::outcomes;
-use super::{Ask, CommandReply};
-use crate::command::{ClientId, Command, Entry, Execute, OperationId};
-use crate::frame::Frame;
+use super::proposing::Writings;
+use crate::command::{ClientId, OperationId};
 use crate::id::{KeyspaceId, KeyspaceName};
-use crate::message::Message;
 use crate::mode::Mode;
-use crate::ports::{LogIndex, NotDone, Outcome, ReadError, RequestId as GroupRequestId, Rows, SessionId};
-use crate::replica::{Now, Replica, Step, View};
-use crate::request::{Action, Request, RequestError, RequestId, RequestReply, decode_reply, encode_reply};
+use crate::ports::{LogIndex, NotDone, ReadError, RequestId as GroupRequestId, Rows};
+use crate::replica::{Basis, Now, Replica, Step, View};
+use crate::request::{Request, RequestError, RequestReply};
 use crate::write::{Executed, executed};
 
 /// The requests that are open at most.
@@ -47,7 +46,8 @@ pub enum Freshness {
 pub struct Terms {
     /// What its reads must see, if it only reads.
     pub freshness: Freshness,
-    /// Which operation it is, if it writes: the client's name and its number. Drawn, if the client does not count.
+    /// Which operation it is, if it writes: the client's name and its number. Drawn, if the client does not count. Of
+    /// several actions that do not belong together each is an operation, and this the first of as many numbers.
     pub operation: Option<(ClientId, u64)>,
     /// How long it may take, in milliseconds; a minute at most.
     pub within_ms: u64,
@@ -80,24 +80,6 @@ impl fmt::Display for OperationId {
     }
 }
 
-/// Who waits for a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiter {
-    /// A client of this node.
-    Client(RequestId),
-    /// A peer, which gave it this number.
-    Peer(SessionId, u64),
-}
-
-/// A write that waits for what becomes of its operation.
-#[derive(Clone, Debug)]
-struct Writing {
-    waiter: Waiter,
-    keyspace: KeyspaceName,
-    operation: OperationId,
-    until_ms: u64,
-}
-
 /// A read that waits for its moment.
 #[derive(Clone, Debug)]
 struct Reading {
@@ -109,17 +91,13 @@ struct Reading {
 /// What is open of what clients asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    /// This node's name as a client, for as long as it runs, and its last number.
-    own: Option<(ClientId, u64)>,
+    pub(super) names: Names,
     last_id: u64,
-    /// Writes of this turn, to be proposed.
-    gathered: Vec<(Writing, Command)>,
+    pub(super) parted: Parted,
+    pub(super) writings: Writings,
     /// Reads of this turn, to wait for a barrier.
     reading: Vec<Reading>,
-    proposed: BTreeMap<GroupRequestId, Vec<Writing>>,
     barriers: BTreeMap<GroupRequestId, Vec<Reading>>,
-    /// Writes that are committed, and whose outcome comes with a frame.
-    outcomes: Vec<Writing>,
     /// Reads that wait for a revision.
     revisions: Vec<(u64, Reading)>,
     pub(super) forwarded: Forwarded,
@@ -132,19 +110,16 @@ impl Requests {
         GroupRequestId(self.last_id)
     }
 
+    /// All sessions are over.
+    pub(crate) fn forwarded_are_lost(&mut self) {
+        self.forwarded.abandon();
+    }
+
     pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
-        let writing = self.gathered.iter().map(|(writing, _)| writing);
-        let writing = writing.chain(self.proposed.values().flatten()).chain(&self.outcomes);
         let reading = self.reading.iter().chain(self.barriers.values().flatten());
         let reading = reading.chain(self.revisions.iter().map(|(_, reading)| reading));
-        writing.map(|writing| writing.waiter).chain(reading.map(|reading| reading.waiter))
-    }
-}
-
-impl Writing {
-    /// Nobody here knows whether it was done.
-    fn unknown(&self) -> RequestError {
-        RequestError::Unknown(self.operation.to_string())
+        let reading = reading.map(|reading| reading.waiter);
+        self.writings.waiters().chain(self.parted.waiters()).chain(reading).chain(self.forwarded.waiters())
     }
 }
 
@@ -159,15 +134,17 @@ impl Replica {
         step: &mut Step,
     ) {
         let id = self.id_of(&request.keyspace);
-        let is_strong = self.mode(id).is_some_and(|mode| mode.epoch().is_strong());
-        let reply = match waiter {
-            _ if is_strong => self.strong_request(now, waiter, (request, terms), view, step),
-            Waiter::Client(_) => Some(self.request(now, &request, view, step)),
-            Waiter::Peer(..) => Some(Err(self.not_yet(&request.keyspace))),
-        };
-        if let Some(reply) = reply {
-            reply_to(waiter, reply, step);
+        let is_strong = self.mode(id).is_some_and(|mode| mode.latest().is_strong());
+        // Whoever names a revision has seen that it is strong.
+        let is_seen = matches!(terms.freshness, Freshness::Revision(1..)) && request.is_query();
+        if is_strong || is_seen {
+            return self.strong_request(now, waiter, (request, terms), view, step);
         }
+        let reply = match waiter {
+            Waiter::Client(_) => self.request(now, &request, view, step),
+            Waiter::Peer { .. } | Waiter::Part(..) => Err(self.not_yet(&request.keyspace)),
+        };
+        self.reply_to(waiter, reply, Basis::Commit, step);
     }
 
     /// Certainly not done, and worth another try.
@@ -180,6 +157,12 @@ impl Replica {
         RequestError::TryAgain { keyspace: keyspace.clone(), reason: reason.to_owned() }
     }
 
+    /// Whether this anchor stands where the log does, so that it executes entries and answers reads.
+    fn executes(&self, id: KeyspaceId) -> bool {
+        let is_whole = self.keyspaces.get(&id).is_some_and(|keyspace| !keyspace.is_partial);
+        is_whole && self.strong.anchor.is_some() && self.mode(id).is_some_and(Mode::is_exact)
+    }
+
     fn strong_request(
         &mut self,
         now: Now,
@@ -187,39 +170,45 @@ impl Replica {
         (request, terms): (Request, Terms),
         view: &mut View<'_, '_>,
         step: &mut Step,
-    ) -> Option<RequestReply> {
+    ) {
         let id = self.id_of(&request.keyspace);
-        let is_query = request.actions.iter().all(Action::is_query);
+        let is_query = request.is_query();
         let until_ms = now.mono_ms.saturating_add(terms.within_ms.min(WITHIN_MS_MAX));
-        if let Some(reason) = &self.failed {
-            return Some(Err(RequestError::ReadOnly(reason.clone())));
+        if let Some(error) = self.refusal_of(&request, &terms) {
+            return self.tell(waiter, Err(error), step);
         }
-        if is_query && terms.freshness == Freshness::Stale {
-            return Some(self.read_labelled(now, waiter, &request, view, step));
-        }
-        if self.strong.requests.waiters().count() >= OPEN_MAX {
-            let reason = "too many requests are open".to_owned();
-            return Some(Err(RequestError::TryAgain { keyspace: request.keyspace, reason }));
-        }
-        if let (true, Freshness::Revision(revision)) = (is_query, terms.freshness) {
-            if self.revision(id) >= revision {
-                return Some(self.read_labelled(now, waiter, &request, view, step));
+        match terms.freshness {
+            Freshness::Stale if is_query => self.read_labelled(now, waiter, &request, view, step),
+            Freshness::Revision(revision) if is_query && self.revision(id) >= revision => {
+                self.read_labelled(now, waiter, &request, view, step);
             }
-            self.strong.requests.revisions.push((revision, Reading { waiter, request, until_ms }));
+            Freshness::Revision(revision) if is_query => {
+                self.strong.requests.revisions.push((revision, Reading { waiter, request, until_ms }));
+            }
+            _ if !self.executes(id) => self.hand_on(now, waiter, (request, terms), step),
+            _ if is_query => self.strong.requests.reading.push(Reading { waiter, request, until_ms }),
+            _ => self.gather(now, (waiter, until_ms), request, terms.operation),
+        }
+    }
+
+    /// Why a request is not even begun, if it is not.
+    fn refusal_of(&self, request: &Request, terms: &Terms) -> Option<RequestError> {
+        let keyspace = || request.keyspace.clone();
+        if let Some(reason) = &self.failed {
+            return Some(RequestError::ReadOnly(reason.clone()));
+        }
+        if request.is_query() && terms.freshness == Freshness::Stale {
             return None;
         }
-        if self.strong.anchor.is_none() {
-            return self.hand_on(now, waiter, (request, terms), is_query, step).err().map(Err);
+        let requests = &self.strong.requests;
+        if requests.waiters().count() >= OPEN_MAX || (!request.is_query() && requests.writings.are_full()) {
+            let reason = "too many requests are open".to_owned();
+            return Some(RequestError::TryAgain { keyspace: keyspace(), reason });
         }
-        if !self.mode(id).is_some_and(Mode::is_exact) {
-            return Some(Err(self.not_yet(&request.keyspace)));
-        }
-        if is_query {
-            self.strong.requests.reading.push(Reading { waiter, request, until_ms });
-            return None;
-        }
-        self.gather(now, (waiter, until_ms), request, terms.operation);
-        None
+        let (_, number) = terms.operation?;
+        let reason = "there are not so many numbers behind that of the operation".to_owned();
+        let has_numbers = number.checked_add(request.actions.len() as u64).is_some();
+        (!has_numbers).then(|| RequestError::TooLarge { keyspace: keyspace(), reason })
     }
 
     /// The number of the last strong operation that was applied.
@@ -242,12 +231,13 @@ impl Replica {
         request: &Request,
         view: &mut View<'_, '_>,
         step: &mut Step,
-    ) -> RequestReply {
+    ) {
         let id = self.id_of(&request.keyspace);
         if let Waiter::Client(client) = waiter {
             step.labels.push((client, self.label(now, id)));
         }
-        self.read(request, view)
+        let reply = self.read(request, view);
+        self.reply_to(waiter, reply, Basis::Rows(request.keyspace.clone()), step);
     }
 
     /// Answers what only reads from the rows as they are.
@@ -264,66 +254,8 @@ impl Replica {
         Ok(request.actions.iter().map(|action| self.query(action, view.draft, id)).collect())
     }
 
-    /// Makes an operation of what writes or decides, to be proposed with the others of this turn.
-    fn gather(
-        &mut self,
-        now: Now,
-        (waiter, until_ms): (Waiter, u64),
-        request: Request,
-        named: Option<(ClientId, u64)>,
-    ) {
-        let Request { keyspace, actions, atomicity, .. } = request;
-        let id = self.id_of(&keyspace);
-        let operation = self.operation(now, id, named);
-        let hlc = self.clock.tick(now.unix_ms);
-        let command = Command::Execute(Execute { keyspace: id, operation, hlc, actions, atomicity });
-        let writing = Writing { waiter, keyspace, operation, until_ms };
-        self.strong.requests.gathered.push((writing, command));
-    }
-
-    pub(super) fn operation(
-        &mut self,
-        now: Now,
-        id: KeyspaceId,
-        named: Option<(ClientId, u64)>,
-    ) -> OperationId {
-        let epoch = self.mode(id).map(Mode::epoch).unwrap_or_default();
-        let (client, number) = named.unwrap_or_else(|| {
-            let (client, last) = self.strong.requests.own.unwrap_or_else(|| (self.draw_client(now), 0));
-            *self.strong.requests.own.insert((client, last + 1))
-        });
-        OperationId { epoch, client, number }
-    }
-
-    /// A name that nobody else has, nor this node when it ran before.
-    fn draw_client(&self, now: Now) -> ClientId {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(self.id.as_bytes());
-        hasher.update(&now.unix_ms.to_be_bytes());
-        hasher.update(&now.entropy.to_be_bytes());
-        ClientId(*hasher.finalize().as_bytes().first_chunk().expect("a blake3 hash has 32 bytes"))
-    }
-
-    /// Proposes the writes of this turn, in as few entries as hold them, and asks for one barrier for its reads.
-    pub(super) fn propose_gathered(&mut self, step: &mut Step) {
-        let (mut entry, mut of_entry) = (Entry::default(), Vec::new());
-        for (writing, command) in std::mem::take(&mut self.strong.requests.gathered) {
-            let mut pushed = entry.push(&command);
-            if let Ok(false) = pushed {
-                self.propose(std::mem::take(&mut entry), std::mem::take(&mut of_entry), step);
-                pushed = entry.push(&command);
-            }
-            match pushed {
-                Ok(_) => of_entry.push(writing),
-                Err(error) => {
-                    let (keyspace, reason) = (writing.keyspace.clone(), error.to_string());
-                    reply_to(writing.waiter, Err(RequestError::TooLarge { keyspace, reason }), step);
-                }
-            }
-        }
-        if !entry.is_empty() {
-            self.propose(entry, of_entry, step);
-        }
+    /// Asks for one barrier for the reads of this turn.
+    pub(super) fn ask_for_barrier(&mut self, step: &mut Step) {
         let reading = std::mem::take(&mut self.strong.requests.reading);
         if !reading.is_empty() {
             let id = self.strong.requests.next_id();
@@ -333,43 +265,9 @@ impl Replica {
         }
     }
 
-    fn propose(&mut self, entry: Entry, writing: Vec<Writing>, step: &mut Step) {
-        let id = self.strong.requests.next_id();
-        let within_ms = self.longest(writing.iter().map(|writing| writing.until_ms));
-        self.strong.requests.proposed.insert(id, writing);
-        step.asks.push(Ask::Propose { id, entry: entry.into_bytes(), within_ms });
-    }
-
     /// Who may wait less long is answered by this replica.
-    fn longest(&self, until_ms: impl Iterator<Item = u64>) -> u64 {
+    pub(super) fn longest(&self, until_ms: impl Iterator<Item = u64>) -> u64 {
         until_ms.max().unwrap_or(0).saturating_sub(self.mono_ms)
-    }
-
-    /// What became of an entry.
-    pub(super) fn proposed(&mut self, id: GroupRequestId, outcome: Outcome, step: &mut Step) {
-        let Some(writing) = self.strong.requests.proposed.remove(&id) else {
-            return self.mode_proposed(id, &outcome, step);
-        };
-        match outcome {
-            Outcome::Done { reply, .. } => {
-                let executed = CommandReply::decode_all(&reply);
-                let mut executed = executed.into_iter();
-                for writing in writing {
-                    match executed.next() {
-                        Some(CommandReply::Following) => self.strong.requests.outcomes.push(writing),
-                        executed => reply_to(writing.waiter, said(&writing, executed), step),
-                    }
-                }
-            }
-            Outcome::Not(reason) => writing
-                .into_iter()
-                .for_each(|writing| reply_to(writing.waiter, Err(not_done(writing.keyspace, &reason)), step)),
-            Outcome::Unknown => {
-                writing
-                    .into_iter()
-                    .for_each(|writing| reply_to(writing.waiter, Err(writing.unknown()), step));
-            }
-        }
     }
 
     /// A barrier was passed: all that was acknowledged before the reads came is applied here, or nobody knows.
@@ -380,16 +278,28 @@ impl Replica {
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) {
+        let index = match result {
+            Ok(index) => *index,
+            Err(reason) => return self.not_passed(id, reason, step),
+        };
         for Reading { waiter, request, .. } in self.strong.requests.barriers.remove(&id).into_iter().flatten()
         {
-            let is_exact = self.mode(self.id_of(&request.keyspace)).is_some_and(Mode::is_exact);
-            let reply = match result {
-                // What a following anchor has applied says nothing of what the entries say.
-                Ok(index) if is_exact && self.strong.applied_at_least(*index) => self.read(&request, view),
-                Ok(_) => Err(self.not_yet(&request.keyspace)),
-                Err(reason) => Err(not_done(request.keyspace, reason)),
+            // What a following anchor has applied says nothing of what the entries say.
+            let is_here = self.executes(self.id_of(&request.keyspace));
+            let reply = if is_here && self.strong.applied_at_least(index) {
+                self.read(&request, view)
+            } else {
+                Err(self.not_yet(&request.keyspace))
             };
-            reply_to(waiter, reply, step);
+            self.reply_to(waiter, reply, Basis::Rows(request.keyspace), step);
+        }
+    }
+
+    /// Nobody knows what was acknowledged before the reads came.
+    pub(super) fn not_passed(&mut self, id: GroupRequestId, reason: &NotDone, step: &mut Step) {
+        for Reading { waiter, request, .. } in self.strong.requests.barriers.remove(&id).into_iter().flatten()
+        {
+            self.tell(waiter, Err(not_done(request.keyspace, reason)), step);
         }
     }
 
@@ -403,25 +313,7 @@ impl Replica {
         let ready: Vec<(u64, Reading)> = ready;
         for (_, Reading { waiter, request, .. }) in ready {
             let reply = self.read(&request, view);
-            reply_to(waiter, reply, step);
-        }
-    }
-
-    /// A frame came that tells what became of operations.
-    pub(super) fn answer_outcomes(&mut self, frame: &Frame, step: &mut Step) {
-        if self.strong.requests.outcomes.is_empty() {
-            return;
-        }
-        let epoch = frame.header().epoch;
-        for writing in std::mem::take(&mut self.strong.requests.outcomes) {
-            let is_of_keyspace = self.id_of(&writing.keyspace) == frame.header().keyspace;
-            let found = outcomes::in_frame(frame, &writing.operation);
-            match found.filter(|_| is_of_keyspace && writing.operation.epoch == epoch) {
-                Some(result) => {
-                    reply_to(writing.waiter, said(&writing, Some(CommandReply::Done(result))), step);
-                }
-                None => self.strong.requests.outcomes.push(writing),
-            }
+            self.reply_to(waiter, reply, Basis::Rows(request.keyspace), step);
         }
     }
 
@@ -445,52 +337,17 @@ impl Replica {
     /// What has waited too long is answered.
     pub(crate) fn tick_requests(&mut self, step: &mut Step) {
         let now_ms = self.mono_ms;
-        let requests = &mut self.strong.requests;
+        self.tick_writings(step);
         let mut late = Vec::new();
-        let of_proposals = requests.proposed.values_mut();
-        for writing in of_proposals.chain([&mut requests.outcomes]) {
-            late.extend(writing.extract_if(.., |writing| now_ms >= writing.until_ms));
+        for reading in self.strong.requests.barriers.values_mut() {
+            late.extend(reading.extract_if(.., |reading| now_ms >= reading.until_ms));
         }
-        let mut late_reads = Vec::new();
-        for reading in requests.barriers.values_mut() {
-            late_reads.extend(reading.extract_if(.., |reading| now_ms >= reading.until_ms));
-        }
-        let revisions = requests.revisions.extract_if(.., |(_, reading)| now_ms >= reading.until_ms);
-        late_reads.extend(revisions.map(|(_, reading)| reading));
-        late.into_iter().for_each(|writing| reply_to(writing.waiter, Err(writing.unknown()), step));
-        for Reading { waiter, request, .. } in late_reads {
-            let error = not_done(request.keyspace, &NotDone::NoLeader);
-            reply_to(waiter, Err(error), step);
+        let is_late = |(_, reading): &mut (u64, Reading)| now_ms >= reading.until_ms;
+        let revisions = self.strong.requests.revisions.extract_if(.., is_late);
+        late.extend(revisions.map(|(_, reading)| reading));
+        for Reading { waiter, request, .. } in late {
+            self.tell(waiter, Err(not_done(request.keyspace, &NotDone::NoLeader)), step);
         }
         self.tick_forwarded(step);
-    }
-}
-
-pub(super) fn reply_to(waiter: Waiter, reply: RequestReply, step: &mut Step) {
-    match waiter {
-        Waiter::Client(id) => step.replies.push((id, reply)),
-        Waiter::Peer(session, number) => {
-            step.sends.push((session, Message::Told { number, reply: encode_reply(&reply) }));
-        }
-    }
-}
-
-/// What executing an operation said.
-fn said(writing: &Writing, executed: Option<CommandReply>) -> RequestReply {
-    match executed {
-        Some(CommandReply::Done(result)) => reply_of(&result),
-        Some(CommandReply::EpochClosed) => Err(RequestError::EpochClosed(writing.keyspace.clone())),
-        _ => Err(writing.unknown()),
-    }
-}
-
-fn reply_of(result: &[u8]) -> RequestReply {
-    decode_reply(result).unwrap_or(Err(RequestError::Untold))
-}
-
-fn not_done(keyspace: KeyspaceName, reason: &NotDone) -> RequestError {
-    match reason {
-        NotDone::NoLeader | NotDone::NotLeader { .. } => RequestError::NoLeader(reason.to_string()),
-        _ => RequestError::TryAgain { keyspace, reason: reason.to_string() },
     }
 }

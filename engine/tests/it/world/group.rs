@@ -3,6 +3,8 @@
 //!
 //! The log stands for the group that agrees on it. Whatever is proposed stands in it at once, unless the test keeps it.
 
+mod mishaps;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidelock_engine::command::{Command, encode_entry};
@@ -55,6 +57,8 @@ pub(crate) struct Group {
     pub(crate) cut: BTreeSet<(usize, usize)>,
     /// What is proposed is certainly not appended.
     pub(crate) has_no_leader: bool,
+    /// What comes to an anchor in the turn in which its group says something.
+    pub(crate) beside: Vec<Input>,
 }
 
 impl Group {
@@ -85,15 +89,15 @@ impl Group {
             requests: 0,
             cut: BTreeSet::new(),
             has_no_leader: false,
+            beside: Vec::new(),
         };
         for index in 0..anchors + guests {
             let store = MemStore::new(cluster(), card(u8::try_from(index + 1).expect("few")));
             group.start(index, store);
         }
-        for index in 0..anchors + guests {
-            group.greet(index);
-        }
-        group.deliver();
+        (0..anchors + guests).for_each(|index| group.greet(index));
+        // The leader says by which key the group is known.
+        group.settle(1);
         group
     }
 
@@ -105,6 +109,7 @@ impl Group {
             retention: Retention::default(),
             limits: Limits::default(),
             conditional: Conditional::default(),
+            anchors_target: 3,
         };
         let replica = Replica::new(config, &store.recovered());
         let applied = store.raft_log().state().expect("memory").applied;
@@ -159,12 +164,7 @@ impl Group {
         let (store, _) = self.nodes[index].driver.take().expect("it runs").into_parts();
         self.start(index, store);
         for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            let session = SessionId(index as u64);
-            let down = TransportEvent::Down { session, reason: "restarted".to_owned() };
-            let peer = self.nodes[index].key.peer();
-            let address = "hand".to_owned();
-            let up = TransportEvent::Up { peer, session, address, is_dialer: false };
-            self.turn(other, vec![Input::Network(down), Input::Network(up)]);
+            self.meet(other, index);
         }
         self.greet(index);
     }
@@ -207,15 +207,25 @@ impl Group {
                 }
                 Ask::SnapshotBuilt { bytes, .. } => node.snapshot = Some(bytes),
                 Ask::Installed { result, .. } => result.expect("another anchor built it"),
-                Ask::Written { .. } | Ask::Open(_) | Ask::Administer { .. } => {
+                Ask::Written { .. }
+                | Ask::Open(_)
+                | Ask::Close
+                | Ask::Introduce { .. }
+                | Ask::Administer { .. } => {
                     unreachable!("the test keeps the log and says who is an anchor")
                 }
             }
         }
     }
 
-    /// An anchor applies up to so many more entries in one turn.
+    /// An anchor applies up to so many more entries in one turn, and hears what became of what it had proposed.
     pub(crate) fn apply(&mut self, index: usize, count: usize) {
+        self.execute(index, count);
+        self.hear(index);
+    }
+
+    /// An anchor applies up to so many more entries in one turn.
+    pub(crate) fn execute(&mut self, index: usize, count: usize) {
         let next = self.nodes[index].next;
         let until = self.log.len().min(next + count);
         if until > next && self.nodes[index].anchor.is_some() {
@@ -230,12 +240,18 @@ impl Group {
             let heard = Heard::Apply { token: Token(self.tokens), entries, record };
             self.turn(index, vec![Input::Consensus(heard)]);
         }
+    }
+
+    /// An anchor hears of its proposals and barriers.
+    pub(crate) fn hear(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let ready = node.barriers.extract_if(.., |(place, _)| *place <= node.next);
         let index_read = LogIndex((node.next as u64).saturating_sub(1));
         node.news.extend(ready.map(|(_, id)| Heard::Barrier { id, result: Ok(index_read) }));
         while let Some(heard) = self.nodes[index].news.pop_front() {
-            self.turn(index, vec![Input::Consensus(heard)]);
+            let mut inputs = std::mem::take(&mut self.beside);
+            inputs.push(Input::Consensus(heard));
+            self.turn(index, inputs);
         }
     }
 
@@ -312,18 +328,52 @@ impl Group {
         group
     }
 
-    /// A client asks a node for something.
-    pub(crate) fn ask(&mut self, index: usize, actions: Vec<Action>, terms: Terms) -> RequestId {
+    /// A write in a keyspace that is eventual.
+    pub(crate) fn elsewhere(&mut self) -> (RequestId, Input) {
         self.requests += 1;
         let id = RequestId(self.requests);
         let request = Request {
-            keyspace: named(NOTES),
-            actions,
-            atomicity: Atomicity::AllOrNothing,
+            keyspace: named("elsewhere"),
+            actions: super::replies::write(super::words::set("k", "v")),
+            atomicity: Atomicity::Each,
             durability: Durability::Durable,
         };
-        self.turn(index, vec![Input::RequestOn(id, request, terms)]);
+        (id, Input::Request(id, request))
+    }
+
+    /// A client asks a node for several things that do not belong together.
+    pub(crate) fn ask_each(&mut self, index: usize, actions: Vec<Action>, terms: Terms) -> RequestId {
+        self.ask_so(index, actions, Atomicity::Each, terms)
+    }
+
+    /// A client asks a node for something.
+    pub(crate) fn ask(&mut self, index: usize, actions: Vec<Action>, terms: Terms) -> RequestId {
+        self.ask_so(index, actions, Atomicity::AllOrNothing, terms)
+    }
+
+    fn ask_so(
+        &mut self,
+        index: usize,
+        actions: Vec<Action>,
+        atomicity: Atomicity,
+        terms: Terms,
+    ) -> RequestId {
+        let (id, request) = self.request(actions, atomicity, terms);
+        self.turn(index, vec![request]);
         id
+    }
+
+    /// Something that a client asks for.
+    pub(crate) fn request(
+        &mut self,
+        actions: Vec<Action>,
+        atomicity: Atomicity,
+        terms: Terms,
+    ) -> (RequestId, Input) {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        let request = Request { keyspace: named(NOTES), actions, atomicity, durability: Durability::Durable };
+        (id, Input::RequestOn(id, request, terms))
     }
 
     /// The same, and the answer once all have done what there is to do.
@@ -336,6 +386,14 @@ impl Group {
     /// What a client was answered, if it was.
     pub(crate) fn reply(&mut self, index: usize, id: RequestId) -> Option<RequestReply> {
         self.nodes[index].replies.remove(&id)
+    }
+
+    /// Two entries change places, both proposed by one node.
+    pub(crate) fn swap(&mut self, index: usize, (a, b): (usize, usize)) {
+        self.log.swap(a, b);
+        let proposed = &mut self.nodes[index].proposed;
+        let (of_a, of_b) = (proposed.remove(&a), proposed.remove(&b));
+        proposed.extend(of_a.map(|id| (b, id)).into_iter().chain(of_b.map(|id| (a, id))));
     }
 
     /// Puts an entry into the log.

@@ -1,0 +1,254 @@
+//! Operations on their way into the log: gathered, proposed, awaited and answered.
+//!
+//! Those of one turn become one entry, or several of which each is proposed when the one before it is applied: entries
+//! that are open at once stand in the log in any order, and what one client asked for in one go is done in its order.
+//! A write that was proposed may be done whatever happens here, and is said to be unknown until it is known; everything
+//! else is certainly not done.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::answering::{Waiter, not_done, reply_of};
+use super::{Ask, CommandReply, outcomes};
+use crate::command::{ClientId, Command, Entry, Execute, OperationId};
+use crate::frame::Frame;
+use crate::id::KeyspaceName;
+use crate::ports::{NotDone, Outcome, RequestId as GroupRequestId};
+use crate::replica::{Now, Replica, Step};
+use crate::request::{Action, Atomicity, Request, RequestError, RequestReply};
+
+/// The bytes of entries that wait for others before them, at most; one request may go beyond. It is memory.
+const WAITING_BYTES_MAX: usize = 256 << 20;
+
+/// A write that waits for what becomes of its operation.
+#[derive(Clone, Debug)]
+pub(super) struct Writing {
+    pub(super) waiter: Waiter,
+    keyspace: KeyspaceName,
+    operation: OperationId,
+    until_ms: u64,
+}
+
+/// What is open of what writes.
+#[derive(Debug, Default)]
+pub(super) struct Writings {
+    /// Those of this turn, to be proposed.
+    gathered: Vec<(Writing, Command)>,
+    proposed: BTreeMap<GroupRequestId, Proposed>,
+    /// Those that are committed, and whose outcome comes with a frame.
+    committed: Vec<Writing>,
+}
+
+/// An entry that is proposed.
+#[derive(Debug)]
+struct Proposed {
+    /// One for each of its commands; none that was answered already.
+    writing: Vec<Option<Writing>>,
+    /// What is proposed behind it.
+    behind: VecDeque<Waiting>,
+}
+
+/// An entry that waits for the one before it.
+#[derive(Debug)]
+struct Waiting {
+    entry: Vec<u8>,
+    writing: Vec<Writing>,
+}
+
+impl Writings {
+    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
+        let proposed = self.proposed.values().flat_map(|proposed| {
+            let behind = proposed.behind.iter().flat_map(|waiting| &waiting.writing);
+            proposed.writing.iter().flatten().chain(behind)
+        });
+        let gathered = self.gathered.iter().map(|(writing, _)| writing);
+        gathered.chain(proposed).chain(&self.committed).map(|writing| writing.waiter)
+    }
+
+    /// Whether so much waits that no more is taken.
+    pub(super) fn are_full(&self) -> bool {
+        let waiting = self.proposed.values().flat_map(|proposed| &proposed.behind);
+        waiting.map(|waiting| waiting.entry.len()).sum::<usize>() >= WAITING_BYTES_MAX
+    }
+
+    /// Takes out what has waited too long: what may be done, and what is certainly not.
+    fn take_late(&mut self, now_ms: u64) -> (Vec<Writing>, Vec<Writing>) {
+        let is_late = |writing: &Writing| now_ms >= writing.until_ms;
+        let (mut unknown, mut not_done) = (Vec::new(), Vec::new());
+        for Proposed { writing, behind } in self.proposed.values_mut() {
+            unknown.extend(writing.iter_mut().filter_map(|writing| writing.take_if(|of| is_late(of))));
+            behind.retain_mut(|waiting| {
+                let is_over = waiting.writing.iter().any(is_late);
+                if is_over {
+                    not_done.append(&mut waiting.writing);
+                }
+                !is_over
+            });
+        }
+        unknown.extend(self.committed.extract_if(.., |writing| is_late(writing)));
+        (unknown, not_done)
+    }
+}
+
+impl Writing {
+    /// Nobody here knows whether it was done.
+    fn unknown(&self) -> RequestError {
+        RequestError::Unknown(self.operation.to_string())
+    }
+}
+
+impl Replica {
+    /// Makes operations of what writes or decides, to be proposed with the others of this turn: one of all actions, or
+    /// one of each.
+    pub(super) fn gather(
+        &mut self,
+        now: Now,
+        (waiter, until_ms): (Waiter, u64),
+        request: Request,
+        named: Option<(ClientId, u64)>,
+    ) {
+        let Request { keyspace, actions, atomicity, .. } = request;
+        let id = self.id_of(&keyspace);
+        let hlc = self.clock.tick(now.unix_ms);
+        let add = |this: &mut Self, waiter, named, actions: Vec<Action>| {
+            let operation = this.operation(now, id, named, 1);
+            let command = Command::Execute(Execute { keyspace: id, operation, hlc, actions, atomicity });
+            let writing = Writing { waiter, keyspace: keyspace.clone(), operation, until_ms };
+            this.strong.requests.writings.gathered.push((writing, command));
+        };
+        if atomicity != Atomicity::Each || actions.len() == 1 {
+            return add(self, waiter, named, actions);
+        }
+        let waiters = self.strong.requests.parted.part(waiter, actions.len());
+        for (number, (waiter, action)) in (0..).zip(waiters.zip(actions)) {
+            let named = named.map(|(client, first)| (client, first + number));
+            add(self, waiter, named, vec![action]);
+        }
+    }
+
+    /// Proposes the writes of this turn, in as few entries as hold them.
+    pub(super) fn propose_gathered(&mut self, step: &mut Step) {
+        let mut chain = VecDeque::new();
+        let (mut entry, mut writing) = (Entry::default(), Vec::new());
+        let mut finish = |entry: &mut Entry, writing: &mut Vec<Writing>| {
+            if !entry.is_empty() {
+                let (entry, writing) = (std::mem::take(entry), std::mem::take(writing));
+                chain.push_back(Waiting { entry: entry.into_bytes(), writing });
+            }
+        };
+        for (of, command) in std::mem::take(&mut self.strong.requests.writings.gathered) {
+            let mut pushed = entry.push(&command);
+            if let Ok(false) = pushed {
+                finish(&mut entry, &mut writing);
+                pushed = entry.push(&command);
+            }
+            match pushed {
+                Ok(_) => writing.push(of),
+                Err(error) => {
+                    let (keyspace, reason) = (of.keyspace.clone(), error.to_string());
+                    self.close(&of, Err(RequestError::TooLarge { keyspace, reason }), step);
+                }
+            }
+        }
+        finish(&mut entry, &mut writing);
+        self.propose(chain, step);
+    }
+
+    /// Proposes the first of some entries; the others follow it.
+    fn propose(&mut self, mut chain: VecDeque<Waiting>, step: &mut Step) {
+        let Some(Waiting { entry, writing }) = chain.pop_front() else { return };
+        let id = self.strong.requests.next_id();
+        let within_ms = self.longest(writing.iter().map(|writing| writing.until_ms));
+        let writing = writing.into_iter().map(Some).collect();
+        self.strong.requests.writings.proposed.insert(id, Proposed { writing, behind: chain });
+        step.asks.push(Ask::Propose { id, entry, within_ms });
+    }
+
+    /// Answers whoever waits for an operation.
+    fn close(&mut self, writing: &Writing, reply: RequestReply, step: &mut Step) {
+        self.strong.requests.names.close(&writing.operation, 1);
+        self.tell(writing.waiter, reply, step);
+    }
+
+    /// What became of an entry.
+    pub(super) fn proposed(&mut self, id: GroupRequestId, outcome: &Outcome, step: &mut Step) {
+        let Some(Proposed { writing, behind }) = self.strong.requests.writings.proposed.remove(&id) else {
+            return self.mode_proposed(id, outcome, step);
+        };
+        match outcome {
+            Outcome::Done { reply, .. } => {
+                let mut executed = CommandReply::decode_all(reply).into_iter();
+                for writing in writing {
+                    match (writing, executed.next()) {
+                        (None, _) => {}
+                        (Some(writing), Some(CommandReply::Following)) => {
+                            self.strong.requests.writings.committed.push(writing);
+                        }
+                        (Some(writing), executed) => {
+                            let reply = said(&writing, executed);
+                            self.close(&writing, reply, step);
+                        }
+                    }
+                }
+                self.propose(behind, step);
+            }
+            Outcome::Not(reason) => {
+                let behind = behind.into_iter().flat_map(|waiting| waiting.writing);
+                self.refuse_all(writing.into_iter().flatten().chain(behind), reason, step);
+            }
+            Outcome::Unknown => {
+                for writing in writing.into_iter().flatten() {
+                    let unknown = writing.unknown();
+                    self.close(&writing, Err(unknown), step);
+                }
+                let behind = behind.into_iter().flat_map(|waiting| waiting.writing);
+                let reason = "nobody knows what became of what was to be done before it".to_owned();
+                self.refuse_all(behind, &NotDone::Refused { reason }, step);
+            }
+        }
+    }
+
+    fn refuse_all(&mut self, writing: impl IntoIterator<Item = Writing>, reason: &NotDone, step: &mut Step) {
+        for writing in writing {
+            let error = not_done(writing.keyspace.clone(), reason);
+            self.close(&writing, Err(error), step);
+        }
+    }
+
+    /// A frame came that tells what became of operations.
+    pub(super) fn answer_outcomes(&mut self, frame: &Frame, step: &mut Step) {
+        if self.strong.requests.writings.committed.is_empty() {
+            return;
+        }
+        let header = frame.header();
+        for writing in std::mem::take(&mut self.strong.requests.writings.committed) {
+            let is_of_keyspace = self.id_of(&writing.keyspace) == header.keyspace;
+            let found = outcomes::in_frame(frame, &writing.operation);
+            match found.filter(|_| is_of_keyspace && writing.operation.epoch == header.epoch) {
+                Some(result) => {
+                    let reply = said(&writing, Some(CommandReply::Done(result)));
+                    self.close(&writing, reply, step);
+                }
+                None => self.strong.requests.writings.committed.push(writing),
+            }
+        }
+    }
+
+    /// What has waited too long is answered.
+    pub(super) fn tick_writings(&mut self, step: &mut Step) {
+        let (unknown, not_done) = self.strong.requests.writings.take_late(self.mono_ms);
+        for writing in unknown {
+            let error = writing.unknown();
+            self.close(&writing, Err(error), step);
+        }
+        self.refuse_all(not_done, &NotDone::NoLeader, step);
+    }
+}
+
+/// What executing an operation said.
+fn said(writing: &Writing, executed: Option<CommandReply>) -> RequestReply {
+    match executed {
+        Some(CommandReply::Done(result)) => reply_of(&result),
+        Some(CommandReply::EpochClosed) => Err(RequestError::EpochClosed(writing.keyspace.clone())),
+        _ => Err(writing.unknown()),
+    }
+}

@@ -150,7 +150,8 @@ impl Replica {
 
     /// Notes since when members are not what they should be.
     fn look_at_members(&mut self, now_ms: u64) {
-        let members = &self.strong.status.membership.members;
+        let membership = &self.strong.status.membership;
+        let members = &membership.members;
         let amiss: BTreeSet<AnchorId> = members
             .iter()
             .filter(|(anchor, member)| !self.is_here(**anchor, member))
@@ -161,8 +162,10 @@ impl Replica {
         for anchor in amiss {
             tending.amiss.entry(anchor).or_insert(now_ms);
         }
+        // Whoever votes has come: from then on it may be gone like any other.
         tending.invited.retain(|anchor, _| {
-            members.contains_key(anchor) || self.strong.anchoring.adding == Some(*anchor)
+            let is_learner = members.contains_key(anchor) && !membership.is_voter(*anchor);
+            is_learner || self.strong.anchoring.adding == Some(*anchor)
         });
     }
 

@@ -73,12 +73,8 @@ fn leader_that_is_cut_off_serves_nothing() {
 fn minority_of_five_serves_nothing() {
     at_seeds(|seed, replay| {
         let names = ["a", "b", "c", "d", "e"];
-        let mut world = World::connected(seed, &names);
+        let mut world = World::with_anchors(seed, &names, 5, ORDERS);
         world.replay = replay;
-        world.found("a");
-        world.add_anchors("a", &["b", "c", "d", "e"]);
-        world.make_strong("a", ORDERS);
-        world.all_know(ORDERS);
         let leader = world.elected();
         let (with, rest): (Vec<&str>, Vec<&str>) = {
             let others: Vec<&str> = names.into_iter().filter(|name| *name != leader).collect();

@@ -339,8 +339,9 @@ impl World {
 
     /// Passes on what strong keyspaces answered, once the log of the turn was read.
     pub(super) fn strong_turned(&mut self, index: usize, replies: Vec<(RequestId, RequestReply)>) {
-        if let Some(status) = self.nodes[index].driver.as_ref().map(|driver| driver.replica()) {
-            let stands = self.strong.stands(status.anchor(), status.group());
+        if let Some(driver) = &self.nodes[index].driver {
+            let replica = driver.replica();
+            let stands = self.strong.stands(replica.anchor(), replica.group());
             stands.unwrap_or_else(|violation| self.fail(index, &violation));
         }
         for (id, reply) in replies {

@@ -32,7 +32,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bytes::MessageError;
 use crate::bounded::list;
-use crate::id::{AuthorCard, ClientId, ClusterId, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
+use crate::id::{
+    AuthorCard, ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId,
+};
 use crate::install::RowList;
 use crate::ports::Address;
 use crate::ranges::{Edge, Print, Range};
@@ -288,6 +290,8 @@ pub enum Message {
     Taken {
         /// The keyspace.
         keyspace: KeyspaceId,
+        /// The epoch in which the sender has it.
+        epoch: Epoch,
         /// The place in the sender's log.
         position: u64,
         /// The heads.

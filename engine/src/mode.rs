@@ -154,6 +154,8 @@ pub struct Mode {
     heard: Epoch,
     /// The highest time of the epoch's frames: by this clock its keys expire.
     clock: Hlc,
+    /// The entry of the last of the epoch's frames that was made or applied here.
+    position: LogIndex,
 }
 
 /// Why bytes are not a mode that is known here. The node must not go on without knowing it.
@@ -214,6 +216,11 @@ impl Mode {
         self.clock
     }
 
+    /// The entry of the anchors' log of which the last strong frame is that was made or applied here.
+    pub fn position(&self) -> LogIndex {
+        self.position
+    }
+
     /// The author of the epoch's frames, if it is strong.
     pub fn author(&self) -> Option<ReplicaId> {
         let record = self.record.as_ref().filter(|record| record.epoch.is_strong())?;
@@ -232,14 +239,16 @@ impl Mode {
 
     /// The highest seq of an author that may be applied when it comes by itself, from a peer.
     ///
-    /// Cases: (1) an eventual epoch goes on: all; (2) it ends: up to the cut, and up to where it began; (3) an anchor
-    /// that makes the strong frames itself: none; (4) any other node: the strong frames, and what F names.
+    /// Cases: (1) an eventual epoch goes on: all; (2) it ends: up to the cut, and up to where it began, also if it is only
+    /// heard that it has; (3) an anchor that makes the strong frames itself: none; (4) any other node: the strong frames,
+    /// and what F names.
     pub fn takes(&self, author: ReplicaId) -> u64 {
         let base = self.record.as_ref().map_or(0, |record| record.frontier_of(author));
         match &self.sealing {
             Some(Sealing { cut, .. }) => {
                 base.max(cut.as_ref().map_or(0, |cut| seq_in(&cut.frontier, author)))
             }
+            None if self.heard > self.epoch => base,
             None if !self.epoch.is_strong() => u64::MAX,
             None if self.is_exact() => 0,
             None if self.author() == Some(author) => u64::MAX,
@@ -311,7 +320,7 @@ impl Mode {
         let (card, frontier) = (card_of(&secret, place, epoch), cut.frontier);
         let statement = Statement::Mode { keyspace: place.1, epoch, frontier: &frontier, index: at, card };
         let signature = group.sign(place.0, &statement);
-        self.epoch = epoch;
+        (self.epoch, self.position) = (epoch, LogIndex(0));
         self.record = Some(ModeRecord { epoch, frontier, index: at, card, signature });
         self.part = Some(Part { secret, standing });
         true
@@ -351,9 +360,18 @@ impl Mode {
         (self.sealing, self.part, self.heard) = (None, None, Epoch(0));
     }
 
-    /// A strong frame was made or applied.
-    pub(crate) fn advance_clock(&mut self, hlc: Hlc) {
+    /// A strong frame was made or applied, of that entry if it says so.
+    pub(crate) fn advance(&mut self, hlc: Hlc, index: Option<LogIndex>) {
         self.clock = self.clock.max(hlc);
+        self.position = self.position.max(index.unwrap_or_default());
+    }
+
+    /// This node has become an anchor. It comes to the epochs by its own log, from the first one on, and is fenced until
+    /// it has come to the one that it followed.
+    pub(crate) fn enter_group(&mut self) {
+        if self.part.is_none() && self.sealing.is_none() {
+            *self = Self { heard: self.latest(), clock: self.clock, ..Self::default() };
+        }
     }
 
     /// A following anchor misses an entry, or has caught up.

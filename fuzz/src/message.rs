@@ -105,7 +105,10 @@ pub fn any(input: &mut Input<'_>) -> Message {
         12 => Message::Confirmed { keyspace, seq: input.number() },
         13 => Message::Held { keyspace, held: repeated(input, HEADS_MAX, want) },
         14 => Message::Take { keyspace },
-        15 => Message::Taken { keyspace, position: input.number(), heads: state_heads(input) },
+        15 => {
+            let (epoch, position) = (Epoch(input.number()), input.number());
+            Message::Taken { keyspace, epoch, position, heads: state_heads(input) }
+        }
         16 => {
             let ask = |input: &mut Input<'_>| RangeAsk { range: range(input), print: print(input) };
             Message::Compare { keyspace, asks: repeated(input, RANGES_MAX, ask) }

@@ -197,8 +197,9 @@ fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
         KeyspaceCommand::Create { name, mode, node } if mode == "strong" => {
             (vec!["TIDE.MODE", name.as_str(), "STRONG"], node)
         }
-        KeyspaceCommand::Create { name, node, .. } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
-        KeyspaceCommand::Join { name, node } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
+        KeyspaceCommand::Create { name, node, .. } | KeyspaceCommand::Join { name, node } => {
+            (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node)
+        }
         KeyspaceCommand::Quota { name, bytes, node } => {
             (vec!["TIDE.KEYSPACE", "QUOTA", name.as_str(), bytes], node)
         }

@@ -233,11 +233,10 @@ fn outbox(value: &Value, style: Style) -> String {
         let named = |name: &str| cell(operation.field(name));
         table.row(["author", "seq", "epoch", "unix_ms", "operation", "key", "arguments"].map(named));
     }
+    let listed = i64::try_from(first.len()).unwrap_or(i64::MAX);
     match value.field("operations").integer() {
         Some(0) => "the outbox is empty\n".to_owned(),
-        Some(count) if count > first.len() as i64 => {
-            format!("{table}... and {} more\n", count - first.len() as i64)
-        }
+        Some(count) if count > listed => format!("{table}... and {} more\n", count - listed),
         _ => table.to_string(),
     }
 }

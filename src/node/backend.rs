@@ -169,9 +169,9 @@ impl Backend for Node {
         self.reader().ok()?.compaction().map(|at| at.to_string())
     }
 
-    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
+    async fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
         self.may_use(keyspace).map_err(|error| error.to_string())?;
-        let export = Self::export(self, keyspace).map_err(|error| error.to_string())?;
+        let export = self.export_all(keyspace).await.map_err(|error| error.to_string())?;
         Ok(Box::new(export.map(|line| line.map_err(|error| error.to_string()))))
     }
 

@@ -170,7 +170,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence that says why not.
-    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String>;
+    fn export(&self, keyspace: &KeyspaceName) -> impl Future<Output = Result<Pieces, String>> + Send;
 
     /// Joins or leaves a keyspace.
     ///

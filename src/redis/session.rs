@@ -447,7 +447,7 @@ impl<B: Backend> Session<B> {
             }
             Other::Compact => tide::compact(backend, &arguments).await?,
             Other::Export => {
-                self.pieces = Stream::begin(backend.export(&self.state.keyspace))?;
+                self.pieces = Stream::begin(backend.export(&self.state.keyspace).await)?;
                 Reply::OK
             }
             Other::Next => self.pieces.next_piece()?,

@@ -270,7 +270,6 @@ impl Replica {
         if self.clock.observe(now.unix_ms, header.hlc) == Observed::Ahead {
             self.counters.count("stamps_ahead");
         }
-        self.took_over_strong(&frame);
         step.frames.push(frame);
     }
 

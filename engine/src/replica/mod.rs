@@ -160,7 +160,9 @@ impl Replica {
             .collect();
         let settings = recovered.settings.iter();
         let settings = settings.map(|(name, of)| (KeyspaceId::of(config.cluster, name), name.clone(), *of));
-        let (strong, failed) = strong::Strong::recover(recovered, config.cluster);
+        let (mut strong, failed) = strong::Strong::recover(recovered, config.cluster);
+        let partial = recovered.keyspaces.iter().filter(|(_, state)| state.is_partial);
+        partial.for_each(|(name, _)| strong.lose_rows(KeyspaceId::of(config.cluster, name)));
         let cards = strong.cards().chain([recovered.card]).map(|card| (card.replica(), card)).collect();
         Self {
             peer: config.key.peer(),
@@ -363,6 +365,7 @@ impl Replica {
         self.tick_anchors(now, step);
         self.tick_making(now, step);
         self.tick_sweeps(now, view, step);
+        self.tick_following(now, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);
         self.tick_holdings(step);

@@ -317,7 +317,7 @@ fn sample_messages() -> Vec<Message> {
         Message::Confirmed { keyspace, seq: 3 },
         Message::Held { keyspace, held: vec![WantEntry { author, after: 4 }] },
         Message::Take { keyspace },
-        Message::Taken { keyspace, position: 2, heads: vec![head] },
+        Message::Taken { keyspace, epoch: Epoch(0), position: 2, heads: vec![head] },
         Message::Compare { keyspace, asks: vec![RangeAsk { range: Range::default(), print }] },
         Message::Compared { keyspace, heads: vec![head], parts: vec![part] },
         Message::Tail { keyspace, after: 2 },

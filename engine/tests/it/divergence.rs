@@ -6,6 +6,7 @@ use crate::world::by_hand::{COURIER, Station, card, courier_key, key};
 use crate::world::forge::Forger;
 use crate::world::words::{add, increment, remove, set};
 use tidelock_engine::causality::Dot;
+use tidelock_engine::id::Epoch;
 use tidelock_engine::id::ReplicaId;
 use tidelock_engine::install::{Install, RowList};
 use tidelock_engine::message::{FrameBytes, Message, PartRows, RangePart, StateHead};
@@ -363,7 +364,7 @@ fn state_that_lacks_what_was_applied_takes_the_place_of_nothing() {
     for _ in 0..3 {
         station.pass(2_000);
         assert!(station.said().contains(&Message::Take { keyspace }));
-        station.say(COURIER, &Message::Taken { keyspace, position: 0, heads: Vec::new() });
+        station.say(COURIER, &Message::Taken { keyspace, epoch: Epoch(0), position: 0, heads: Vec::new() });
         // The fingerprints of ranges are made in turns of their own.
         station.pass(100);
         let said = station.said();
@@ -385,7 +386,7 @@ fn log_that_leads_nowhere_is_not_followed() {
     station.commit(&Batch { installs: vec![(0, begun)], ..Batch::default() });
     station.pass(2_000);
     let head = StateHead { card: card(0), seq: 1, frame: frames[0].id() };
-    station.say(COURIER, &Message::Taken { keyspace, position: 7, heads: vec![head] });
+    station.say(COURIER, &Message::Taken { keyspace, epoch: Epoch(0), position: 7, heads: vec![head] });
     station.pass(100);
     let asked = station.said().into_iter().find_map(|message| match message {
         Message::Compare { asks, .. } => Some(asks),

@@ -234,9 +234,9 @@ fn transfer_messages() -> Vec<(Message, &'static str)> {
         ),
         (Message::Take { keyspace }, "0e811e3c74f1357ac34e4f1e8e08118640"),
         (
-            Message::Taken { keyspace, position: 300, heads: vec![head] },
+            Message::Taken { keyspace, epoch: Epoch(3), position: 300, heads: vec![head] },
             concat!(
-                "0f811e3c74f1357ac34e4f1e8e08118640ac02018a88e3dd7409f195fd52db2d3cba5d72ca6709bf",
+                "0f811e3c74f1357ac34e4f1e8e0811864003ac02018a88e3dd7409f195fd52db2d3cba5d72ca6709bf",
                 "1d94121bf3748801b40f6f5c02020202020202020202020202020202ac02b84bbbf495b3f5fe3508",
                 "5304d048e337853f0cc3dac096870ec35322b385d9bc"
             ),
@@ -409,7 +409,7 @@ fn modes_have_golden_bytes() {
         "72ca6709bf1d94121bf3748801b40f6f5c02020202020202020202020202020202ca93ac17051870",
         "71d67b83c7ff0efe8108e8ec4530575d7726879333dbdabe7c4899c0693bc060fac2ddf10ec515ea",
         "6e1d63d43a033423797abf54ff62f497f92395246b8a49bcc0e4affba5546814762822dac5c8b65b",
-        "3b962c9c324624e1020000000102030405060708"
+        "3b962c9c324624e102000000010203040506070800"
     );
     assert_eq!(hex(&mode.encode()), golden);
     assert_eq!(Mode::decode(&mode.encode()), Ok(mode.clone()));

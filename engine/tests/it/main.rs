@@ -24,5 +24,6 @@ mod sorted;
 mod specification;
 mod strong;
 mod strong_requests;
+mod strong_state;
 mod traces;
 mod world;

@@ -420,7 +420,7 @@ impl Backend for Double {
         None
     }
 
-    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
+    async fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
         let pieces = [Ok(keyspace.as_str().as_bytes().to_vec()), Err("the disk failed".to_owned())];
         Ok(Box::new(pieces.into_iter()))
     }

@@ -107,6 +107,7 @@ impl Replica {
             self.note_fork(id, has + 1);
         }
         self.wake_all(now, id, &dots, view, step);
+        self.took_over_state(now, id, view, step);
         Ok(())
     }
 

@@ -68,7 +68,9 @@ impl Replica {
             Message::Take { .. } => self.open_source(session, id, view, step),
             Message::Compare { asks, .. } => self.compare_ranges(session, id, &asks, view, step),
             Message::Tail { after, .. } => self.tail(session, id, after, view, step),
-            Message::Taken { position, heads, .. } => self.taken(session, id, position, heads, view, step),
+            Message::Taken { epoch, position, heads, .. } => {
+                self.taken(session, id, (epoch, position), heads, view, step);
+            }
             Message::Compared { heads, parts, .. } => {
                 self.compared(session, id, &heads, parts, view, step);
             }
@@ -99,6 +101,16 @@ impl Replica {
     pub(crate) fn end_transfer(&mut self, session: SessionId, id: KeyspaceId) {
         self.sources.close(session, id);
         self.give_up(session, id);
+    }
+
+    /// The epoch of a keyspace is another: state of the one before neither goes nor comes any more.
+    pub(crate) fn end_transfers_of(&mut self, id: KeyspaceId, step: &mut Step) {
+        self.sources.forget_keyspace(id);
+        let sink = self.keyspaces.get_mut(&id).and_then(|keyspace| keyspace.sink.take());
+        if let Some(session) = sink.and_then(|sink| sink.session()) {
+            self.counters.count("transfers_given_up");
+            step.sends.push((session, Message::EndTake { keyspace: id }));
+        }
     }
 
     /// A session is over.

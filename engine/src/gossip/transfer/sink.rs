@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::causality::{Dot, VersionVector};
 use crate::frame::Frame;
-use crate::id::{AuthorCard, KeyspaceId, ReplicaId};
+use crate::id::{AuthorCard, Epoch, KeyspaceId, ReplicaId};
 use crate::message::{FrameBytes, Message, StateHead};
 use crate::ports::{LogPosition, ReadError, SessionId};
 use crate::ranges::Range;
@@ -102,6 +102,10 @@ impl Sink {
         }
     }
 
+    pub(super) fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
     pub(super) fn end_session(&mut self, session: SessionId) {
         if self.session == Some(session) {
             self.session = None;
@@ -168,6 +172,9 @@ impl Replica {
         let keyspace = &self.keyspaces[&id];
         if self.fork().is_some_and(|fork| fork.keyspace == id) {
             // What peers have of us would be taken over as ours.
+            return None;
+        }
+        if self.mode(id).is_some_and(|mode| mode.is_exact() || mode.is_fenced()) {
             return None;
         }
         let mut found = None;
@@ -274,7 +281,7 @@ impl Replica {
         &mut self,
         session: SessionId,
         id: KeyspaceId,
-        position: u64,
+        (epoch, position): (Epoch, u64),
         told: Vec<StateHead>,
         view: &View<'_, '_>,
         step: &mut Step,
@@ -287,7 +294,8 @@ impl Replica {
         let is_behind = self.orders.settings(id).is_behind(self.id(), sink.vector.get(self.id()));
         let heads = &self.keyspaces[&id].heads;
         let lacks = heads.iter().any(|(author, head)| sink.vector.get(author) < head.seq);
-        if is_behind || (sink.way == Way::Mirror && lacks) {
+        let may_take = epoch == self.epoch_of(id) && self.may_take_over(id, &sink);
+        if is_behind || !may_take || (sink.way == Way::Mirror && lacks) {
             self.counters.count("transfers_given_up");
             step.sends.push((session, Message::EndTake { keyspace: id }));
             return;
@@ -317,6 +325,12 @@ impl Replica {
             if leads_on { Ok(()) } else { Err(Failure::Lie("a log that leads nowhere")) }
         });
         let result = heard.and_then(|()| self.take_tail(&mut sink, id, frames, until, view));
+        if is_end && !self.may_take_over(id, &sink) {
+            // Either side has come to another epoch, or beyond what it may hold.
+            self.counters.count("transfers_given_up");
+            step.sends.push((session, Message::EndTake { keyspace: id }));
+            return;
+        }
         let result = match result {
             Ok(()) if is_end => self.flip(now, id, sink, view, step).map(|()| None),
             Ok(()) => {
@@ -330,6 +344,20 @@ impl Replica {
         if is_done {
             step.sends.push((session, Message::EndTake { keyspace: id }));
         }
+    }
+
+    /// Whether the source's state may become ours. Who makes strong frames takes over nothing, and neither does anybody in
+    /// an epoch that ends. An anchor takes over only what it can go on from: the rows of one that stands where the log
+    /// does, or did. Otherwise all that can might be lost one by one, each replaced by one that cannot.
+    fn may_take_over(&self, id: KeyspaceId, sink: &Sink) -> bool {
+        let Some(mode) = self.mode(id) else { return true };
+        if mode.is_fenced() || matches!(sink.way, Way::Repair { .. }) {
+            return !mode.is_fenced();
+        }
+        let Some((record, author)) = mode.record().zip(mode.author()) else { return true };
+        let others = sink.vector.iter().filter(|dot| dot.replica != author);
+        let is_at_frontier = others.eq(record.frontier.iter().copied());
+        !mode.is_exact() && (self.anchor().is_none() || is_at_frontier)
     }
 
     fn take_tail(

@@ -6,6 +6,7 @@ use crate::frame::Frame;
 use crate::id::KeyspaceId;
 use crate::install::RowList;
 use crate::message::{FrameBytes, Message, PartRows, RangeAsk, RangePart, StateHead};
+use crate::mode::Mode;
 use crate::ports::{LogEntry, LogPosition, ReadError, SessionId};
 use crate::ranges::RangeIndex;
 use crate::replica::{Replica, Step, View};
@@ -91,7 +92,8 @@ impl Replica {
         let heads = self.state_heads(id, 0, view);
         self.sources.0.insert((session, id), source);
         self.counters.count("transfers_served");
-        step.sends.push((session, Message::Taken { keyspace: id, position: position.0, heads }));
+        let (keyspace, epoch) = (id, self.mode(id).map(Mode::epoch).unwrap_or_default());
+        step.sends.push((session, Message::Taken { keyspace, epoch, position: position.0, heads }));
     }
 
     /// The heads that changed after the `since`-th change.

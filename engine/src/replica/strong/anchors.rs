@@ -177,8 +177,7 @@ impl Replica {
 
     /// This node is that anchor from now on.
     pub(super) fn seat(&mut self, anchor: AnchorId, step: &mut Step) {
-        self.strong.anchor = Some(anchor);
-        self.strong.remember(step);
+        self.enter_group(anchor, step);
         step.asks.push(Ask::Open(anchor));
     }
 

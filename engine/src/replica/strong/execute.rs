@@ -2,10 +2,9 @@
 //! exactly at what is committed, byte for byte.
 //!
 //! What goes in is the entry, its place, the rows, and the clock that the frames before have left; nothing of this node
-//! does: no clock, no quota, no setting. An anchor that stands elsewhere *follows*: it keeps the commands in memory, as
-//! far as there is room, takes the frames that others make, and goes on by itself once it stands where they stand.
+//! does: no clock, no quota, no setting. Each frame says of which entry it is: what comes before that was executed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::outcomes;
@@ -18,45 +17,32 @@ use crate::crdt::KeyView;
 use crate::draft::Draft;
 use crate::evaluation::{AnswerBudget, Evaluation, Rules};
 use crate::frame::{Frame, FrameBuilder, FrameStart};
-use crate::id::{Epoch, FrameId, KeyspaceId};
-use crate::mode::{Mode, Standing};
+use crate::id::{ClientId, Epoch, FrameId, KeyspaceId};
+use crate::mode::Mode;
 use crate::ports::{Committed, CommittedPayload, Conditional, Durability, LogIndex, ReadError, Rows, Token};
 use crate::replica::{Now, Replica, Step, View};
 use crate::request::{Atomicity, RequestError, RequestReply, encode_reply};
 use crate::wire::WireError;
 use crate::write::{Author, Executed, WriteError, executed};
 
-/// The entries that are kept in memory for a keyspace that is followed; those before them are waited for.
-const MISSED_ENTRIES_MAX: usize = 1_024;
-
-/// As many bytes of them, in memory about as much again.
-const MISSED_BYTES_MAX: usize = 32 << 20;
-
 /// Removing stops when a frame has so many bytes; the rest is for another command.
 const REMOVING_BYTES_MAX: usize = 256 << 10;
+
+/// In whose name things are removed, so that each strong frame says of which entry it is.
+const SWEEPER: ClientId = ClientId([0; 16]);
 
 /// The keys that one command lets expire at most. More delays what comes behind it.
 const EXPIRED_MAX: usize = 1_000;
 
-/// Commands of a keyspace that this anchor follows, by their place in the log.
-#[derive(Debug)]
-pub(super) struct Missed {
-    /// The last entry that is not here and was not executed.
-    lacking: LogIndex,
-    /// Places, what the entries say, and how long they are.
-    entries: VecDeque<(LogIndex, Vec<Command>, usize)>,
-    bytes: usize,
-    /// The entry of the last strong frame that came.
-    at: Option<LogIndex>,
-}
-
 /// An entry of the log that says something.
 #[derive(Clone, Copy)]
-struct Entry<'a> {
-    index: LogIndex,
-    commands: &'a [Command],
+pub(super) struct Entry<'a> {
+    pub(super) index: LogIndex,
+    pub(super) commands: &'a [Command],
+    /// Whether there is one command in it: what removes comes in an entry of its own, so that none is executed in part.
+    pub(super) is_alone: bool,
     /// How long it is, in bytes.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Replica {
@@ -113,13 +99,14 @@ impl Replica {
             }
         };
         self.counters.count("entries_applied");
-        let entry = Entry { index: entry.index, commands: &commands, bytes: bytes.len() };
+        let is_alone = commands.len() == 1;
+        let entry = Entry { index: entry.index, commands: &commands, is_alone, bytes: bytes.len() };
         let executed = self.execute(now, entry, view, step);
         executed.map(|executed| CommandReply::encode_all(&executed)).map_err(|error| error.to_string())
     }
 
     /// Executes the commands of one entry: those of one keyspace become one frame, or more if one would be too large.
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         now: Now,
         entry: Entry<'_>,
@@ -150,7 +137,8 @@ impl Replica {
                 Some(_) => {
                     let begun = frames.remove(&id);
                     let mut frame = begun.unwrap_or_else(|| self.begin_frame(id, entry.commands, view.draft));
-                    let result = self.execute_one(now, &mut frame, (entry.index, command), view, step);
+                    let result =
+                        self.execute_one(now, &mut frame, (entry.index, command, entry.is_alone), view, step);
                     frames.insert(id, frame);
                     result?
                 }
@@ -163,33 +151,43 @@ impl Replica {
         Ok(executed)
     }
 
+    /// Executes one command. Of an entry that was executed before, in part or with others behind it, it does again what
+    /// is the same when it is done twice, and nothing else.
     fn execute_one(
         &mut self,
         now: Now,
         frame: &mut FrameBuilder,
-        (index, command): (LogIndex, &Command),
+        (index, command, is_alone): (LogIndex, &Command, bool),
         view: &mut View<'_, '_>,
         step: &mut Step,
     ) -> Result<CommandReply, ReadError> {
         let id = frame.header().keyspace;
+        let position = self.mode(id).map(Mode::position).unwrap_or_default();
         match command {
+            // It is a name that no client has.
+            Command::Execute(execute) if execute.operation.client == SWEEPER => Ok(CommandReply::FellOut),
             Command::Execute(execute) => {
                 let OperationId { client, number, .. } = execute.operation;
                 match executed(view.draft, id, (client, number))? {
                     Executed::Done { result, .. } => Ok(CommandReply::Done(outcomes::reply(result))),
+                    // It was executed in its place, and its outcome was let go since.
+                    Executed::Not if index < position => Ok(CommandReply::FellOut),
                     Executed::FellOut => Ok(CommandReply::FellOut),
                     Executed::Not => self.execute_new(now, frame, (index, execute), view, step),
                 }
             }
-            Command::Expire { until, .. } => {
-                self.remove(now, frame, view, step, |author| expire_until(author, *until))
+            Command::Expire { .. } | Command::ForgetOutcomes { .. } if index <= position || !is_alone => {
+                Ok(CommandReply::Removed)
             }
-            // What this entry does itself stays, so that the rest of it can be executed later.
+            // Of a keyspace in which nothing has happened since, all would be let go again and again.
             Command::ForgetOutcomes { until, .. } if *until >= frame.header().hlc => {
                 Ok(CommandReply::Removed)
             }
+            Command::Expire { until, .. } => {
+                self.remove(now, frame, index, view, step, |author| expire_until(author, *until))
+            }
             Command::ForgetOutcomes { until, .. } => {
-                self.remove(now, frame, view, step, |author| Ok(author.forget_outcomes(*until)?))
+                self.remove(now, frame, index, view, step, |author| Ok(author.forget_outcomes(*until)?))
             }
             _ => unreachable!("it changes no mode"),
         }
@@ -238,6 +236,7 @@ impl Replica {
         &mut self,
         now: Now,
         frame: &mut FrameBuilder,
+        index: LogIndex,
         view: &mut View<'_, '_>,
         step: &mut Step,
         act: impl Fn(&mut Author<'_, '_>) -> Result<(), WriteError>,
@@ -245,7 +244,13 @@ impl Replica {
         if !frame.is_empty() {
             self.renew(now, frame, step);
         }
-        let removed = act(&mut self.author(frame, view.draft));
+        let mut author = self.author(frame, view.draft);
+        let removed = act(&mut author).and_then(|()| {
+            if !author.frame.is_empty() {
+                author.keep_outcome((SWEEPER, index.0), index.0, &[])?;
+            }
+            Ok(())
+        });
         self.renew(now, frame, step);
         match removed {
             Ok(()) => Ok(CommandReply::Removed),
@@ -320,88 +325,16 @@ impl Replica {
     }
 
     /// Takes in that a strong frame was made or applied.
-    fn noted(&mut self, frame: &Frame) {
+    pub(super) fn noted(&mut self, frame: &Frame) {
         let (id, hlc) = (frame.header().keyspace, frame.header().hlc);
         self.touch(id);
         self.note_retirements(frame);
         self.note_resets(frame);
+        let index = outcomes::index_of(frame);
         self.change_mode(id, None, |mode| {
-            mode.advance_clock(hlc);
+            mode.advance(hlc, index);
             true
         });
-    }
-
-    fn missed(&mut self, id: KeyspaceId) -> &mut Missed {
-        let lacking = match self.mode(id).and_then(Mode::standing) {
-            Some(Standing::Behind { missed }) => missed,
-            Some(Standing::Exact) | None => LogIndex(0),
-        };
-        let begin = || Missed { lacking, entries: VecDeque::new(), bytes: 0, at: None };
-        self.strong.missed.entry(id).or_insert_with(begin)
-    }
-
-    /// Remembers a command of a keyspace that is followed.
-    fn miss(&mut self, id: KeyspaceId, Entry { index, commands, bytes }: Entry<'_>) {
-        let missed = self.missed(id);
-        if missed.entries.back().is_some_and(|(last, ..)| *last == index) {
-            return;
-        }
-        missed.entries.push_back((index, commands.to_vec(), bytes));
-        missed.bytes += bytes;
-        while missed.entries.len() > MISSED_ENTRIES_MAX || missed.bytes > MISSED_BYTES_MAX {
-            let Some((lost, _, bytes)) = missed.entries.pop_front() else { break };
-            (missed.lacking, missed.bytes) = (lost, missed.bytes - bytes);
-        }
-        self.change_mode(id, None, |mode| {
-            mode.stand(Standing::Behind { missed: index });
-            true
-        });
-    }
-
-    /// A strong frame came from a peer and was applied: whoever waits for an operation in it is answered, the clock goes
-    /// on, and an anchor may stand where those stand who make the frames.
-    pub(crate) fn followed(&mut self, now: Now, frame: &Frame, view: &mut View<'_, '_>, step: &mut Step) {
-        let id = frame.header().keyspace;
-        if self.mode(id).and_then(Mode::author) != Some(frame.header().author) {
-            return;
-        }
-        self.noted(frame);
-        view.draft.set_clock(id, self.mode(id).map_or(Hlc::default(), Mode::clock));
-        self.answer_outcomes(frame, step);
-        if let Some(Standing::Behind { .. }) = self.mode(id).and_then(Mode::standing) {
-            let missed = self.missed(id);
-            missed.at = missed.at.max(outcomes::index_of(frame));
-            self.catch_up(now, id, view, step);
-        }
-    }
-
-    /// Goes on by itself where this anchor stands exactly at what is committed and has every command from the entry on
-    /// of which the last frame is. That entry is executed again: there may be more of it, and what was executed is not
-    /// executed twice.
-    fn catch_up(&mut self, now: Now, id: KeyspaceId, view: &mut View<'_, '_>, step: &mut Step) {
-        let is_complete = |missed: &Missed| missed.at.is_some_and(|at| at > missed.lacking);
-        if !self.is_at_committed(id) || !self.strong.missed.get(&id).is_some_and(is_complete) {
-            return;
-        }
-        let Some(Missed { entries, at, .. }) = self.strong.missed.remove(&id) else { return };
-        self.change_mode(id, None, |mode| {
-            mode.stand(Standing::Exact);
-            true
-        });
-        self.counters.count("caught_up");
-        for (index, commands, bytes) in entries.into_iter().filter(|(index, ..)| Some(*index) >= at) {
-            let of_keyspace: Vec<Command> = commands
-                .into_iter()
-                .filter(|command| place_of(command).is_some_and(|of| of.0 == id))
-                .collect();
-            let entry = Entry { index, commands: &of_keyspace, bytes };
-            if let Err(error) = self.execute(now, entry, view, step) {
-                // Nothing of it was taken in; the others' frames are waited for.
-                tracing::error!(%error, "cannot execute what was missed");
-                step.absorb(self.commit_failed(&error.to_string()));
-                return;
-            }
-        }
     }
 }
 

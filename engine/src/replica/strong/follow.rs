@@ -5,12 +5,11 @@
 //! the *outbox*. They are not stored for that: they are what the log holds, and they stay in it.
 
 use crate::causality::Dot;
-use crate::frame::Frame;
 use crate::gossip::Link;
-use crate::id::{KeyspaceId, KeyspaceName, ReplicaId};
+use crate::id::{Epoch, KeyspaceId, KeyspaceName, ReplicaId};
 use crate::message::{Message, ModeNews};
 use crate::mode::{Mode, ModeRecord};
-use crate::ports::{Log, LoggedFrame, ReadError, SessionId};
+use crate::ports::{AnchorId, Log, LoggedFrame, ReadError, SessionId};
 use crate::replica::{Replica, Step};
 
 /// The records that one message tells at most.
@@ -90,12 +89,34 @@ impl Replica {
             tracing::info!(keyspace = %name, epoch = record.epoch.0, "a keyspace is strong");
             self.counters.count("modes_adopted");
             self.know_card(record.card);
+            self.end_transfers_of(id, step);
             self.strong.untold.insert(id);
             if self.open_keyspace(name, step).is_ok() {
                 // What could not be taken before is news again.
                 self.hear_again(session, id);
             }
         }
+    }
+
+    /// This node is that anchor from now on, and comes to strong epochs by its own log.
+    pub(super) fn enter_group(&mut self, anchor: AnchorId, step: &mut Step) {
+        if self.strong.anchor.replace(anchor) == Some(anchor) {
+            return;
+        }
+        self.strong.remember(step);
+        let ids: Vec<KeyspaceId> = self.strong.modes.keys().copied().collect();
+        for id in ids {
+            self.end_transfers_of(id, step);
+            self.change_mode(id, None, |mode| {
+                mode.enter_group();
+                true
+            });
+        }
+    }
+
+    /// The epoch of a keyspace, as far as this node has come.
+    pub(crate) fn epoch_of(&self, id: KeyspaceId) -> Epoch {
+        self.mode(id).map(Mode::epoch).unwrap_or_default()
     }
 
     /// Whether frames of an author up to a seq may be applied here when they come from a peer.
@@ -143,17 +164,6 @@ impl Replica {
         let after = self.outbox_heads(id);
         let after: Vec<Dot> = after.into_iter().map(|(last, after)| Dot::new(last.replica, after)).collect();
         if after.is_empty() { Ok(Vec::new()) } else { log.missing(id, &after, bytes_max) }
-    }
-
-    /// Strong frames came with state that was taken over.
-    pub(crate) fn took_over_strong(&mut self, frame: &Frame) {
-        let (id, hlc) = (frame.header().keyspace, frame.header().hlc);
-        if self.mode(id).and_then(Mode::author) == Some(frame.header().author) {
-            self.change_mode(id, None, |mode| {
-                mode.advance_clock(hlc);
-                true
-            });
-        }
     }
 
     /// A peer's heads are told again, since they were not looked at before.

@@ -153,10 +153,11 @@ impl Replica {
             }
             Command::Seal { begin, cut, fingerprint, .. } => {
                 let group = self.strong.known.secret.clone();
-                let vector = self.keyspaces.get(&id).map(|keyspace| keyspace.heads.vector());
+                let whole = self.keyspaces.get(&id).filter(|keyspace| !keyspace.is_partial);
+                let vector = whole.map(|keyspace| keyspace.heads.vector());
                 let ours = self.keyspaces.get(&id).map(|keyspace| keyspace.fingerprint).unwrap_or_default();
                 let is_at = |frontier: &[Dot]| {
-                    ours == *fingerprint && is_exactly(&vector.unwrap_or_default(), frontier)
+                    ours == *fingerprint && vector.is_some_and(|vector| is_exactly(&vector, frontier))
                 };
                 group.is_some_and(|group| {
                     self.change_mode(id, None, |mode| {
@@ -179,6 +180,7 @@ impl Replica {
 
     fn epoch_changed(&mut self, id: KeyspaceId, command: &Command, step: &mut Step) {
         let Some((name, mode)) = self.strong.modes.get(&id).cloned() else { return };
+        self.end_transfers_of(id, step);
         tracing::info!(keyspace = %name, epoch = mode.epoch().0, "the mode of a keyspace changes");
         // What was written before is in the epoch that ends; nothing is from here on.
         if self.open_keyspace(&name, step).is_err() {

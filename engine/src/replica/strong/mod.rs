@@ -7,6 +7,7 @@
 
 mod anchors;
 mod answering;
+mod catching_up;
 mod execute;
 mod follow;
 mod forward;
@@ -226,11 +227,12 @@ pub(crate) struct Strong {
     /// The last entry that was applied since the start.
     applied: Option<LogIndex>,
     /// Commands of keyspaces that this anchor follows, in the order of the log, until their frames come.
-    missed: BTreeMap<KeyspaceId, execute::Missed>,
+    missed: BTreeMap<KeyspaceId, catching_up::Missed>,
     pub(super) requests: Requests,
     pub(super) making: BTreeMap<KeyspaceId, Making>,
     anchoring: anchors::Anchoring,
     sweeps: sweep::Sweeps,
+    asking: catching_up::Asking,
 }
 
 impl Strong {
@@ -327,11 +329,7 @@ impl Replica {
             return; // the group has removed this node in the same turn
         }
         match heard {
-            Heard::Anchor(anchor) => {
-                if self.strong.anchor.replace(anchor) != Some(anchor) {
-                    self.strong.remember(step);
-                }
-            }
+            Heard::Anchor(anchor) => self.enter_group(anchor, step),
             Heard::Status(status) => {
                 self.group_stands(status);
                 if self.strong.leads() && self.strong.known.secret.is_none() {

@@ -3,6 +3,8 @@
 //!
 //! The log stands for the group that agrees on it. Whatever is proposed stands in it at once, unless the test keeps it.
 
+mod mishaps;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidelock_engine::command::{Command, encode_entry};
@@ -93,9 +95,7 @@ impl Group {
             let store = MemStore::new(cluster(), card(u8::try_from(index + 1).expect("few")));
             group.start(index, store);
         }
-        for index in 0..anchors + guests {
-            group.greet(index);
-        }
+        (0..anchors + guests).for_each(|index| group.greet(index));
         // The leader says by which key the group is known.
         group.settle(1);
         group
@@ -326,44 +326,6 @@ impl Group {
         group.settle(10);
         group.nodes[0].orders.remove(&order).expect("it was answered").expect("it was made");
         group
-    }
-
-    /// The disk of a node takes nothing from now on, or takes everything again.
-    pub(crate) fn fill(&mut self, index: usize, is_full: bool) {
-        self.nodes[index].driver.as_mut().expect("it runs").store_mut().fill(is_full);
-    }
-
-    /// A disk that was full has room, and the node goes on.
-    pub(crate) fn heal(&mut self, index: usize) {
-        self.fill(index, false);
-        let driver = self.nodes[index].driver.as_mut().expect("it runs");
-        let recovered = driver.store().recovered();
-        driver.go_on(&recovered);
-        self.tell_status(index);
-        for other in (0..self.nodes.len()).filter(|other| *other != index) {
-            self.meet(other, index);
-        }
-        self.greet(index);
-    }
-
-    /// A session with a node is over, and another one begins.
-    fn meet(&mut self, index: usize, other: usize) {
-        let session = SessionId(other as u64);
-        let down = TransportEvent::Down { session, reason: "restarted".to_owned() };
-        let peer = self.nodes[other].key.peer();
-        let address = "hand".to_owned();
-        let up = TransportEvent::Up { peer, session, address, is_dialer: false };
-        self.turn(index, vec![Input::Network(down), Input::Network(up)]);
-    }
-
-    /// Two nodes do not hear each other any more, and know it.
-    pub(crate) fn part(&mut self, a: usize, b: usize) {
-        self.cut.insert((a, b));
-        for (index, other) in [(a, b), (b, a)] {
-            let reason = "parted".to_owned();
-            let down = TransportEvent::Down { session: SessionId(other as u64), reason };
-            self.turn(index, vec![Input::Network(down)]);
-        }
     }
 
     /// A write in a keyspace that is eventual.

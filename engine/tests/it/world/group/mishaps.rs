@@ -1,0 +1,74 @@
+//! What befalls the nodes of a group: disks that are full or lost, links that end, and nodes that become anchors.
+
+use tidelock_engine::mem_store::MemStore;
+use tidelock_engine::ports::{AnchorId, Log, SessionId, Store, TransportEvent};
+use tidelock_engine::replica::{Heard, Input};
+
+use super::{Group, cluster};
+
+impl Group {
+    /// The disk of a node takes nothing from now on, or takes everything again.
+    pub(crate) fn fill(&mut self, index: usize, is_full: bool) {
+        self.nodes[index].driver.as_mut().expect("it runs").store_mut().fill(is_full);
+    }
+
+    /// A disk that was full has room, and the node goes on.
+    pub(crate) fn heal(&mut self, index: usize) {
+        self.fill(index, false);
+        let driver = self.nodes[index].driver.as_mut().expect("it runs");
+        let recovered = driver.store().recovered();
+        driver.go_on(&recovered);
+        self.tell_status(index);
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.meet(other, index);
+        }
+        self.greet(index);
+    }
+
+    /// A session with a node is over, and another one begins.
+    pub(super) fn meet(&mut self, index: usize, other: usize) {
+        let session = SessionId(other as u64);
+        let down = TransportEvent::Down { session, reason: "restarted".to_owned() };
+        let peer = self.nodes[other].key.peer();
+        let address = "hand".to_owned();
+        let up = TransportEvent::Up { peer, session, address, is_dialer: false };
+        self.turn(index, vec![Input::Network(down), Input::Network(up)]);
+    }
+
+    /// The disk of a node is lost: it begins again with nothing, as another replica, and the others meet it anew.
+    pub(crate) fn wipe(&mut self, index: usize, seed: u8) {
+        self.nodes[index].driver = None;
+        let card = self.nodes[index].key.card([seed; 16]);
+        self.start(index, MemStore::new(cluster(), card));
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.meet(other, index);
+        }
+        self.greet(index);
+    }
+
+    /// A guest becomes an anchor, whose log begins with the first entry: the guest behind the last anchor.
+    pub(crate) fn promote(&mut self) {
+        let index = self.anchors;
+        self.anchors += 1;
+        self.nodes[index].anchor = Some(AnchorId(index as u64));
+        self.turn(index, vec![Input::Consensus(Heard::Anchor(AnchorId(index as u64)))]);
+        (0..self.anchors).for_each(|index| self.tell_status(index));
+    }
+
+    /// A node lets go of the log that it holds, but for the last record.
+    pub(crate) fn forget_log(&mut self, index: usize) {
+        let store = self.nodes[index].driver.as_mut().expect("it runs").store_mut();
+        let end = store.end().position;
+        store.truncate(end);
+    }
+
+    /// Two nodes do not hear each other any more, and know it.
+    pub(crate) fn part(&mut self, a: usize, b: usize) {
+        self.cut.insert((a, b));
+        for (index, other) in [(a, b), (b, a)] {
+            let reason = "parted".to_owned();
+            let down = TransportEvent::Down { session: SessionId(other as u64), reason };
+            self.turn(index, vec![Input::Network(down)]);
+        }
+    }
+}

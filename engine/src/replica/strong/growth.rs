@@ -162,8 +162,10 @@ impl Replica {
         for anchor in amiss {
             tending.amiss.entry(anchor).or_insert(now_ms);
         }
+        // Who has come and says later that it is none has forgotten what it was.
+        let adding = self.strong.anchoring.adding;
         tending.invited.retain(|anchor, _| {
-            members.contains_key(anchor) || self.strong.anchoring.adding == Some(*anchor)
+            tending.amiss.contains_key(anchor) || adding == Some(*anchor) && !members.contains_key(anchor)
         });
     }
 

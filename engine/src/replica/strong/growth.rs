@@ -163,10 +163,10 @@ impl Replica {
         for anchor in amiss {
             tending.amiss.entry(anchor).or_insert(now_ms);
         }
-        // Whoever votes has come: from then on it may be gone like any other.
+        // Who has come and says later that it is none has forgotten what it was.
+        let adding = self.strong.anchoring.adding;
         tending.invited.retain(|anchor, _| {
-            let is_learner = members.contains_key(anchor) && !membership.is_voter(*anchor);
-            is_learner || self.strong.anchoring.adding == Some(*anchor)
+            tending.amiss.contains_key(anchor) || adding == Some(*anchor) && !members.contains_key(anchor)
         });
     }
 

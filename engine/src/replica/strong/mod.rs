@@ -269,6 +269,8 @@ impl Strong {
     /// This node is no anchor any more: what it knew as one, its store has forgotten.
     pub(super) fn leave_group(&mut self) {
         (self.anchor, self.status, self.applied) = (None, Status::default(), None);
+        (self.known.secret, self.known.wanted) = (None, None);
+        self.anchoring.forget_changes();
         self.missed.clear();
         self.requests.forwarded_are_lost();
         self.modes.values_mut().for_each(|(_, mode)| mode.leave_group());

@@ -58,8 +58,9 @@ fn execute(command: Command) -> Result<()> {
 }
 
 fn run(args: RunArgs) -> Result<()> {
-    // gossipsub logs whole messages when a peer is slow; what it drops is counted.
-    log_to_stderr("info,libp2p_swarm=warn,libp2p_gossipsub=off");
+    // gossipsub logs whole messages when a peer is slow; what it drops is counted. openraft logs every heartbeat that an
+    // anchor did not answer; the status says which anchors do not.
+    log_to_stderr("info,libp2p_swarm=warn,libp2p_gossipsub=off,openraft=error");
     let (config, ports) = merge(args)?;
     runtime()?.block_on(daemon::run(config, ports)).map_err(Into::into)
 }

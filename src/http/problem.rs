@@ -123,6 +123,12 @@ impl From<QueryError> for Problem {
 impl From<ActionError> for Problem {
     fn from(error: ActionError) -> Self {
         let code = match &error {
+            ActionError::Unknown(operation) => {
+                let operation = Some(operation.clone());
+                return Self { operation, ..Self::new("outcome_unknown", error.to_string()) };
+            }
+            ActionError::TryAgain(_) => "try_again",
+            ActionError::Untold => "unknown",
             ActionError::Write(Refused::WrongKind { .. })
             | ActionError::Query(QueryError::WrongKind { .. }) => "wrong_kind",
             ActionError::Write(Refused::NotAnInteger) => "not_an_integer",

@@ -39,7 +39,8 @@ pub(super) fn action(error: &ActionError) -> Reply {
         ActionError::Write(WriteError::Overflow) => OVERFLOW,
         ActionError::NeedsStrong(keyspace) => needs_strong("the command", keyspace),
         ActionError::Write(WriteError::OverQuota { .. }) => Reply::error(format!("OOM {error}")),
-        ActionError::Unknown(_) | ActionError::Untold => Reply::error(format!("UNKNOWN {error}")),
+        ActionError::Unknown(operation) => unknown(operation),
+        ActionError::Untold => Reply::error(format!("UNKNOWN {error}")),
         ActionError::TryAgain(text) => Reply::error(format!("TRYAGAIN {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
@@ -67,12 +68,17 @@ pub(super) fn request(error: &RequestError) -> Reply {
         | RequestError::EpochClosed(_)
         | RequestError::TryAgain { .. } => Reply::error(format!("TRYAGAIN {error}")),
         RequestError::NoLeader(text) => Reply::error(format!("NOLEADER {text}")),
-        RequestError::Unknown(operation) => Reply::error(format!(
-            "UNKNOWN {operation} may or may not have been executed, once; TIDE.OUTCOME tells when that is known"
-        )),
+        RequestError::Unknown(operation) => unknown(operation),
         RequestError::ReadOnly(text) => Reply::error(format!("READONLY {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
+}
+
+/// The operation is the second word, for programs.
+fn unknown(operation: &str) -> Reply {
+    Reply::error(format!(
+        "UNKNOWN {operation} may or may not have been executed, once; TIDE.OUTCOME tells when that is known"
+    ))
 }
 
 pub(super) fn keyspace(error: &KeyspaceError) -> Reply {

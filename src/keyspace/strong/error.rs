@@ -16,10 +16,10 @@ pub enum StrongError {
     NotStrong(KeyspaceName),
     /// It cannot be done: the key holds another kind, or it is too large. Nothing was done.
     #[error(transparent)]
-    Refused(#[from] ActionError),
-    /// It was certainly not executed, and may be tried again.
+    Refused(ActionError),
+    /// It was certainly not executed, and may be tried again. The text says why.
     #[error("{0}")]
-    NotDone(RequestError),
+    NotDone(String),
     /// Others wrote the key whenever it was to be written. Nothing was done.
     #[error("others have written the key {tries} times between reading and writing; nothing was done")]
     Contended {
@@ -44,14 +44,25 @@ impl From<RequestError> for StrongError {
             RequestError::Unknown(id) => Self::Unknown { operation: id.parse().ok() },
             RequestError::Commit(_) => Self::Unknown { operation: None },
             RequestError::Untold => Self::Untold,
-            RequestError::Action { source, .. } => Self::Refused(source),
-            other => Self::NotDone(other),
+            RequestError::Action { source, .. } => source.into(),
+            other => Self::NotDone(other.to_string()),
+        }
+    }
+}
+
+impl From<ActionError> for StrongError {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::Unknown(id) => Self::Unknown { operation: id.parse().ok() },
+            ActionError::TryAgain(reason) => Self::NotDone(reason),
+            ActionError::Untold => Self::Untold,
+            other => Self::Refused(other),
         }
     }
 }
 
 impl From<QueryError> for StrongError {
     fn from(error: QueryError) -> Self {
-        Self::Refused(error.into())
+        Self::Refused(ActionError::Query(error))
     }
 }

@@ -19,6 +19,7 @@ pub(super) enum View {
     Connected,
     Status,
     Peers,
+    Anchors,
     Keyspaces,
     Outbox,
     Replicas,
@@ -68,6 +69,10 @@ pub(super) fn of(value: &Value, view: View, style: Style) -> String {
         }
         View::Status => status(value, style),
         View::Peers => peers(value, style),
+        View::Anchors if value.items().is_empty() => {
+            "no anchors; `tidelock run --found` makes the first\n".to_owned()
+        }
+        View::Anchors => anchors(value, style),
         View::Keyspaces => keyspaces(value, style),
         View::Outbox => outbox(value, style),
         View::Replicas => replicas(value, style),
@@ -162,6 +167,32 @@ fn peers(value: &Value, style: Style) -> String {
             or_dash("connected_ms", duration),
             or_dash("queued_bytes", size),
             format!("{}/{}", cell(peer.field("keyspaces_in_sync")), cell(peer.field("keyspaces"))),
+        ]);
+    }
+    table.to_string()
+}
+
+fn anchors(value: &Value, style: Style) -> String {
+    let header = ["NUMBER", "PEER", "ADDRESSES", "ROLE", "EXACT", "CONNECTED"];
+    let mut table = Table::new(header).with_header_style(style.header);
+    for anchor in value.items() {
+        let is = |name: &str| *anchor.field(name) == Value::Boolean(true);
+        let role = match (is("leads"), is("votes")) {
+            (true, _) => "leader",
+            (false, true) => "voter",
+            (false, false) => "learner",
+        };
+        let heard = anchor
+            .field("heard_ms")
+            .integer()
+            .map_or("no".to_owned(), |ms| format!("no, for {}", duration(ms)));
+        table.row([
+            cell(anchor.field("anchor")),
+            cell(anchor.field("peer")),
+            cell(anchor.field("addresses")),
+            role.to_owned(),
+            cell(anchor.field("exact")),
+            if is("connected") { "yes".to_owned() } else { heard },
         ]);
     }
     table.to_string()

@@ -6,7 +6,8 @@
 use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{LogIndex, Role, Status};
+use tidelock_engine::ports::{LogIndex, Status};
+use tidelock_engine::replica::GroupReport;
 
 use super::state::{Served, Shared};
 use crate::node::Node;
@@ -31,7 +32,7 @@ pub(super) enum MetricKind {
 use MetricKind::{Counter, Gauge, Histogram};
 
 /// Every metric, what it is, and what it says.
-pub(super) const METRICS: [(&str, MetricKind, &str); 72] = [
+pub(super) const METRICS: [(&str, MetricKind, &str); 76] = [
     ("tidelock_info", Gauge, "1, with the node's version, peer, replica and cluster"),
     ("tidelock_uptime_seconds", Gauge, "How long the node has been open"),
     ("tidelock_ready", Gauge, "Whether reads and writes of all keyspaces would be done"),
@@ -69,10 +70,6 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 72] = [
         Histogram,
         "How long linearizable reads waited to know what was acknowledged before them",
     ),
-    ("tidelock_group_leads", Gauge, "Whether this node leads the anchors"),
-    ("tidelock_group_term", Gauge, "The term of the anchors, as far as this node is one"),
-    ("tidelock_group_members", Gauge, "The anchors, those included that do not vote yet"),
-    ("tidelock_group_lag_entries", Gauge, "The entries that are committed and not applied here"),
     ("tidelock_queue_jobs", Gauge, "What waits for the event loop"),
     ("tidelock_writes_total", Counter, "Writes that clients asked for, by kind"),
     ("tidelock_events_total", Counter, "What happened in the engine, by event"),
@@ -120,6 +117,14 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 72] = [
         Counter,
         "Messages on the streams of a connection, by peer and direction",
     ),
+    ("tidelock_anchors_voters", Gauge, "The anchors that vote"),
+    ("tidelock_anchors_members", Gauge, "The anchors, with those that do not vote yet"),
+    ("tidelock_anchors_quorum", Gauge, "Whether a majority of them answers, as far as is known"),
+    ("tidelock_anchor_term", Gauge, "The term of this anchor's group: it grows with each election"),
+    ("tidelock_anchor_leads", Gauge, "Whether this anchor leads"),
+    ("tidelock_anchor_commit_lag", Gauge, "The entries of its log that are not known to be committed"),
+    ("tidelock_anchor_apply_lag", Gauge, "The committed entries that are not applied"),
+    ("tidelock_anchor_quorum_ack_seconds", Gauge, "How long ago a majority last answered this leader"),
     ("tidelock_redis_connections", Gauge, "The Redis clients that are connected"),
     ("tidelock_redis_connections_total", Counter, "The Redis clients that were accepted"),
     ("tidelock_redis_commands_total", Counter, "The Redis commands that were received"),
@@ -161,7 +166,6 @@ pub(super) fn gather(shared: &Shared, served: &Served) -> String {
     metrics::with_local_recorder(&recorder, || {
         describe(false);
         gather_node(&served.node);
-        gather_group(&served.node.group());
         gather_store(&served.node);
         gather_keyspaces(&served.node.keyspaces());
         gather_peers(&served.node);
@@ -172,19 +176,6 @@ pub(super) fn gather(shared: &Shared, served: &Served) -> String {
         gather_http(shared);
     });
     recorder.handle().render()
-}
-
-/// A node that is no anchor tells of no group.
-fn gather_group(status: &Status) {
-    if status.membership.members.is_empty() {
-        return;
-    }
-    gauge!("tidelock_group_leads").set(flag(status.role == Role::Leader));
-    gauge!("tidelock_group_term").set(number(status.term.0));
-    gauge!("tidelock_group_members").set(number(status.membership.members.len()));
-    let entries = |last: Option<LogIndex>| last.map_or(0, |LogIndex(last)| last + 1);
-    let lag = entries(status.committed).saturating_sub(entries(status.applied));
-    gauge!("tidelock_group_lag_entries").set(number(lag));
 }
 
 fn gather_node(node: &Node) {
@@ -207,6 +198,9 @@ fn gather_node(node: &Node) {
     gauge!("tidelock_keys").set(number(status.keys));
     gauge!("tidelock_keyspaces").set(number(status.keyspaces));
     gauge!("tidelock_peers_connected").set(number(status.peers_connected));
+    if let Some(group) = &status.group {
+        gather_anchors(group);
+    }
     gauge!("tidelock_queue_jobs").set(number(node.queued_jobs()));
     let (frames, bytes) = node.parked();
     gauge!("tidelock_parked_frames").set(number(frames));
@@ -219,6 +213,23 @@ fn gather_node(node: &Node) {
             Some(reason) => refused("peers", reason, count),
             None => counter!("tidelock_events_total", "event" => event).absolute(count),
         }
+    }
+}
+
+fn gather_anchors(group: &GroupReport) {
+    let voters = group.anchors.iter().filter(|anchor| anchor.is_voter).count();
+    gauge!("tidelock_anchors_voters").set(number(voters));
+    gauge!("tidelock_anchors_members").set(number(group.anchors.len()));
+    gauge!("tidelock_anchors_quorum").set(flag(group.has_quorum));
+    let Some(seat) = group.seat else { return };
+    let Status { term, last, committed, applied, .. } = &group.status;
+    let index = |index: Option<LogIndex>| index.map_or(0, |index| index.0);
+    gauge!("tidelock_anchor_term").set(number(term.0));
+    gauge!("tidelock_anchor_leads").set(flag(group.leader == Some(seat)));
+    gauge!("tidelock_anchor_commit_lag").set(number(index(*last).saturating_sub(index(*committed))));
+    gauge!("tidelock_anchor_apply_lag").set(number(index(*committed).saturating_sub(index(*applied))));
+    if let Some(ms) = group.quorum_ack_ms {
+        gauge!("tidelock_anchor_quorum_ack_seconds").set(std::time::Duration::from_millis(ms));
     }
 }
 

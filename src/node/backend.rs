@@ -6,7 +6,7 @@ use tidelock_engine::command::OperationId;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
-use tidelock_engine::replica::{Label, Order, Terms};
+use tidelock_engine::replica::{AnchorError, AnchorOrder, GroupReport, Label, Order, Terms};
 use tidelock_engine::request::{Request, RequestError};
 use tidelock_store::Compacted;
 
@@ -122,6 +122,14 @@ impl Backend for Node {
 
     fn status(&self) -> Status {
         Self::status(self)
+    }
+
+    fn anchors(&self) -> Option<GroupReport> {
+        Self::anchors(self)
+    }
+
+    async fn govern(&self, order: AnchorOrder) -> Result<(), AnchorError> {
+        Self::govern(self, order).await
     }
 
     fn peers(&self) -> Vec<PeerState> {

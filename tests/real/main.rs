@@ -26,6 +26,7 @@ mod rust_client;
 mod side_by_side;
 mod snippets;
 mod strong;
+mod strong_anchors;
 mod terminal;
 mod tracking;
 mod watch;

@@ -18,15 +18,15 @@ const CLIENTS: u64 = 6;
 const BETWEEN: usize = 300;
 
 /// A member of the group, as a node lists it.
-struct Seat {
-    anchor: String,
-    peer: String,
-    votes: bool,
-    leads: bool,
+pub(crate) struct Seat {
+    pub(crate) anchor: String,
+    pub(crate) peer: String,
+    pub(crate) votes: bool,
+    pub(crate) leads: bool,
 }
 
 /// The group, as a node knows it.
-fn seats(node: &mut Node) -> Vec<Seat> {
+pub(crate) fn seats(node: &mut Node) -> Vec<Seat> {
     let list = node.command(&["TIDE.ANCHOR", "LIST"]);
     let words: Vec<&str> = list.split(['[', ']', ' ']).filter(|word| !word.is_empty()).collect();
     let places = words.iter().enumerate().filter(|(_, word)| **word == "anchor").map(|(place, _)| place);

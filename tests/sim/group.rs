@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidelock_engine::courier::Courier;
@@ -24,9 +24,6 @@ use tokio::time::{advance, sleep};
 
 use crate::network::Wire;
 
-/// The members of the group by the newest list that anybody has, as gossip tells them to who cannot know them yet.
-pub(crate) type Introductions = Arc<Mutex<Option<(LogIndex, BTreeMap<AnchorId, Member>)>>>;
-
 /// What is broken on purpose, to show that it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
@@ -34,8 +31,6 @@ pub enum Break {
     Barrier,
     /// A node that starts does not remember for whom it voted.
     Vote,
-    /// Commits are said to be durable before they are.
-    Sync,
 }
 
 /// What all nodes of a world open groups with.
@@ -43,8 +38,6 @@ pub enum Break {
 pub(crate) struct Foundation {
     /// The settings of groups that are opened.
     pub(crate) settings: Settings,
-    /// Who the members are.
-    pub(crate) introductions: Introductions,
     /// The groups that were opened so far, behind the world's seed.
     pub(crate) seeds: Arc<AtomicU64>,
     /// What is broken.
@@ -53,20 +46,7 @@ pub(crate) struct Foundation {
 
 impl Foundation {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            settings: Settings::local(),
-            introductions: Arc::default(),
-            seeds: Arc::new(AtomicU64::new(seed)),
-            broken: None,
-        }
-    }
-
-    /// Tells those who open a group later who its members are.
-    pub(crate) fn introduce(&self, index: LogIndex, members: &BTreeMap<AnchorId, Member>) {
-        let mut known = self.introductions.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_none_or(|(of, _)| *of < index) {
-            *known = Some((index, members.clone()));
-        }
+        Self { settings: Settings::local(), seeds: Arc::new(AtomicU64::new(seed)), broken: None }
     }
 }
 
@@ -112,7 +92,7 @@ impl Seat {
             opened.store(true, Ordering::Relaxed);
             let woken = Arc::clone(&woken);
             let seed = foundation.seeds.fetch_add(1, Ordering::Relaxed);
-            let mut group = Group::open(Opening {
+            let group = Group::open(Opening {
                 group: GroupId(0),
                 me,
                 log: Arc::clone(&log),
@@ -122,8 +102,6 @@ impl Seat {
                 wake: Box::new(move || woken.store(true, Ordering::Relaxed)),
             })
             .expect("the settings are valid");
-            let known = foundation.introductions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            known.into_iter().for_each(|(index, members)| group.introduce(index, members));
             if broken == Some(Break::Barrier) {
                 Box::new(Hasty { group, applied: None, answered: Vec::new() }) as Box<dyn Consensus + Send>
             } else {

@@ -13,7 +13,7 @@ use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
 use tidelock_store::{MemDisk, OpenError};
 
-use crate::group::{Break, Foundation, Seat};
+use crate::group::{Foundation, Seat};
 use crate::ledger::Known;
 use crate::matching::Asked;
 use crate::network::{Network, Wire};
@@ -128,7 +128,7 @@ impl Node {
             retention,
             limits: Limits::default(),
             conditional: Conditional::default(),
-            anchors_target: 3,
+            anchors_target: 0,
         };
         let mut node = Self {
             name: name.to_owned(),
@@ -257,8 +257,7 @@ impl Node {
         network: &Rc<RefCell<Network>>,
         foundation: &Foundation,
     ) -> Result<(), OpenError> {
-        let mut store = self.backing.open(self.config.cluster, self.card)?;
-        store.is_hasty = foundation.broken == Some(Break::Sync);
+        let store = self.backing.open(self.config.cluster, self.card)?;
         let recovered = store.recovered();
         self.card = recovered.card;
         let replica = Replica::new(self.config.clone(), &recovered);

@@ -124,7 +124,11 @@ impl Scenario {
         }
         let (least, most) = self.nodes;
         let count = least + world.random.below(most - least + 1);
-        (0..count).for_each(|n| world.add(&format!("n{n}")));
+        for number in 0..count {
+            let anchors = self.strong.map_or(0, |strong| strong.anchors);
+            let target = if number < anchors { anchors } else { 0 };
+            world.add_with(&format!("n{number}"), |node| node.config.anchors_target = target);
+        }
         (0..count).for_each(|index| faults::connect_somewhere(&mut world, index));
         world.run(500);
         if let Some(strong) = self.strong {
@@ -133,7 +137,7 @@ impl Scenario {
             let names: Vec<String> = world.nodes().iter().map(|node| node.name.clone()).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             world.found(names[0]);
-            world.add_anchors(names[0], &names[1..strong.anchors]);
+            world.all_vote(&names[..strong.anchors]);
             world.make_strong(names[0], ORDERS);
             world.all_know(ORDERS);
         }

@@ -63,6 +63,12 @@ impl Strong {
         self.spaces.values().map(|space| space.executed.len()).sum()
     }
 
+    /// How many operations of a client were executed.
+    pub fn executed_of(&self, client: ClientId) -> usize {
+        let all = self.spaces.values().flat_map(|space| space.executed.keys());
+        all.filter(|(of, _)| *of == client).count()
+    }
+
     /// The operations that were executed in a keyspace.
     pub(crate) fn executed_in(&self, keyspace: KeyspaceId) -> BTreeSet<OperationName> {
         self.spaces.get(&keyspace).into_iter().flat_map(|space| space.executed.keys().copied()).collect()

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
-use tidelock_engine::ports::{Conditional, NotDone, RequestId as GroupRequestId, TransportEvent};
+use tidelock_engine::ports::{Conditional, TransportEvent};
 use tidelock_engine::replica::{AnchorReply, Input, Limits, OrderReply, Retention};
 use tidelock_engine::request::{RequestId, RequestReply};
 use tidelock_engine::turn::TurnOutcome;
@@ -117,8 +117,6 @@ pub struct World {
     pub orders: BTreeMap<RequestId, OrderReply>,
     /// How orders of the group ended that were not asked after yet.
     pub(crate) governed: BTreeMap<RequestId, AnchorReply>,
-    /// What became of changes of the group that the world itself asked for.
-    pub(crate) changed: BTreeMap<GroupRequestId, Option<Result<(), NotDone>>>,
     /// What is known of strong keyspaces.
     pub strong: Strong,
     /// Which nodes stories asked for something of strong keyspaces, and what they were told.
@@ -170,7 +168,6 @@ impl World {
             leaving: BTreeMap::new(),
             orders: BTreeMap::new(),
             governed: BTreeMap::new(),
-            changed: BTreeMap::new(),
             strong: Strong::default(),
             asked_strong: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -387,7 +384,6 @@ impl World {
     pub fn turn(&mut self, index: usize, mut inputs: Vec<Input>) -> TurnOutcome {
         self.trace.step();
         self.nodes[index].collect(&mut inputs);
-        self.take_changes(&mut inputs);
         self.record_inputs(index, &inputs);
         let asked = asking::requests(&inputs);
         self.follow(index, &inputs);

@@ -70,8 +70,6 @@ pub(super) struct Station {
     pub(super) wishes: BTreeMap<Target, u64>,
     /// With whom it talks.
     pub(super) talking: BTreeSet<PeerId>,
-    /// With whom it talks whatever it says itself.
-    pub(super) introduced: BTreeSet<PeerId>,
     pub(super) inbox: VecDeque<TransportEvent>,
     pub(super) connections: BTreeSet<u64>,
 }
@@ -79,8 +77,7 @@ pub(super) struct Station {
 impl Station {
     pub(super) fn new(peer: PeerId, address: String) -> Self {
         let (wishes, inbox, connections) = (BTreeMap::new(), VecDeque::new(), BTreeSet::new());
-        let (talking, introduced) = (BTreeSet::new(), BTreeSet::new());
-        Self { peer, address, is_up: false, wishes, talking, introduced, inbox, connections }
+        Self { peer, address, is_up: false, wishes, talking: BTreeSet::new(), inbox, connections }
     }
 }
 

@@ -12,8 +12,7 @@ use tidelock_engine::ports::{MESSAGE_BYTES_MAX, MessageClass, TransportEvent};
 use super::Network;
 
 impl Network {
-    pub(super) fn talk_with(&mut self, node: usize, mut peers: BTreeSet<PeerId>) {
-        peers.extend(&self.stations[node].introduced);
+    pub(super) fn talk_with(&mut self, node: usize, peers: BTreeSet<PeerId>) {
         let peer = self.stations[node].peer;
         let before = std::mem::replace(&mut self.stations[node].talking, peers);
         for id in self.of(node) {
@@ -25,13 +24,6 @@ impl Network {
                 self.arrive(id, 1 - side, TransportEvent::Untold { peer });
             }
         }
-    }
-
-    /// A node talks with these too, beside those that it says itself: it cannot know them from its own log.
-    pub fn introduce(&mut self, node: usize, peers: BTreeSet<PeerId>) {
-        self.stations[node].introduced = peers;
-        let talking = self.stations[node].talking.clone();
-        self.talk_with(node, talking);
     }
 
     pub(super) fn tell(&mut self, node: usize, to: PeerId, class: MessageClass, message: Vec<u8>) {

@@ -153,14 +153,16 @@ impl Clients {
 
     /// Nobody knows what came of something.
     fn lost(&mut self, client: usize, asked: Pending, repeats: bool) {
-        if asked.number.is_none() {
+        let Some(number) = asked.number else {
             self.denied += 1;
-        } else if repeats {
+            return;
+        };
+        if repeats {
             self.all[client].again = Some(Pending { may_be_done: true, ..asked });
         } else {
             self.unknown += 1;
             let (called, cell) = (asked.called, asked.cell);
-            let name = (self.all[client].id, asked.number.expect("reads are not remembered"));
+            let name = (self.all[client].id, number);
             let asked = Answered(asked.deed, None);
             self.open.push((name, Event { called, returned: UNKNOWN, cell, asked }));
         }

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use tidelock_engine::ports::{
-    AnchorId, Change, Durability, Member, RequestId as GroupRequestId, Role, Status,
-};
-use tidelock_engine::replica::{AnchorOrder, AnchorReply, Ask, Heard, Input, Order, Terms};
+use tidelock_engine::ports::{AnchorId, Durability, Role, Status};
+use tidelock_engine::replica::{AnchorOrder, AnchorReply, Input, Order, Terms};
 use tidelock_engine::request::{Action, Atomicity, Request, RequestId, RequestReply};
 use tidelock_engine::turn::TurnOutcome;
 
-use super::{World, address, keyspace_id, named};
+use super::{World, keyspace_id, named};
 use crate::group::Break;
 use crate::ledger::Violation;
 use crate::linearizable::{Verdict, check};
@@ -24,8 +22,8 @@ const GROUP_MS: u64 = 30_000;
 /// How long a client waits for an answer, in milliseconds.
 const WITHIN_MS: u64 = 3_000;
 
-/// The requests to groups that the world makes itself begin here, above those of replicas.
-const OWN_REQUESTS: u64 = 1 << 60;
+/// How long the group is given to become what it is to be, in milliseconds.
+const GROWTH_MS: u64 = 120_000;
 
 /// The cell that no client shares, which stories and the checks of liveness use.
 const STORY_CELL: u8 = 100;
@@ -51,67 +49,43 @@ impl World {
         self.governed.remove(&id).expect("it has ended")
     }
 
-    /// Makes other nodes anchors, by the one that leads: learners first, and voters all at once.
-    ///
-    /// # Panics
-    /// If they do not become it in time.
-    pub fn add_anchors(&mut self, leader: &str, names: &[&str]) {
-        self.elected();
-        let index = self.index(leader);
-        let before = &self.group(leader).membership.voters;
-        let mut voters: BTreeSet<AnchorId> = before.iter().flatten().copied().collect();
-        for name in names {
-            let anchor = AnchorId(self.entropy.next() >> (64 - AnchorId::BITS));
-            let member = Member { peer: self.peer(name), addresses: vec![address(name)] };
-            self.change_group(index, &Change::AddLearner(anchor, member));
-            let of = self.index(name);
-            self.tell_of_group(index, of);
-            self.turn(of, vec![Input::Consensus(Heard::Anchor(anchor))]);
-            self.nodes[of].deliver(vec![Ask::Open(anchor)]);
-            voters.insert(anchor);
+    /// A world of nodes that all know each other and are connected, of which the first so many are the anchors, and have
+    /// the keyspace of this name for a strong one.
+    pub fn with_anchors(seed: u64, names: &[&str], anchors: usize, keyspace: &str) -> Self {
+        let mut world = Self::new(seed);
+        world.add_members(names, anchors);
+        world.found(names[0]);
+        world.all_vote(&names[..anchors]);
+        world.make_strong(names[0], keyspace);
+        world.all_know(keyspace);
+        world
+    }
+
+    /// Adds nodes that all know each other. The first so many are willing to be anchors, once somebody has founded a group,
+    /// and the others never are.
+    pub fn add_members(&mut self, names: &[&str], anchors: usize) {
+        for (number, name) in names.iter().enumerate() {
+            let target = if number < anchors { anchors } else { 0 };
+            self.add_with(name, |node| node.config.anchors_target = target);
         }
-        self.change_group(index, &Change::SetVoters(voters.clone()));
-        let wanted = vec![voters];
-        self.until("all are voters", GROUP_MS, |world| {
-            let is_voter = |name: &&str| world.group(name).membership.voters == wanted;
-            is_voter(&leader) && names.iter().all(is_voter)
+        for (number, name) in names.iter().enumerate() {
+            names[number + 1..].iter().for_each(|other| self.connect(name, other));
+        }
+        self.run(1_000);
+    }
+
+    /// Lets time pass until these nodes are the voters, as each of them knows.
+    pub fn all_vote(&mut self, names: &[&str]) {
+        self.until("these are the voters", GROWTH_MS, |world| {
+            let anchors: Option<BTreeSet<AnchorId>> = names.iter().map(|name| world.anchor(name)).collect();
+            let wanted = anchors.map(|anchors| vec![anchors]);
+            names.iter().all(|name| Some(&world.group(name).membership.voters) == wanted.as_ref())
         });
     }
 
-    /// Tells a node that is to be an anchor, and cannot know it from its log, who the others are.
-    fn tell_of_group(&mut self, leader: usize, to: usize) {
-        let status = self.nodes[leader].driver().replica().group().clone();
-        let Some(index) = status.membership_index else { return };
-        self.foundation.introduce(index, &status.membership.members);
-        let peers = status.membership.members.values().map(|member| member.peer).collect();
-        self.network.borrow_mut().introduce(to, peers);
-    }
-
-    /// Has the group of a node changed, which is tried again where it is certain that nothing was.
-    fn change_group(&mut self, index: usize, change: &Change) {
-        for _ in 0..10 {
-            self.requests += 1;
-            let id = GroupRequestId(OWN_REQUESTS + self.requests);
-            let asked = Ask::Administer { id, change: change.clone(), within_ms: GROUP_MS };
-            self.nodes[index].deliver(vec![asked]);
-            self.until("a change of the group ends", 2 * GROUP_MS, |world| world.changed.contains_key(&id));
-            if matches!(self.changed.remove(&id), Some(Some(Ok(())))) {
-                return;
-            }
-            self.run(200);
-        }
-        let detail = format!("{change:?}\n{}", self.describe_groups());
-        self.fail(index, &Violation::new("the group does what it should", detail));
-    }
-
-    /// Takes out of what a turn hears of the group what the world itself asked for.
-    pub(super) fn take_changes(&mut self, inputs: &mut Vec<Input>) {
-        let is_own = |input: &mut Input| matches!(input, Input::Consensus(Heard::Administered { id, .. }) if id.0 >= OWN_REQUESTS);
-        for input in inputs.extract_if(.., is_own) {
-            if let Input::Consensus(Heard::Administered { id, result }) = input {
-                self.changed.insert(id, result);
-            }
-        }
+    /// Which anchor a running node is, if it is one.
+    pub fn anchor(&self, name: &str) -> Option<AnchorId> {
+        self.node(name).driver.as_ref()?.replica().anchor()
     }
 
     /// How the group stands, as a node says.
@@ -365,8 +339,9 @@ impl World {
 
     /// Passes on what strong keyspaces answered, once the log of the turn was read.
     pub(super) fn strong_turned(&mut self, index: usize, replies: Vec<(RequestId, RequestReply)>) {
-        if let Some(status) = self.nodes[index].driver.as_ref().map(|driver| driver.replica()) {
-            let stands = self.strong.stands(status.anchor(), status.group());
+        if let Some(driver) = &self.nodes[index].driver {
+            let replica = driver.replica();
+            let stands = self.strong.stands(replica.anchor(), replica.group());
             stands.unwrap_or_else(|violation| self.fail(index, &violation));
         }
         for (id, reply) in replies {

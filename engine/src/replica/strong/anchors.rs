@@ -22,7 +22,7 @@ use crate::request::RequestId;
 const CHANGED_WITHIN_MS: u64 = 10_000;
 
 /// How long an order may take, in milliseconds: somebody may have to catch up first.
-pub(super) const ORDERED_WITHIN_MS: u64 = 60_000;
+pub(super) const ORDERED_WITHIN_MS: u64 = 45_000;
 
 /// The orders that are open at most.
 const ORDERS_MAX: usize = 64;
@@ -86,7 +86,7 @@ pub(super) struct Anchoring {
     changing: BTreeMap<GroupRequestId, (Cause, u64)>,
     /// The members as of here were changed: the next change waits until that is seen, or for so long.
     changed: Option<(Option<LogIndex>, u64)>,
-    /// The number of a learner that is being added.
+    /// The number of the learner that was added last, or is about to be.
     pub(super) adding: Option<AnchorId>,
     last: u64,
     ordered: BTreeMap<u64, Ordered>,
@@ -235,9 +235,8 @@ impl Replica {
         let Some((cause, _)) = self.strong.anchoring.changing.remove(&id) else { return };
         if result != Some(Ok(())) {
             tracing::info!(?result, "the group of anchors did not change");
-            self.strong.anchoring.changed = None;
+            (self.strong.anchoring.changed, self.strong.anchoring.adding) = (None, None);
         }
-        self.strong.anchoring.adding = None;
         let number = match (cause, &result) {
             (Cause::Found(request), _) => {
                 let reply = result.map_or(Err(AnchorError::Unknown), |done| done.map_err(AnchorError::from));

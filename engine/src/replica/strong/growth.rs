@@ -40,12 +40,13 @@ const PROPOSED_WITHIN_MS: u64 = 5_000;
 pub(super) struct Tending {
     /// The learners that it has invited, and which replica each was.
     invited: BTreeMap<AnchorId, ReplicaId>,
+    /// Since when some member follows a keyspace, or the last nudge.
+    followed: BTreeMap<KeyspaceId, u64>,
     /// Since when a member is not what it should be.
     amiss: BTreeMap<AnchorId, u64>,
     /// When it last did each thing that it does again and again.
     named_ms: Option<u64>,
     told_ms: Option<u64>,
-    nudged_ms: Option<u64>,
     rest_until_ms: u64,
 }
 
@@ -150,7 +151,8 @@ impl Replica {
 
     /// Notes since when members are not what they should be.
     fn look_at_members(&mut self, now_ms: u64) {
-        let members = &self.strong.status.membership.members;
+        let membership = &self.strong.status.membership;
+        let members = &membership.members;
         let amiss: BTreeSet<AnchorId> = members
             .iter()
             .filter(|(anchor, member)| !self.is_here(**anchor, member))
@@ -161,8 +163,10 @@ impl Replica {
         for anchor in amiss {
             tending.amiss.entry(anchor).or_insert(now_ms);
         }
+        // Who has come and says later that it is none has forgotten what it was.
+        let adding = self.strong.anchoring.adding;
         tending.invited.retain(|anchor, _| {
-            members.contains_key(anchor) || self.strong.anchoring.adding == Some(*anchor)
+            tending.amiss.contains_key(anchor) || adding == Some(*anchor) && !members.contains_key(anchor)
         });
     }
 
@@ -210,12 +214,18 @@ impl Replica {
         };
         let lacking = |id: KeyspaceId| members.iter().any(|anchor| !self.makes(*anchor, id));
         let own = self.strong_keyspaces().filter(|(_, mode)| mode.is_exact());
-        let followed: Vec<KeyspaceId> = own.map(|(id, _)| id).filter(|id| lacking(*id)).collect();
-        if followed.is_empty() || !is_due(&mut self.strong.anchoring.tending.nudged_ms, now.mono_ms, AGAIN_MS)
-        {
-            return;
+        let lacking: BTreeSet<KeyspaceId> = own.map(|(id, _)| id).filter(|id| lacking(*id)).collect();
+        let followed = &mut self.strong.anchoring.tending.followed;
+        followed.retain(|id, _| lacking.contains(id));
+        let mut nudged = Vec::new();
+        for id in lacking {
+            let since_ms = followed.entry(id).or_insert(now.mono_ms);
+            if now.mono_ms >= *since_ms + AGAIN_MS {
+                *since_ms = now.mono_ms;
+                nudged.push(id);
+            }
         }
-        for keyspace in followed {
+        for keyspace in nudged {
             let operation = self.operation(now, keyspace, None, 1);
             // Nobody waits for it.
             self.strong.requests.names.close(&operation, 1);

@@ -220,6 +220,8 @@ pub(crate) struct Strong {
     pub(super) other_group: Option<OtherGroup>,
     /// Why the group takes no part any more on this node.
     stopped: Option<String>,
+    /// When the group last said how it stands.
+    stood_ms: u64,
     /// How the group stands.
     pub(super) status: Status,
     /// The last entry that was applied since the start.
@@ -267,6 +269,8 @@ impl Strong {
     /// This node is no anchor any more: what it knew as one, its store has forgotten.
     pub(super) fn leave_group(&mut self) {
         (self.anchor, self.status, self.applied) = (None, Status::default(), None);
+        (self.known.secret, self.known.wanted) = (None, None);
+        self.anchoring.forget_changes();
         self.missed.clear();
         self.requests.forwarded_are_lost();
         self.modes.values_mut().for_each(|(_, mode)| mode.leave_group());
@@ -369,6 +373,7 @@ impl Replica {
         if status.leader.is_some() && status.leader != before.leader {
             self.counters.count("anchor_leaders");
         }
+        self.strong.stood_ms = self.mono_ms;
         self.strong.stopped = None;
     }
 

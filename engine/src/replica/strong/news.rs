@@ -205,6 +205,7 @@ impl Replica {
         strong.missed.clear();
         strong.anchoring.forget_changes();
         strong.remember(step);
+        self.lose_proposals(step);
         step.raft.push(RaftWrite::Forget);
         step.asks.push(Ask::Close);
     }

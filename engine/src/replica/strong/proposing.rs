@@ -207,6 +207,18 @@ impl Replica {
         }
     }
 
+    /// The group tells nothing any more of what was proposed: the frames of others do, or nobody.
+    pub(super) fn lose_proposals(&mut self, step: &mut Step) {
+        for Proposed { writing, behind } in
+            std::mem::take(&mut self.strong.requests.writings.proposed).into_values()
+        {
+            self.strong.requests.writings.committed.extend(writing.into_iter().flatten());
+            let behind = behind.into_iter().flat_map(|waiting| waiting.writing);
+            let reason = "this node is no anchor any more".to_owned();
+            self.refuse_all(behind, &NotDone::Refused { reason }, step);
+        }
+    }
+
     fn refuse_all(&mut self, writing: impl IntoIterator<Item = Writing>, reason: &NotDone, step: &mut Step) {
         for writing in writing {
             let error = not_done(writing.keyspace.clone(), reason);

@@ -1,6 +1,7 @@
 //! What the leader of the anchors sees to while time passes: keys expire, and old outcomes go. Both are entries of the
 //! log, so that they happen at one place in it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use super::{Ask, entry_of};
@@ -17,6 +18,9 @@ const EXPIRE_EVERY_MS: u64 = 1_000;
 /// How often it lets outcomes go that are too old, in milliseconds.
 const FORGET_EVERY_MS: u64 = 60_000;
 
+/// How often an anchor notes the clock of a keyspace, in milliseconds.
+const NOTED_EVERY_MS: u64 = 3_600_000;
+
 /// How long outcomes are kept, in milliseconds.
 const KEPT_MS: u64 = 86_400_000;
 
@@ -28,6 +32,28 @@ const WITHIN_MS: u64 = 5_000;
 pub(super) struct Sweeps {
     expired_ms: Option<u64>,
     forgot_ms: Option<u64>,
+    noted_ms: Option<u64>,
+    /// The clocks of keyspaces at moments of our monotonic clock, the oldest first. What was executed by then is as old
+    /// as that, whatever wall clocks have said since: an outcome that goes too early lets its operation be executed twice.
+    noted: BTreeMap<KeyspaceId, VecDeque<(u64, Hlc)>>,
+}
+
+impl Sweeps {
+    /// Notes the clock of a keyspace.
+    fn note(&mut self, keyspace: KeyspaceId, now_ms: u64, clock: Hlc) {
+        let noted = self.noted.entry(keyspace).or_default();
+        noted.push_back((now_ms, clock));
+        // Of those that are old enough the newest alone is of use.
+        while noted.get(1).is_some_and(|(at_ms, _)| at_ms + KEPT_MS <= now_ms) {
+            noted.pop_front();
+        }
+    }
+
+    /// Up to when a keyspace's outcomes are too old, by its own clock.
+    fn too_old(&self, keyspace: KeyspaceId, now_ms: u64) -> Option<Hlc> {
+        let noted = self.noted.get(&keyspace)?.iter().rev();
+        noted.copied().find(|(at_ms, _)| at_ms + KEPT_MS <= now_ms).map(|(_, clock)| clock)
+    }
 }
 
 fn is_due(last_ms: &mut Option<u64>, every_ms: u64, now_ms: u64) -> bool {
@@ -41,6 +67,12 @@ fn is_due(last_ms: &mut Option<u64>, every_ms: u64, now_ms: u64) -> bool {
 impl Replica {
     /// Proposes what is due.
     pub(crate) fn tick_sweeps(&mut self, now: Now, view: &View<'_, '_>, step: &mut Step) {
+        let sweeps = &mut self.strong.sweeps;
+        if is_due(&mut sweeps.noted_ms, NOTED_EVERY_MS, now.mono_ms) {
+            for (id, (_, mode)) in self.strong.modes.iter().filter(|(_, (_, mode))| mode.is_exact()) {
+                sweeps.note(*id, now.mono_ms, mode.clock());
+            }
+        }
         if !self.strong.leads() {
             return;
         }
@@ -58,8 +90,8 @@ impl Replica {
                 Some(Err(error)) => tracing::error!(%error, "cannot look for expired keys"),
                 Some(Ok(false)) | None => {}
             }
-            let until = Hlc::at(now.unix_ms.saturating_sub(KEPT_MS));
-            if forgets && self.revision(keyspace) > 0 {
+            let too_old = self.strong.sweeps.too_old(keyspace, now.mono_ms);
+            if let Some(until) = too_old.filter(|_| forgets && self.revision(keyspace) > 0) {
                 self.propose_sweep(&Command::ForgetOutcomes { keyspace, epoch, until }, step);
             }
         }

@@ -145,7 +145,7 @@ async fn command_describes_the_table() {
     let mut link = port.link().await;
     link.send("COMMAND\r\nQUIT\r\n").await;
     let all = link.rest().await;
-    assert!(all.starts_with("*168\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
+    assert!(all.starts_with("*169\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
     assert!(all.contains(&super::lines(info).escape_default().to_string()), "{all}");
 }
 

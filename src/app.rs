@@ -89,6 +89,7 @@ fn merge(args: RunArgs) -> Result<(NodeConfig, Ports)> {
     config.peers.extend(args.peer);
     config.allow.extend(args.allow.iter().map(ToString::to_string));
     config.found |= args.found;
+    config.anchors_target = args.anchors.unwrap_or(config.anchors_target);
     match args.keyspaces {
         Some(KeyspacesArg::All) => config.keyspaces.clear(),
         Some(KeyspacesArg::Named(names)) => config.keyspaces = names,

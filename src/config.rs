@@ -37,6 +37,10 @@ pub struct NodeConfig {
     /// Whether this node makes the group of anchors that agree on strong keyspaces, with itself as the first. Default: no.
     /// One node of a cluster does, once: to say it again changes nothing.
     pub found: bool,
+    /// How many anchors there are to be while this node leads them: an odd number, 7 at most. Connected peers are asked to
+    /// be anchors by themselves until there are so many. Default 3, which outlive the loss of one; more outlive more and
+    /// make each write wait for more disks. With 0 this node never becomes one.
+    pub anchors_target: usize,
     /// Whether to find peers of the local network by multicast DNS. Default: no, because it tells everybody
     /// there that the node exists.
     pub mdns: bool,
@@ -99,6 +103,7 @@ impl Default for NodeConfig {
             allow: Vec::new(),
             keyspaces: Vec::new(),
             found: false,
+            anchors_target: 3,
             mdns: false,
             cache_bytes: 256 << 20,
             retention: RetentionConfig::default(),
@@ -132,6 +137,9 @@ pub enum ConfigError {
     /// An entry of `peers` is not an address.
     #[error("peers: {0}")]
     Peer(tidelock_transport::AddressError),
+    /// `anchors_target` is no number of anchors.
+    #[error("anchors_target: must be 0, or an odd number up to {ANCHORS_TARGET_MAX}; with `found`, not 0")]
+    Anchors,
     /// `cache_bytes` is too small.
     #[error("cache_bytes: must be at least {CACHE_BYTES_MIN}")]
     Cache,
@@ -142,6 +150,9 @@ pub enum ConfigError {
     #[error(transparent)]
     Http(#[from] HttpConfigError),
 }
+
+/// More anchors make writes slower and survive no likely failure more.
+const ANCHORS_TARGET_MAX: usize = 7;
 
 /// The least that a store can work with.
 const CACHE_BYTES_MIN: usize = 1 << 20;
@@ -170,6 +181,11 @@ impl NodeConfig {
         }
         if self.cache_bytes < CACHE_BYTES_MIN {
             return Err(ConfigError::Cache);
+        }
+        let target = self.anchors_target;
+        let is_odd = !target.is_multiple_of(2) && target <= ANCHORS_TARGET_MAX;
+        if !is_odd && (target != 0 || self.found) {
+            return Err(ConfigError::Anchors);
         }
         for peer in &self.peers {
             tidelock_transport::check_address(peer).map_err(ConfigError::Peer)?;
@@ -216,6 +232,10 @@ mod tests {
         assert!(bad_peer.validate().expect_err("no address").to_string().starts_with("peers"));
         let no_cluster = NodeConfig { cluster: String::new(), ..NodeConfig::default() };
         assert!(no_cluster.validate().expect_err("no name").to_string().starts_with("cluster"));
+        for (anchors_target, found) in [(2, false), (9, false), (0, true)] {
+            let wrong = NodeConfig { anchors_target, found, ..NodeConfig::default() };
+            assert!(wrong.validate().expect_err("no number").to_string().starts_with("anchors_target"));
+        }
         let no_cache = NodeConfig { cache_bytes: 10, ..NodeConfig::default() };
         assert!(no_cache.validate().expect_err("too small").to_string().starts_with("cache_bytes"));
     }

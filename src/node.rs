@@ -4,6 +4,7 @@
 //! node is cheap to clone, and all clones are the same node.
 
 mod anchors;
+mod asking;
 mod backend;
 mod choosing;
 mod connecting;
@@ -12,6 +13,7 @@ mod event_loop;
 mod forks;
 mod mailbox;
 mod metrics;
+mod modes;
 mod opening;
 mod readiness;
 mod rejoining;
@@ -30,17 +32,20 @@ use std::time::{Duration, Instant};
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName, KeyspaceNameError, PeerId, ReplicaId};
 use tidelock_engine::ports::{ReadError, Rows, Target};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
-use tidelock_engine::replica::{Replicate, Report};
-use tidelock_engine::request::{Request, RequestError, RequestReply};
+use tidelock_engine::replica::{Replicate, Report, Terms};
+use tidelock_engine::request::{Request, RequestReply};
 use tidelock_store::{Materializer, Reader};
 use tidelock_transport::Libp2pTransport;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+pub use self::asking::{OperationOutcome, Outbox, Replied};
 pub use self::choosing::KeyspaceError;
 pub use self::connecting::ConnectError;
 use self::ending::End;
 pub use self::ending::LoopPanicked;
 use self::mailbox::{Job, Mailbox};
+pub use self::modes::KeyspaceMode;
+use self::modes::Modes;
 pub use self::opening::OpenError;
 pub use self::rejoining::RejoinError;
 pub use self::replicas::RetireError;
@@ -82,6 +87,7 @@ struct Inner {
     mailbox: Arc<Mailbox>,
     documents: Arc<Documents>,
     report: Arc<Mutex<Arc<Report>>>,
+    modes: Arc<Modes>,
     /// Whether nothing but a full disk keeps the store from taking writes.
     is_full: Arc<AtomicBool>,
     observers: Arc<Observers<ChangeObserver>>,
@@ -175,25 +181,24 @@ impl Node {
 
     /// Executes requests in order and as one turn if possible; answers each once it is as durable as it asks.
     ///
-    /// [`RequestError::Closed`] says that a request was certainly not executed; [`RequestError::Commit`] that
+    /// [`RequestError::Closed`](tidelock_engine::request::RequestError::Closed) says that a request was certainly not executed; `Commit` that
     /// nobody knows.
     pub async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
-        let count = requests.len();
-        let (sender, receiver) = oneshot::channel();
-        if self.inner.mailbox.send(Job::Requests(requests, sender)).await.is_err() {
-            return (0..count).map(|_| Err(RequestError::Closed)).collect();
-        }
-        // The loop answers what it never took, too. Without an answer it was lost in the middle.
-        receiver.await.unwrap_or_else(|_| (0..count).map(|_| ending::unknown()).collect())
+        let requests = requests.into_iter().map(|request| (request, Terms::default()));
+        self.submit_on(requests.collect()).await.replies
     }
 
-    /// Answers a query from what is committed now, without waiting for any writer.
+    /// Answers a query from what is committed now, without waiting for any writer. A strong keyspace is asked by
+    /// [`Node::submit_on`], for there whoever reads waits.
     ///
     /// # Errors
-    /// [`QueryError`]: the key shows another kind, or the store could not be read.
+    /// [`QueryError`]: the key shows another kind, the keyspace is strong, or the store could not be read.
     pub fn query(&self, keyspace: &KeyspaceName, query: &Query) -> Result<Answer, QueryError> {
         let id = self.id_of(keyspace);
         self.may_use_id(keyspace, id).map_err(|_| QueryError::NotReplicated)?;
+        if self.inner.modes.is_strong(keyspace) {
+            return Err(QueryError::NeedsAnchors);
+        }
         let snapshot = self.reader()?.snapshot();
         if snapshot.is_partial(id) {
             return Err(QueryError::Loading);
@@ -299,10 +304,12 @@ impl Node {
     }
 
     pub(crate) fn reader(&self) -> Result<Reader, ReadError> {
-        self.inner.replays.reader().ok_or_else(|| ReadError::Io {
-            file: "the store",
-            source: io::Error::new(io::ErrorKind::NotConnected, "the node was shut down"),
-        })
+        self.inner.replays.reader().ok_or_else(Self::closed)
+    }
+
+    fn closed() -> ReadError {
+        let source = io::Error::new(io::ErrorKind::NotConnected, "the node was shut down");
+        ReadError::Io { file: "the store", source }
     }
 
     fn query_at(

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
-use tidelock_engine::ports::Conditional;
+use tidelock_engine::ports::{AnchorId, Conditional};
 pub use tidelock_engine::replica::Kept;
+
+use crate::node::KeyspaceMode;
 
 /// A node as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,8 +195,8 @@ pub struct Retirement {
 pub struct KeyspaceStatus {
     /// Its name.
     pub name: KeyspaceName,
-    /// `eventual`, until strong keyspaces exist.
-    pub mode: &'static str,
+    /// Its mode, and how it stands there if it is or was strong.
+    pub mode: ModeStatus,
     /// The keys that exist.
     pub keys: u64,
     /// The replicas that wrote in it.
@@ -215,6 +217,22 @@ pub struct KeyspaceStatus {
     pub alone: Option<Duration>,
     /// Whether a peer with an equal vector showed other rows.
     pub is_diverged: bool,
+}
+
+/// The mode of a keyspace, as this node knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModeStatus {
+    /// The mode.
+    pub mode: KeyspaceMode,
+    /// Where this node stands if it is an anchor and the keyspace is strong: `exact` if it makes the frames itself,
+    /// `behind` if it takes those that others make.
+    pub standing: Option<&'static str>,
+    /// Who leads the anchors, as far as this node is one.
+    pub leader: Option<AnchorId>,
+    /// The number of the last strong operation here.
+    pub revision: u64,
+    /// The operations here that were written in an epoch that is over, and that no epoch has taken in.
+    pub outbox: u64,
 }
 
 /// The figures of a node's store.

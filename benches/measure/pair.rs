@@ -260,6 +260,7 @@ impl<S: Store> Node<S> {
         let config = ReplicaConfig {
             limits: Limits::default(),
             conditional: Conditional::default(),
+            anchors_target: 3,
             key: signing_key(number),
             cluster: cluster(),
             replicate: Replicate::All,

@@ -5,6 +5,7 @@
 //! same operations, byte for byte.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -14,6 +15,7 @@ pub use crate::bounds::COMMANDS_MAX;
 use crate::bounds::{ACTIONS_MAX, REPLICAS_MAX, STRUCTURE_BYTES_MAX};
 use crate::causality::{Dot, Hlc};
 use crate::frame::SigningKey;
+use crate::group_key::GroupSecret;
 pub use crate::id::ClientId;
 use crate::id::{Epoch, KeyspaceId, KeyspaceName};
 use crate::ports::{COMMAND_BYTES_MAX, LogIndex};
@@ -33,6 +35,37 @@ pub struct OperationId {
     pub client: ClientId,
     /// Which of the client's operations it is. A client that numbers them upwards keeps its outcomes longest.
     pub number: u64,
+}
+
+/// Why a text names no operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "an operation is named by its epoch, the 32 hexadecimal digits of its client and its number, as in 1-00..ff-7"
+)]
+pub struct OperationIdError;
+
+impl FromStr for OperationId {
+    type Err = OperationIdError;
+
+    /// Takes what an operation is named in texts: nothing else, so that each has one name.
+    fn from_str(text: &str) -> Result<Self, OperationIdError> {
+        let mut parts = text.splitn(3, '-');
+        let mut part = || parts.next().ok_or(OperationIdError);
+        let (epoch, digits, number) = (part()?, part()?.as_bytes(), part()?);
+        let mut client = [0; 16];
+        let (pairs, rest) = digits.as_chunks::<2>();
+        if pairs.len() != client.len() || !rest.is_empty() {
+            return Err(OperationIdError);
+        }
+        for (byte, pair) in client.iter_mut().zip(pairs) {
+            let pair = std::str::from_utf8(pair).map_err(|_| OperationIdError)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| OperationIdError)?;
+        }
+        let number_of = |text: &str| text.parse::<u64>().map_err(|_| OperationIdError);
+        let id =
+            Self { epoch: Epoch(number_of(epoch)?), client: ClientId(client), number: number_of(number)? };
+        if id.to_string() == text { Ok(id) } else { Err(OperationIdError) }
+    }
 }
 
 /// The secret key that signs the frames of one strong epoch of a keyspace. The anchors have it, and nobody else.
@@ -149,6 +182,10 @@ pub enum Command {
         /// The place of the [`Command::BeginSeal`] that it belongs to.
         begin: LogIndex,
     },
+    /// Says by which key the group of anchors is known. The first one counts.
+    NameGroup(GroupSecret),
+    /// Says how many voters the group is to have, whatever its anchors are set to; or that these settings count again.
+    WantVoters(Option<u8>),
 }
 
 /// Why commands are no entry, or bytes are none. Nothing was proposed or done.

@@ -4,10 +4,12 @@
 //! What the group says to others leaves at once. It waits for no commit: what must be durable before it is said, the
 //! group says after it was told so.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use crate::ports::{AnchorId, Consensus, DriverError, Output, Transport, TransportEvent};
+use crate::id::PeerId;
+use crate::ports::{AnchorId, Consensus, DriverError, LogIndex, Output, Transport, TransportEvent};
 use crate::replica::{Ask, Heard, Input};
 
 /// Opens the group on this node's log, as that anchor; none where a node cannot take part in one.
@@ -17,7 +19,14 @@ pub type OpenGroup = Box<dyn FnMut(AnchorId) -> Box<dyn Consensus + Send> + Send
 pub struct Courier {
     open: OpenGroup,
     group: Option<Box<dyn Consensus + Send>>,
+    /// The members that the own log knows, and that were told of beside it: with all of these the group talks.
+    own: Known,
+    told: Known,
+    talks_with: BTreeSet<PeerId>,
 }
+
+/// Members, and the place in the log of whoever knows them.
+type Known = (Option<LogIndex>, BTreeSet<PeerId>);
 
 impl fmt::Debug for Courier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,12 +38,14 @@ impl Courier {
     /// A courier that opens groups so. The group is open at once if this node is an anchor already.
     pub fn new(mut open: OpenGroup, anchor: Option<AnchorId>) -> Self {
         let group = anchor.map(&mut open);
-        Self { open, group }
+        let (own, told, talks_with) = Default::default();
+        Self { open, group, own, told, talks_with }
     }
 
     /// The group takes no part from now on, as after a crash.
     pub fn close(&mut self) {
         self.group = None;
+        (self.own, self.told) = Default::default();
     }
 
     /// The group takes part again, on what the log holds now.
@@ -45,6 +56,7 @@ impl Courier {
 
     /// Before a turn: hands to the group what its members told, and adds to the inputs what it wants of the turn.
     pub fn collect(&mut self, inputs: &mut Vec<Input>, transport: &mut impl Transport) {
+        self.talk(transport);
         let Some(group) = &mut self.group else { return };
         inputs.retain(|input| match input {
             Input::Network(TransportEvent::Told { from, bytes }) => {
@@ -73,23 +85,39 @@ impl Courier {
                     Heard::InstallSnapshot { token, bytes, record }
                 }
                 Output::Status(status) => {
-                    let members = status.membership.members.values();
-                    transport.talk_with(members.map(|member| member.peer).collect());
+                    let members = status.membership.members.values().map(|member| member.peer);
+                    self.own = (status.membership_index, members.collect());
                     Heard::Status(status)
                 }
                 Output::Stopped { reason } => Heard::Stopped { reason },
             };
             inputs.push(Input::Consensus(heard));
         }
+        self.talk(transport);
+    }
+
+    /// Says with whom the group talks, if these are others now. What was told counts until the own log is as new.
+    fn talk(&mut self, transport: &mut impl Transport) {
+        let told = (self.told.0 > self.own.0).then_some(&self.told.1);
+        let peers: BTreeSet<PeerId> = self.own.1.iter().chain(told.into_iter().flatten()).copied().collect();
+        if peers != self.talks_with {
+            transport.talk_with(peers.clone());
+            self.talks_with = peers;
+        }
     }
 
     /// After a turn: passes on what it wants of the group.
     pub fn deliver(&mut self, asks: Vec<Ask>) {
         for ask in asks {
-            if let Ask::Open(anchor) = ask {
-                self.reopen(Some(anchor));
-            } else if let Some(group) = &mut self.group {
-                pass_on(&mut **group, ask);
+            match (ask, &mut self.group) {
+                (Ask::Open(anchor), _) => self.reopen(Some(anchor)),
+                (Ask::Close, _) => self.close(),
+                (Ask::Introduce { index, members }, Some(group)) => {
+                    self.told = (Some(index), members.values().map(|member| member.peer).collect());
+                    group.introduce(index, members);
+                }
+                (ask, Some(group)) => pass_on(&mut **group, ask),
+                (_, None) => {}
             }
         }
     }
@@ -97,7 +125,7 @@ impl Courier {
 
 fn pass_on(group: &mut dyn Consensus, ask: Ask) {
     match ask {
-        Ask::Open(_) => unreachable!("it has no group yet"),
+        Ask::Open(_) | Ask::Close | Ask::Introduce { .. } => unreachable!("the courier does it"),
         Ask::Administer { id, change, within_ms } => {
             group.administer(id, change, Duration::from_millis(within_ms));
         }

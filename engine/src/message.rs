@@ -21,19 +21,26 @@
 //! | `Modes` | each, after the hello and when one changes | none |
 //! | `At` | an anchor at a cut | none |
 //! | `Ask` | a guest, to an anchor | `Told` |
+//! | `Anchors` | each, after the hello and when it changes | none |
+//! | `Invite` | the leader of the anchors, until it is followed | `Anchors` |
+//! | `Govern` | who was ordered something of the anchors | `Governed` |
 //! | `Vouch` | who is to leave a keyspace | `Vouched`, unless the receiver is to leave it too |
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+mod bytes;
 
+use serde::{Deserialize, Serialize};
+
+pub use self::bytes::MessageError;
 use crate::bounded::list;
 use crate::id::{
     AuthorCard, ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId,
 };
 use crate::install::RowList;
-use crate::mode::ModeRecord;
-use crate::ports::{Address, MESSAGE_BYTES_MAX};
+use crate::ports::Address;
 use crate::ranges::{Edge, Print, Range};
+use crate::replica::{AnchorOrder, AnchorReply};
+pub use crate::roster::ModeNews;
+use crate::roster::{AnchorNews, Invite};
 
 /// The version of the messages that this code speaks. Peers of another one are refused.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -178,15 +185,6 @@ pub enum PartRows {
     Split(#[serde(deserialize_with = "list::<PARTS_MAX, _, _>")] Vec<(Edge, Print)>),
     /// These.
     Rows(RowList),
-}
-
-/// How a strong epoch of a keyspace began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModeNews {
-    /// The keyspace.
-    pub name: KeyspaceName,
-    /// How.
-    pub record: ModeRecord,
 }
 
 /// What peers say to each other.
@@ -370,14 +368,8 @@ pub enum Message {
         #[serde(deserialize_with = "list::<HEADS_MAX, _, _>")]
         held: Vec<WantEntry>,
     },
-    /// How strong epochs began, and whether the sender is an anchor.
-    Modes {
-        /// Whether it is: then it takes what is asked of strong keyspaces.
-        is_anchor: bool,
-        /// The epochs.
-        #[serde(deserialize_with = "list::<KEYSPACES_MAX, _, _>")]
-        records: Vec<ModeNews>,
-    },
+    /// How strong epochs began, as the anchors say.
+    Modes(#[serde(deserialize_with = "list::<KEYSPACES_MAX, _, _>")] Vec<ModeNews>),
     /// The sender, an anchor, is fenced and stands exactly at a cut, on its disk.
     At {
         /// The keyspace.
@@ -411,83 +403,26 @@ pub enum Message {
         #[serde(with = "serde_bytes")]
         reply: Vec<u8>,
     },
-}
-
-/// Why bytes are not a message. The session is ended with this as the reason.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MessageError {
-    /// The message is longer than [`MESSAGE_BYTES_MAX`].
-    #[error("message of {0} bytes; at most {MESSAGE_BYTES_MAX} are allowed")]
-    TooLong(usize),
-    /// The bytes are not a message, or a list in it is longer than allowed.
-    #[error("malformed message")]
-    Malformed,
-    /// A text in it is longer than allowed.
-    #[error("message with too long {0}")]
-    Bound(&'static str),
-}
-
-impl Message {
-    /// The message as bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("writing to memory cannot fail")
-    }
-
-    /// Reads a message and checks its bounds.
-    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        if bytes.len() > MESSAGE_BYTES_MAX {
-            return Err(MessageError::TooLong(bytes.len()));
-        }
-        match postcard::take_from_bytes::<Self>(bytes) {
-            Ok((message, [])) => message.check().map(|()| message),
-            _ => Err(MessageError::Malformed),
-        }
-    }
-
-    /// The bounds of texts; those of lists were kept while decoding.
-    fn check(&self) -> Result<(), MessageError> {
-        let bound = |is_within: bool, what| if is_within { Ok(()) } else { Err(MessageError::Bound(what)) };
-        match self {
-            Self::Hello(hello) => bound(are_bounded(&hello.addresses), "addresses"),
-            Self::Goodbye { reason } => bound(reason.len() <= REASON_BYTES_MAX, "reasons"),
-            Self::Peers(records) => {
-                bound(records.iter().all(|record| are_bounded(&record.addresses)), "addresses")
-            }
-            Self::Compare { asks, .. } => {
-                bound(asks.iter().all(|ask| ask.range.is_valid()), "or disordered ranges")
-            }
-            Self::Compared { parts, .. } => {
-                bound(parts.iter().all(|part| part.range.is_valid()), "or disordered ranges")
-            }
-            Self::Keyspaces(_)
-            | Self::Heads { .. }
-            | Self::Want { .. }
-            | Self::Answer { .. }
-            | Self::Push { .. }
-            | Self::Summary { .. }
-            | Self::Prune { .. }
-            | Self::Graft { .. }
-            | Self::Confirm { .. }
-            | Self::Confirmed { .. }
-            | Self::Held { .. }
-            | Self::Take { .. }
-            | Self::Taken { .. }
-            | Self::Tail { .. }
-            | Self::Tailed { .. }
-            | Self::EndTake { .. }
-            | Self::Below { .. }
-            | Self::Left(_)
-            | Self::Modes { .. }
-            | Self::At { .. }
-            | Self::Ask { .. }
-            | Self::Told { .. }
-            | Self::Vouch { .. }
-            | Self::Vouched { .. } => Ok(()),
-        }
-    }
-}
-
-fn are_bounded(addresses: &[Address]) -> bool {
-    addresses.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
+    /// What the sender is to the group of anchors, and what it knows of it.
+    Anchors(AnchorNews),
+    /// Asks the receiver to be an anchor.
+    Invite(Invite),
+    /// Hands an operator's order of the group on to an anchor, or from there to its leader.
+    Govern {
+        /// The sender's own number of it.
+        number: u64,
+        /// How often it was handed on.
+        hops: u8,
+        /// How long it may take, in milliseconds.
+        within_ms: u64,
+        /// The order.
+        order: AnchorOrder,
+    },
+    /// What came of an order of the group.
+    Governed {
+        /// The asker's number of it.
+        number: u64,
+        /// What.
+        reply: AnchorReply,
+    },
 }

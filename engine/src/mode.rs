@@ -20,6 +20,7 @@ use crate::bounds::REPLICAS_MAX;
 use crate::causality::{Dot, Hlc, VersionVector};
 use crate::command::EpochSecret;
 use crate::frame::{FrameHeader, SigningKey};
+use crate::group_key::{GroupSecret, GroupSignature, Statement};
 use crate::id::{AuthorCard, ClusterId, Epoch, KeyspaceId, ReplicaId};
 use crate::ports::LogIndex;
 
@@ -60,12 +61,25 @@ pub struct ModeRecord {
     pub index: LogIndex,
     /// What proves the author of the epoch's frames.
     pub card: AuthorCard,
+    /// That the group of anchors says so.
+    pub signature: GroupSignature,
 }
 
 impl ModeRecord {
     /// The highest seq of an author that belongs to the epochs before.
     pub fn frontier_of(&self, author: ReplicaId) -> u64 {
         seq_in(&self.frontier, author)
+    }
+
+    /// What its signature is for.
+    fn statement(&self, keyspace: KeyspaceId) -> Statement<'_> {
+        let Self { epoch, frontier, index, card, .. } = self;
+        Statement::Mode { keyspace, epoch: *epoch, frontier, index: *index, card: *card }
+    }
+
+    /// Whether it is what the group that it names says of a keyspace.
+    pub fn is_genuine(&self, (cluster, keyspace): (ClusterId, KeyspaceId)) -> bool {
+        self.signature.is_for(cluster, &self.statement(keyspace))
     }
 
     /// Whether it names each author once, in order, and the epoch is one that peers can be told of.
@@ -260,6 +274,24 @@ impl Mode {
         true
     }
 
+    /// The same, of an epoch that this node followed before it became an anchor; answers whether it has an effect. Of
+    /// several attempts, it is the one whose secret signs the frames.
+    pub(crate) fn take_part(
+        &mut self,
+        at: LogIndex,
+        epoch: Epoch,
+        secret: EpochSecret,
+        place: (ClusterId, KeyspaceId),
+    ) -> bool {
+        let is_of_epoch = self.epoch == epoch && epoch.is_strong() && self.part.is_none();
+        let is_its = |record: &ModeRecord| record.card == card_of(&secret, place, epoch);
+        if !is_of_epoch || !self.record.as_ref().is_some_and(is_its) {
+            return false;
+        }
+        self.part = Some(Part { secret, standing: Standing::Behind { missed: at } });
+        true
+    }
+
     /// A [`Command::Cut`](crate::command::Command::Cut) at `at`; answers whether it has an effect.
     pub(crate) fn cut(&mut self, at: LogIndex, begin: LogIndex, frontier: &[Dot]) -> bool {
         let sealing = self.sealing.as_mut().filter(|sealing| sealing.begin == begin);
@@ -274,7 +306,7 @@ impl Mode {
         &mut self,
         at: LogIndex,
         (begin, cut): (LogIndex, LogIndex),
-        place: (ClusterId, KeyspaceId),
+        (place, group): ((ClusterId, KeyspaceId), &GroupSecret),
         is_at: impl FnOnce(&[Dot]) -> bool,
     ) -> bool {
         let is_latest = |sealing: &Sealing| {
@@ -285,9 +317,11 @@ impl Mode {
         }
         let Some(Sealing { epoch, secret, cut: Some(cut), .. }) = self.sealing.take() else { return false };
         let standing = if is_at(&cut.frontier) { Standing::Exact } else { Standing::Behind { missed: at } };
-        let card = card_of(&secret, place, epoch);
+        let (card, frontier) = (card_of(&secret, place, epoch), cut.frontier);
+        let statement = Statement::Mode { keyspace: place.1, epoch, frontier: &frontier, index: at, card };
+        let signature = group.sign(place.0, &statement);
         (self.epoch, self.position) = (epoch, LogIndex(0));
-        self.record = Some(ModeRecord { epoch, frontier: cut.frontier, index: at, card });
+        self.record = Some(ModeRecord { epoch, frontier, index: at, card, signature });
         self.part = Some(Part { secret, standing });
         true
     }

@@ -220,6 +220,11 @@ pub enum QueryError {
     /// The store could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The keyspace is strong, and this way of asking does not wait for its anchors.
+    #[error(
+        "the keyspace is strong, so what is read has to wait for its anchors; ask through its strong handle"
+    )]
+    NeedsAnchors,
 }
 
 /// Answers a query.

@@ -55,6 +55,8 @@ pub struct TurnOutcome {
     pub labels: Vec<(RequestId, Label)>,
     /// What is remembered of keyspaces from now on. Of one that was left nothing is to be read any more.
     pub settings: Vec<(KeyspaceName, Settings)>,
+    /// The keyspaces whose modes are others now, or are kept with something else in them.
+    pub modes: Vec<KeyspaceName>,
     /// What was committed, for watchers; empty when nothing was.
     pub changes: Changes,
     /// The log position after the turn, when something was committed.
@@ -247,6 +249,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
                     outcome.position = Some(position);
                     outcome.changes = batch.changes;
                     outcome.settings = batch.settings;
+                    outcome.modes = batch.modes.into_iter().map(|(name, _)| name).collect();
                 }
                 Err(error) => {
                     let reason = error.to_string();

@@ -76,13 +76,15 @@ pub fn replies() -> Vec<Vec<u8>> {
 fn command(input: &mut Input<'_>) -> Command {
     let keyspace = keyspace_id(KEYSPACES[0]);
     let (epoch, until, begin) = (Epoch(1), Hlc::from_bits(input.number()), LogIndex(input.number()));
-    match input.below(10) {
+    match input.below(12) {
         0 => Command::Expire { keyspace, epoch, until },
         1 => Command::ForgetOutcomes { keyspace, epoch, until },
         2 => Command::BeginSeal { keyspace: named(KEYSPACES[0]), epoch, secret: input.array().into() },
         3 => Command::Cut { keyspace, begin, frontier: input.list(3, dot) },
         4 => Command::Seal { keyspace, begin, cut: begin, fingerprint: Fingerprint::from_bits(7) },
         5 => Command::AbortSeal { keyspace, begin },
+        6 => Command::NameGroup(input.array().into()),
+        7 => Command::WantVoters(input.once_in(2).then(|| input.byte())),
         _ => {
             let operation = OperationId { epoch, client: ClientId([5; 16]), number: input.number() };
             let actions = input.list(4, |input| action(input, 2));

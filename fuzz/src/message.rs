@@ -2,6 +2,7 @@
 
 use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
+use tidelock_engine::group_key::{GroupSecret, GroupSignature, Statement};
 use tidelock_engine::id::{ClientId, Epoch, FrameId, PeerId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
@@ -10,8 +11,10 @@ use tidelock_engine::message::{
     PeerRecord, RANGES_MAX, REASON_BYTES_MAX, RangeAsk, RangePart, STATE_HEADS_MAX, StateHead, WantEntry,
 };
 use tidelock_engine::mode::ModeRecord;
-use tidelock_engine::ports::{LogIndex, MESSAGE_BYTES_MAX};
+use tidelock_engine::ports::{AnchorId, LogIndex, MESSAGE_BYTES_MAX, NotDone};
 use tidelock_engine::ranges::{Edge, Group, Print, Range};
+use tidelock_engine::replica::{AnchorError, AnchorOrder};
+use tidelock_engine::roster::{ANCHORS_MAX, AnchorNews, Invite, Roster, Seated, SignedRoster};
 use tidelock_engine::row::Fingerprint;
 
 use crate::forge::{
@@ -73,7 +76,7 @@ fn check(message: &Message, bytes: &[u8]) {
 /// A message of any kind.
 pub fn any(input: &mut Input<'_>) -> Message {
     let keyspace = keyspace_id(input.pick(&KEYSPACES));
-    match input.below(29) {
+    match input.below(33) {
         0 => Message::Hello(hello(input)),
         1 => Message::Goodbye { reason: text(input, REASON_BYTES_MAX) },
         2 => Message::Keyspaces(repeated(input, KEYSPACES_MAX, |input| named(input.pick(&KEYSPACES)))),
@@ -123,10 +126,7 @@ pub fn any(input: &mut Input<'_>) -> Message {
         21 => Message::Below { keyspace },
         22 => Message::Left(repeated(input, KEYSPACES_MAX, |input| keyspace_id(input.pick(&KEYSPACES)))),
         23 => Message::Vouch { keyspace, number: input.number() },
-        24 => {
-            let records = repeated(input, KEYSPACES_MAX, mode_news);
-            Message::Modes { is_anchor: input.once_in(2), records }
-        }
+        24 => Message::Modes(repeated(input, KEYSPACES_MAX, mode_news)),
         25 => {
             let (begin, cut) = (input.number(), input.number());
             Message::At { keyspace, begin, cut, fingerprint: input.array() }
@@ -136,6 +136,27 @@ pub fn any(input: &mut Input<'_>) -> Message {
             let (number, within_ms) = (input.number(), input.number());
             let (is_last, request) = (input.once_in(2), input.array::<8>().to_vec());
             Message::Ask { number, operation, within_ms, is_last, request }
+        }
+        29 => Message::Anchors(anchor_news(input)),
+        30 => Message::Invite(Invite {
+            anchor: AnchorId(input.number()),
+            replica: any_replica(input),
+            signature: a_signature(input),
+            roster: roster(input),
+        }),
+        31 => Message::Govern {
+            number: input.number(),
+            hops: input.byte(),
+            within_ms: input.number(),
+            order: order(input),
+        },
+        32 => {
+            let reason = text(input, 2 * REASON_BYTES_MAX);
+            let error = AnchorError::Not(NotDone::Refused { reason });
+            Message::Governed {
+                number: input.number(),
+                reply: if input.once_in(2) { Ok(()) } else { Err(error) },
+            }
         }
         27 => Message::Told { number: input.number(), reply: input.array::<8>().to_vec() },
         _ => {
@@ -156,8 +177,49 @@ fn mode_news(input: &mut Input<'_>) -> ModeNews {
         frontier: (0..input.below(3)).map(|_| dot(input)).collect(),
         index: LogIndex(input.number()),
         card: a_card(input),
+        signature: a_signature(input),
     };
     ModeNews { name: named(input.pick(&KEYSPACES)), record }
+}
+
+fn a_signature(input: &mut Input<'_>) -> GroupSignature {
+    let statement = Statement::Invitation {
+        anchor: AnchorId(1),
+        replica: any_replica(input),
+        index: LogIndex(input.number()),
+    };
+    GroupSecret::from([input.byte(); 32]).sign(cluster(), &statement)
+}
+
+fn roster(input: &mut Input<'_>) -> SignedRoster {
+    let seated = |input: &mut Input<'_>| Seated {
+        anchor: AnchorId(input.number()),
+        peer: PeerId::from_public_key(input.array()),
+        addresses: addresses(input),
+        is_voter: input.once_in(2),
+    };
+    let roster = Roster { index: LogIndex(input.number()), members: repeated(input, ANCHORS_MAX, seated) };
+    let signature = a_signature(input);
+    SignedRoster { roster, signature }
+}
+
+fn anchor_news(input: &mut Input<'_>) -> AnchorNews {
+    AnchorNews {
+        seat: input.once_in(2).then(|| AnchorId(input.number())),
+        is_unwilling: input.once_in(2),
+        leader: input.once_in(2).then(|| AnchorId(input.number())),
+        exact: repeated(input, KEYSPACES_MAX, |input| keyspace_id(input.pick(&KEYSPACES))),
+        roster: input.once_in(2).then(|| roster(input)),
+    }
+}
+
+fn order(input: &mut Input<'_>) -> AnchorOrder {
+    match input.below(4) {
+        0 => AnchorOrder::Found,
+        1 => AnchorOrder::Add(PeerId::from_public_key(input.array())),
+        2 => AnchorOrder::Remove(repeated(input, ANCHORS_MAX, |input| AnchorId(input.number()))),
+        _ => AnchorOrder::Transfer(AnchorId(input.number())),
+    }
 }
 
 fn state_heads(input: &mut Input<'_>) -> Vec<StateHead> {

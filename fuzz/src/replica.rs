@@ -105,6 +105,7 @@ fn config() -> ReplicaConfig {
         retention,
         limits: Limits::default(),
         conditional: Conditional::default(),
+        anchors_target: 3,
     }
 }
 

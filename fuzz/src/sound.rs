@@ -17,6 +17,8 @@ use tidelock_engine::message::{
     STATE_HEADS_MAX,
 };
 use tidelock_engine::op::{DotRef, Op, OutcomeRef, Prefix, SlotChange};
+use tidelock_engine::replica::AnchorOrder;
+use tidelock_engine::roster::{ANCHORS_MAX, SignedRoster};
 
 /// Whether a frame of this header and these operations may be taken for one.
 pub fn frame(header: &FrameHeader, ops: &[Op]) -> bool {
@@ -160,6 +162,10 @@ pub fn message(message: &Message) -> bool {
     let addresses = |list: &[String]| {
         list.len() <= ADDRESSES_MAX && list.iter().all(|address| address.len() <= ADDRESS_BYTES_MAX)
     };
+    let roster = |signed: &SignedRoster| {
+        let members = &signed.roster.members;
+        members.len() <= ANCHORS_MAX && members.iter().all(|seated| addresses(&seated.addresses))
+    };
     match message {
         Message::Hello(hello) => hello.keyspaces.len() <= KEYSPACES_MAX && addresses(&hello.addresses),
         Message::Goodbye { reason } => reason.len() <= REASON_BYTES_MAX,
@@ -175,7 +181,11 @@ pub fn message(message: &Message) -> bool {
             cards.len() <= FRAMES_MAX && frames.len() <= FRAMES_MAX
         }
         Message::Held { held, .. } | Message::Vouched { held, .. } => held.len() <= HEADS_MAX,
-        Message::Modes { records, .. } => {
+        Message::Anchors(news) => news.exact.len() <= KEYSPACES_MAX && news.roster.iter().all(roster),
+        Message::Invite(invite) => roster(&invite.roster),
+        Message::Govern { order: AnchorOrder::Remove(anchors), .. } => anchors.len() <= ANCHORS_MAX,
+        Message::Governed { reply: Err(error), .. } => error.to_string().len() <= REASON_BYTES_MAX,
+        Message::Modes(records) => {
             let is_sound = |news: &ModeNews| news.record.frontier.len() <= REPLICAS_MAX;
             records.len() <= KEYSPACES_MAX && records.iter().all(is_sound)
         }
@@ -200,6 +210,8 @@ pub fn message(message: &Message) -> bool {
         | Message::At { .. }
         | Message::Ask { .. }
         | Message::Told { .. }
+        | Message::Govern { .. }
+        | Message::Governed { .. }
         | Message::Vouch { .. }
         | Message::Take { .. }
         | Message::Tail { .. }

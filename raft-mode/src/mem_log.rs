@@ -49,6 +49,7 @@ impl Content {
                 self.purged = Some(record.clone());
             }
             Written::Log(RaftWrite::Vote(vote)) => self.vote = Some(vote.clone()),
+            Written::Log(RaftWrite::Forget) => *self = Self::default(),
             Written::Applied(record) => self.applied = Some(record.clone()),
         }
     }

@@ -71,6 +71,9 @@ pub struct RunArgs {
     /// Make the group of anchors that agree on strong keyspaces, with this node as the first; one node of a cluster, once
     #[arg(long)]
     pub found: bool,
+    /// How many anchors there are to be, an odd number; 0 if this node never wants to be one [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    pub anchors: Option<usize>,
     /// Where Redis clients can connect, or `off` [default: 127.0.0.1:6380]
     #[arg(long, value_name = "ADDR")]
     pub redis: Option<PortArg>,

@@ -9,6 +9,29 @@ use tidelock_engine::id::{KeyspaceName, ReplicaId};
 /// What can be done with a keyspace of a running node. It outlasts restarts, and goes before --keyspaces.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KeyspaceCommand {
+    /// Make one: join it, and make it strong if that is wanted and it holds nothing
+    Create {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// `eventual` for one that is written anywhere, offline too; `strong` for one that is linearizable
+        #[arg(long, default_value = "eventual", value_parser = ["eventual", "strong"])]
+        mode: String,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List those of the node, as `keyspaces` does
+    Ls(NodeArgs),
+    /// Tell all that is known of one
+    Show {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Replicate it from now on
     Join {
         /// The keyspace
@@ -314,6 +337,29 @@ pub enum ClientCommand {
     Keyspaces(NodeArgs),
     /// Print a text that is equal on two nodes exactly when their data is
     Fingerprint(NodeArgs),
+    /// List what was written before a keyspace became strong and is not in it
+    Outbox {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// How many operations to list at most
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(..=10_000))]
+        count: u16,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Tell what became of an operation on a strong keyspace, of which a node said that it did not know
+    Outcome {
+        /// The keyspace
+        #[arg(value_name = "KEYSPACE")]
+        name: KeyspaceName,
+        /// The operation, as the error named it
+        id: String,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// List what lost to concurrent writes under a key
     Conflicts {
         /// The key

@@ -56,6 +56,7 @@ pub(super) fn execute_on(
         ClientCommand::Import { name, file, node } => {
             import::import(&in_keyspace(node, name), file.as_deref(), out)
         }
+        ClientCommand::Keyspace(KeyspaceCommand::Show { name, node }) => show(name, node, style, out),
         ClientCommand::Bench(args) => bench::bench(args, style, out),
         ClientCommand::Top(args) => top::top(args, out),
         _ => {
@@ -119,6 +120,13 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
             let words = one("TIDE.CONNECT", &[&address.into(), &milliseconds.to_string().into()]);
             (words, View::Connected, node)
         }
+        C::Outbox { name, count, node } => {
+            let words = ["TIDE.OUTBOX", name.as_str(), "COUNT", &count.to_string()];
+            (words.map(|word| word.as_bytes().to_vec()).to_vec(), View::Outbox, node)
+        }
+        C::Outcome { name, id, node } => {
+            (one("TIDE.OUTCOME", &[&name.as_str().into(), &id.into()]), View::Lines, node)
+        }
         C::Keyspace(command) => keyspace(command),
         C::Replicas(node) => (one("TIDE.REPLICAS", &[]), View::Replicas, node),
         C::Retire { replica, force, node } => (retire(*replica, *force, node), View::Plain, node),
@@ -152,8 +160,25 @@ fn ready(node: &NodeArgs, out: &mut dyn Write) -> Result<(), ClientError> {
     if reasons.is_empty() { Ok(()) } else { Err(ClientError::NotReady(reasons.join("; "))) }
 }
 
+/// Prints what the node says of one of its keyspaces.
+fn show(name: &KeyspaceName, node: &NodeArgs, style: Style, out: &mut dyn Write) -> Result<(), ClientError> {
+    let keyspaces = Client::connect(node)?.call(&[b"TIDE.KEYSPACES"])?;
+    let is_it = |keyspace: &&Value| *keyspace.field("name") == Value::Bytes(name.as_str().into());
+    let found = keyspaces.items().iter().find(is_it);
+    let found = found.ok_or_else(|| ClientError::Refused(format!("the node has no keyspace {name}")))?;
+    let text =
+        if node.json { json::of(found).to_string() + "\n" } else { text::of(found, View::Pairs, style) };
+    print(out, &text)
+}
+
 fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
     let (mut words, node) = match command {
+        KeyspaceCommand::Ls(node) => return (vec![b"TIDE.KEYSPACES".to_vec()], View::Keyspaces, node),
+        KeyspaceCommand::Show { .. } => unreachable!("it is one of those that are listed"),
+        KeyspaceCommand::Create { name, mode, node } if mode == "strong" => {
+            (vec!["TIDE.MODE", name.as_str(), "STRONG"], node)
+        }
+        KeyspaceCommand::Create { name, node, .. } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
         KeyspaceCommand::Join { name, node } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
         KeyspaceCommand::Quota { name, bytes, node } => {
             (vec!["TIDE.KEYSPACE", "QUOTA", name.as_str(), bytes], node)

@@ -20,6 +20,7 @@ pub(super) enum View {
     Status,
     Peers,
     Keyspaces,
+    Outbox,
     Replicas,
     Entry,
     /// The rows of an entry.
@@ -68,6 +69,7 @@ pub(super) fn of(value: &Value, view: View, style: Style) -> String {
         View::Status => status(value, style),
         View::Peers => peers(value, style),
         View::Keyspaces => keyspaces(value, style),
+        View::Outbox => outbox(value, style),
         View::Replicas => replicas(value, style),
         View::Entry => {
             let mut table = Table::new(["", ""]);
@@ -190,6 +192,23 @@ fn keyspaces(value: &Value, style: Style) -> String {
         table.row(cells.into_iter().chain([fingerprint]));
     }
     table.to_string() + &warnings
+}
+
+fn outbox(value: &Value, style: Style) -> String {
+    let header = ["AUTHOR", "SEQ", "EPOCH", "TIME", "OPERATION", "KEY", "ARGUMENTS"];
+    let mut table = Table::new(header).with_header_style(style.header);
+    let first = value.field("first").items();
+    for operation in first {
+        let named = |name: &str| cell(operation.field(name));
+        table.row(["author", "seq", "epoch", "unix_ms", "operation", "key", "arguments"].map(named));
+    }
+    match value.field("operations").integer() {
+        Some(0) => "the outbox is empty\n".to_owned(),
+        Some(count) if count > first.len() as i64 => {
+            format!("{table}... and {} more\n", count - first.len() as i64)
+        }
+        _ => table.to_string(),
+    }
 }
 
 fn replicas(value: &Value, style: Style) -> String {

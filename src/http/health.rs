@@ -121,7 +121,8 @@ fn describe_peer(peer: &PeerState) -> Value {
 pub(super) fn describe_keyspace(keyspace: &KeyspaceStatus) -> Value {
     json!({
         "name": keyspace.name.as_str(),
-        "mode": keyspace.mode,
+        "mode": keyspace.mode.mode.word(),
+        "epoch": keyspace.mode.mode.epoch.0,
         "keys": keyspace.keys,
         "bytes": keyspace.bytes,
         "quota_bytes": keyspace.quota_bytes,
@@ -131,5 +132,8 @@ pub(super) fn describe_keyspace(keyspace: &KeyspaceStatus) -> Value {
         "alone_s": keyspace.alone.map(|time| time.as_secs()),
         "loading": keyspace.is_loading,
         "diverged": keyspace.is_diverged,
+        "revision": keyspace.mode.revision,
+        "outbox": keyspace.mode.outbox,
+        "standing": keyspace.mode.standing,
     })
 }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use tidelock_engine::command::OperationId;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
-use tidelock_engine::replica::Order;
-use tidelock_engine::request::{Request, RequestError, RequestReply};
+use tidelock_engine::replica::{Label, Order, Terms};
+use tidelock_engine::request::{Request, RequestError};
 use tidelock_store::Compacted;
 
 use crate::backup::unix_ms;
 use crate::document::DocumentError;
 use crate::keyspace::Keyspace;
-use crate::node::{KeyspaceError, Node};
+use crate::node::{KeyspaceError, KeyspaceMode, Node, OperationOutcome, Outbox, Replied};
 use crate::pubsub::PubSub;
 use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, WatchStream};
 use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
@@ -30,6 +31,10 @@ impl Backend for Node {
     ) -> Result<Vec<Result<Answer, QueryError>>, RequestError> {
         let id = self.id_of(keyspace);
         self.may_use_id(keyspace, id)?;
+        // It has become strong since whoever asks looked.
+        if !queries.is_empty() && self.inner.modes.is_strong(keyspace) {
+            return Err(RequestError::SwitchInProgress(keyspace.clone()));
+        }
         let snapshot = self.reader().map_err(|_| RequestError::Closed)?.snapshot();
         if snapshot.is_partial(id) {
             return Err(RequestError::Loading(keyspace.clone()));
@@ -47,8 +52,28 @@ impl Backend for Node {
         Ok(answers)
     }
 
-    async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
-        Self::submit(self, requests).await
+    async fn submit_on(&self, requests: Vec<(Request, Terms)>) -> Replied {
+        Self::submit_on(self, requests).await
+    }
+
+    fn mode(&self, keyspace: &KeyspaceName) -> KeyspaceMode {
+        Self::mode(self, keyspace)
+    }
+
+    async fn label(&self, keyspace: &KeyspaceName) -> Result<Option<Label>, RequestError> {
+        Self::label(self, keyspace).await
+    }
+
+    async fn outcome(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, String> {
+        Self::outcome(self, keyspace, operation).await.map_err(|error| error.to_string())
+    }
+
+    async fn outbox(&self, keyspace: &KeyspaceName, bytes_max: usize) -> Result<Outbox, String> {
+        Self::outbox(self, keyspace, bytes_max).await.map_err(|error| error.to_string())
     }
 
     async fn document(

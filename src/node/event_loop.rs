@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidelock_engine::courier::Courier;
-use tidelock_engine::frame::SigningKey;
+use tidelock_engine::frame::{Frame, SigningKey};
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{Choice, Target};
-use tidelock_engine::replica::{AnchorReply, Input, Now, OrderReply, Report};
+use tidelock_engine::ports::{Choice, LoggedFrame, Target};
+use tidelock_engine::replica::{AnchorReply, Input, Label, Now, OrderReply, Report};
 use tidelock_engine::request::{RequestId, RequestReply};
 use tidelock_engine::turn::{Driver, TurnOutcome};
 use tidelock_store::RedbStore;
@@ -21,9 +21,11 @@ use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
 use crate::document::Documents;
+use crate::node::asking::{OperationOutcome, Outbox, Question, Replied};
 use crate::node::ending::Ending;
 use crate::node::mailbox::{Job, Mailbox};
 use crate::node::metrics::LoopMetrics;
+use crate::node::modes::Modes;
 use crate::node::rejoining;
 use crate::watch_hub::WatchHub;
 
@@ -55,6 +57,7 @@ pub(super) struct EventLoop {
     pub(super) hub: WatchHub,
     pub(super) documents: Arc<Documents>,
     pub(super) report: Arc<Mutex<Arc<Report>>>,
+    pub(super) modes: Arc<Modes>,
     pub(super) is_full: Arc<AtomicBool>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
@@ -81,7 +84,8 @@ pub(super) struct Pending {
 struct Burst {
     replies: Vec<Option<RequestReply>>,
     missing: usize,
-    sender: oneshot::Sender<Vec<RequestReply>>,
+    label: Option<Label>,
+    sender: oneshot::Sender<Replied>,
 }
 
 impl EventLoop {
@@ -157,6 +161,7 @@ impl EventLoop {
                 self.courier.close();
                 self.driver.go_on(&recovered);
                 self.courier.reopen(self.driver.replica().anchor());
+                self.modes.publish_all(self.driver.replica());
                 // Peers are met anew, so whoever waits for their confirmations would wait for ever.
                 self.pending.confirms.clear();
                 // What the failed commit left on the disk can be read now.
@@ -173,11 +178,12 @@ impl EventLoop {
             match job {
                 Job::Requests(requests, sender) | Job::Changes(requests, sender) => {
                     self.pending.expect_replies(requests.len(), sender);
-                    for request in requests {
+                    for (request, terms) in requests {
                         self.metrics.asked(&request);
-                        inputs.push(Input::Request(self.pending.next_id(), request));
+                        inputs.push(Input::RequestOn(self.pending.next_id(), request, terms));
                     }
                 }
+                Job::Question(question) => self.tell(question),
                 Job::Confirm(keyspace, sender) => {
                     let id = self.pending.next_id();
                     self.pending.confirms.insert(id, sender);
@@ -210,9 +216,34 @@ impl EventLoop {
         }
     }
 
+    /// Answers what is asked of the replica. Whoever asked may have gone.
+    fn tell(&self, question: Question) {
+        let (replica, store) = (self.driver.replica(), self.driver.store());
+        match question {
+            Question::Outcome(keyspace, operation, sender) => {
+                let found = replica.outcome(store, &keyspace, &operation);
+                let outcome =
+                    found.map(|found| found.map_or(OperationOutcome::Unknown, OperationOutcome::Done));
+                let _ = sender.send(outcome);
+            }
+            Question::Outbox(keyspace, bytes_max, sender) => {
+                let id = replica.id_of(&keyspace);
+                let logged = replica.outbox(store, id, bytes_max);
+                let operations = replica.outbox_operations(id);
+                // What does not decode was never in the log: the store checks what it reads.
+                let frame = |frame: &LoggedFrame| Frame::decode(&frame.bytes).expect("it was decoded before");
+                let outbox =
+                    logged.map(|frames| Outbox { operations, frames: frames.iter().map(frame).collect() });
+                let _ = sender.send(outbox);
+            }
+        }
+    }
+
     /// Watchers see a change before its writer is answered, so a writer finds it in its own watch.
     fn pass_on(&mut self, outcome: TurnOutcome) {
         self.courier.deliver(outcome.asks);
+        // Whoever is answered from here on finds the modes in which that was done.
+        self.modes.publish(self.driver.replica(), &outcome.modes);
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position, unix_ms());
             self.documents.inbox.note_losses(&outcome.changes, self.driver.replica().id());
@@ -241,6 +272,9 @@ impl EventLoop {
             if let Some(sender) = self.pending.confirms.get(&id) {
                 sender.send_replace(confirmed);
             }
+        }
+        for (id, label) in outcome.labels {
+            self.pending.labelled(id, label);
         }
         for (id, reply) in outcome.replies {
             self.pending.replied(id, reply);
@@ -289,13 +323,21 @@ impl Pending {
     }
 
     /// The next requests, so many, are answered together.
-    fn expect_replies(&mut self, count: usize, sender: oneshot::Sender<Vec<RequestReply>>) {
+    fn expect_replies(&mut self, count: usize, sender: oneshot::Sender<Replied>) {
         if count == 0 {
-            let _ = sender.send(Vec::new());
+            let _ = sender.send(Replied::default());
             return;
         }
         let replies = std::iter::repeat_with(|| None).take(count).collect();
-        self.bursts.insert(RequestId(self.next + 1), Burst { replies, missing: count, sender });
+        let burst = Burst { replies, missing: count, label: None, sender };
+        self.bursts.insert(RequestId(self.next + 1), burst);
+    }
+
+    /// Takes in what a read saw, before its reply.
+    fn labelled(&mut self, id: RequestId, label: Label) {
+        if let Some((_, burst)) = self.bursts.range_mut(..=id).next_back() {
+            burst.label = Some(label);
+        }
     }
 
     /// Takes in a reply, and answers those that are answered together once the last of them has one.
@@ -308,9 +350,9 @@ impl Pending {
         if burst.missing > 0 {
             return;
         }
-        let Some(Burst { replies, sender, .. }) = self.bursts.remove(&first) else { return };
+        let Some(Burst { replies, label, sender, .. }) = self.bursts.remove(&first) else { return };
         // A client that went away does not want its answer.
-        let _ = sender.send(replies.into_iter().flatten().collect());
+        let _ = sender.send(Replied { replies: replies.into_iter().flatten().collect(), label });
     }
 }
 

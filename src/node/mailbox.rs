@@ -9,10 +9,11 @@ use std::thread::Thread;
 
 use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Target;
-use tidelock_engine::replica::{AnchorOrder, AnchorReply, Order, OrderReply};
-use tidelock_engine::request::{Request, RequestError, RequestReply};
+use tidelock_engine::replica::{AnchorOrder, AnchorReply, Order, OrderReply, Terms};
+use tidelock_engine::request::{Request, RequestError};
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::node::asking::{Question, Replied};
 use crate::node::rejoining::RejoinError;
 use crate::watch_hub::WatchRequest;
 
@@ -22,10 +23,12 @@ const JOBS_MAX: usize = 4_096;
 /// One thing for the loop to do.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Execute requests in order, and answer them together.
-    Requests(Vec<Request>, oneshot::Sender<Vec<RequestReply>>),
+    /// Execute requests in order, each on its terms, and answer them together.
+    Requests(Vec<(Request, Terms)>, oneshot::Sender<Replied>),
     /// The same for the worker of documents, which hands in one such job at a time.
-    Changes(Vec<Request>, oneshot::Sender<Vec<RequestReply>>),
+    Changes(Vec<(Request, Terms)>, oneshot::Sender<Replied>),
+    /// Tell what the replica knows.
+    Question(Question),
     /// Count the peers that have confirmed our writes, until nobody listens.
     Confirm(KeyspaceName, watch::Sender<usize>),
     /// Watch a range.
@@ -127,7 +130,7 @@ impl Mailbox {
         for job in jobs {
             if let Job::Requests(requests, sender) | Job::Changes(requests, sender) = job {
                 // A client that went away does not want its answer. The other jobs end by being dropped.
-                let _ = sender.send(requests.iter().map(|_| Err(RequestError::Closed)).collect());
+                let _ = sender.send(Replied::all(requests.len(), || Err(RequestError::Closed)));
             }
         }
     }

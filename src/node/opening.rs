@@ -15,7 +15,7 @@ use tidelock_engine::courier::{Courier, OpenGroup};
 use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::ClusterId;
 use tidelock_engine::ports::{AnchorId, Consensus, GroupId, Store};
-use tidelock_engine::replica::{Limits, Replica, ReplicaConfig, Replicate};
+use tidelock_engine::replica::{Limits, Replica, ReplicaConfig, Replicate, Terms};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_engine::turn::Driver;
 use tidelock_raft_mode::{Group, Opening, Settings};
@@ -27,10 +27,12 @@ use tokio::sync::{oneshot, watch};
 use crate::config::{ConfigError, NodeConfig};
 use crate::document::{Access, Documents};
 use crate::identity::{self, IdentityError};
+use crate::node::asking::Replied;
 use crate::node::ending::{self, Ending};
 use crate::node::event_loop::{EventLoop, Pending};
 use crate::node::mailbox::{Job, Mailbox};
 use crate::node::metrics::LoopMetrics;
+use crate::node::modes::Modes;
 use crate::node::{Inner, Node, Parts};
 use crate::pubsub::PubSub;
 use crate::watch_hub::{Observers, Replays, WatchHub};
@@ -96,6 +98,8 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let documents = Arc::new(Documents::start(access).map_err(OpenError::Thread)?);
     let open_group = group_opener(&store, Arc::clone(&mailbox));
     let driver = Driver::new(Replica::new(replica_config, &recovered), store, network.clone());
+    let modes = Arc::new(Modes::default());
+    modes.publish_all(driver.replica());
     let event_loop = EventLoop {
         courier: Courier::new(open_group, driver.replica().anchor()),
         driver,
@@ -105,6 +109,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         hub: WatchHub::new(reader, Arc::clone(&observers), pubsub.clone()),
         documents: Arc::clone(&documents),
         report: Arc::clone(&report),
+        modes: Arc::clone(&modes),
         is_full: Arc::clone(&is_full),
         started,
         pending: Pending::default(),
@@ -123,6 +128,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         mailbox,
         documents,
         report,
+        modes,
         is_full,
         observers,
         read_observers: Observers::default(),
@@ -166,18 +172,19 @@ fn replica_config(
         staged_bytes: Limits::STAGED_BYTES,
     };
     let retention = config.retention.for_engine();
-    let conditional = config.conditional;
-    ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits, conditional }
+    let (conditional, anchors_target) = (config.conditional, config.anchors_target);
+    ReplicaConfig { key: key.clone(), cluster, replicate, retention, limits, conditional, anchors_target }
 }
 
 /// Hands in the changes of documents on the worker's own thread.
 fn submit_and_wait(mailbox: &Mailbox, requests: Vec<Request>) -> Vec<RequestReply> {
     let count = requests.len();
     let (sender, receiver) = oneshot::channel();
+    let requests = requests.into_iter().map(|request| (request, Terms::default())).collect();
     if mailbox.put(Job::Changes(requests, sender)).is_err() {
         return (0..count).map(|_| Err(RequestError::Closed)).collect();
     }
-    receiver.blocking_recv().unwrap_or_else(|_| (0..count).map(|_| ending::unknown()).collect())
+    receiver.blocking_recv().unwrap_or_else(|_| Replied::all(count, ending::unknown)).replies
 }
 
 /// Opens key and store on a thread of its own. When nobody waits for it any more, the thread closes what it

@@ -4,15 +4,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tidelock_engine::id::{KeyspaceId, KeyspaceName, PeerId};
+use tidelock_engine::mode::Standing;
 use tidelock_engine::ports::Choice;
-use tidelock_engine::replica::{LogReport, Repair, Replicate, Report};
+use tidelock_engine::replica::{LogReport, ModeReport, Repair, Replicate, Report};
 use tidelock_engine::request::RequestError;
 use tidelock_engine::row::RowId;
 use tidelock_transport::{TargetState, TargetStatus};
 
 use crate::cli::escape_line;
-use crate::node::{Node, forks};
-use crate::status::{KeyspaceStatus, LogStatus, PeerState, Stats, Status};
+use crate::node::{KeyspaceMode, Node, forks};
+use crate::status::{KeyspaceStatus, LogStatus, ModeStatus, PeerState, Stats, Status};
 
 impl Node {
     /// The node as a whole, at most a tenth of a second old.
@@ -93,8 +94,8 @@ impl Node {
             let reported = report.keyspaces.iter().find(|keyspace| keyspace.id == id);
             KeyspaceStatus {
                 fingerprint: self.fingerprint(&name),
+                mode: mode_status(self.mode(&name), reported.and_then(|keyspace| keyspace.mode.as_ref())),
                 name,
-                mode: "eventual",
                 keys: summary.keys,
                 authors: summary.authors,
                 bytes: summary.bytes,
@@ -230,6 +231,17 @@ fn describe_repair(keyspace: &KeyspaceName, (row, repair): &(RowId, Repair)) -> 
     };
     let (key, subkey) = (escape_line(&row.key), escape_line(&row.subkey));
     format!("keyspace {keyspace}: a row of {key} {subkey} by {} {what}", row.dot.replica)
+}
+
+/// What was published of a mode is newer than the report.
+fn mode_status(mode: KeyspaceMode, reported: Option<&ModeReport>) -> ModeStatus {
+    let Some(reported) = reported else { return ModeStatus { mode, ..ModeStatus::default() } };
+    let standing = reported.standing.map(|standing| match standing {
+        Standing::Exact => "exact",
+        Standing::Behind { .. } => "behind",
+    });
+    let ModeReport { leader, revision, outbox, .. } = *reported;
+    ModeStatus { mode, standing, leader, revision, outbox }
 }
 
 fn log_status(report: &Report) -> LogStatus {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
-use tidelock_engine::request::{Action, Atomicity, Request, RequestError};
+use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::replica::Terms;
+use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestError};
 use tidelock_engine::write::Write;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -102,10 +104,10 @@ async fn panic_of_the_loop_is_known_to_everybody() {
 fn jobs_that_wait_when_the_loop_ends_were_certainly_not_done() {
     let mailbox = Arc::new(Mailbox::new());
     let (sender, mut replies) = oneshot::channel();
-    assert!(mailbox.put(Job::Requests(vec![request()], sender)).is_ok());
+    assert!(mailbox.put(Job::Requests(vec![(request(), Terms::default())], sender)).is_ok());
     let (end, _) = watch::channel(None);
     drop(Ending { mailbox: Arc::clone(&mailbox), report: Arc::default(), end });
-    let replies = replies.try_recv().expect("it is answered");
+    let replies = replies.try_recv().expect("it is answered").replies;
     assert!(matches!(&replies[..], [Err(RequestError::Closed)]), "{replies:?}");
     assert!(mailbox.put(Job::Panic).is_err());
 }
@@ -202,7 +204,12 @@ async fn keyspace_is_strong_on_the_only_anchor_and_stays_it() {
     drop(node);
     let node = Node::open(config).await.expect("it opens again");
     let keyspace = node.keyspace("ks").expect("a name");
-    assert_eq!(keyspace.register("k").get().expect("it reads"), Some(b"v".to_vec()));
+    // What is read beside the loop would not have waited for the anchors.
+    assert!(matches!(keyspace.register("k").get(), Err(QueryError::NeedsAnchors)));
+    let read = Request { actions: vec![Action::Query(Query::Get(b"k".to_vec()))], ..request() };
+    let mut replies = timeout(DEADLINE, node.submit(vec![read])).await.expect("in time");
+    let read = replies.remove(0).expect("it is answered").remove(0).expect("it is read");
+    assert!(matches!(read, ActionReply::Answer(Answer::Value(Some(value))) if value == b"v"));
     timeout(DEADLINE, node.make_strong("ks")).await.expect("in time").expect("it is");
     let mut replies = timeout(DEADLINE, node.submit(vec![request()])).await.expect("in time");
     replies.remove(0).expect("it is done").remove(0).expect("it is written");

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
+use tidelock_engine::command::OperationId;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::read::{Answer, Query, QueryError};
-use tidelock_engine::replica::Order;
+use tidelock_engine::replica::{Label, Order, Terms};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_store::Compacted;
 
 use super::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::document::DocumentError;
-use crate::node::KeyspaceError;
+use crate::node::{KeyspaceError, KeyspaceMode, OperationOutcome, Outbox, Replied};
 use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
 use crate::watch::{Cursor, WatchEvent, WatchRange};
@@ -37,7 +38,49 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Executes requests in their order, in one turn if possible, and replies to each after its durability.
     /// A read sees the writes before it. There is one reply per request, and in it one per action. A snapshot
     /// that is taken after the reply shows the writes.
-    fn submit(&self, requests: Vec<Request>) -> impl Future<Output = Vec<RequestReply>> + Send;
+    fn submit(&self, requests: Vec<Request>) -> impl Future<Output = Vec<RequestReply>> + Send {
+        async {
+            let requests = requests.into_iter().map(|request| (request, Terms::default())).collect();
+            self.submit_on(requests).await.replies
+        }
+    }
+
+    /// The same, each on terms of its own. In a strong keyspace requests that are handed over together may be executed
+    /// in any order.
+    fn submit_on(&self, requests: Vec<(Request, Terms)>) -> impl Future<Output = Replied> + Send;
+
+    /// The mode of a keyspace. Nothing of a strong one is answered by [`Backend::read`].
+    fn mode(&self, keyspace: &KeyspaceName) -> KeyspaceMode;
+
+    /// What a stale read of a strong keyspace would see now; none if it is eventual.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the keyspace cannot be read here.
+    fn label(
+        &self,
+        keyspace: &KeyspaceName,
+    ) -> impl Future<Output = Result<Option<Label>, RequestError>> + Send;
+
+    /// What became of an operation on a strong keyspace.
+    ///
+    /// # Errors
+    /// A sentence that says why that is not known.
+    fn outcome(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> impl Future<Output = Result<OperationOutcome, String>> + Send;
+
+    /// What was written in an epoch of a keyspace that is over, and that no epoch has taken in: the frames of the first
+    /// operations, of about so many bytes.
+    ///
+    /// # Errors
+    /// A sentence that says why that is not known.
+    fn outbox(
+        &self,
+        keyspace: &KeyspaceName,
+        bytes_max: usize,
+    ) -> impl Future<Output = Result<Outbox, String>> + Send;
 
     /// Executes a command on a document.
     ///

@@ -3,13 +3,17 @@
 //! Reads alone are answered beside the event loop. With a write among them, all commands go through one turn in
 //! their order, so that reads see the writes before them and one commit serves all. Replies keep the order of
 //! the commands.
+//!
+//! In a strong keyspace all commands go through the loop, and from there to the anchors. What is handed over together
+//! may happen there in any order, so whatever comes behind a write waits for it, unless both fit into one request.
 
 use std::ops::Range;
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::replica::{Label, Terms};
 use tidelock_engine::request::{
-    Action, ActionError, ActionReply, Atomicity, Decided, Decision, Request, RequestError,
+    Action, ActionError, ActionReply, Atomicity, Decided, Decision, Request, RequestError, RequestReply,
 };
 
 use super::backend::Backend;
@@ -33,6 +37,13 @@ const READS_BESIDE_WRITES_MAX: usize = 128;
 /// The answers of a burst of reads alone that are made before the first of them is sent, in bytes. No budget counts
 /// them while a client that does not read is waited for, so they are few.
 const READ_AHEAD_BYTES_MAX: usize = 1 << 20;
+
+/// The bytes of the commands that one request on a strong keyspace is made of: what it writes must fit into one frame, or
+/// none of it is done.
+const STRONG_REQUEST_BYTES_MAX: usize = 256 << 10;
+
+/// The actions of such a request.
+const STRONG_REQUEST_ACTIONS_MAX: usize = 1_024;
 
 /// A command about messages. It is done when its reply is written, so that whoever hears of it finds what was
 /// committed before.
@@ -78,12 +89,18 @@ enum Entry {
 /// Commands that were understood and not yet executed.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
-    requests: Vec<Request>,
+    requests: Vec<(Request, Terms)>,
     entries: Vec<Entry>,
     actions: usize,
     reads: usize,
-    has_write: bool,
+    /// The bytes of the commands that the last request is made of.
+    bytes: usize,
+    /// Whether it goes through the event loop: it writes, or is of a strong keyspace.
+    is_for_loop: bool,
+    has_strong: bool,
     has_long_read: bool,
+    /// What the last read of a strong keyspace saw, if that was less than all that was acknowledged.
+    label: Option<Label>,
 }
 
 impl Burst {
@@ -99,39 +116,49 @@ impl Burst {
 
     /// Whether what is here must be executed before the call is added: reads of unknown length do not go
     /// together with writes, and all is bounded.
-    pub(super) fn must_flush_before(&self, call: &Call) -> bool {
+    pub(super) fn must_flush_before(&self, call: &Call, is_strong: bool) -> bool {
         let is_long = call.shape.is_long();
-        let meets_long_read = if call.is_write() { self.has_long_read } else { is_long && self.has_write };
-        let has_write = self.has_write || call.is_write();
+        let is_for_loop = call.is_write() || is_strong;
+        let meets_long_read = if is_for_loop { self.has_long_read } else { is_long && self.is_for_loop };
+        let is_alone = is_long && is_strong;
         let reads = self.reads + if call.is_write() { 0 } else { call.len() };
         meets_long_read
-            || (has_write && reads > READS_BESIDE_WRITES_MAX)
+            || (is_alone && self.actions > 0)
+            || ((self.is_for_loop || is_for_loop) && reads > READS_BESIDE_WRITES_MAX)
             || (self.actions > 0 && self.actions + call.len() > ACTIONS_MAX)
     }
 
-    /// Adds a command. Consecutive ones on the same keyspace go into one request.
-    pub(super) fn call(&mut self, state: &SessionState, call: Call) {
+    /// Adds a command of this many bytes. Consecutive ones on the same keyspace go into one request.
+    pub(super) fn call(&mut self, state: &SessionState, (call, bytes): (Call, usize), is_strong: bool) {
         let actions = call.len();
         self.actions += actions;
-        if call.is_write() {
-            self.has_write = true;
-        } else {
+        self.has_strong |= is_strong;
+        self.is_for_loop |= is_strong || call.is_write();
+        if !call.is_write() {
             self.reads += actions;
             self.has_long_read |= call.shape.is_long();
         }
         let atomicity = if call.is_whole() { Atomicity::AllOrNothing } else { Atomicity::Each };
-        let may_join = self.requests.last().is_some_and(|last| {
+        let has_room = |last: &Request| {
+            !is_strong
+                || (self.bytes + bytes <= STRONG_REQUEST_BYTES_MAX
+                    && last.actions.len() + actions <= STRONG_REQUEST_ACTIONS_MAX)
+        };
+        let may_join = self.requests.last().is_some_and(|(last, terms)| {
             atomicity == Atomicity::Each
                 && last.atomicity == Atomicity::Each
                 && last.durability == state.durability
                 && last.keyspace == state.keyspace
+                && terms.freshness == state.freshness
+                && has_room(last)
         });
         if !may_join {
             self.request(state, atomicity);
         }
+        self.bytes += bytes;
         let request = self.requests.len() - 1;
         let (call_actions, shape) = call.into_parts();
-        self.requests[request].actions.extend(call_actions);
+        self.requests[request].0.actions.extend(call_actions);
         self.entries.push(Entry::Call { request, shape, actions });
     }
 
@@ -144,7 +171,12 @@ impl Burst {
     }
 
     /// Adds all that a transaction queued.
-    pub(super) fn batch(&mut self, state: &SessionState, transaction: Transaction, watched: Watched) {
+    pub(super) fn batch(
+        &mut self,
+        state: &SessionState,
+        (transaction, watched): (Transaction, Watched),
+        is_strong: bool,
+    ) {
         let (mut actions, parts) = transaction.into_parts();
         self.actions += actions.len();
         let is_watched = !watched.is_empty();
@@ -153,7 +185,8 @@ impl Burst {
             let decision = Decision { conditions, actions, ..Decision::default() };
             actions = vec![Action::Decide(Box::new(decision))];
         }
-        self.has_write |= !actions.iter().all(Action::is_query);
+        self.has_strong |= is_strong;
+        self.is_for_loop |= is_strong || !actions.iter().all(Action::is_query);
         self.request(state, Atomicity::Together);
         let request = self.requests.len() - 1;
         self.entries.push(if is_watched {
@@ -161,12 +194,24 @@ impl Burst {
         } else {
             Entry::Batch { request, actions: actions.len(), parts }
         });
-        self.requests[request].actions = actions;
+        self.requests[request].0.actions = actions;
     }
 
     fn request(&mut self, state: &SessionState, atomicity: Atomicity) {
         let (keyspace, durability) = (state.keyspace.clone(), state.durability);
-        self.requests.push(Request { keyspace, actions: Vec::new(), atomicity, durability });
+        let request = Request { keyspace, actions: Vec::new(), atomicity, durability };
+        self.requests.push((request, Terms { freshness: state.freshness, ..Terms::default() }));
+        self.bytes = 0;
+    }
+
+    /// Remembers what a read of a strong keyspace saw that went another way.
+    pub(super) fn saw(&mut self, label: Option<Label>) {
+        self.label = label;
+    }
+
+    /// What the last read of a strong keyspace saw, if that was less than all that was acknowledged.
+    pub(super) fn label(&self) -> Option<Label> {
+        self.label
     }
 
     /// Executes what is here and writes the replies, if the client wants any.
@@ -204,14 +249,52 @@ impl Burst {
 
     async fn execute<'a, B: Backend>(&mut self, backend: &'a B, bytes_max: usize) -> Answers<'a, B> {
         let requests = std::mem::take(&mut self.requests);
-        let answers = if self.has_write {
-            Answers::committed(backend.submit(requests).await)
+        let answers = if self.has_strong {
+            Answers::committed(self.submit_in_order(backend, requests).await)
+        } else if self.is_for_loop {
+            Answers::committed(backend.submit_on(requests).await.replies)
         } else {
-            Answers::Read { backend, bytes_max, runs: requests.into_iter().map(ReadRun::new).collect() }
+            let runs = requests.into_iter().map(|(request, _)| ReadRun::new(request)).collect();
+            Answers::Read { backend, bytes_max, runs }
         };
-        (self.actions, self.reads, self.has_write, self.has_long_read) = (0, 0, false, false);
+        (self.actions, self.reads) = (0, 0);
+        (self.is_for_loop, self.has_strong, self.has_long_read) = (false, false, false);
         answers
     }
+
+    /// Hands over together what may happen in any order: requests on different keyspaces, or that only read.
+    async fn submit_in_order<B: Backend>(
+        &mut self,
+        backend: &B,
+        requests: Vec<(Request, Terms)>,
+    ) -> Vec<RequestReply> {
+        let (mut replies, mut together) = (Vec::with_capacity(requests.len()), Vec::new());
+        for (request, terms) in requests {
+            if together.iter().any(|(before, _)| must_follow(&request, before)) {
+                self.submit_together(backend, &mut together, &mut replies).await;
+            }
+            together.push((request, terms));
+        }
+        self.submit_together(backend, &mut together, &mut replies).await;
+        replies
+    }
+
+    async fn submit_together<B: Backend>(
+        &mut self,
+        backend: &B,
+        together: &mut Vec<(Request, Terms)>,
+        replies: &mut Vec<RequestReply>,
+    ) {
+        let replied = backend.submit_on(std::mem::take(together)).await;
+        self.label = replied.label;
+        replies.extend(replied.replies);
+    }
+}
+
+/// Whether a request must not happen before another one that came before it.
+fn must_follow(request: &Request, before: &Request) -> bool {
+    let only_reads = |request: &Request| request.actions.iter().all(Action::is_query);
+    request.keyspace == before.keyspace && !(only_reads(request) && only_reads(before))
 }
 
 /// Where the replies of a burst come from.

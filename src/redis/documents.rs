@@ -66,6 +66,9 @@ pub(super) async fn execute<B: Backend>(
     let (key, command) = parse(arguments)?;
     // A keyspace that no command could use is refused before anything is read or written.
     backend.read(keyspace, &[], usize::MAX).map_err(|error| errors::request(&error))?;
+    if backend.mode(keyspace).epoch.is_strong() {
+        return Err(errors::constant("ERR documents cannot be read or changed in a strong keyspace yet"));
+    }
     let place = DocumentPlace { keyspace: keyspace.clone(), key, durability };
     match backend.document(place, command).await {
         Ok(DocumentAnswer::Done) => Ok(Reply::OK),

@@ -1,7 +1,8 @@
 //! The errors that clients see. The first word is for programs, the rest for people.
 //!
 //! `ERR` and `WRONGTYPE` mean what they mean in Redis: nothing was done. `CONSISTENCY`: not on an eventual
-//! keyspace. `TRYAGAIN`, `READONLY`: certainly not executed. `UNKNOWN`: not acknowledged, but it may have been executed.
+//! keyspace. `TRYAGAIN`, `NOLEADER`, `READONLY`: certainly not executed. `UNKNOWN`: not acknowledged, but it may have been
+//! executed; in a strong keyspace the next word is the operation that `TIDE.OUTCOME` is asked for.
 
 use std::fmt::Write;
 
@@ -49,13 +50,26 @@ pub(super) fn needs_strong(command: &str, keyspace: &KeyspaceName) -> Reply {
     Reply::error(format!("CONSISTENCY {command} needs a strong keyspace (TIDE.MODE {keyspace} strong)"))
 }
 
+/// A command about what only a strong keyspace has.
+pub(super) fn is_eventual(keyspace: &KeyspaceName) -> Reply {
+    Reply::error(format!("ERR keyspace {keyspace} is eventual, and only a strong one has revisions"))
+}
+
 pub(super) fn request(error: &RequestError) -> Reply {
     match error {
         RequestError::Action { source, .. } => action(source),
         RequestError::Untold => Reply::error(format!("UNKNOWN {error}")),
         RequestError::Commit(text) => Reply::error(format!("UNKNOWN {text}")),
         RequestError::Loading(_) => Reply::error(format!("LOADING {error}")),
-        RequestError::Closed | RequestError::Leaving(_) => Reply::error(format!("TRYAGAIN {error}")),
+        RequestError::Closed
+        | RequestError::Leaving(_)
+        | RequestError::SwitchInProgress(_)
+        | RequestError::EpochClosed(_)
+        | RequestError::TryAgain { .. } => Reply::error(format!("TRYAGAIN {error}")),
+        RequestError::NoLeader(text) => Reply::error(format!("NOLEADER {text}")),
+        RequestError::Unknown(operation) => Reply::error(format!(
+            "UNKNOWN {operation} may or may not have been executed, once; TIDE.OUTCOME tells when that is known"
+        )),
         RequestError::ReadOnly(text) => Reply::error(format!("READONLY {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
@@ -63,12 +77,13 @@ pub(super) fn request(error: &RequestError) -> Reply {
 
 pub(super) fn keyspace(error: &KeyspaceError) -> Reply {
     let word = match error {
-        KeyspaceError::Order(OrderError::Dropping(_) | OrderError::Closed) => "TRYAGAIN",
+        KeyspaceError::Order(OrderError::Dropping(_) | OrderError::Closed | OrderError::NotNow(_)) => {
+            "TRYAGAIN"
+        }
         KeyspaceError::Order(OrderError::Loading(_)) => "LOADING",
         KeyspaceError::Order(OrderError::ReadOnly(_)) => "READONLY",
-        KeyspaceError::Order(OrderError::Commit(_)) | KeyspaceError::Rejoin(RejoinError::Commit(_)) => {
-            "UNKNOWN"
-        }
+        KeyspaceError::Order(OrderError::Commit(_) | OrderError::Unfinished)
+        | KeyspaceError::Rejoin(RejoinError::Commit(_)) => "UNKNOWN",
         _ => "ERR",
     };
     Reply::error(format!("{word} {error}"))

@@ -8,6 +8,7 @@ use super::table::Spec;
 /// The groups of Redis, with the category that belongs to each, and their commands.
 const GROUPS: &[(&str, &str, &str)] = &[
     ("bitmap", "bitmap", "bitcount bitfield bitfield_ro bitop bitpos getbit setbit"),
+    ("cluster", "connection", "readonly readwrite"),
     ("connection", "connection", "auth client echo hello ping quit reset select"),
     (
         "generic",

@@ -2,10 +2,12 @@
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
-use tidelock_engine::read::{Answer, Entry, KeyPage, PAGE_KEYS_MAX, Query, QueryError};
+use tidelock_engine::read::{Answer, Entry, KeyPage, PAGE_KEYS_MAX, Query};
+use tidelock_engine::replica::Label;
 use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Request};
 use tidelock_engine::write::Write;
 
+use super::asking::Asking;
 use super::backend::Backend;
 use super::call::{Arguments, Call, Given, Shape, sum, type_name};
 use super::cursors::Scanned;
@@ -142,18 +144,20 @@ const KEYS_PAGE: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Pages<'a, B> {
     pub(super) backend: &'a B,
-    pub(super) keyspace: &'a KeyspaceName,
+    pub(super) asking: Asking<'a>,
     pub(super) shared: &'a Shared,
+    /// What the last page saw of a strong keyspace, if that was less than all that was acknowledged.
+    pub(super) label: Option<Label>,
 }
 
 impl<B: Backend> Pages<'_, B> {
     /// All keys that match, which may be too many to answer. Each page is a snapshot of its own, so other
     /// clients are served in between; a key that is there throughout is listed.
-    pub(super) async fn keys(&self, pattern: &[u8]) -> Reply {
+    pub(super) async fn keys(&mut self, pattern: &[u8]) -> Reply {
         let mut page = KeyPage { prefix: glob::prefix(pattern), after: None, count: KEYS_PAGE };
         let (mut found, mut bytes) = (Vec::new(), 0);
         loop {
-            let keys = match self.page(page.clone()) {
+            let keys = match self.page(page.clone()).await {
                 Ok(keys) => keys,
                 Err(refused) => return refused,
             };
@@ -174,22 +178,22 @@ impl<B: Backend> Pages<'_, B> {
     }
 
     /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`. The count is of keys looked at.
-    pub(super) fn scan(&self, arguments: Arguments) -> Reply {
-        self.scan_page(arguments).unwrap_or_else(|refused| refused)
+    pub(super) async fn scan(&mut self, arguments: Arguments) -> Reply {
+        self.scan_page(arguments).await.unwrap_or_else(|refused| refused)
     }
 
-    fn scan_page(&self, mut arguments: Arguments) -> Result<Reply, Reply> {
+    async fn scan_page(&mut self, mut arguments: Arguments) -> Result<Reply, Reply> {
         let after = self.position(Scanned::Keys, &arguments.take())?;
         let options = ScanOptions::parse(arguments)?;
         let count = options.count;
         let prefix = options.pattern.as_deref().map(glob::prefix).unwrap_or_default();
-        let mut keys = self.page(KeyPage { prefix, after, count })?;
+        let mut keys = self.page(KeyPage { prefix, after, count }).await?;
         let last = if keys.len() < count { None } else { keys.last().cloned() };
         if let Some(pattern) = &options.pattern {
             keys.retain(|key| glob::matches(pattern, key));
         }
         if let Some(kind) = &options.kind {
-            keys = self.of_type(keys, kind)?;
+            keys = self.of_type(keys, kind).await?;
         }
         Ok(self.scanned(Scanned::Keys, last, keys.into_iter().map(Reply::Bulk).collect()))
     }
@@ -214,20 +218,20 @@ impl<B: Backend> Pages<'_, B> {
         position.map(Some).ok_or(gone)
     }
 
-    fn page(&self, page: KeyPage) -> Result<Vec<Vec<u8>>, Reply> {
-        match self.read(&[Query::Keys(page)])?.pop() {
+    async fn page(&mut self, page: KeyPage) -> Result<Vec<Vec<u8>>, Reply> {
+        match self.read(vec![Query::Keys(page)]).await?.pop() {
             Some(Ok(Answer::List(keys))) => Ok(keys),
-            Some(Err(error)) => Err(errors::action(&ActionError::Query(error))),
+            Some(Err(error)) => Err(errors::action(&error)),
             _ => Ok(Vec::new()),
         }
     }
 
-    fn of_type(&self, keys: Vec<Vec<u8>>, kind: &[u8]) -> Result<Vec<Vec<u8>>, Reply> {
+    async fn of_type(&mut self, keys: Vec<Vec<u8>>, kind: &[u8]) -> Result<Vec<Vec<u8>>, Reply> {
         if keys.is_empty() {
             return Ok(keys);
         }
         let queries: Vec<Query> = keys.iter().cloned().map(Query::Kind).collect();
-        let kinds = self.read(&queries)?;
+        let kinds = self.read(queries).await?;
         let of_type = keys.into_iter().zip(kinds).filter(|(_, answer)| match answer {
             Ok(Answer::Kind(Some(found))) => type_name(Some(*found)).as_bytes().eq_ignore_ascii_case(kind),
             _ => false,
@@ -236,8 +240,13 @@ impl<B: Backend> Pages<'_, B> {
     }
 
     /// Neither a page nor the kinds of keys come near the bound.
-    pub(super) fn read(&self, queries: &[Query]) -> Result<Vec<Result<Answer, QueryError>>, Reply> {
-        self.backend.read(self.keyspace, queries, usize::MAX).map_err(|error| errors::request(&error))
+    pub(super) async fn read(
+        &mut self,
+        queries: Vec<Query>,
+    ) -> Result<Vec<Result<Answer, ActionError>>, Reply> {
+        let (answers, label) = self.asking.ask(self.backend, queries).await?;
+        self.label = label;
+        Ok(answers)
     }
 }
 

@@ -7,6 +7,7 @@
 //! go that way and which, such as those of `connection`, `channels`, `documents` and `tide`, are answered at once; `client` is the loop
 //! around it; `server` accepts. What the port needs from the node is [`Backend`].
 
+mod asking;
 mod auth;
 mod backend;
 mod budget;
@@ -40,6 +41,7 @@ mod memory;
 mod metrics;
 mod moving;
 mod objects;
+mod outcomes;
 mod output;
 mod pause;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
@@ -57,6 +59,7 @@ mod sorted_sets;
 mod state;
 mod stream;
 mod strings;
+mod strong;
 mod subkey_scans;
 mod substrings;
 mod table;

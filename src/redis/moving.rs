@@ -7,13 +7,15 @@ use tidelock_engine::condition::Condition;
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
-use tidelock_engine::read::{Answer, Query, QueryError, SortedPage};
+use tidelock_engine::read::{Answer, Query, SortedPage};
+use tidelock_engine::replica::Freshness;
 use tidelock_engine::request::{
     Action, ActionError, ActionReply, Atomicity, Decided, Decision, Request, RequestReply,
 };
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::write::{ScoreRule, Ttl, Write};
 
+use super::asking::Asking;
 use super::backend::Backend;
 use super::call::Arguments;
 use super::conditional::doing;
@@ -50,7 +52,7 @@ pub(super) async fn move_key<B: Backend>(
     if kinds[0] == Some(Answer::Kind(None)) || kinds[1] != Some(Answer::Kind(None)) {
         return Ok(Reply::Integer(0));
     }
-    let Some((writes, revision)) = shown(backend, here, &key)? else { return Ok(Reply::Integer(0)) };
+    let Some((writes, revision)) = shown(backend, here, &key).await? else { return Ok(Reply::Integer(0)) };
     let write = Decision { conditions: vec![Condition::Missing(key.clone())], ..doing(writes) };
     if one(backend, request(&there, write, Durability::Durable)).await?.given.is_none() {
         return Ok(Reply::Integer(0));
@@ -87,14 +89,14 @@ fn decided(reply: RequestReply) -> Result<Decided, Reply> {
 }
 
 /// The writes that make a key what it shows here, and its revision; `None` if it is gone.
-fn shown<B: Backend>(
+async fn shown<B: Backend>(
     backend: &B,
     keyspace: &KeyspaceName,
     key: &[u8],
 ) -> Result<Option<(Vec<Write>, Fingerprint)>, Reply> {
     let key = || key.to_vec();
     // Those that are about another kind than the key's have no answer.
-    let queries = [
+    let queries = vec![
         Query::Kind(key()),
         Query::Deadline(key()),
         Query::Revision(key()),
@@ -104,9 +106,10 @@ fn shown<B: Backend>(
         Query::Sorted(SortedPage::all(key())),
         Query::Chunks(key()),
     ];
-    let answers = backend.read(keyspace, &queries, usize::MAX).map_err(|error| errors::request(&error))?;
+    let (answers, _) = Asking { keyspace, freshness: Freshness::Linearizable }.ask(backend, queries).await?;
     let mut answers = answers.into_iter();
-    let mut next = || answers.next().expect("there is one answer per query").map_err(failed);
+    let mut next =
+        || answers.next().expect("there is one answer per query").map_err(|error| errors::action(&error));
     let (kind, deadline, revision) = (next()?, next()?, next()?);
     let [text, elements, fields, scored, chunks] = std::array::from_fn(|_| next());
     let Answer::Revision(revision) = revision else { unreachable!("a revision was asked for") };
@@ -140,8 +143,4 @@ fn shown<B: Backend>(
     let expire = |deadline_ms| Write::Expire { key: key(), deadline_ms, only: None };
     writes.extend(deadline_ms.map(expire));
     Ok(Some((writes, revision)))
-}
-
-fn failed(error: QueryError) -> Reply {
-    errors::action(&ActionError::Query(error))
 }

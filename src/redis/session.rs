@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelock_engine::read::Collection;
 use tidelock_engine::request::RequestError;
 
 use super::auth;
@@ -18,7 +17,7 @@ use super::decoder::Command;
 use super::documents;
 use super::errors;
 use super::info;
-use super::keys::{self, Pages};
+use super::keys;
 use super::latency;
 use super::moving;
 use super::output::Output;
@@ -80,6 +79,11 @@ impl<B: Backend> Session<B> {
         let (subscriber, transaction, burst, pieces) = (None, None, Burst::default(), Stream::default());
         let (tracker, taken, said) = (None, Vec::new(), Said::default());
         Self { backend, state, client, shared, subscriber, tracker, transaction, burst, pieces, taken, said }
+    }
+
+    /// Whether the selected keyspace is strong.
+    pub(super) fn is_strong(&self) -> bool {
+        self.backend.mode(&self.state.keyspace).epoch.is_strong()
     }
 
     fn first_state(client: &Client, shared: &Shared) -> SessionState {
@@ -148,10 +152,11 @@ impl<B: Backend> Session<B> {
         match spec.run {
             Run::Data(parse) => match parse(arguments) {
                 Ok(call) => {
-                    if self.burst.must_flush_before(&call) {
+                    let is_strong = self.is_strong();
+                    if self.burst.must_flush_before(&call, is_strong) {
                         self.flush(out).await;
                     }
-                    self.burst.call(&self.state, call);
+                    self.burst.call(&self.state, (call, bytes), is_strong);
                 }
                 Err(refused) => self.burst.ready(refused),
             },
@@ -295,7 +300,7 @@ impl<B: Backend> Session<B> {
             }
             (Other::Exec, Some(transaction)) => {
                 let watched = std::mem::take(&mut self.state.watched);
-                return self.burst.batch(&self.state, transaction, watched);
+                return self.burst.batch(&self.state, (transaction, watched), self.is_strong());
             }
             (_, None) => errors::constant("ERR DISCARD without MULTI"),
             (_, Some(_)) => {
@@ -327,10 +332,9 @@ impl<B: Backend> Session<B> {
     pub(super) async fn answer(
         &mut self,
         other: Other,
-        mut arguments: Arguments,
+        arguments: Arguments,
     ) -> Result<Flow<B::Watch>, Reply> {
         let backend = &self.backend;
-        let pages = Pages { backend, keyspace: &self.state.keyspace, shared: &self.shared };
         let reply = match other {
             Other::Auth | Other::Hello => return self.authenticate(other, arguments),
             Other::Client => return self.tell(arguments),
@@ -349,11 +353,9 @@ impl<B: Backend> Session<B> {
             Other::Latency => latency::latency(&self.shared, arguments),
             Other::SlowLog => self.shared.slow_log.answer(arguments),
             Other::FlushAll => keys::flushall(backend, self.state.durability, arguments).await?,
-            Other::Keys => pages.keys(&arguments.take()).await,
-            Other::Scan => pages.scan(arguments),
-            Other::ElementScan => pages.scan_subkeys(Collection::Set, arguments)?,
-            Other::FieldScan => pages.scan_subkeys(Collection::Map, arguments)?,
-            Other::MemberScan => pages.scan_subkeys(Collection::Sorted, arguments)?,
+            Other::Keys | Other::Scan | Other::ElementScan | Other::FieldScan | Other::MemberScan => {
+                self.scan(other, arguments).await?
+            }
             Other::Wait => {
                 return tide::wait(arguments).map(|(peers, timeout)| Flow::Wait { peers, timeout });
             }
@@ -448,7 +450,9 @@ impl<B: Backend> Session<B> {
             }
             Other::Next => self.pieces.next_piece()?,
             Other::Keyspace => order(backend, &arguments).await?,
-            Other::Mode => tide::mode(arguments)?,
+            Other::Label | Other::Mode | Other::Outbox | Other::Outcome | Other::Revision => {
+                self.about_strong(other, arguments).await?
+            }
             Other::Move => {
                 let place = (&self.state.keyspace, self.state.durability);
                 moving::move_key(backend, place, arguments).await?

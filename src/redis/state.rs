@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
+use tidelock_engine::replica::Freshness;
 
 use super::auth::Guesses;
 use super::budget::Budget;
@@ -111,6 +112,8 @@ pub(super) struct SessionState {
     pub(super) keyspace: KeyspaceName,
     /// When writes are acknowledged.
     pub(super) durability: Durability,
+    /// What reads of strong keyspaces must see.
+    pub(super) freshness: Freshness,
     /// Whether changes are being pushed.
     pub(super) is_watching: bool,
     /// How much it listens to.
@@ -139,6 +142,7 @@ impl SessionState {
             protocol: Protocol::default(),
             keyspace: KEYSPACE_DEFAULT.parse().expect("the name is valid"),
             durability: Durability::default(),
+            freshness: Freshness::default(),
             is_watching: false,
             subscriptions: Subscriptions::default(),
             tracks: None,

@@ -5,8 +5,8 @@
 use tidelock_engine::read::{
     Answer, Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, Query, Scored, SubkeyPage,
 };
-use tidelock_engine::request::ActionError;
 
+use super::asking::Asking;
 use super::backend::Backend;
 use super::call::Arguments;
 use super::cursors::Scanned;
@@ -15,11 +15,34 @@ use super::glob;
 use super::keys::{Pages, ScanOptions};
 use super::reply::Reply;
 use super::scores;
+use super::session::Session;
+use super::table::Other;
+
+impl<B: Backend> Session<B> {
+    /// Answers a command that lists page by page.
+    pub(super) async fn scan(&mut self, what: Other, mut arguments: Arguments) -> Result<Reply, Reply> {
+        let is_strong = self.is_strong();
+        let asking = Asking { keyspace: &self.state.keyspace, freshness: self.state.freshness };
+        let mut pages = Pages { backend: &self.backend, asking, shared: &self.shared, label: None };
+        let reply = match what {
+            Other::Keys => Ok(pages.keys(&arguments.take()).await),
+            Other::Scan => Ok(pages.scan(arguments).await),
+            Other::ElementScan => pages.scan_subkeys(Collection::Set, arguments).await,
+            Other::FieldScan => pages.scan_subkeys(Collection::Map, arguments).await,
+            Other::MemberScan => pages.scan_subkeys(Collection::Sorted, arguments).await,
+            _ => unreachable!("it lists nothing"),
+        };
+        if is_strong {
+            self.burst.saw(pages.label);
+        }
+        reply
+    }
+}
 
 impl<B: Backend> Pages<'_, B> {
     /// `SSCAN key cursor [MATCH pattern] [COUNT count]`, HSCAN and ZSCAN. The count is of what is looked at.
-    pub(super) fn scan_subkeys(
-        &self,
+    pub(super) async fn scan_subkeys(
+        &mut self,
         collection: Collection,
         mut arguments: Arguments,
     ) -> Result<Reply, Reply> {
@@ -36,8 +59,8 @@ impl<B: Backend> Pages<'_, B> {
         }
         let count = count.min(PAGE_SUBKEYS_MAX);
         let page = SubkeyPage { key, collection, after, count };
-        let answer = match self.read(&[Query::Page(page)])?.pop() {
-            Some(answer) => answer.map_err(|error| errors::action(&ActionError::Query(error)))?,
+        let answer = match self.read(vec![Query::Page(page)]).await?.pop() {
+            Some(answer) => answer.map_err(|error| errors::action(&error))?,
             None => return Err(errors::SYNTAX),
         };
         let is_full = answer.bytes() >= PAGE_BYTES_MAX;

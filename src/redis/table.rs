@@ -8,7 +8,7 @@ use super::reply::Reply;
 use super::state::SessionState;
 use super::{
     channels, conditional, connection, copies, edits, expiry, hashes, keys, latency, lcs, memory, objects,
-    sets, slow_log, sorted_sets, strings, substrings, tide, transaction,
+    sets, slow_log, sorted_sets, strings, strong, substrings, tide, transaction,
 };
 use crate::pubsub::{PubSub, Space};
 
@@ -80,6 +80,10 @@ pub(super) enum Other {
     WatchKeys,
     UnwatchKeys,
     Mode,
+    Label,
+    Outbox,
+    Outcome,
+    Revision,
     Backup,
     Compact,
     Export,
@@ -132,6 +136,7 @@ const FAMILIES: &[&[Spec]] = &[
     slow_log::COMMANDS,
     sorted_sets::COMMANDS,
     strings::COMMANDS,
+    strong::COMMANDS,
     substrings::COMMANDS,
     tide::COMMANDS,
     transaction::COMMANDS,

@@ -100,7 +100,6 @@ pub(super) const COMMANDS: &[Spec] = &[
     )),
     spec(("tide.status", 1, ALONE, NONE, Run::Other(Other::Status), "Describes the node")),
     spec(("tide.unwatch", 1, ALONE, NONE, Run::Other(Other::Unwatch), "Ends TIDE.WATCH")),
-    spec(("tide.mode", -2, ALONE, NONE, Run::Other(Other::Mode), "Shows or chooses the mode of a keyspace")),
     spec(("tide.watch", -2, ALONE, NONE, Run::Other(Other::Watch), "Pushes changes as they happen")),
 ];
 
@@ -200,19 +199,6 @@ pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Repl
         _ => return Err(errors::SYNTAX),
     };
     Ok((connection::keyspace(name.clone())?, order))
-}
-
-/// `TIDE.MODE keyspace [STRONG|EVENTUAL]`. All keyspaces are eventual.
-pub(super) fn mode(mut arguments: Arguments) -> Result<Reply, Reply> {
-    connection::keyspace(arguments.take())?;
-    match (arguments.next(), arguments.len()) {
-        (None, _) => Ok(Reply::text("eventual")),
-        (Some(mode), 0) if is(&mode, "eventual") => Ok(Reply::OK),
-        (Some(mode), 0) if is(&mode, "strong") => Err(errors::constant(
-            "ERR strong keyspaces do not exist yet; TIDE.KEYSPACE CONDITIONAL lets this node decide by what it sees",
-        )),
-        _ => Err(errors::SYNTAX),
-    }
 }
 
 /// `TIDE.RETIRE replica [KEYSPACE name] [FORCE]`.
@@ -338,7 +324,8 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
     let keyspace = |keyspace: KeyspaceStatus| {
         fields([
             ("name", Reply::text(keyspace.name)),
-            ("mode", Reply::text(keyspace.mode)),
+            ("mode", Reply::text(keyspace.mode.mode.word())),
+            ("epoch", Reply::count(keyspace.mode.mode.epoch.0)),
             ("keys", Reply::count(keyspace.keys)),
             ("authors", Reply::count(keyspace.authors)),
             ("fingerprint", Reply::text(keyspace.fingerprint)),
@@ -348,6 +335,10 @@ pub(super) fn keyspaces(keyspaces: Vec<KeyspaceStatus>) -> Reply {
             ("conditional", Reply::text(conditional(keyspace.conditional))),
             ("alone_ms", keyspace.alone.map_or(Reply::Null, |time| Reply::count(time.as_millis()))),
             ("diverged", Reply::Boolean(keyspace.is_diverged)),
+            ("revision", Reply::count(keyspace.mode.revision)),
+            ("outbox", Reply::count(keyspace.mode.outbox)),
+            ("standing", keyspace.mode.standing.map_or(Reply::Null, Reply::text)),
+            ("leader", keyspace.mode.leader.map_or(Reply::Null, |leader| Reply::count(leader.0))),
         ])
     };
     Reply::Array(keyspaces.into_iter().map(keyspace).collect())

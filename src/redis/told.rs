@@ -51,7 +51,7 @@ impl<B: Backend> Session<B> {
     ) -> Flow<B::Watch> {
         self.flush(out).await;
         let told = transaction.take_told();
-        self.burst.batch(&self.state, transaction, watched);
+        self.burst.batch(&self.state, (transaction, watched), self.is_strong());
         let mut reply = self.burst.only(&self.backend, out.bytes_max()).await;
         let mut flow = Flow::Continue;
         if let Reply::Array(replies) = &mut reply {

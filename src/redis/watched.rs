@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use tidelock_engine::condition::Condition;
 use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::replica::Freshness;
 use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Decision, Request};
 use tidelock_engine::row::Fingerprint;
 
+use super::asking::Asking;
 use super::backend::Backend;
 use super::call::Arguments;
 use super::errors;
@@ -52,8 +54,8 @@ impl Watched {
     }
 }
 
-/// `WATCH key...`: reads what the keys are now. It is a decision itself, so that a keyspace that cannot decide refuses
-/// it before anybody relies on it.
+/// `WATCH key...`: reads what the keys are now. It is a decision itself where it could be refused, so that a keyspace that
+/// cannot decide refuses it before anybody relies on it.
 pub(super) async fn watch<B: Backend>(
     backend: &B,
     state: &mut SessionState,
@@ -65,7 +67,27 @@ pub(super) async fn watch<B: Backend>(
     if state.watched.held_bytes() + bytes > bytes_max {
         return Err(Reply::error(format!("ERR the watched keys are more than {bytes_max} bytes")));
     }
-    let reads = keys.iter().cloned().map(Query::Revision).collect();
+    let reads: Vec<Query> = keys.iter().cloned().map(Query::Revision).collect();
+    let answers = if backend.mode(&state.keyspace).epoch.is_strong() {
+        // Whatever they are now, EXEC decides in the log whether they are so still.
+        let asking = Asking { keyspace: &state.keyspace, freshness: Freshness::Linearizable };
+        let (answers, _) = asking.ask(backend, reads).await?;
+        answers.into_iter().collect::<Result<_, _>>().map_err(|error| errors::action(&error))?
+    } else {
+        decided(backend, state, reads).await?
+    };
+    for (key, answer) in keys.into_iter().zip(answers) {
+        let Answer::Revision(revision) = answer else { unreachable!("revisions were asked for") };
+        state.watched.insert(key, revision);
+    }
+    Ok(Reply::OK)
+}
+
+async fn decided<B: Backend>(
+    backend: &B,
+    state: &SessionState,
+    reads: Vec<Query>,
+) -> Result<Vec<Answer>, Reply> {
     let decision = Decision { reads, ..Decision::default() };
     let request = Request {
         keyspace: state.keyspace.clone(),
@@ -75,13 +97,7 @@ pub(super) async fn watch<B: Backend>(
     };
     let reply = backend.submit(vec![request]).await.pop().expect("there is one reply per request");
     match reply.map_err(|error| errors::request(&error))?.pop().expect("there is one reply per action") {
-        Ok(ActionReply::Decided(decided)) => {
-            for (key, answer) in keys.into_iter().zip(decided.answers) {
-                let Answer::Revision(revision) = answer else { unreachable!("revisions were asked for") };
-                state.watched.insert(key, revision);
-            }
-            Ok(Reply::OK)
-        }
+        Ok(ActionReply::Decided(decided)) => Ok(decided.answers),
         Ok(other) => unreachable!("a decision does not answer {other:?}"),
         Err(ActionError::NeedsStrong(keyspace)) => Err(errors::needs_strong("WATCH", &keyspace)),
         Err(error) => Err(errors::action(&error)),

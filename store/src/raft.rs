@@ -132,12 +132,14 @@ impl RaftChange {
         }
         let mut change = Self { entries: Vec::with_capacity(batch.raft.len() + 3), bounds };
         change.bounds.commits += 1;
+        if let Some(record) = &batch.raft_applied {
+            change.put(row_key(Row::Applied), record);
+        }
         for write in &batch.raft {
             change.take(write);
         }
-        let rows = [(Row::Applied, &batch.raft_applied), (Row::Anchor, &batch.anchor)];
-        for (row, value) in rows.into_iter().filter_map(|(row, value)| Some((row, value.as_ref()?))) {
-            change.put(row_key(row), value);
+        if let Some(anchor) = &batch.anchor {
+            change.put(row_key(Row::Anchor), anchor);
         }
         let RaftBounds { oldest, first, .. } = change.bounds;
         let count = PURGED_PER_COMMIT + 2 * batch.raft.len() as u64;
@@ -161,6 +163,7 @@ impl RaftChange {
                 self.purge(until.0.saturating_add(1));
             }
             RaftWrite::Vote(vote) => self.put(row_key(Row::Vote), vote),
+            RaftWrite::Forget => self.forget(),
         }
     }
 
@@ -189,6 +192,15 @@ impl RaftChange {
             self.remove(oldest..next);
             (self.bounds.oldest, self.bounds.first, self.bounds.next) = (begin, begin, begin);
         }
+    }
+
+    /// Lets all go but what is remembered of the membership.
+    fn forget(&mut self) {
+        let RaftBounds { oldest, next, .. } = self.bounds;
+        self.remove(oldest..next);
+        let rows = [Row::Vote, Row::Purged, Row::Applied];
+        self.entries.extend(rows.map(|row| (row_key(row), None)));
+        (self.bounds.oldest, self.bounds.first, self.bounds.next) = (0, 0, 0);
     }
 
     fn put(&mut self, key: Vec<u8>, value: &[u8]) {

@@ -128,6 +128,7 @@ impl Node {
             retention,
             limits: Limits::default(),
             conditional: Conditional::default(),
+            anchors_target: 3,
         };
         let mut node = Self {
             name: name.to_owned(),

@@ -26,6 +26,11 @@ impl SigningKey {
         self.0.to_bytes()
     }
 
+    /// The signature of some bytes.
+    pub(crate) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.0.sign(bytes).to_bytes()
+    }
+
     /// The peer that this key makes.
     pub fn peer(&self) -> PeerId {
         PeerId::from_public_key(self.0.verifying_key().to_bytes())

@@ -6,6 +6,7 @@ use crate::causality::Dot;
 use crate::id::{AuthorCard, KeyspaceId, PeerId, ReplicaId};
 use crate::message::KEYSPACES_MAX;
 use crate::ports::Address;
+use crate::roster::AnchorNews;
 
 /// The authors of which one link has news at most; more are announced again later.
 const NEWS_MAX: usize = 1 << 16;
@@ -49,6 +50,10 @@ pub(crate) struct Link {
     pub(crate) to_confirm: BTreeMap<KeyspaceId, u64>,
     /// Whether the peer says that it is an anchor.
     pub(crate) is_anchor: bool,
+    /// What the peer says of itself as an anchor.
+    pub(crate) seat: AnchorNews,
+    /// When it said hello, on our monotonic clock.
+    pub(crate) greeted_ms: u64,
 }
 
 /// A keyspace that we share with the peer of a link.
@@ -117,6 +122,8 @@ impl Link {
             answered_bytes: 0,
             to_confirm: BTreeMap::new(),
             is_anchor: false,
+            seat: AnchorNews::default(),
+            greeted_ms: 0,
         }
     }
 

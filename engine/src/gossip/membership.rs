@@ -111,6 +111,16 @@ impl Membership {
         step.connects.push(target);
     }
 
+    /// Whether the operator named a target.
+    pub(crate) fn is_seed(&self, target: &Target) -> bool {
+        self.seeds.iter().any(|(seed, _)| seed == target)
+    }
+
+    /// Where a peer may be found, the likeliest first.
+    pub(crate) fn addresses_of(&self, peer: PeerId) -> Vec<Address> {
+        self.known.get(&peer).map(|known| known.addresses.clone()).unwrap_or_default()
+    }
+
     /// A peer said hello.
     pub(crate) fn met(&mut self, now: Now, peer: PeerId, addresses: impl Iterator<Item = Address>) {
         let known = self.known.entry(peer).or_default();
@@ -284,7 +294,9 @@ impl Replica {
             // Rather one that no keyspace would miss.
             let spare: Vec<SessionId> =
                 others.iter().copied().filter(|other| self.is_spare(*other)).collect();
-            let choices = if spare.is_empty() { others } else { spare };
+            let guests = others.iter().copied().filter(|other| !self.links[other].is_anchor).collect();
+            let choices = [spare, guests, others].into_iter().find(|choices| !choices.is_empty());
+            let choices = choices.unwrap_or_default();
             let index = pick(now.entropy, 0, choices.len()).expect("there are others");
             self.counters.count("neighbours_let_go");
             self.refuse(choices[index], "enough neighbours; try the peers that were named", step);
@@ -293,7 +305,8 @@ impl Replica {
 
     /// Whether every keyspace of a link has neighbours enough without it.
     fn is_spare(&self, session: SessionId) -> bool {
-        self.links[&session].shared.keys().all(|id| self.neighbours(*id) > NEIGHBOURS_MIN)
+        let link = &self.links[&session];
+        !link.is_anchor && link.shared.keys().all(|id| self.neighbours(*id) > NEIGHBOURS_MIN)
     }
 
     fn neighbours(&self, id: KeyspaceId) -> usize {

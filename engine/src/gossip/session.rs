@@ -86,7 +86,13 @@ impl Replica {
             | Message::Tail { .. }
             | Message::Tailed { .. }
             | Message::EndTake { .. }) => self.transfer(now, session, message, view, step),
-            Message::Modes { is_anchor, records } => self.modes_heard(session, is_anchor, records, step),
+            Message::Modes(records) => self.modes_heard(session, records, step),
+            Message::Anchors(news) => self.anchors_heard(session, news, step),
+            Message::Invite(invite) => self.invited(session, invite, step),
+            Message::Govern { number, hops, within_ms, order } => {
+                self.order_handed_on(now, (session, number), (order, hops, within_ms), step);
+            }
+            Message::Governed { number, reply } => self.governed(session, number, reply, step),
             Message::At { keyspace, begin, cut, fingerprint } => {
                 self.stands_at(session, keyspace, (begin, cut), fingerprint);
             }
@@ -150,6 +156,7 @@ impl Replica {
         }
         link.card = Some(hello.card);
         link.takes_any_keyspace = hello.takes_any_keyspace;
+        link.greeted_ms = now.mono_ms;
         let (peer, address, is_dialer) = (link.peer, link.address.clone(), link.is_dialer);
         self.refusals.remove(&peer);
         let dialled = is_dialer.then_some(address);
@@ -157,6 +164,7 @@ impl Replica {
         tracing::info!(%peer, "peer connected");
         // The modes come before anything of the keyspaces, so that what is strong is not taken for something else.
         self.tell_modes(session, step);
+        self.tell_anchors(session, step);
         self.keyspaces_heard(session, hello.keyspaces, step);
         // What we have and the peer did not name: it takes it in, or it does not replicate it.
         if hello.takes_any_keyspace {

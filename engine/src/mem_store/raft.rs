@@ -39,8 +39,8 @@ impl RaftMemory {
     /// Takes in what a batch writes.
     pub(super) fn write(&self, batch: &Batch) {
         let mut content = self.0.content();
-        batch.raft.iter().for_each(|write| content.take(write));
         content.applied = batch.raft_applied.clone().or(content.applied.take());
+        batch.raft.iter().for_each(|write| content.take(write));
     }
 }
 
@@ -56,6 +56,7 @@ impl Content {
                 self.purged = Some(record.clone());
             }
             RaftWrite::Vote(vote) => self.vote = Some(vote.clone()),
+            RaftWrite::Forget => *self = Self::default(),
         }
     }
 }

@@ -15,6 +15,10 @@ fn secret(number: u8) -> EpochSecret {
     EpochSecret::from([number; 32])
 }
 
+fn group() -> GroupSecret {
+    GroupSecret::from([9; 32])
+}
+
 fn author(number: u8) -> ReplicaId {
     ReplicaId::from_bytes([number; 16])
 }
@@ -43,6 +47,14 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
     proptest::collection::vec(entry, 0..24)
 }
 
+fn record(epoch: Epoch, index: LogIndex, card: AuthorCard) -> ModeRecord {
+    let (cluster, keyspace) = place();
+    let frontier = frontier(2);
+    let statement = Statement::Mode { keyspace, epoch, frontier: &frontier, index, card };
+    let signature = group().sign(cluster, &statement);
+    ModeRecord { epoch, frontier, index, card, signature }
+}
+
 fn frontier(size: u8) -> Vec<Dot> {
     (1..=size).map(|number| Dot::new(author(number), u64::from(number))).collect()
 }
@@ -52,12 +64,14 @@ fn apply(mode: &mut Mode, index: u64, entry: &Entry) -> bool {
     match *entry {
         Entry::Begin(epoch) => mode.begin_seal(at, Epoch(epoch), secret(1)),
         Entry::Cut(begin, size) => mode.cut(at, LogIndex(begin), &frontier(size)),
-        Entry::Seal(begin, cut, is_at) => mode.seal(at, (LogIndex(begin), LogIndex(cut)), place(), |_| is_at),
+        Entry::Seal(begin, cut, is_at) => {
+            mode.seal(at, (LogIndex(begin), LogIndex(cut)), (place(), &group()), |_| is_at)
+        }
         Entry::Abort(begin) => mode.abort_seal(LogIndex(begin)),
         Entry::Hear(epoch) => mode.hear(Epoch(epoch)),
         Entry::Adopt(epoch) => {
             let card = card_of(&secret(2), place(), Epoch(epoch));
-            mode.adopt(&ModeRecord { epoch: Epoch(epoch), frontier: frontier(2), index: at, card })
+            mode.adopt(&record(Epoch(epoch), at, card))
         }
     }
 }
@@ -111,13 +125,13 @@ fn what_may_be_applied_follows_the_mode() {
     assert_eq!((mode.takes(a), mode.takes(b)), (7, 0));
     let behind = |mode: &Mode| {
         let mut mode = mode.clone();
-        mode.seal(LogIndex(6), (LogIndex(4), LogIndex(5)), place(), |_| false);
+        mode.seal(LogIndex(6), (LogIndex(4), LogIndex(5)), (place(), &group()), |_| false);
         mode
     };
     let follower = behind(&mode);
     let strong = follower.author().expect("it is strong");
     assert_eq!((follower.takes(a), follower.takes(b), follower.takes(strong)), (7, 0, u64::MAX));
-    mode.seal(LogIndex(6), (LogIndex(4), LogIndex(5)), place(), |_| true);
+    mode.seal(LogIndex(6), (LogIndex(4), LogIndex(5)), (place(), &group()), |_| true);
     assert!(mode.is_exact());
     assert_eq!((mode.takes(a), mode.takes(strong)), (0, 0), "by its log alone");
     mode.leave_group();
@@ -143,4 +157,22 @@ fn frontier_names_each_author_once_and_in_order() {
     for wrong in [vec![Dot::new(b, 1), Dot::new(a, 1)], vec![Dot::new(a, 1); 2], vec![Dot::new(a, 0)]] {
         assert!(!is_frontier(&wrong));
     }
+}
+
+#[test]
+fn record_of_an_epoch_is_signed_by_the_group_for_its_keyspace() {
+    let mut mode = Mode::default();
+    mode.begin_seal(LogIndex(4), Epoch(1), secret(1));
+    mode.cut(LogIndex(5), LogIndex(4), &[]);
+    mode.seal(LogIndex(6), (LogIndex(4), LogIndex(5)), (place(), &group()), |_| true);
+    let record = mode.record().cloned().expect("it has begun");
+    assert_eq!(record.signature.group, group().key());
+    assert!(record.is_genuine(place()));
+    assert!(!record.is_genuine((place().0, KeyspaceId::from_bytes([1; 16]))));
+    assert!(!ModeRecord { epoch: Epoch(3), ..record.clone() }.is_genuine(place()));
+    // Whoever followed it becomes an anchor that has the secret, whatever was tried before.
+    let mut follower = Mode::following(record, Hlc::default());
+    assert!(!follower.take_part(LogIndex(2), Epoch(1), secret(2), place()), "an attempt that was given up");
+    assert!(follower.take_part(LogIndex(4), Epoch(1), secret(1), place()));
+    assert_eq!(follower.standing(), Some(Standing::Behind { missed: LogIndex(4) }));
 }

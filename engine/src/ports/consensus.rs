@@ -124,6 +124,9 @@ pub enum RaftWrite {
     },
     /// What [`RaftLogState::vote`] is from now on. Losing one that was reported durable elects two leaders.
     Vote(Vec<u8>),
+    /// Forget all of the group, how far it is applied too: this node is no anchor any more, and may become another one.
+    /// The last write of a turn.
+    Forget,
 }
 
 /// What a committed entry says.

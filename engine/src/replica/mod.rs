@@ -32,7 +32,8 @@ pub use self::retention::{Kept, LogReport, Retention};
 pub use self::status::{KeyspaceReport, LinkReport, ModeReport, Report};
 pub use self::step::{Basis, Input, Now, Step, View};
 pub use self::strong::{
-    AnchorError, AnchorOrder, AnchorReply, Ask, CommandReply, Freshness, Heard, Label, Terms,
+    AnchorError, AnchorOrder, AnchorReply, AnchorReport, Ask, CommandReply, Freshness, GroupReport, Heard,
+    Label, OtherGroup, Terms,
 };
 pub use crate::gossip::Repair;
 
@@ -100,6 +101,8 @@ pub struct ReplicaConfig {
     pub limits: Limits,
     /// What it does with decisions where the operator has said nothing of a keyspace.
     pub conditional: Conditional,
+    /// How many anchors there are to be if it leads them: an odd number. With 0 it never becomes one itself.
+    pub anchors_target: usize,
 }
 
 /// All that a node knows.
@@ -250,7 +253,7 @@ impl Replica {
             Input::Order(id, keyspace, order) => {
                 self.order(now, id, (&keyspace, order), view, &mut step);
             }
-            Input::Govern(id, order) => self.govern(now, id, &order, &mut step),
+            Input::Govern(id, order) => self.govern(now, id, order, &mut step),
             Input::Confirm(id, keyspace) => self.confirm(id, &keyspace, &mut step),
             Input::Forget(id) => drop(self.confirms.remove(&id)),
             Input::Network(event) if self.failed.is_none() => self.network(now, event, view, &mut step),
@@ -359,9 +362,9 @@ impl Replica {
         }
         self.tick_confirms(now, step);
         self.tick_requests(step);
-        self.tick_making(step);
+        self.tick_anchors(now, step);
+        self.tick_making(now, step);
         self.tick_sweeps(now, view, step);
-        self.tick_following(now, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);
         self.tick_holdings(step);

@@ -4,7 +4,7 @@ use crate::gossip::Repair;
 use crate::id::{Epoch, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use crate::mode::Standing;
 use crate::ports::{AnchorId, Conditional, Fork, SessionId};
-use crate::replica::{Counters, Evidence, LogReport, Replica};
+use crate::replica::{Counters, Evidence, GroupReport, LogReport, Replica};
 use crate::row::RowId;
 
 /// A replica's report.
@@ -31,6 +31,8 @@ pub struct Report {
     /// The peers that are connected, or were since the start and not too long ago, and since how many milliseconds
     /// each is not.
     pub seen: Vec<(PeerId, u64)>,
+    /// The group of anchors, if there is one as far as is known.
+    pub group: Option<GroupReport>,
 }
 
 /// A keyspace.
@@ -155,6 +157,7 @@ impl Replica {
             log: self.looks.report,
             fork: self.fork,
             seen: self.holdings.seen(self.mono_ms),
+            group: self.group_report(),
         }
     }
 }

@@ -205,6 +205,11 @@ fn commands() -> Vec<(Command, &'static str)> {
             "0507070707070707070707070707070707ac02ad02ac02",
         ),
         (Command::AbortSeal { keyspace, begin }, "0607070707070707070707070707070707ac02"),
+        (
+            Command::NameGroup([6; 32].into()),
+            "070606060606060606060606060606060606060606060606060606060606060606",
+        ),
+        (Command::WantVoters(Some(5)), "080105"),
     ]
 }
 

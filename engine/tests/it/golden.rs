@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use tidelock_engine::causality::{Dot, Hlc, VersionVector};
 use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
+use tidelock_engine::group_key::{GroupSecret, Statement};
 use tidelock_engine::id::{ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
@@ -14,8 +15,10 @@ use tidelock_engine::mode::{Mode, ModeError, ModeRecord};
 use tidelock_engine::op::{
     DotRef, Element, FieldValue, KeySlot, MemberScore, Op, OutcomeRef, Prefix, RowRef, SlotChange,
 };
-use tidelock_engine::ports::LogIndex;
+use tidelock_engine::ports::{AnchorId, LogIndex, NotDone};
 use tidelock_engine::ranges::{Group, Print, Range};
+use tidelock_engine::replica::AnchorOrder;
+use tidelock_engine::roster::{AnchorNews, Invite, Roster, Seated, SignedRoster};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 use tidelock_engine::score::Score;
 
@@ -273,13 +276,45 @@ fn transfer_messages() -> Vec<(Message, &'static str)> {
     ]
 }
 
+fn group() -> GroupSecret {
+    GroupSecret::from([4; 32])
+}
+
 fn mode_record() -> ModeRecord {
-    ModeRecord {
-        epoch: Epoch(3),
-        frontier: vec![Dot::new(author(), 300)],
-        index: LogIndex(300),
-        card: key().card([2; 16]),
+    let (epoch, frontier) = (Epoch(3), vec![Dot::new(author(), 300)]);
+    let (index, card) = (LogIndex(300), key().card([2; 16]));
+    let statement = Statement::Mode { keyspace: keyspace(), epoch, frontier: &frontier, index, card };
+    let signature = group().sign(ClusterId::named("golden"), &statement);
+    ModeRecord { epoch, frontier, index, card, signature }
+}
+
+fn roster() -> SignedRoster {
+    let seated = Seated {
+        anchor: AnchorId(302),
+        peer: key().peer(),
+        addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
+        is_voter: true,
+    };
+    let roster = Roster { index: LogIndex(300), members: vec![seated] };
+    let signature = group().sign(ClusterId::named("golden"), &Statement::Members(&roster));
+    SignedRoster { roster, signature }
+}
+
+fn anchor_news() -> AnchorNews {
+    AnchorNews {
+        seat: Some(AnchorId(302)),
+        is_unwilling: true,
+        leader: Some(AnchorId(303)),
+        exact: vec![keyspace()],
+        roster: Some(roster()),
     }
+}
+
+fn invite() -> Invite {
+    let (anchor, replica) = (AnchorId(302), author());
+    let statement = Statement::Invitation { anchor, replica, index: LogIndex(300) };
+    let signature = group().sign(ClusterId::named("golden"), &statement);
+    Invite { anchor, replica, signature, roster: roster() }
 }
 
 fn strong_messages() -> Vec<(Message, &'static str)> {
@@ -287,10 +322,13 @@ fn strong_messages() -> Vec<(Message, &'static str)> {
     let name = name();
     vec![
         (
-            Message::Modes { is_anchor: true, records: vec![ModeNews { name, record: mode_record() }] },
+            Message::Modes(vec![ModeNews { name, record: mode_record() }]),
             concat!(
-                "190101056e6f746573030165a670c2148c4b3bb57a8409168cd44dac02ac028a88e3dd7409f195fd",
-                "52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c02020202020202020202020202020202"
+                "1901056e6f746573030165a670c2148c4b3bb57a8409168cd44dac02ac028a88e3dd7409f195fd52",
+                "db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c02020202020202020202020202020202ca93",
+                "ac1705187071d67b83c7ff0efe8108e8ec4530575d7726879333dbdabe7c4899c0693bc060fac2dd",
+                "f10ec515ea6e1d63d43a033423797abf54ff62f497f92395246b8a49bcc0e4affba5546814762822",
+                "dac5c8b65b3b962c9c324624e102"
             ),
         ),
         (
@@ -308,6 +346,52 @@ fn strong_messages() -> Vec<(Message, &'static str)> {
             "1bac020105050505050505050505050505050505ad02ae02010772657175657374",
         ),
         (Message::Told { number: 300, reply: b"reply".to_vec() }, "1cac02057265706c79"),
+        (
+            Message::Anchors(anchor_news()),
+            concat!(
+                "1d01ae020101af0201811e3c74f1357ac34e4f1e8e0811864001ac0201ae028a88e3dd7409f195fd",
+                "52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c01142f6970342f3132372e302e302e312f",
+                "7463702f3101ca93ac1705187071d67b83c7ff0efe8108e8ec4530575d7726879333dbdabe7c185e",
+                "addfd91a61b7bdef9037036842818fda2d5e955d2ad2658c97da01d0a3cbb56554d5bb49c57cacca",
+                "28d24fd9a4fe9a07b7310996440b82b421c66628df0d"
+            ),
+        ),
+        (
+            Message::Invite(invite()),
+            concat!(
+                "1eae0265a670c2148c4b3bb57a8409168cd44dca93ac1705187071d67b83c7ff0efe8108e8ec4530",
+                "575d7726879333dbdabe7c13f724e43cbdd48b245525750f96f87f1775cf2fef023d42012333954e",
+                "219120c566246f58b3fe36d98bee87751f6cb1cac5a08081047cbad28d8a0ac4930c07ac0201ae02",
+                "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c01142f6970342f31",
+                "32372e302e302e312f7463702f3101ca93ac1705187071d67b83c7ff0efe8108e8ec4530575d7726",
+                "879333dbdabe7c185eaddfd91a61b7bdef9037036842818fda2d5e955d2ad2658c97da01d0a3cbb5",
+                "6554d5bb49c57cacca28d24fd9a4fe9a07b7310996440b82b421c66628df0d"
+            ),
+        ),
+        (
+            Message::Govern {
+                number: 300,
+                hops: 1,
+                within_ms: 301,
+                order: AnchorOrder::Remove(vec![AnchorId(302)]),
+            },
+            "1fac0201ad020201ae02",
+        ),
+        (
+            Message::Govern { number: 300, hops: 1, within_ms: 301, order: AnchorOrder::Add(key().peer()) },
+            concat!("1fac0201ad02018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"),
+        ),
+        (
+            Message::Govern {
+                number: 300,
+                hops: 1,
+                within_ms: 301,
+                order: AnchorOrder::Transfer(AnchorId(302)),
+            },
+            "1fac0201ad0203ae02",
+        ),
+        (Message::Governed { number: 300, reply: Ok(()) }, "20ac0200"),
+        (Message::Governed { number: 300, reply: Err(NotDone::Busy.into()) }, "20ac02010102"),
     ]
 }
 
@@ -316,7 +400,10 @@ fn modes_have_golden_bytes() {
     let mode = Mode::following(mode_record(), Hlc::from_bits(0x0102_0304_0506_0708));
     let golden = concat!(
         "010301030165a670c2148c4b3bb57a8409168cd44dac02ac028a88e3dd7409f195fd52db2d3cba5d",
-        "72ca6709bf1d94121bf3748801b40f6f5c02020202020202020202020202020202000000010203040506070800"
+        "72ca6709bf1d94121bf3748801b40f6f5c02020202020202020202020202020202ca93ac17051870",
+        "71d67b83c7ff0efe8108e8ec4530575d7726879333dbdabe7c4899c0693bc060fac2ddf10ec515ea",
+        "6e1d63d43a033423797abf54ff62f497f92395246b8a49bcc0e4affba5546814762822dac5c8b65b",
+        "3b962c9c324624e102000000010203040506070800"
     );
     assert_eq!(hex(&mode.encode()), golden);
     assert_eq!(Mode::decode(&mode.encode()), Ok(mode.clone()));

@@ -176,22 +176,6 @@ async fn key_that_is_too_long_to_move_is_left_alone() {
     link.check("DBSIZE", ":0").await;
 }
 
-#[tokio::test]
-async fn mode_of_a_keyspace_is_eventual_until_strong_ones_exist() {
-    check_all(&[
-        same("TIDE.MODE notes", "$8\neventual"),
-        same("TIDE.MODE notes eventual", "+OK"),
-        same(
-            "TIDE.MODE notes STRONG",
-            "-ERR strong keyspaces do not exist yet; TIDE.KEYSPACE CONDITIONAL lets this node decide by what it sees",
-        ),
-        same("TIDE.MODE notes weak", "-ERR syntax error"),
-        same("TIDE.MODE notes strong now", "-ERR syntax error"),
-        same("TIDE.MODE", "-ERR wrong number of arguments for 'tide.mode' command"),
-    ])
-    .await;
-}
-
 /// A value that a peer wrote changes a watched key as any other, and so does a write of the same value.
 #[tokio::test]
 async fn watched_key_is_changed_by_a_peer_and_by_the_same_value() {

@@ -31,8 +31,9 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
     link.check(
         "TIDE.KEYSPACES",
         &format!(
-            "*1\n%11\n$4\nname\n$7\ndefault\n$4\nmode\n$8\neventual\n$4\nkeys\n:1\n$7\nauthors\n:1\n\
-             $11\nfingerprint\n$64\n{fingerprint}\n$5\npeers\n:0\n$5\nbytes\n:2048\n$5\nquota\n:4096\n$11\nconditional\n$6\nstrong\n$8\nalone_ms\n:61000\n$8\ndiverged\n#f"
+            "*1\n%16\n$4\nname\n$7\ndefault\n$4\nmode\n$8\neventual\n$5\nepoch\n:0\n$4\nkeys\n:1\n$7\nauthors\n:1\n\
+             $11\nfingerprint\n$64\n{fingerprint}\n$5\npeers\n:0\n$5\nbytes\n:2048\n$5\nquota\n:4096\n$11\nconditional\n$6\nstrong\n$8\nalone_ms\n:61000\n$8\ndiverged\n#f\n$8\nrevision\n:0\n\
+             $6\noutbox\n:0\n$8\nstanding\n_\n$6\nleader\n_"
         ),
     )
     .await;

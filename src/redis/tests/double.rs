@@ -5,30 +5,29 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidelock_engine::apply::apply_frame;
-use tidelock_engine::bounds::BoundError;
-use tidelock_engine::causality::Clock;
+use tidelock_engine::command::OperationId;
 use tidelock_engine::draft::Draft;
-use tidelock_engine::evaluation::{AnswerBudget, Evaluation, Rules};
-use tidelock_engine::frame::{Frame, FrameBuilder, FrameStart, SigningKey};
-use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName, PeerId, ReplicaId};
-use tidelock_engine::mem_store::MemStore;
+use tidelock_engine::frame::Frame;
+use tidelock_engine::id::{KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::{
     Batch, Conditional, Durability, KeyspaceState, Log, LogEntry, LogPosition, Store,
 };
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
-use tidelock_engine::replica::{Kept, Order, OrderError};
-use tidelock_engine::request::{Action, Atomicity, Request, RequestError, RequestReply};
-use tidelock_engine::write::{Author, Write, WriteError};
+use tidelock_engine::replica::{Freshness, Kept, Label, Order, OrderError, Terms};
+use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestError};
+use tidelock_engine::write::{Outcome, Write, WriteError};
 use tidelock_store::Compacted;
 use tokio::sync::mpsc;
 
+use super::world::World;
 use crate::document::DocumentError;
-use crate::node::KeyspaceError;
+use crate::node::{KeyspaceError, KeyspaceMode, OperationOutcome, Outbox, Replied};
 use crate::pubsub::PubSub;
 use crate::redis::backend::{Backend, Pieces, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::status::{
-    KeyspaceStatus, LogStatus, NotReady, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status,
+    KeyspaceStatus, LogStatus, ModeStatus, NotReady, PeerState, ReplicaKeyspace, ReplicaState, Retirement,
+    Status,
 };
 use crate::watch::{Cursor, WatchEvent, WatchRange};
 
@@ -51,38 +50,12 @@ struct Shared {
     peers: AtomicUsize,
 }
 
-struct World {
-    pubsub: PubSub,
-    cluster: ClusterId,
-    key: SigningKey,
-    store: MemStore,
-    clock: Clock,
-    unix_ms: u64,
-    failure: Option<fn() -> RequestError>,
-    durability: Option<Durability>,
-    conditional: Conditional,
-}
-
 impl Double {
     /// Replicas of different seeds write concurrently at the same moment.
     pub(crate) fn new(seed: u8) -> Self {
-        let key = SigningKey::from_seed([seed; 32]);
-        let cluster = ClusterId::named("test");
-        let store = MemStore::new(cluster, key.card([0; 16]));
-        let (clock, unix_ms) = (Clock::default(), 1_800_000_000_000);
         let pubsub = PubSub::new(PeerId::from_public_key([seed; 32]), None);
         Self(Arc::new(Shared {
-            world: Mutex::new(World {
-                pubsub: pubsub.clone(),
-                cluster,
-                key,
-                store,
-                clock,
-                unix_ms,
-                failure: None,
-                durability: None,
-                conditional: Conditional::default(),
-            }),
+            world: Mutex::new(World::new(seed, pubsub.clone())),
             pubsub,
             watchers: Mutex::default(),
             requests: AtomicUsize::new(0),
@@ -113,6 +86,12 @@ impl Double {
     /// Decides by what it sees, from now on.
     pub(crate) fn decide(&self) {
         self.world(|world| world.conditional = Conditional::Local);
+    }
+
+    /// All keyspaces are strong from now on.
+    pub(crate) fn make_strong(&self) {
+        self.world(|world| world.is_strong = true);
+        self.decide();
     }
 
     /// Takes over all that another replica wrote.
@@ -188,89 +167,6 @@ pub(crate) fn name(text: &str) -> KeyspaceName {
     text.parse().expect("a valid name")
 }
 
-impl World {
-    fn check(&self, keyspace: &KeyspaceName) -> Result<(), RequestError> {
-        if keyspace.as_str().starts_with("elsewhere") {
-            return Err(RequestError::NotReplicated(keyspace.clone()));
-        }
-        self.failure.map_or(Ok(()), |failure| Err(failure()))
-    }
-
-    fn execute(&mut self, request: Request) -> RequestReply {
-        self.check(&request.keyspace)?;
-        self.durability = Some(request.durability);
-        let id = KeyspaceId::of(self.cluster, &request.keyspace);
-        let recovered = self.store.recovered();
-        let state: KeyspaceState = recovered.keyspaces.get(&request.keyspace).cloned().unwrap_or_default();
-        let author = recovered.card.replica();
-        let head = state.heads.get(author);
-        let start = FrameStart {
-            keyspace: id,
-            epoch: Epoch(0),
-            author,
-            first: head.map_or(1, |head| head.seq + 1),
-            previous: head.map_or(FrameId::NONE, |head| head.frame),
-            hlc: self.clock.tick(self.unix_ms),
-        };
-        let vector = state.heads.vector();
-        let mut frame = FrameBuilder::new(start, &vector);
-        let mut draft = Draft::over(&self.store);
-        let mut answers = AnswerBudget::default();
-        let mut given = Vec::new();
-        for (index, action) in request.actions.iter().enumerate() {
-            let author = Author { draft: &mut draft, frame: &mut frame, heads: &state.heads };
-            let rules =
-                Rules { keyspace: &request.keyspace, quota_bytes: None, conditional: self.conditional };
-            let reply = Evaluation { author, rules, answers: &mut answers }.run(action);
-            // What must be whole must fit into one frame.
-            let (bytes, ops) = frame.size();
-            if request.atomicity != Atomicity::Each && !frame.is_within_bounds() {
-                let source = WriteError::from(BoundError::Batch { bytes, ops }).into();
-                return Err(RequestError::Action { index, source });
-            }
-            match reply {
-                Err(source) if request.atomicity == Atomicity::AllOrNothing => {
-                    return Err(RequestError::Action { index, source });
-                }
-                reply => given.push(reply),
-            }
-        }
-        let changes = draft.into_changes();
-        if !frame.is_empty() {
-            let (keyspaces, frames) = (vec![request.keyspace], vec![frame.seal(&self.key)]);
-            let batch = Batch {
-                keyspaces,
-                cards: vec![recovered.card],
-                frames,
-                changes,
-                clock: self.clock.last(),
-                ..Batch::default()
-            };
-            self.store.commit(&batch, request.durability).expect("in memory");
-            let keys = batch.changes.rows.keys().map(|(_, row)| (&batch.keyspaces[0], row.key.as_slice()));
-            self.pubsub.tracking().changed(keys);
-        }
-        Ok(given)
-    }
-
-    fn state(&self, keyspace: &KeyspaceName) -> KeyspaceState {
-        self.store.recovered().keyspaces.get(keyspace).cloned().unwrap_or_default()
-    }
-
-    fn fingerprint(&self, keyspace: &KeyspaceName) -> String {
-        let state = self.state(keyspace);
-        format!("{:032x}{:032x}", state.heads.hash(), state.fingerprint.to_bits())
-    }
-
-    fn keys(&self, keyspace: &KeyspaceName) -> u64 {
-        let id = KeyspaceId::of(self.cluster, keyspace);
-        match answer(&self.store, id, &Query::Size) {
-            Ok(Answer::Count(count)) => count,
-            _ => 0,
-        }
-    }
-}
-
 impl Backend for Double {
     type Watch = DoubleWatch;
 
@@ -299,11 +195,55 @@ impl Backend for Double {
         })
     }
 
-    async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
+    async fn submit_on(&self, requests: Vec<(Request, Terms)>) -> Replied {
         tokio::task::yield_now().await;
         self.0.turns.fetch_add(1, Ordering::Relaxed);
         self.0.requests.fetch_add(requests.len(), Ordering::Relaxed);
-        self.world(|world| requests.into_iter().map(|request| world.execute(request)).collect())
+        self.world(|world| {
+            let mut label = None;
+            let mut execute = |(request, terms): (Request, Terms)| {
+                let only_reads = request.actions.iter().all(Action::is_query);
+                if only_reads && terms.freshness != Freshness::Linearizable {
+                    label = world.label(&request.keyspace);
+                }
+                world.execute(request)
+            };
+            let replies = requests.into_iter().map(&mut execute).collect();
+            Replied { replies, label }
+        })
+    }
+
+    fn mode(&self, keyspace: &KeyspaceName) -> KeyspaceMode {
+        self.world(|world| world.mode(keyspace))
+    }
+
+    async fn label(&self, keyspace: &KeyspaceName) -> Result<Option<Label>, RequestError> {
+        self.world(|world| world.check(keyspace).map(|()| world.label(keyspace)))
+    }
+
+    /// What became of it is in its number.
+    async fn outcome(&self, _: &KeyspaceName, operation: OperationId) -> Result<OperationOutcome, String> {
+        match operation.number {
+            1 => Ok(OperationOutcome::Done(Ok(vec![
+                Ok(ActionReply::Outcome(Outcome::Done)),
+                Ok(ActionReply::Outcome(Outcome::Number(7))),
+                Err(WriteError::NotAnInteger.into()),
+            ]))),
+            2 => Ok(OperationOutcome::Done(Err(RequestError::Untold))),
+            _ => Ok(OperationOutcome::Unknown),
+        }
+    }
+
+    async fn outbox(&self, keyspace: &KeyspaceName, _: usize) -> Result<Outbox, String> {
+        let frames = self.world(|world| {
+            let records = world.store.records_from(LogPosition(1), usize::MAX).expect("in memory");
+            let frame = |bytes: &Arc<[u8]>| Frame::decode(bytes).expect("it was made here");
+            let frames = records.iter().filter_map(|record| record.frame().map(frame));
+            let id = KeyspaceId::of(world.cluster, keyspace);
+            frames.filter(|frame| frame.header().keyspace == id).collect::<Vec<_>>()
+        });
+        let operations = frames.iter().map(|frame| frame.ops().len() as u64).sum();
+        Ok(Outbox { operations, frames })
     }
 
     /// Tells what it was asked: documents need a worker, which needs a node.
@@ -401,7 +341,7 @@ impl Backend for Double {
             let recovered = world.store.recovered().keyspaces;
             let keyspace = |(name, state): (KeyspaceName, KeyspaceState)| KeyspaceStatus {
                 is_loading: false,
-                mode: "eventual",
+                mode: ModeStatus { mode: world.mode(&name), ..ModeStatus::default() },
                 keys: world.keys(&name),
                 authors: state.heads.len(),
                 fingerprint: world.fingerprint(&name),
@@ -460,6 +400,9 @@ impl Backend for Double {
             ("alone", Order::Leave { is_forced: false }) => {
                 Err(OrderError::Unconfirmed { keyspace, operations: 3 }.into())
             }
+            ("guest", Order::MakeStrong) => Err(OrderError::NotAnAnchor.into()),
+            ("full", Order::MakeStrong) => Err(OrderError::HoldsData(keyspace).into()),
+            ("slow", Order::MakeStrong) => Err(OrderError::Unfinished.into()),
             ("dropping", Order::Join) => Err(OrderError::Dropping(keyspace).into()),
             _ => Ok(()),
         }

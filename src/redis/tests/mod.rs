@@ -21,8 +21,10 @@ mod pipelines;
 mod scan;
 mod serving;
 mod side_by_side;
+mod strong;
 mod tracking;
 mod transactions;
+mod world;
 
 use std::time::Duration;
 

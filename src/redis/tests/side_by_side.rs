@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{Link, Port, encode};
+use super::{Double, Link, Port, encode};
 
 /// A redis-server that keeps nothing, and ends with this.
 struct Reference {
@@ -68,12 +68,20 @@ async fn reply(link: &mut Link, command: &str) -> String {
     found.escape_ascii().to_string()
 }
 
+/// Both protocols, with an eventual keyspace in which this node decides, and with a strong one.
+const KINDS: [(&str, fn(&Double)); 4] = [
+    ("HELLO 2", Double::decide),
+    ("HELLO 3", Double::decide),
+    ("HELLO 2", Double::make_strong),
+    ("HELLO 3", Double::make_strong),
+];
+
 /// Sends the commands, which ` | ` stands between, to both, in both protocols, each time from nothing.
 async fn check(commands: &str) {
-    for hello in ["HELLO 2", "HELLO 3"] {
+    for (hello, prepare) in KINDS {
         let Some(mut theirs) = Reference::start().await else { return };
         let port = Port::open().await;
-        port.double.decide();
+        prepare(&port.double);
         let mut ours = port.link().await;
         // What it says of the server is not the same.
         reply(&mut theirs.link, hello).await;
@@ -90,10 +98,10 @@ async fn check(commands: &str) {
 /// end that can be asked for.
 async fn check_at_once(commands: &str) {
     let lines: Vec<&str> = commands.split(" | ").chain(["QUIT"]).collect();
-    for hello in ["HELLO 2", "HELLO 3"] {
+    for (hello, prepare) in KINDS {
         let Some(mut theirs) = Reference::start().await else { return };
         let port = Port::open().await;
-        port.double.decide();
+        prepare(&port.double);
         let mut ours = port.link().await;
         let mut found = Vec::new();
         for link in [&mut ours, &mut theirs.link] {

@@ -305,3 +305,30 @@ fn full_disk_heals_with_what_raft_had() {
     }
     assert!(failures >= 6, "only {failures} commits met the full disk");
 }
+
+/// Who was removed from a group and is invited again begins with nothing: a vote or an entry of the one that it was
+/// would be taken for its own.
+#[test]
+fn what_is_forgotten_is_gone_with_the_turn_and_the_log_begins_again() {
+    let (disk, card) = (MemDisk::new(), fresh(1));
+    let mut store = world::open(&disk, card);
+    let entries = |count: u64| raft((0..count).map(|index| append(index, vec![1; 10])).collect());
+    let purge = RaftWrite::Purge { until: LogIndex(4), record: b"p".to_vec() };
+    let rest = raft(vec![purge, RaftWrite::Vote(b"vote".to_vec())]);
+    for batch in [entries(900), Batch { anchor: Some(b"seat".to_vec()), ..rest }] {
+        store.commit(&batch, Durability::Durable).expect("nothing fails");
+    }
+    let applied = Some(b"applied".to_vec());
+    let anchor = Some(b"no seat".to_vec());
+    let forget = Batch { raft_applied: applied, anchor: anchor.clone(), ..raft(vec![RaftWrite::Forget]) };
+    store.commit(&forget, Durability::Durable).expect("nothing fails");
+    assert_eq!(all_raft(&store.raft_log()), (RaftLogState::default(), Vec::new()));
+    store.commit(&entries(2), Durability::Durable).expect("the log begins at 0 again");
+    drop(store);
+    sound(&disk);
+    let store = world::open(&disk, card);
+    assert_eq!(store.recovered().anchor, anchor);
+    let (state, entries) = all_raft(&store.raft_log());
+    assert_eq!(state, RaftLogState { last: Some(LogIndex(1)), ..RaftLogState::default() });
+    assert_eq!(entries.len(), 2);
+}

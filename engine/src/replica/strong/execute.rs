@@ -116,6 +116,10 @@ impl Replica {
         let mut frames: BTreeMap<KeyspaceId, FrameBuilder> = BTreeMap::new();
         let mut executed = Vec::new();
         for command in entry.commands {
+            if let Some(reply) = self.change_known(command, step) {
+                executed.push(reply);
+                continue;
+            }
             let Some((id, epoch)) = place_of(command) else {
                 let id = self.keyspace_of(command);
                 if let Some(frame) = frames.remove(&id) {
@@ -344,7 +348,9 @@ pub(super) fn place_of(command: &Command) -> Option<(KeyspaceId, Epoch)> {
         Command::BeginSeal { .. }
         | Command::Cut { .. }
         | Command::Seal { .. }
-        | Command::AbortSeal { .. } => None,
+        | Command::AbortSeal { .. }
+        | Command::NameGroup(_)
+        | Command::WantVoters(_) => None,
     }
 }
 

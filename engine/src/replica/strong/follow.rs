@@ -33,7 +33,6 @@ impl Replica {
     }
 
     fn tell_modes_of(&self, sessions: &[SessionId], ids: &[KeyspaceId], step: &mut Step) {
-        let is_anchor = self.strong.anchor.is_some();
         let news: Vec<ModeNews> = ids
             .iter()
             .filter_map(|id| {
@@ -41,45 +40,43 @@ impl Replica {
                 Some(ModeNews { name: name.clone(), record: mode.record()?.clone() })
             })
             .collect();
-        if news.is_empty() && !is_anchor {
-            return;
-        }
         for session in sessions {
-            let mut pieces = news.chunks(RECORDS_PER_MESSAGE);
-            let first = pieces.next().unwrap_or_default();
-            for records in std::iter::once(first).chain(pieces) {
-                step.sends.push((*session, Message::Modes { is_anchor, records: records.to_vec() }));
-            }
+            let pieces = news.chunks(RECORDS_PER_MESSAGE);
+            step.sends.extend(pieces.map(|records| (*session, Message::Modes(records.to_vec()))));
         }
     }
 
     /// A peer tells of strong epochs.
-    pub(crate) fn modes_heard(
-        &mut self,
-        session: SessionId,
-        is_anchor: bool,
-        news: Vec<ModeNews>,
-        step: &mut Step,
-    ) {
-        if let Some(link) = self.links.get_mut(&session) {
-            link.is_anchor = is_anchor;
-        }
+    pub(crate) fn modes_heard(&mut self, session: SessionId, news: Vec<ModeNews>, step: &mut Step) {
         for ModeNews { name, record } in news {
-            if !record.is_valid() {
-                self.counters.count("refused_modes");
-                continue;
-            }
-            if self.may_take_in(&name) {
+            if self.may_take_in(&name) && self.is_mode_genuine(session, &name, &record, step) {
                 self.mode_heard(session, &name, &record, step);
             }
         }
     }
 
+    /// Whether what a peer tells is news, and the group says so.
+    fn is_mode_genuine(
+        &mut self,
+        session: SessionId,
+        name: &KeyspaceName,
+        record: &ModeRecord,
+        step: &mut Step,
+    ) -> bool {
+        let id = self.id_of(name);
+        let is_news = self.mode(id).is_none_or(|mode| mode.epoch() < record.epoch);
+        let Some(peer) = self.links.get(&session).map(|link| link.peer).filter(|_| is_news) else {
+            return false;
+        };
+        if !record.is_valid() || !record.is_genuine((self.config.cluster, id)) {
+            self.refuse_group(peer, record.signature.group);
+            return false;
+        }
+        self.is_of_group(peer, record.signature.group, step)
+    }
+
     fn mode_heard(&mut self, session: SessionId, name: &KeyspaceName, record: &ModeRecord, step: &mut Step) {
         let id = self.id_of(name);
-        if self.mode(id).is_some_and(|mode| mode.epoch() >= record.epoch) {
-            return;
-        }
         // What was written in this turn is in the epoch that ends.
         self.seal(id, step);
         if self.strong.anchor.is_some() {
@@ -106,7 +103,7 @@ impl Replica {
         if self.strong.anchor.replace(anchor) == Some(anchor) {
             return;
         }
-        step.anchor = Some(super::encode_anchor(anchor));
+        self.strong.remember(step);
         let ids: Vec<KeyspaceId> = self.strong.modes.keys().copied().collect();
         for id in ids {
             self.end_transfers_of(id, step);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Ask, CommandReply, entry_of};
 use crate::causality::Dot;
 use crate::command::{Command, EpochSecret};
-use crate::id::{Epoch, KeyspaceId, KeyspaceName};
+use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::Message;
 use crate::mode::{Mode, Sealing, is_exactly};
 use crate::ports::{AnchorId, LogIndex, Outcome, RequestId as GroupRequestId, SessionId};
@@ -33,6 +33,7 @@ const PROPOSED_WITHIN_MS: u64 = 5_000;
 /// A keyspace that is being made strong, as one anchor knows it. None of it is remembered: the mode is.
 #[derive(Debug, Default)]
 pub(crate) struct Making {
+    name: Option<KeyspaceName>,
     /// Who ordered it here, and until when they wait.
     orders: Vec<(RequestId, u64)>,
     /// The anchors that stand at a cut, by the places of the attempt and of the cut.
@@ -72,25 +73,31 @@ impl Replica {
         if self.keyspaces.get(&id).is_some_and(|keyspace| keyspace.is_partial || !keyspace.heads.is_empty()) {
             return Some(Err(OrderError::HoldsData(name.clone())));
         }
-        let Some(epoch) = mode.epoch().next() else { return Some(Err(OrderError::HoldsData(name.clone()))) };
-        let secret = self.draw_secret(now, id, epoch);
-        let making = self.strong.making.entry(id).or_default();
-        making.orders.push((request, now.mono_ms + MADE_WITHIN_MS));
-        if mode.sealing().is_none() {
-            self.propose_mode(id, &Command::BeginSeal { keyspace: name.clone(), epoch, secret }, step);
+        if mode.epoch().next().is_none() {
+            return Some(Err(OrderError::HoldsData(name.clone())));
         }
+        let making = self.strong.making.entry(id).or_default();
+        making.name = Some(name.clone());
+        making.orders.push((request, now.mono_ms + MADE_WITHIN_MS));
+        self.begin_making(now, id, step);
         None
     }
 
-    /// What will sign the frames of an epoch. Nobody can guess it who does not know this node's own secret.
-    fn draw_secret(&self, now: Now, id: KeyspaceId, epoch: Epoch) -> EpochSecret {
-        let mut hasher = blake3::Hasher::new_derive_key("tidelock 2026-11-21 secret of a strong epoch");
-        hasher.update(&self.config.key.to_seed());
-        hasher.update(id.as_bytes());
-        hasher.update(&epoch.0.to_be_bytes());
-        hasher.update(&now.unix_ms.to_be_bytes());
-        hasher.update(&now.entropy.to_be_bytes());
-        EpochSecret::from(*hasher.finalize().as_bytes())
+    /// Proposes the beginning of what is ordered here, unless it has begun.
+    fn begin_making(&mut self, now: Now, id: KeyspaceId, step: &mut Step) {
+        let Some(making) = self.strong.making.get(&id) else { return };
+        let Some(keyspace) = making.name.clone().filter(|_| making.may_propose(now.mono_ms)) else { return };
+        let mode = self.mode(id).cloned().unwrap_or_default();
+        // Without the group's key nobody could tell others how the epoch began.
+        let may_begin = mode.sealing().is_none() && self.strong.known.secret.is_some();
+        let next =
+            mode.epoch().next().filter(|epoch| epoch.is_strong() && may_begin && !making.orders.is_empty());
+        if let Some(epoch) = next {
+            let of = [&id.as_bytes()[..], &epoch.0.to_be_bytes()].concat();
+            let secret =
+                EpochSecret::from(self.draw(now, "tidelock 2026-11-21 secret of a strong epoch", &of));
+            self.propose_mode(id, &Command::BeginSeal { keyspace, epoch, secret }, step);
+        }
     }
 
     fn propose_mode(&mut self, id: KeyspaceId, command: &Command, step: &mut Step) {
@@ -122,6 +129,7 @@ impl Replica {
             | Command::Expire { keyspace, .. }
             | Command::ForgetOutcomes { keyspace, .. } => *keyspace,
             Command::Execute(execute) => execute.keyspace,
+            Command::NameGroup(_) | Command::WantVoters(_) => unreachable!("it is of no keyspace"),
         }
     }
 
@@ -133,26 +141,36 @@ impl Replica {
         step: &mut Step,
     ) -> CommandReply {
         let id = self.keyspace_of(command);
+        let place = (self.config.cluster, id);
         let is_changed = match command {
-            Command::BeginSeal { keyspace, epoch, secret } => {
-                let (epoch, secret) = (*epoch, secret.clone());
-                self.change_mode(id, Some(keyspace), |mode| mode.begin_seal(index, epoch, secret))
-            }
+            Command::BeginSeal { .. } if self.strong.known.secret.is_none() => false,
+            Command::BeginSeal { keyspace, epoch, secret } => self.change_mode(id, Some(keyspace), |mode| {
+                mode.begin_seal(index, *epoch, secret.clone())
+                    || mode.take_part(index, *epoch, secret.clone(), place)
+            }),
             Command::Cut { begin, frontier, .. } => {
                 self.change_mode(id, None, |mode| mode.cut(index, *begin, frontier))
             }
             Command::Seal { begin, cut, fingerprint, .. } => {
-                let place = (self.config.cluster, id);
+                let group = self.strong.known.secret.clone();
                 let whole = self.keyspaces.get(&id).filter(|keyspace| !keyspace.is_partial);
                 let vector = whole.map(|keyspace| keyspace.heads.vector());
                 let ours = self.keyspaces.get(&id).map(|keyspace| keyspace.fingerprint).unwrap_or_default();
                 let is_at = |frontier: &[Dot]| {
                     ours == *fingerprint && vector.is_some_and(|vector| is_exactly(&vector, frontier))
                 };
-                self.change_mode(id, None, |mode| mode.seal(index, (*begin, *cut), place, is_at))
+                group.is_some_and(|group| {
+                    self.change_mode(id, None, |mode| {
+                        mode.seal(index, (*begin, *cut), (place, &group), is_at)
+                    })
+                })
             }
             Command::AbortSeal { begin, .. } => self.change_mode(id, None, |mode| mode.abort_seal(*begin)),
-            Command::Execute(_) | Command::Expire { .. } | Command::ForgetOutcomes { .. } => false,
+            Command::Execute(_)
+            | Command::Expire { .. }
+            | Command::ForgetOutcomes { .. }
+            | Command::NameGroup(_)
+            | Command::WantVoters(_) => false,
         };
         if is_changed {
             self.epoch_changed(id, command, step);
@@ -187,7 +205,7 @@ impl Replica {
     }
 
     /// What is due while keyspaces are being made strong: anchors say where they stand, the leader goes on.
-    pub(crate) fn tick_making(&mut self, step: &mut Step) {
+    pub(crate) fn tick_making(&mut self, now: Now, step: &mut Step) {
         let now_ms = self.mono_ms;
         for making in self.strong.making.values_mut() {
             for (order, _) in making.orders.extract_if(.., |(_, until_ms)| now_ms >= *until_ms) {
@@ -197,6 +215,8 @@ impl Replica {
         if self.strong.anchor.is_none() {
             return;
         }
+        let ordered: Vec<KeyspaceId> = self.strong.making.keys().copied().collect();
+        ordered.into_iter().for_each(|id| self.begin_making(now, id, step));
         let sealing =
             self.strong.modes.iter().filter_map(|(id, (_, mode))| Some((*id, mode.sealing()?.clone())));
         let sealing: Vec<(KeyspaceId, Sealing)> = sealing.collect();

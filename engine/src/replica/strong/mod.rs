@@ -11,13 +11,17 @@ mod catching_up;
 mod execute;
 mod follow;
 mod forward;
+mod growth;
 mod making;
 mod naming;
+mod news;
 mod outcomes;
 mod proposing;
 mod readable;
 mod reply;
+mod report;
 mod requests;
+mod seat;
 mod snapshot;
 mod sweep;
 
@@ -27,17 +31,20 @@ pub use self::anchors::{AnchorError, AnchorOrder, AnchorReply};
 pub(crate) use self::answering::Waiter;
 pub(crate) use self::making::Making;
 pub use self::reply::CommandReply;
+pub use self::report::{AnchorReport, GroupReport};
 pub(crate) use self::requests::Requests;
 pub use self::requests::{Freshness, Label, Terms};
+pub use self::seat::OtherGroup;
 use crate::causality::Dot;
 use crate::command::Command;
 use crate::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use crate::mode::Mode;
 use crate::ports::{
-    AnchorId, Change, Committed, LogIndex, NotDone, Outcome, RaftWrite, Recovered,
-    RequestId as GroupRequestId, Role, Status, Target, Token,
+    AnchorId, Change, Committed, LogIndex, Member, NotDone, Outcome, RaftWrite, Recovered,
+    RequestId as GroupRequestId, Role, Status, Token,
 };
 use crate::replica::{Now, Replica, Step, View};
+use crate::roster::SignedRoster;
 
 /// What the group of anchors says to its replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +117,15 @@ pub enum Heard {
 pub enum Ask {
     /// Take part in the group as this anchor from now on.
     Open(AnchorId),
+    /// Take part in the group no more.
+    Close,
+    /// Know these members, as of a place in the group's log that the own one may not have come to.
+    Introduce {
+        /// The place.
+        index: LogIndex,
+        /// The members.
+        members: BTreeMap<AnchorId, Member>,
+    },
     /// Change the group.
     Administer {
         /// For [`Heard::Administered`].
@@ -174,6 +190,8 @@ impl Ask {
             Self::Applied { token, .. } => Some(Self::Applied { token, result: Err(reason) }),
             Self::Installed { token, .. } => Some(Self::Installed { token, result: Err(reason) }),
             Self::Open(_)
+            | Self::Close
+            | Self::Introduce { .. }
             | Self::Administer { .. }
             | Self::Propose { .. }
             | Self::Barrier { .. }
@@ -193,6 +211,15 @@ pub(crate) struct Strong {
     untold: BTreeSet<KeyspaceId>,
     /// Which anchor this node is, if it is one.
     pub(super) anchor: Option<AnchorId>,
+    /// How the group is known.
+    known: seat::KnownGroup,
+    /// Its newest members that are known.
+    roster: Option<SignedRoster>,
+    telling: news::Telling,
+    /// The last group that was told of and is not this one.
+    pub(super) other_group: Option<OtherGroup>,
+    /// Why the group takes no part any more on this node.
+    stopped: Option<String>,
     /// How the group stands.
     pub(super) status: Status,
     /// The last entry that was applied since the start.
@@ -203,14 +230,17 @@ pub(crate) struct Strong {
     pub(super) making: BTreeMap<KeyspaceId, Making>,
     anchoring: anchors::Anchoring,
     sweeps: sweep::Sweeps,
-    asking: catching_up::Asking,
 }
 
 impl Strong {
     /// What a replica begins with; and why nothing may be written anywhere, if the mode of a keyspace is not known here.
     pub(super) fn recover(recovered: &Recovered, cluster: ClusterId) -> (Self, Option<String>) {
-        let anchor = recovered.anchor.as_deref().and_then(decode_anchor);
         let (mut modes, mut failed) = (BTreeMap::new(), None);
+        let seat = recovered.anchor.as_deref().map_or(Ok(Default::default()), seat::decode);
+        let (anchor, mut known) = seat.unwrap_or_else(|error| {
+            failed = Some(format!("whether this node is an anchor is not known: {error}"));
+            Default::default()
+        });
         for (name, bytes) in &recovered.modes {
             match Mode::decode(bytes) {
                 Ok(mut mode) => {
@@ -222,7 +252,10 @@ impl Strong {
                 Err(error) => failed = Some(format!("the mode of keyspace {name} is not known: {error}")),
             }
         }
-        (Self { modes, anchor, ..Self::default() }, failed)
+        // A copy has forgotten which anchor it was copied from, and not which group it follows.
+        let mut records = modes.values().filter_map(|(_, mode): &(_, Mode)| mode.record());
+        known.key = known.key.or_else(|| records.next().map(|record| record.signature.group));
+        (Self { modes, anchor, known, ..Self::default() }, failed)
     }
 
     /// Goes on after a failure, from what the store holds: whoever waits goes on waiting, and is answered in time.
@@ -233,6 +266,7 @@ impl Strong {
     /// This node is no anchor any more: what it knew as one, its store has forgotten.
     pub(super) fn leave_group(&mut self) {
         (self.anchor, self.status, self.applied) = (None, Status::default(), None);
+        self.known.secret = None;
         self.missed.clear();
         self.requests.forwarded_are_lost();
         self.modes.values_mut().for_each(|(_, mode)| mode.leave_group());
@@ -254,19 +288,15 @@ impl Strong {
     }
 }
 
-/// The bytes by which a store remembers which anchor it is: its number, big endian.
-fn encode_anchor(anchor: AnchorId) -> Vec<u8> {
-    anchor.0.to_be_bytes().to_vec()
-}
-
-fn decode_anchor(bytes: &[u8]) -> Option<AnchorId> {
-    bytes.try_into().ok().map(|bytes| AnchorId(u64::from_be_bytes(bytes)))
-}
-
 impl Replica {
     /// The mode of a keyspace; none while it is in its first epoch and nothing ends that.
     pub fn mode(&self, id: KeyspaceId) -> Option<&Mode> {
         self.strong.mode(id)
+    }
+
+    /// The modes that are not the first one, and those that are about to end.
+    pub fn modes(&self) -> impl Iterator<Item = (&KeyspaceName, &Mode)> {
+        self.strong.modes.values().map(|(name, mode)| (name, mode))
     }
 
     /// Which anchor this node is, if it is one.
@@ -293,9 +323,17 @@ impl Replica {
 
     /// Takes in what the group says.
     pub(super) fn heard(&mut self, now: Now, heard: Heard, view: &mut View<'_, '_>, step: &mut Step) {
+        if self.strong.anchor.is_none() && !matches!(heard, Heard::Anchor(_)) {
+            return; // the group has removed this node in the same turn
+        }
         match heard {
             Heard::Anchor(anchor) => self.enter_group(anchor, step),
-            Heard::Status(status) => self.group_stands(status, step),
+            Heard::Status(status) => {
+                self.group_stands(status);
+                if self.strong.leads() && self.strong.known.secret.is_none() {
+                    self.name_group(now, step);
+                }
+            }
             Heard::Write { token, writes } => {
                 step.raft.extend(writes);
                 step.asks.push(Ask::Written { token, result: Ok(()) });
@@ -315,21 +353,23 @@ impl Replica {
             Heard::Stopped { reason } => {
                 tracing::error!(reason, "the group of anchors has stopped on this node");
                 self.strong.status = Status::default();
+                self.strong.anchoring.forget_changes();
+                self.strong.stopped = Some(reason);
             }
         }
     }
 
-    /// How the group stands now. With its members this node keeps connected.
-    fn group_stands(&mut self, status: Status, step: &mut Step) {
-        if status.membership.members != self.strong.status.membership.members {
-            let others = status.membership.members.values().filter(|member| member.peer != self.peer);
-            let reachable = others.filter(|member| !member.addresses.is_empty());
-            step.connects.extend(
-                reachable
-                    .map(|member| Target { peer: Some(member.peer), addresses: member.addresses.clone() }),
-            );
+    /// How the group stands now.
+    fn group_stands(&mut self, status: Status) {
+        let before = std::mem::replace(&mut self.strong.status, status);
+        let status = &self.strong.status;
+        if status.term > before.term {
+            self.counters.add("anchor_terms", status.term.0 - before.term.0);
         }
-        self.strong.status = status;
+        if status.leader.is_some() && status.leader != before.leader {
+            self.counters.count("anchor_leaders");
+        }
+        self.strong.stopped = None;
     }
 
     /// What was to be asked of the group was not, because the turn could not be committed.

@@ -18,7 +18,7 @@ pub enum CommandReply {
     FellOut,
     /// This anchor does not stand where the log does, and learns of the outcome with the frame.
     Following,
-    /// It changed the mode, or did not, because it did not fit it.
+    /// It changed the mode or the group, or did not, because it did not fit it.
     Mode(bool),
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ask, Strong};
 use crate::bounded::list;
+use crate::group_key::GroupSecret;
 use crate::id::KeyspaceName;
 use crate::message::KEYSPACES_MAX;
 use crate::mode::{Mode, Standing};
@@ -18,6 +19,9 @@ const SNAPSHOT_VERSION: u8 = 1;
 struct Snapshot {
     version: u8,
     applied: LogIndex,
+    /// How the group is known, and how many voters it is to have.
+    secret: Option<GroupSecret>,
+    wanted: Option<u8>,
     #[serde(deserialize_with = "list::<KEYSPACES_MAX, _, _>")]
     modes: Vec<SnapshotMode>,
 }
@@ -45,7 +49,9 @@ impl Replica {
         let modes = self.strong.modes.values();
         let modes = modes.map(|(name, mode)| SnapshotMode { name: name.clone(), mode: mode.encode() });
         let applied = self.strong.last_applied().unwrap_or_default();
-        let snapshot = Snapshot { version: SNAPSHOT_VERSION, applied, modes: modes.collect() };
+        let (secret, wanted) = (self.strong.known.secret.clone(), self.strong.known.wanted);
+        let modes = modes.collect();
+        let snapshot = Snapshot { version: SNAPSHOT_VERSION, applied, secret, wanted, modes };
         postcard::to_stdvec(&snapshot).expect("writing to memory cannot fail")
     }
 
@@ -57,7 +63,11 @@ impl Replica {
         (bytes, record): (&[u8], Vec<u8>),
         step: &mut Step,
     ) {
-        let result = read_snapshot(bytes).map(|(applied, modes)| {
+        let result = read_snapshot(bytes).map(|(Snapshot { applied, secret, wanted, .. }, modes)| {
+            let known = &mut self.strong.known;
+            known.key = secret.as_ref().map(GroupSecret::key).or(known.key);
+            (known.secret, known.wanted) = (secret, wanted);
+            self.strong.remember(step);
             self.strong.applied = Some(applied);
             self.strong.missed.clear();
             for (name, mode) in modes {
@@ -80,16 +90,18 @@ impl Replica {
     }
 }
 
-fn read_snapshot(bytes: &[u8]) -> Result<(LogIndex, Vec<(KeyspaceName, Mode)>), String> {
-    let (snapshot, rest) = postcard::take_from_bytes::<Snapshot>(bytes).map_err(|error| error.to_string())?;
+fn read_snapshot(bytes: &[u8]) -> Result<(Snapshot, Vec<(KeyspaceName, Mode)>), String> {
+    let (mut snapshot, rest) =
+        postcard::take_from_bytes::<Snapshot>(bytes).map_err(|error| error.to_string())?;
     if snapshot.version != SNAPSHOT_VERSION || !rest.is_empty() {
         return Err(format!(
             "a snapshot of version {}, and here {SNAPSHOT_VERSION} is known",
             snapshot.version
         ));
     }
-    let modes =
-        snapshot.modes.into_iter().map(|SnapshotMode { name, mode }| Ok((name, Mode::decode(&mode)?)));
+    let modes = std::mem::take(&mut snapshot.modes)
+        .into_iter()
+        .map(|SnapshotMode { name, mode }| Ok((name, Mode::decode(&mode)?)));
     let modes = modes.collect::<Result<_, crate::mode::ModeError>>().map_err(|error| error.to_string())?;
-    Ok((snapshot.applied, modes))
+    Ok((snapshot, modes))
 }

@@ -106,6 +106,7 @@ impl Station {
             retention,
             limits: Limits::default(),
             conditional: Conditional::default(),
+            anchors_target: 3,
         };
         let replica = Replica::new(config, &store.recovered());
         self.driver = Some(Driver::new(replica, store, Kept::default()));

@@ -96,7 +96,8 @@ impl Group {
             group.start(index, store);
         }
         (0..anchors + guests).for_each(|index| group.greet(index));
-        group.deliver();
+        // The leader says by which key the group is known.
+        group.settle(1);
         group
     }
 
@@ -108,6 +109,7 @@ impl Group {
             retention: Retention::default(),
             limits: Limits::default(),
             conditional: Conditional::default(),
+            anchors_target: 3,
         };
         let replica = Replica::new(config, &store.recovered());
         let applied = store.raft_log().state().expect("memory").applied;
@@ -205,7 +207,11 @@ impl Group {
                 }
                 Ask::SnapshotBuilt { bytes, .. } => node.snapshot = Some(bytes),
                 Ask::Installed { result, .. } => result.expect("another anchor built it"),
-                Ask::Written { .. } | Ask::Open(_) | Ask::Administer { .. } => {
+                Ask::Written { .. }
+                | Ask::Open(_)
+                | Ask::Close
+                | Ask::Introduce { .. }
+                | Ask::Administer { .. } => {
                     unreachable!("the test keeps the log and says who is an anchor")
                 }
             }

@@ -1,0 +1,121 @@
+//! Requests on terms, and what is asked of strong keyspaces beside them: labels, revisions, outcomes and the outbox.
+
+use tidelock_engine::command::OperationId;
+use tidelock_engine::frame::Frame;
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::ports::{Durability, ReadError};
+use tidelock_engine::replica::{Freshness, Label, Terms};
+use tidelock_engine::request::{Atomicity, Request, RequestError, RequestReply};
+use tokio::sync::oneshot;
+
+use crate::node::mailbox::Job;
+use crate::node::modes::KeyspaceMode;
+use crate::node::{Node, ending};
+
+/// What requests that were handed over together gave.
+#[derive(Debug, Default)]
+pub struct Replied {
+    /// A reply for each, in their order.
+    pub replies: Vec<RequestReply>,
+    /// What the last of them saw that was answered by less than all that was acknowledged.
+    pub label: Option<Label>,
+}
+
+impl Replied {
+    /// All of them came to the same.
+    pub(super) fn all(count: usize, reply: impl FnMut() -> RequestReply) -> Self {
+        Self { replies: std::iter::repeat_with(reply).take(count).collect(), label: None }
+    }
+
+    /// The only reply, and its label.
+    pub(crate) fn into_only(mut self) -> (RequestReply, Option<Label>) {
+        (self.replies.pop().unwrap_or(Err(RequestError::Closed)), self.label)
+    }
+}
+
+/// What is known of an operation.
+#[derive(Debug)]
+pub enum OperationOutcome {
+    /// It was executed, once, and this is what it gave.
+    Done(RequestReply),
+    /// No outcome of it is kept here. It may not have been executed yet, or never will be, or so long ago, or so many
+    /// operations of its client ago, that its outcome fell out.
+    Unknown,
+}
+
+/// Answered by the loop, which alone knows the replica.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// What became of an operation.
+    Outcome(KeyspaceName, OperationId, oneshot::Sender<Result<OperationOutcome, ReadError>>),
+    /// The operations that were written in an epoch that is over and that no epoch has taken in: their frames, in this
+    /// node's commit order, of about so many bytes.
+    Outbox(KeyspaceName, usize, oneshot::Sender<Result<Outbox, ReadError>>),
+}
+
+/// What was written in an epoch of a keyspace that is over, and that no epoch has taken in.
+#[derive(Clone, Debug, Default)]
+pub struct Outbox {
+    /// How many operations that are.
+    pub operations: u64,
+    /// The frames of the first of them.
+    pub frames: Vec<Frame>,
+}
+
+impl Node {
+    /// Executes requests in order and as one turn if possible, each on terms of its own; answers them together.
+    ///
+    /// A strong keyspace takes the requests that were handed over together in any order, unless one of them waited for
+    /// the reply to another.
+    pub async fn submit_on(&self, requests: Vec<(Request, Terms)>) -> Replied {
+        let count = requests.len();
+        let (sender, receiver) = oneshot::channel();
+        if self.inner.mailbox.send(Job::Requests(requests, sender)).await.is_err() {
+            return Replied::all(count, || Err(RequestError::Closed));
+        }
+        // The loop answers what it never took, too. Without an answer it was lost in the middle.
+        receiver.await.unwrap_or_else(|_| Replied::all(count, ending::unknown))
+    }
+
+    /// The mode of a keyspace.
+    pub fn mode(&self, keyspace: &KeyspaceName) -> KeyspaceMode {
+        self.inner.modes.get(keyspace)
+    }
+
+    /// What a stale read of a strong keyspace would see here now; none if it is eventual.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the keyspace cannot be read here.
+    pub async fn label(&self, keyspace: &KeyspaceName) -> Result<Option<Label>, RequestError> {
+        let (atomicity, durability) = (Atomicity::Each, Durability::Durable);
+        let request = Request { keyspace: keyspace.clone(), actions: Vec::new(), atomicity, durability };
+        let terms = Terms { freshness: Freshness::Stale, ..Terms::default() };
+        let (reply, label) = self.submit_on(vec![(request, terms)]).await.into_only();
+        reply.map(|_| label)
+    }
+
+    /// What became of an operation on a strong keyspace, as far as this node knows.
+    ///
+    /// # Errors
+    /// The store could not be read, or the node was shut down.
+    pub async fn outcome(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, ReadError> {
+        let (sender, receiver) = oneshot::channel();
+        self.put(Job::Question(Question::Outcome(keyspace.clone(), operation, sender)));
+        receiver.await.unwrap_or_else(|_| Err(Self::closed()))
+    }
+
+    /// What was written here in an epoch of a keyspace that is over, and that no epoch has taken in: the frames of the
+    /// first operations, of about so many bytes.
+    ///
+    /// # Errors
+    /// The store could not be read, or the node was shut down.
+    pub async fn outbox(&self, keyspace: &KeyspaceName, bytes_max: usize) -> Result<Outbox, ReadError> {
+        let (sender, receiver) = oneshot::channel();
+        self.put(Job::Question(Question::Outbox(keyspace.clone(), bytes_max, sender)));
+        receiver.await.unwrap_or_else(|_| Err(Self::closed()))
+    }
+}

@@ -10,6 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=benches/processes.sh
 . benches/processes.sh
+# shellcheck source=benches/anchors.sh
+. benches/anchors.sh
 
 ROUNDS=${1:-3}
 SECONDS_EACH=${SECONDS_EACH:-5}
@@ -47,23 +49,6 @@ start_etcd() {
     until_true 30 "$LOAD" etcd put --nodes "${NODES[etcd]}" --clients 1 --seconds 0
 }
 
-voters() {
-    [ "$(redis-cli -p "$1" --json TIDE.ANCHOR LIST 2>/dev/null | grep -o '"voter"' | wc -l)" = "$2" ]
-}
-
-start_anchors() {
-    local index first_port first_listen
-    start_tidelock t0 --found --listen /ip4/127.0.0.1/tcp/0
-    first_port=$REDIS_PORT first_listen=$LISTEN
-    PIDS[tidelock]=$PID NODES[tidelock]=127.0.0.1:$REDIS_PORT
-    for index in 1 2; do
-        start_tidelock t$index --listen /ip4/127.0.0.1/tcp/0 --peer "$first_listen"
-        PIDS[tidelock]+=" $PID" NODES[tidelock]+=",127.0.0.1:$REDIS_PORT"
-    done
-    until_true 60 voters "$first_port" 3
-    redis-cli -p "$first_port" TIDE.MODE $KEYSPACE STRONG | grep -qx OK
-}
-
 # sum FUNCTION SYSTEM: over the three nodes.
 sum() {
     local pid total=0
@@ -87,7 +72,10 @@ column() {
 }
 
 start_etcd
-start_anchors
+start_anchors 3 $KEYSPACE
+PIDS[tidelock]=${ANCHOR_PIDS[*]}
+NODES[tidelock]=$(printf ',127.0.0.1:%s' "${ANCHOR_PORTS[@]}")
+NODES[tidelock]=${NODES[tidelock]#,}
 for system in etcd tidelock; do
     "$LOAD" $system put --nodes "${NODES[$system]}" --clients 64 --seconds "$SECONDS_EACH" >/dev/null
 done

@@ -81,6 +81,9 @@ pub enum DocumentError {
     /// automerge refused the edit.
     #[error("the edit was refused: {0}")]
     Refused(String),
+    /// The keyspace is strong, and documents are for eventual ones. Nothing was read or changed.
+    #[error("documents cannot be read or changed in a strong keyspace yet")]
+    Strong,
     /// The edit panicked, in its closure or in automerge.
     #[error("the edit panicked: {0}")]
     Panicked(String),
@@ -275,6 +278,9 @@ impl<'a> Document<'a> {
         let (answer, given) = oneshot::channel();
         let keyspace: &KeyspaceName = self.keyspace.name();
         let node = self.keyspace.node();
+        if node.mode(keyspace).epoch.is_strong() {
+            return Err(DocumentError::Strong);
+        }
         let id = DocumentId { keyspace: node.id_of(keyspace), key: self.key.clone() };
         let inbox = &node.documents().inbox;
         inbox.send(Job { keyspace: keyspace.clone(), id, work, answer }).await;

@@ -25,10 +25,13 @@ use std::fmt::Write;
 use std::ops::ControlFlow;
 
 use serde_json::{Value as Json, json};
+use thiserror::Error;
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::id::{KeyspaceId, KeyspaceName};
-use tidelock_engine::ports::{After, ReadError, RowRange, Rows, Within};
+use tidelock_engine::ports::{After, Durability, ReadError, RowRange, Rows, Within};
 use tidelock_engine::read::{Answer, Collection, KeyPage, Query, QueryError, Scored, SubkeyPage, answer};
+use tidelock_engine::replica::Terms;
+use tidelock_engine::request::{Atomicity, Request, RequestError};
 use tidelock_engine::row::Kind;
 use tidelock_store::{Reader, Snapshot};
 
@@ -71,8 +74,41 @@ enum Stage {
     Over,
 }
 
+/// Why a keyspace is not exported.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The node was shut down.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The anchors of a strong keyspace did not say in time what was acknowledged.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Only an anchor that stands where the log does has all that was acknowledged in a strong keyspace.
+    #[error("keyspace {0} is strong, and this node does not know that it has all of it; ask an anchor")]
+    NotAnAnchor(KeyspaceName),
+}
+
 impl Node {
-    /// Exports what a keyspace shows.
+    /// The same, of a keyspace of either mode: all that was acknowledged before in a strong one is in it.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn export_all(&self, keyspace: &KeyspaceName) -> Result<Export, ExportError> {
+        if self.mode(keyspace).epoch.is_strong() {
+            // What an anchor has applied when it answers this is in whatever is read of its store later.
+            let (atomicity, durability) = (Atomicity::Each, Durability::Durable);
+            let request = Request { keyspace: keyspace.clone(), actions: Vec::new(), atomicity, durability };
+            let (reply, _) = self.submit_on(vec![(request, Terms::default())]).await.into_only();
+            reply?;
+            if !self.is_exact(keyspace) {
+                return Err(ExportError::NotAnAnchor(keyspace.clone()));
+            }
+        }
+        Ok(self.export(keyspace)?)
+    }
+
+    /// Exports what a keyspace shows on this node.
     ///
     /// # Errors
     /// The node was shut down.

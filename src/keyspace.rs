@@ -5,10 +5,12 @@
 //! handle is [`Keyspace::buffered`].
 
 mod sorted_set;
+pub mod strong;
 #[cfg(test)]
 mod tests;
 
 pub use sorted_set::SortedSet;
+pub use strong::{Expected, Strong, StrongError};
 
 use std::time::Duration;
 
@@ -129,18 +131,8 @@ impl Keyspace {
 
     /// The next keys that begin with a prefix, in byte order: at most 10,000, behind `after` if it is given.
     pub fn keys(&self, prefix: impl AsRef<[u8]>, after: Option<&[u8]>) -> Result<Vec<Vec<u8>>, QueryError> {
-        self.page(prefix.as_ref(), after, PAGE_KEYS_MAX)
-    }
-
-    /// The same, at most `count` and never more than 10,000.
-    pub(crate) fn page(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        count: usize,
-    ) -> Result<Vec<Vec<u8>>, QueryError> {
-        let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
-        list(self.query(&Query::Keys(KeyPage { prefix, after, count }))?)
+        let (prefix, after) = (prefix.as_ref().to_vec(), after.map(<[u8]>::to_vec));
+        list(self.query(&Query::Keys(KeyPage { prefix, after, count: PAGE_KEYS_MAX }))?)
     }
 
     /// The number of keys that exist.
@@ -174,6 +166,18 @@ impl Keyspace {
 
     pub(crate) fn durability(&self) -> Durability {
         self.durability
+    }
+
+    /// Answers a query, of a keyspace of either mode: of a strong one after its anchors were asked.
+    pub(crate) async fn ask(&self, query: Query) -> Result<Answer, WriteError> {
+        if !self.node.mode(&self.name).epoch.is_strong() {
+            return Ok(self.query(&query).map_err(ActionError::Query)?);
+        }
+        let mut given = self.submit(vec![Action::Query(query)], Atomicity::Each).await?;
+        match given.pop().expect("one reply for one action")? {
+            ActionReply::Answer(answer) => Ok(answer),
+            other => unreachable!("a query does not answer {other:?}"),
+        }
     }
 
     fn handle(&self, key: impl AsRef<[u8]>) -> Handle<'_> {
@@ -326,8 +330,7 @@ pub struct Counter<'a>(Handle<'a>);
 impl Counter<'_> {
     /// The number; 0 when nothing was counted.
     pub fn get(&self) -> Result<i128, QueryError> {
-        let text = value(self.0.query(Query::Get)?)?;
-        Ok(text.and_then(|text| String::from_utf8(text).ok()?.parse().ok()).unwrap_or(0))
+        Ok(counted(value(self.0.query(Query::Get)?)?))
     }
 
     /// Adds to the number, which may be negative; answers what this node then counts.
@@ -430,6 +433,11 @@ fn outcome(reply: ActionReply) -> Outcome {
             unreachable!("a write has an outcome")
         }
     }
+}
+
+/// The number that a counter shows.
+pub(crate) fn counted(text: Option<Vec<u8>>) -> i128 {
+    text.and_then(|text| String::from_utf8(text).ok()?.parse().ok()).unwrap_or(0)
 }
 
 fn value(answer: Answer) -> Result<Option<Vec<u8>>, QueryError> {

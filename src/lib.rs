@@ -59,7 +59,7 @@ mod watch_hub;
 pub use automerge;
 pub use config::NodeConfig;
 pub use document::Document;
-pub use keyspace::{Batch, Keyspace};
+pub use keyspace::{Batch, Keyspace, Strong};
 pub use node::Node;
 pub use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 pub use tidelock_engine::read::SortedRange;

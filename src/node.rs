@@ -11,6 +11,8 @@ mod connecting;
 mod ending;
 mod event_loop;
 mod forks;
+mod group;
+mod group_times;
 mod mailbox;
 mod metrics;
 mod modes;
@@ -30,7 +32,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName, KeyspaceNameError, PeerId, ReplicaId};
-use tidelock_engine::ports::{ReadError, Rows, Target};
+use tidelock_engine::ports::{ReadError, Rows, Status, Target};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
 use tidelock_engine::replica::{Replicate, Report, Terms};
 use tidelock_engine::request::{Request, RequestReply};
@@ -43,6 +45,7 @@ pub use self::choosing::KeyspaceError;
 pub use self::connecting::ConnectError;
 use self::ending::End;
 pub use self::ending::LoopPanicked;
+pub use self::group::{GroupEvent, GroupEvents};
 use self::mailbox::{Job, Mailbox};
 pub use self::modes::KeyspaceMode;
 use self::modes::Modes;
@@ -88,6 +91,8 @@ struct Inner {
     documents: Arc<Documents>,
     report: Arc<Mutex<Arc<Report>>>,
     modes: Arc<Modes>,
+    /// How the group of anchors stands.
+    group: watch::Receiver<Status>,
     /// Whether nothing but a full disk keeps the store from taking writes.
     is_full: Arc<AtomicBool>,
     observers: Arc<Observers<ChangeObserver>>,

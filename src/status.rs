@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::{AnchorId, Conditional};
+use tidelock_engine::replica::GroupReport;
 pub use tidelock_engine::replica::Kept;
 
 use crate::node::KeyspaceMode;
@@ -46,6 +47,8 @@ pub struct Status {
     pub not_ready: Vec<NotReady>,
     /// What an operator should look at, in sentences; empty when all is well.
     pub warnings: Vec<String>,
+    /// The group of anchors, if there is one as far as is known.
+    pub group: Option<GroupReport>,
 }
 
 /// Why a node would refuse reads or writes. The sentences are for people, the words for programs.
@@ -64,19 +67,23 @@ pub enum NotReady {
     /// Writes are refused until the node is started again, or rejoins after it was retired.
     #[error("{0}")]
     ReadOnly(String),
+    /// No majority of the anchors answers, so strong keyspaces take no writes.
+    #[error("no majority of the anchors answers, and keyspaces here are strong")]
+    NoQuorum,
     /// The node was shut down.
     #[error("the node is shutting down")]
     Closed,
 }
 
 impl NotReady {
-    /// The reason in a word: `loading`, `forked`, `disk_full`, `read_only` or `closed`.
+    /// The reason in a word: `loading`, `forked`, `disk_full`, `read_only`, `no_quorum` or `closed`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Loading(_) => "loading",
             Self::Forked(_) => "forked",
             Self::DiskFull(_) => "disk_full",
             Self::ReadOnly(_) => "read_only",
+            Self::NoQuorum => "no_quorum",
             Self::Closed => "closed",
         }
     }

@@ -13,6 +13,7 @@ mod tests;
 mod tracked;
 mod visible;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidelock_engine::causality::Hlc;
@@ -56,6 +57,8 @@ pub(crate) struct WatchHub {
     position: LogPosition,
     /// What had expired after the last turn is not to be seen since then, or before.
     expiry: Hlc,
+    /// The same of strong keyspaces, which have clocks of their own.
+    expiries: BTreeMap<KeyspaceId, Hlc>,
     /// What waits in all queues, or more: readers take from them without saying so.
     queued_bytes: usize,
 }
@@ -72,7 +75,8 @@ impl WatchHub {
     /// A hub without watchers.
     pub(crate) fn new(reader: Reader, observers: Arc<Observers<ChangeObserver>>, pubsub: PubSub) -> Self {
         let (position, expiry) = (reader.position(), reader.expiry());
-        Self { reader, watchers: Vec::new(), observers, pubsub, position, expiry, queued_bytes: 0 }
+        let (watchers, expiries) = (Vec::new(), BTreeMap::new());
+        Self { reader, watchers, observers, pubsub, position, expiry, expiries, queued_bytes: 0 }
     }
 
     /// Adds a watcher, which is told of all turns from the next one on.

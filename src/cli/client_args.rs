@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use tidelock_engine::id::{KeyspaceName, ReplicaId};
+use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 
 /// What can be done with a keyspace of a running node. It outlasts restarts, and goes before --keyspaces.
 #[derive(Clone, Debug, Subcommand)]
@@ -82,6 +82,39 @@ pub enum KeyspaceCommand {
 fn quota(text: &str) -> Result<String, String> {
     let is_right = matches!(text, "none" | "default") || text.parse::<i64>().is_ok_and(|bytes| bytes >= 0);
     if is_right { Ok(text.to_owned()) } else { Err("a number of bytes, `none` or `default`".to_owned()) }
+}
+
+/// What can be done with the anchors, at any node of the cluster.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AnchorCommand {
+    /// List them
+    Ls(NodeArgs),
+    /// Let a connected peer be one; it votes once it has caught up and the number of voters stays odd
+    Add {
+        /// The peer
+        peer: PeerId,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Remove some; if the number of voters would be even, another peer takes the place of one
+    Remove {
+        /// Their numbers, as `anchor ls` lists them
+        #[arg(required = true, value_name = "NUMBER")]
+        anchors: Vec<u64>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Let another one lead
+    Transfer {
+        /// Its number, as `anchor ls` lists it
+        #[arg(value_name = "NUMBER")]
+        anchor: u64,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
 }
 
 /// Which node a command acts on, and how it answers.
@@ -337,6 +370,9 @@ pub enum ClientCommand {
     Keyspaces(NodeArgs),
     /// Print a text that is equal on two nodes exactly when their data is
     Fingerprint(NodeArgs),
+    /// List the anchors, which agree on strong keyspaces, or change who they are
+    #[command(subcommand)]
+    Anchor(AnchorCommand),
     /// List what was written before a keyspace became strong and is not in it
     Outbox {
         /// The keyspace

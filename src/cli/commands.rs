@@ -7,7 +7,7 @@ use tidelock_engine::id::{KeyspaceName, ReplicaId};
 
 use super::bench;
 use super::client::{Client, ClientError};
-use super::client_args::{ClientCommand, KeyspaceCommand, NodeArgs};
+use super::client_args::{AnchorCommand, ClientCommand, KeyspaceCommand, NodeArgs};
 use super::files;
 use super::import;
 use super::json;
@@ -127,6 +127,7 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
         C::Outcome { name, id, node } => {
             (one("TIDE.OUTCOME", &[&name.as_str().into(), &id.into()]), View::Lines, node)
         }
+        C::Anchor(command) => anchor(command),
         C::Keyspace(command) => keyspace(command),
         C::Replicas(node) => (one("TIDE.REPLICAS", &[]), View::Replicas, node),
         C::Retire { replica, force, node } => (retire(*replica, *force, node), View::Plain, node),
@@ -171,6 +172,24 @@ fn show(name: &KeyspaceName, node: &NodeArgs, style: Style, out: &mut dyn Write)
     print(out, &text)
 }
 
+fn anchor(command: &AnchorCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
+    let words = |word: &str, rest: &[String]| {
+        let words = ["TIDE.ANCHOR", word].into_iter().chain(rest.iter().map(String::as_str));
+        words.map(|word| word.as_bytes().to_vec()).collect()
+    };
+    match command {
+        AnchorCommand::Ls(node) => (words("LIST", &[]), View::Anchors, node),
+        AnchorCommand::Add { peer, node } => (words("ADD", &[peer.to_string()]), View::Plain, node),
+        AnchorCommand::Remove { anchors, node } => {
+            let anchors: Vec<String> = anchors.iter().map(u64::to_string).collect();
+            (words("REMOVE", &anchors), View::Plain, node)
+        }
+        AnchorCommand::Transfer { anchor, node } => {
+            (words("TRANSFER", &[anchor.to_string()]), View::Plain, node)
+        }
+    }
+}
+
 fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
     let (mut words, node) = match command {
         KeyspaceCommand::Ls(node) => return (vec![b"TIDE.KEYSPACES".to_vec()], View::Keyspaces, node),
@@ -178,8 +197,9 @@ fn keyspace(command: &KeyspaceCommand) -> (Vec<Vec<u8>>, View, &NodeArgs) {
         KeyspaceCommand::Create { name, mode, node } if mode == "strong" => {
             (vec!["TIDE.MODE", name.as_str(), "STRONG"], node)
         }
-        KeyspaceCommand::Create { name, node, .. } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
-        KeyspaceCommand::Join { name, node } => (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node),
+        KeyspaceCommand::Create { name, node, .. } | KeyspaceCommand::Join { name, node } => {
+            (vec!["TIDE.KEYSPACE", "JOIN", name.as_str()], node)
+        }
         KeyspaceCommand::Quota { name, bytes, node } => {
             (vec!["TIDE.KEYSPACE", "QUOTA", name.as_str(), bytes], node)
         }

@@ -19,6 +19,7 @@ pub(super) enum View {
     Connected,
     Status,
     Peers,
+    Anchors,
     Keyspaces,
     Outbox,
     Replicas,
@@ -68,6 +69,10 @@ pub(super) fn of(value: &Value, view: View, style: Style) -> String {
         }
         View::Status => status(value, style),
         View::Peers => peers(value, style),
+        View::Anchors if value.items().is_empty() => {
+            "no anchors; `tidelock run --found` makes the first\n".to_owned()
+        }
+        View::Anchors => anchors(value, style),
         View::Keyspaces => keyspaces(value, style),
         View::Outbox => outbox(value, style),
         View::Replicas => replicas(value, style),
@@ -167,6 +172,32 @@ fn peers(value: &Value, style: Style) -> String {
     table.to_string()
 }
 
+fn anchors(value: &Value, style: Style) -> String {
+    let header = ["NUMBER", "PEER", "ADDRESSES", "ROLE", "EXACT", "CONNECTED"];
+    let mut table = Table::new(header).with_header_style(style.header);
+    for anchor in value.items() {
+        let is = |name: &str| *anchor.field(name) == Value::Boolean(true);
+        let role = match (is("leads"), is("votes")) {
+            (true, _) => "leader",
+            (false, true) => "voter",
+            (false, false) => "learner",
+        };
+        let heard = anchor
+            .field("heard_ms")
+            .integer()
+            .map_or("no".to_owned(), |ms| format!("no, for {}", duration(ms)));
+        table.row([
+            cell(anchor.field("anchor")),
+            cell(anchor.field("peer")),
+            cell(anchor.field("addresses")),
+            role.to_owned(),
+            cell(anchor.field("exact")),
+            if is("connected") { "yes".to_owned() } else { heard },
+        ]);
+    }
+    table.to_string()
+}
+
 fn keyspaces(value: &Value, style: Style) -> String {
     let header = ["NAME", "MODE", "KEYS", "SIZE", "QUOTA", "CONDITIONAL", "AUTHORS", "PEERS", "FINGERPRINT"];
     let mut table = Table::new(header).with_header_style(style.header);
@@ -202,11 +233,10 @@ fn outbox(value: &Value, style: Style) -> String {
         let named = |name: &str| cell(operation.field(name));
         table.row(["author", "seq", "epoch", "unix_ms", "operation", "key", "arguments"].map(named));
     }
+    let listed = i64::try_from(first.len()).unwrap_or(i64::MAX);
     match value.field("operations").integer() {
         Some(0) => "the outbox is empty\n".to_owned(),
-        Some(count) if count > first.len() as i64 => {
-            format!("{table}... and {} more\n", count - first.len() as i64)
-        }
+        Some(count) if count > listed => format!("{table}... and {} more\n", count - listed),
         _ => table.to_string(),
     }
 }

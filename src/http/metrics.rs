@@ -6,6 +6,8 @@
 use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tidelock_engine::id::PeerId;
+use tidelock_engine::ports::{LogIndex, Status};
+use tidelock_engine::replica::GroupReport;
 
 use super::state::{Served, Shared};
 use crate::node::Node;
@@ -30,7 +32,7 @@ pub(super) enum MetricKind {
 use MetricKind::{Counter, Gauge, Histogram};
 
 /// Every metric, what it is, and what it says.
-pub(super) const METRICS: [(&str, MetricKind, &str); 62] = [
+pub(super) const METRICS: [(&str, MetricKind, &str); 76] = [
     ("tidelock_info", Gauge, "1, with the node's version, peer, replica and cluster"),
     ("tidelock_uptime_seconds", Gauge, "How long the node has been open"),
     ("tidelock_ready", Gauge, "Whether reads and writes of all keyspaces would be done"),
@@ -53,6 +55,21 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 62] = [
         "How long commits took, from the engine's batch to the log on disk",
     ),
     ("tidelock_sync_seconds", Histogram, "How long the disk took for each sync, by file"),
+    (
+        "tidelock_group_propose_seconds",
+        Histogram,
+        "How long proposals took: until a majority has them on disk and they are applied here",
+    ),
+    (
+        "tidelock_group_apply_seconds",
+        Histogram,
+        "How long it took to apply what is committed and make that durable",
+    ),
+    (
+        "tidelock_group_barrier_seconds",
+        Histogram,
+        "How long linearizable reads waited to know what was acknowledged before them",
+    ),
     ("tidelock_queue_jobs", Gauge, "What waits for the event loop"),
     ("tidelock_writes_total", Counter, "Writes that clients asked for, by kind"),
     ("tidelock_events_total", Counter, "What happened in the engine, by event"),
@@ -67,6 +84,9 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 62] = [
     ("tidelock_keyspace_alone_seconds", Gauge, "For how long no connected peer has replicated it"),
     ("tidelock_keyspace_loading", Gauge, "Whether it is being fetched from a peer"),
     ("tidelock_keyspace_diverged", Gauge, "Whether a peer with equal heads has other rows"),
+    ("tidelock_keyspace_epoch", Gauge, "How often a keyspace has changed its mode: odd is strong"),
+    ("tidelock_keyspace_revision", Gauge, "The number of the last strong operation that is applied here"),
+    ("tidelock_keyspace_outbox", Gauge, "The operations here that no epoch has taken in"),
     ("tidelock_parked_frames", Gauge, "Frames that wait for others which they depend on"),
     ("tidelock_parked_bytes", Gauge, "Their bytes"),
     ("tidelock_log_bytes", Gauge, "What the records of the log hold"),
@@ -97,6 +117,14 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 62] = [
         Counter,
         "Messages on the streams of a connection, by peer and direction",
     ),
+    ("tidelock_anchors_voters", Gauge, "The anchors that vote"),
+    ("tidelock_anchors_members", Gauge, "The anchors, with those that do not vote yet"),
+    ("tidelock_anchors_quorum", Gauge, "Whether a majority of them answers, as far as is known"),
+    ("tidelock_anchor_term", Gauge, "The term of this anchor's group: it grows with each election"),
+    ("tidelock_anchor_leads", Gauge, "Whether this anchor leads"),
+    ("tidelock_anchor_commit_lag", Gauge, "The entries of its log that are not known to be committed"),
+    ("tidelock_anchor_apply_lag", Gauge, "The committed entries that are not applied"),
+    ("tidelock_anchor_quorum_ack_seconds", Gauge, "How long ago a majority last answered this leader"),
     ("tidelock_redis_connections", Gauge, "The Redis clients that are connected"),
     ("tidelock_redis_connections_total", Counter, "The Redis clients that were accepted"),
     ("tidelock_redis_commands_total", Counter, "The Redis commands that were received"),
@@ -170,6 +198,9 @@ fn gather_node(node: &Node) {
     gauge!("tidelock_keys").set(number(status.keys));
     gauge!("tidelock_keyspaces").set(number(status.keyspaces));
     gauge!("tidelock_peers_connected").set(number(status.peers_connected));
+    if let Some(group) = &status.group {
+        gather_anchors(group);
+    }
     gauge!("tidelock_queue_jobs").set(number(node.queued_jobs()));
     let (frames, bytes) = node.parked();
     gauge!("tidelock_parked_frames").set(number(frames));
@@ -182,6 +213,23 @@ fn gather_node(node: &Node) {
             Some(reason) => refused("peers", reason, count),
             None => counter!("tidelock_events_total", "event" => event).absolute(count),
         }
+    }
+}
+
+fn gather_anchors(group: &GroupReport) {
+    let voters = group.anchors.iter().filter(|anchor| anchor.is_voter).count();
+    gauge!("tidelock_anchors_voters").set(number(voters));
+    gauge!("tidelock_anchors_members").set(number(group.anchors.len()));
+    gauge!("tidelock_anchors_quorum").set(flag(group.has_quorum));
+    let Some(seat) = group.seat else { return };
+    let Status { term, last, committed, applied, .. } = &group.status;
+    let index = |index: Option<LogIndex>| index.map_or(0, |index| index.0);
+    gauge!("tidelock_anchor_term").set(number(term.0));
+    gauge!("tidelock_anchor_leads").set(flag(group.leader == Some(seat)));
+    gauge!("tidelock_anchor_commit_lag").set(number(index(*last).saturating_sub(index(*committed))));
+    gauge!("tidelock_anchor_apply_lag").set(number(index(*committed).saturating_sub(index(*applied))));
+    if let Some(ms) = group.quorum_ack_ms {
+        gauge!("tidelock_anchor_quorum_ack_seconds").set(std::time::Duration::from_millis(ms));
     }
 }
 
@@ -216,6 +264,11 @@ fn gather_keyspaces(keyspaces: &[KeyspaceStatus]) {
         set("tidelock_keyspace_loading", flag(keyspace.is_loading));
         set("tidelock_keyspace_diverged", flag(keyspace.is_diverged));
         set("tidelock_keyspace_alone_seconds", keyspace.alone.map_or(0.0, |time| time.as_secs_f64()));
+        set("tidelock_keyspace_epoch", number(keyspace.mode.mode.epoch.0));
+        if keyspace.mode.mode.epoch.0 > 0 {
+            set("tidelock_keyspace_revision", number(keyspace.mode.revision));
+            set("tidelock_keyspace_outbox", number(keyspace.mode.outbox));
+        }
         if let Some(quota) = keyspace.quota_bytes {
             set("tidelock_keyspace_quota_bytes", number(quota));
         }

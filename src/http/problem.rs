@@ -13,7 +13,7 @@ use tidelock_engine::write::WriteError as Refused;
 use crate::keyspace::WriteError;
 
 /// Every code with its status, for the documents that list them.
-pub(super) const CODES: [(&str, StatusCode); 24] = [
+pub(super) const CODES: [(&str, StatusCode); 29] = [
     ("answer_too_long", StatusCode::UNPROCESSABLE_ENTITY),
     ("bad_request", StatusCode::BAD_REQUEST),
     ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
@@ -25,32 +25,45 @@ pub(super) const CODES: [(&str, StatusCode); 24] = [
     ("leaving", StatusCode::SERVICE_UNAVAILABLE),
     ("loading", StatusCode::SERVICE_UNAVAILABLE),
     ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+    ("no_leader", StatusCode::SERVICE_UNAVAILABLE),
     ("not_an_integer", StatusCode::CONFLICT),
     ("not_found", StatusCode::NOT_FOUND),
     ("not_replicated", StatusCode::NOT_FOUND),
     ("opening", StatusCode::SERVICE_UNAVAILABLE),
     ("origin_not_allowed", StatusCode::FORBIDDEN),
+    ("outcome_unknown", StatusCode::GATEWAY_TIMEOUT),
     ("over_quota", StatusCode::INSUFFICIENT_STORAGE),
     ("overflow", StatusCode::CONFLICT),
     ("read_only", StatusCode::SERVICE_UNAVAILABLE),
+    ("switching", StatusCode::SERVICE_UNAVAILABLE),
+    ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
     ("too_many_keyspaces", StatusCode::INSUFFICIENT_STORAGE),
+    ("try_again", StatusCode::SERVICE_UNAVAILABLE),
     ("unauthorized", StatusCode::UNAUTHORIZED),
     ("unknown", StatusCode::INTERNAL_SERVER_ERROR),
     ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
     ("wrong_kind", StatusCode::CONFLICT),
 ];
 
+/// When it is worth trying again, in seconds: what passes by itself passes about as fast.
+const RETRY_AFTER_S: &str = "1";
+
+/// The codes of what passes by itself.
+const PASSING: [&str; 5] = ["leaving", "loading", "no_leader", "switching", "try_again"];
+
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) code: &'static str,
     pub(super) detail: String,
+    /// The operation on a strong keyspace of which nobody knows whether it was executed.
+    pub(super) operation: Option<String>,
 }
 
 impl Problem {
     /// A problem whose code is one of [`CODES`].
     pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), operation: None }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -66,15 +79,21 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
-        let body = json!({
+        let mut body = json!({
             "title": status.canonical_reason(), "status": status.as_u16(), "code": self.code, "detail": self.detail,
         });
+        if let Some(operation) = self.operation {
+            body["operation"] = operation.into();
+        }
         let mut response = Response::new(Body::from(body.to_string()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if PASSING.contains(&self.code) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         // Whoever counts problems by reason finds it here and need not read the body.
         response.extensions_mut().insert(Code(self.code));
@@ -93,6 +112,8 @@ impl From<QueryError> for Problem {
             QueryError::NotReplicated => "not_replicated",
             QueryError::Loading => "loading",
             QueryError::TooLong => "answer_too_long",
+            // It has become strong since the handler looked.
+            QueryError::NeedsAnchors => "switching",
             _ => "failed",
         };
         Self::new(code, error.to_string())
@@ -108,7 +129,10 @@ impl From<ActionError> for Problem {
             ActionError::Write(Refused::Overflow) => "overflow",
             ActionError::Write(Refused::OverQuota { .. }) => "over_quota",
             ActionError::Write(Refused::Bound(_) | Refused::Empty) => "bad_request",
-            ActionError::TooMuch => "answer_too_long",
+            ActionError::TooMuch | ActionError::Query(QueryError::TooLong) => "answer_too_long",
+            ActionError::Query(QueryError::NotReplicated) => "not_replicated",
+            ActionError::Query(QueryError::Loading) => "loading",
+            ActionError::Query(QueryError::NeedsAnchors) => "switching",
             _ => "failed",
         };
         Self::new(code, error.to_string())
@@ -127,6 +151,13 @@ impl From<RequestError> for Problem {
             RequestError::ReadOnly(_) => "read_only",
             RequestError::Commit(_) | RequestError::Untold => "unknown",
             RequestError::Closed => "closed",
+            RequestError::SwitchInProgress(_) => "switching",
+            RequestError::EpochClosed(_) | RequestError::TryAgain { .. } => "try_again",
+            RequestError::NoLeader(_) => "no_leader",
+            RequestError::TooLarge { .. } => "too_large",
+            RequestError::Unknown(operation) => {
+                return Self { operation: Some(operation), ..Self::new("outcome_unknown", detail) };
+            }
             _ => "failed",
         };
         Self::new(code, detail)
@@ -145,6 +176,31 @@ impl From<WriteError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn problems_of_strong_keyspaces_say_what_became_of_a_request() {
+        let name: tidelock_engine::id::KeyspaceName = "ks".parse().expect("a name");
+        let reason = "why".to_owned();
+        let passing = [
+            (RequestError::SwitchInProgress(name.clone()), "switching"),
+            (RequestError::EpochClosed(name.clone()), "try_again"),
+            (RequestError::TryAgain { keyspace: name.clone(), reason: reason.clone() }, "try_again"),
+            (RequestError::NoLeader(reason.clone()), "no_leader"),
+            (RequestError::Loading(name.clone()), "loading"),
+        ];
+        for (error, code) in passing {
+            let problem = Problem::from(error);
+            assert_eq!((problem.code, problem.status()), (code, StatusCode::SERVICE_UNAVAILABLE));
+            assert!(problem.into_response().headers().contains_key(header::RETRY_AFTER), "{code}");
+        }
+        let unknown = Problem::from(RequestError::Unknown("1-00-7".to_owned()));
+        assert_eq!((unknown.code, unknown.status()), ("outcome_unknown", StatusCode::GATEWAY_TIMEOUT));
+        assert_eq!(unknown.operation.as_deref(), Some("1-00-7"));
+        // Trying again might do it twice.
+        assert!(!unknown.into_response().headers().contains_key(header::RETRY_AFTER));
+        let too_large = Problem::from(RequestError::TooLarge { keyspace: name, reason });
+        assert_eq!(too_large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
 
     #[test]
     fn every_code_is_documented() {

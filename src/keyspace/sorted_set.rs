@@ -57,12 +57,7 @@ impl SortedSet<'_> {
 
     /// The members of a range and their scores, the lowest first.
     pub fn members(&self, range: SortedRange) -> Result<Vec<Scored>, QueryError> {
-        self.page(|key| SortedPage { range, ..SortedPage::all(key) })
-    }
-
-    /// The members of a page of this key.
-    pub(crate) fn page(&self, page: impl FnOnce(Vec<u8>) -> SortedPage) -> Result<Vec<Scored>, QueryError> {
-        match self.0.query(|key| Query::Sorted(page(key)))? {
+        match self.0.query(|key| Query::Sorted(SortedPage { range, ..SortedPage::all(key) }))? {
             Answer::Scored(members) => Ok(members),
             other => mismatch(&other),
         }

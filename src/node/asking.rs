@@ -82,6 +82,11 @@ impl Node {
         self.inner.modes.get(keyspace)
     }
 
+    /// Whether this node is an anchor that has applied what is committed in a strong keyspace, and nothing else.
+    pub(crate) fn is_exact(&self, keyspace: &KeyspaceName) -> bool {
+        self.mode(keyspace).is_exact
+    }
+
     /// What a stale read of a strong keyspace would see here now; none if it is eventual.
     ///
     /// # Errors

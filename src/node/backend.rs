@@ -6,7 +6,7 @@ use tidelock_engine::command::OperationId;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Query, QueryError};
-use tidelock_engine::replica::{Label, Order, Terms};
+use tidelock_engine::replica::{AnchorError, AnchorOrder, GroupReport, Label, Order, Terms};
 use tidelock_engine::request::{Request, RequestError};
 use tidelock_store::Compacted;
 
@@ -124,6 +124,14 @@ impl Backend for Node {
         Self::status(self)
     }
 
+    fn anchors(&self) -> Option<GroupReport> {
+        Self::anchors(self)
+    }
+
+    async fn govern(&self, order: AnchorOrder) -> Result<(), AnchorError> {
+        Self::govern(self, order).await
+    }
+
     fn peers(&self) -> Vec<PeerState> {
         Self::peers(self)
     }
@@ -161,9 +169,9 @@ impl Backend for Node {
         self.reader().ok()?.compaction().map(|at| at.to_string())
     }
 
-    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
+    async fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
         self.may_use(keyspace).map_err(|error| error.to_string())?;
-        let export = Self::export(self, keyspace).map_err(|error| error.to_string())?;
+        let export = self.export_all(keyspace).await.map_err(|error| error.to_string())?;
         Ok(Box::new(export.map(|line| line.map_err(|error| error.to_string()))))
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidelock_engine::courier::Courier;
 use tidelock_engine::frame::{Frame, SigningKey};
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{Choice, LoggedFrame, Target};
+use tidelock_engine::ports::{Choice, LoggedFrame, Status, Target};
 use tidelock_engine::replica::{AnchorReply, Input, Label, Now, OrderReply, Report};
 use tidelock_engine::request::{RequestId, RequestReply};
 use tidelock_engine::turn::{Driver, TurnOutcome};
@@ -23,6 +23,7 @@ use tokio::sync::{oneshot, watch};
 use crate::document::Documents;
 use crate::node::asking::{OperationOutcome, Outbox, Question, Replied};
 use crate::node::ending::Ending;
+use crate::node::group_times::GroupTimes;
 use crate::node::mailbox::{Job, Mailbox};
 use crate::node::metrics::LoopMetrics;
 use crate::node::modes::Modes;
@@ -58,10 +59,12 @@ pub(super) struct EventLoop {
     pub(super) documents: Arc<Documents>,
     pub(super) report: Arc<Mutex<Arc<Report>>>,
     pub(super) modes: Arc<Modes>,
+    pub(super) group: watch::Sender<Status>,
     pub(super) is_full: Arc<AtomicBool>,
     pub(super) started: Instant,
     pub(super) pending: Pending,
     pub(super) metrics: LoopMetrics,
+    pub(super) times: GroupTimes,
     pub(super) discovered: BTreeSet<PeerId>,
     /// The last field, so that the end is known when all else was let go.
     pub(super) _ending: Ending,
@@ -102,6 +105,7 @@ impl EventLoop {
             let is_due = unix_ms() >= self.driver.replica().next_deadline_ms();
             let mut inputs: Vec<Input> = events.into_iter().map(|(_, event)| Input::Network(event)).collect();
             self.courier.collect(&mut inputs, &mut self.network);
+            self.times.heard(&inputs);
             let is_idle = inputs.is_empty() && jobs.is_empty() && !is_tick && !is_due;
             if !is_idle {
                 self.take_jobs(jobs, &mut inputs);
@@ -161,6 +165,7 @@ impl EventLoop {
                 self.courier.close();
                 self.driver.go_on(&recovered);
                 self.courier.reopen(self.driver.replica().anchor());
+                self.times.forget();
                 self.modes.publish_all(self.driver.replica());
                 // Peers are met anew, so whoever waits for their confirmations would wait for ever.
                 self.pending.confirms.clear();
@@ -241,9 +246,18 @@ impl EventLoop {
 
     /// Watchers see a change before its writer is answered, so a writer finds it in its own watch.
     fn pass_on(&mut self, outcome: TurnOutcome) {
+        self.times.asked(&outcome.asks);
         self.courier.deliver(outcome.asks);
         // Whoever is answered from here on finds the modes in which that was done.
         self.modes.publish(self.driver.replica(), &outcome.modes);
+        self.group.send_if_modified(|status| {
+            let now = self.driver.replica().group();
+            let is_other = status != now;
+            if is_other {
+                status.clone_from(now);
+            }
+            is_other
+        });
         if let Some(position) = outcome.position {
             self.hub.publish(&outcome.changes, position, unix_ms());
             self.documents.inbox.note_losses(&outcome.changes, self.driver.replica().id());

@@ -19,6 +19,8 @@ pub struct KeyspaceMode {
     pub epoch: Epoch,
     /// Whether the epoch is about to end, and nothing is written here until it has.
     pub is_switching: bool,
+    /// Whether this node is an anchor that has applied what is committed in a strong epoch, and nothing else.
+    pub is_exact: bool,
 }
 
 impl KeyspaceMode {
@@ -82,5 +84,5 @@ impl Modes {
 }
 
 fn of(mode: &Mode) -> KeyspaceMode {
-    KeyspaceMode { epoch: mode.epoch(), is_switching: mode.is_fenced() }
+    KeyspaceMode { epoch: mode.epoch(), is_switching: mode.is_fenced(), is_exact: mode.is_exact() }
 }

@@ -13,8 +13,8 @@ use std::time::Instant;
 use thiserror::Error;
 use tidelock_engine::courier::{Courier, OpenGroup};
 use tidelock_engine::frame::SigningKey;
-use tidelock_engine::id::ClusterId;
-use tidelock_engine::ports::{AnchorId, Consensus, GroupId, Store};
+use tidelock_engine::id::{ClusterId, PeerId};
+use tidelock_engine::ports::{AnchorId, Consensus, GroupId, Status, Store};
 use tidelock_engine::replica::{Limits, Replica, ReplicaConfig, Replicate, Terms};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_engine::turn::Driver;
@@ -30,6 +30,7 @@ use crate::identity::{self, IdentityError};
 use crate::node::asking::Replied;
 use crate::node::ending::{self, Ending};
 use crate::node::event_loop::{EventLoop, Pending};
+use crate::node::group_times::GroupTimes;
 use crate::node::mailbox::{Job, Mailbox};
 use crate::node::metrics::LoopMetrics;
 use crate::node::modes::Modes;
@@ -74,11 +75,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let pubsub = PubSub::new(network.local_peer(), network.gossip());
     // It ends with the transport.
     tokio::spawn(pubsub.clone().hear());
-    let replicate = if config.keyspaces.is_empty() {
-        Replicate::All
-    } else {
-        Replicate::Only(config.keyspaces.iter().cloned().collect())
-    };
+    let replicate = replicated(&config);
     let replica_config = replica_config(&config, &key, cluster, replicate.clone());
     let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
@@ -90,16 +87,12 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let reader = store.reader();
     let replays = Arc::new(Replays::new(reader.clone(), Handle::current()));
     let (peer, replica) = (key.peer(), recovered.card.replica());
-    let submit = Box::new({
-        let mailbox = Arc::clone(&mailbox);
-        move |requests| submit_and_wait(&mailbox, requests)
-    });
-    let access = Access { peer, replays: Arc::clone(&replays), submit };
-    let documents = Arc::new(Documents::start(access).map_err(OpenError::Thread)?);
+    let documents = Arc::new(start_documents(peer, &replays, &mailbox)?);
     let open_group = group_opener(&store, Arc::clone(&mailbox));
     let driver = Driver::new(Replica::new(replica_config, &recovered), store, network.clone());
     let modes = Arc::new(Modes::default());
     modes.publish_all(driver.replica());
+    let (group_sender, group) = watch::channel(Status::default());
     let event_loop = EventLoop {
         courier: Courier::new(open_group, driver.replica().anchor()),
         driver,
@@ -110,10 +103,12 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         documents: Arc::clone(&documents),
         report: Arc::clone(&report),
         modes: Arc::clone(&modes),
+        group: group_sender,
         is_full: Arc::clone(&is_full),
         started,
         pending: Pending::default(),
         metrics: LoopMetrics::new(),
+        times: GroupTimes::new(),
         discovered: BTreeSet::new(),
         _ending: ending,
     };
@@ -129,6 +124,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         documents,
         report,
         modes,
+        group,
         is_full,
         observers,
         read_observers: Observers::default(),
@@ -138,6 +134,26 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         config,
     };
     Ok(Node { inner: Arc::new(inner) })
+}
+
+/// The keyspaces that the config names, or all.
+fn replicated(config: &NodeConfig) -> Replicate {
+    if config.keyspaces.is_empty() {
+        Replicate::All
+    } else {
+        Replicate::Only(config.keyspaces.iter().cloned().collect())
+    }
+}
+
+fn start_documents(
+    peer: PeerId,
+    replays: &Arc<Replays>,
+    mailbox: &Arc<Mailbox>,
+) -> Result<Documents, OpenError> {
+    let mailbox = Arc::clone(mailbox);
+    let submit = Box::new(move |requests| submit_and_wait(&mailbox, requests));
+    let access = Access { peer, replays: Arc::clone(replays), submit };
+    Documents::start(access).map_err(OpenError::Thread)
 }
 
 /// How the group of anchors is opened on a store. Its tasks run where the node was opened.

@@ -26,6 +26,13 @@ impl Node {
         }
         let loading = report.keyspaces.iter().filter(|keyspace| keyspace.is_partial || keyspace.is_behind);
         reasons.extend(loading.map(|keyspace| NotReady::Loading(keyspace.name.clone())));
+        let has_strong = report
+            .keyspaces
+            .iter()
+            .any(|keyspace| keyspace.mode.as_ref().is_some_and(|mode| mode.epoch.is_strong()));
+        if has_strong && !report.group.as_ref().is_some_and(|group| group.has_quorum) {
+            reasons.push(NotReady::NoQuorum);
+        }
         let is_over = self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner).is_none();
         if is_over {
             reasons.push(NotReady::Closed);

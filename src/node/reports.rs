@@ -12,7 +12,7 @@ use tidelock_engine::row::RowId;
 use tidelock_transport::{TargetState, TargetStatus};
 
 use crate::cli::escape_line;
-use crate::node::{KeyspaceMode, Node, forks};
+use crate::node::{KeyspaceMode, Node, anchors, forks};
 use crate::status::{KeyspaceStatus, LogStatus, ModeStatus, PeerState, Stats, Status};
 
 impl Node {
@@ -38,6 +38,7 @@ impl Node {
             counters: self.counters(&report),
             not_ready: self.not_ready(),
             warnings: self.warnings(&report),
+            group: report.group.clone(),
         }
     }
 
@@ -150,6 +151,7 @@ impl Node {
             warnings.push(format!("writes are refused: {reason}"));
         }
         warnings.extend(forks::describe(report));
+        warnings.extend(report.group.iter().flat_map(anchors::describe));
         if !self.is_online() {
             warnings.push("the node is offline".to_owned());
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidelock_engine::command::OperationId;
 use tidelock_engine::id::{KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::read::{Answer, Query, QueryError};
-use tidelock_engine::replica::{Label, Order, Terms};
+use tidelock_engine::replica::{AnchorError, AnchorOrder, GroupReport, Label, Order, Terms};
 use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_store::Compacted;
 
@@ -118,6 +118,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The node as a whole.
     fn status(&self) -> Status;
 
+    /// The group of anchors; none as long as nothing is known of one.
+    fn anchors(&self) -> Option<GroupReport>;
+
+    /// Orders something of the group of anchors.
+    ///
+    /// # Errors
+    /// [`AnchorError`] says why it was not done.
+    fn govern(&self, order: AnchorOrder) -> impl Future<Output = Result<(), AnchorError>> + Send;
+
     /// The peers that are connected, or wanted.
     fn peers(&self) -> Vec<PeerState>;
 
@@ -161,7 +170,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence that says why not.
-    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String>;
+    fn export(&self, keyspace: &KeyspaceName) -> impl Future<Output = Result<Pieces, String>> + Send;
 
     /// Joins or leaves a keyspace.
     ///

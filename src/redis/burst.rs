@@ -25,6 +25,7 @@ use super::reply::{Protocol, Reply};
 use super::state::{Replies, SessionState};
 use super::transaction::{Part, Transaction};
 use super::watched::Watched;
+use crate::node::Replied;
 use crate::pubsub::PubSub;
 
 /// The actions of one burst. More are executed, but not in one turn.
@@ -285,9 +286,9 @@ impl Burst {
         together: &mut Vec<(Request, Terms)>,
         replies: &mut Vec<RequestReply>,
     ) {
-        let replied = backend.submit_on(std::mem::take(together)).await;
-        self.label = replied.label;
-        replies.extend(replied.replies);
+        let Replied { replies: more, label } = backend.submit_on(std::mem::take(together)).await;
+        self.label = label;
+        replies.extend(more);
     }
 }
 

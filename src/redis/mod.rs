@@ -45,6 +45,7 @@ mod outcomes;
 mod output;
 mod pause;
 // Only for the fuzz targets: a session needs a node and a socket, the reading of arguments neither.
+mod anchors;
 #[doc(hidden)]
 pub mod probe;
 mod reply;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidelock_engine::request::RequestError;
 
+use super::anchors;
 use super::auth;
 use super::backend::Backend;
 use super::burst::{Burst, Later};
@@ -435,6 +436,7 @@ impl<B: Backend> Session<B> {
     async fn operate(&mut self, other: Other, mut arguments: Arguments) -> Result<Reply, Reply> {
         let backend = &self.backend;
         Ok(match other {
+            Other::Anchor => anchors::execute(backend, &arguments).await?,
             Other::Network => {
                 backend.set_online(tide::is_online(&arguments.take())?);
                 Reply::OK
@@ -445,7 +447,7 @@ impl<B: Backend> Session<B> {
             }
             Other::Compact => tide::compact(backend, &arguments).await?,
             Other::Export => {
-                self.pieces = Stream::begin(backend.export(&self.state.keyspace))?;
+                self.pieces = Stream::begin(backend.export(&self.state.keyspace).await)?;
                 Reply::OK
             }
             Other::Next => self.pieces.next_piece()?,

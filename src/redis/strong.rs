@@ -102,6 +102,7 @@ fn read_all(state: &mut SessionState, _: Arguments) -> Reply {
 }
 
 /// `TIDE.READ [LINEARIZABLE | STALE | AFTER revision]`: without an argument it answers what is chosen.
+#[expect(clippy::needless_pass_by_value, reason = "a row of the command table")]
 fn read(state: &mut SessionState, arguments: Arguments) -> Reply {
     state.freshness = match arguments.as_slice() {
         [] => {
@@ -224,6 +225,7 @@ fn label(label: Label) -> Reply {
 }
 
 /// A sentence of the backend that says why not.
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn refused(reason: String) -> Reply {
     Reply::error(format!("ERR {reason}"))
 }

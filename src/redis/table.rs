@@ -7,8 +7,8 @@ use super::call::{Arguments, Call};
 use super::reply::Reply;
 use super::state::SessionState;
 use super::{
-    channels, conditional, connection, copies, edits, expiry, hashes, keys, latency, lcs, memory, objects,
-    sets, slow_log, sorted_sets, strings, strong, substrings, tide, transaction,
+    anchors, channels, conditional, connection, copies, edits, expiry, hashes, keys, latency, lcs, memory,
+    objects, sets, slow_log, sorted_sets, strings, strong, substrings, tide, transaction,
 };
 use crate::pubsub::{PubSub, Space};
 
@@ -79,6 +79,7 @@ pub(super) enum Other {
     Unwatch,
     WatchKeys,
     UnwatchKeys,
+    Anchor,
     Mode,
     Label,
     Outbox,
@@ -120,6 +121,7 @@ pub(super) const fn spec((name, arity, flags, keys, run, summary): Row) -> Spec 
 
 /// The families, each in the file of what executes it.
 const FAMILIES: &[&[Spec]] = &[
+    anchors::COMMANDS,
     channels::COMMANDS,
     conditional::COMMANDS,
     connection::COMMANDS,

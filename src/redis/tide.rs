@@ -8,6 +8,7 @@ use tidelock_engine::id::{KeyspaceName, ReplicaId};
 use tidelock_engine::ports::Conditional;
 use tidelock_store::Compacted;
 
+use super::anchors;
 use super::backend::Backend;
 use super::call::Arguments;
 use super::connection;
@@ -218,7 +219,7 @@ pub(super) fn retire(mut arguments: Arguments) -> Result<(ReplicaId, Option<Keys
     Ok((replica, name, is_forced))
 }
 
-fn is(argument: &[u8], word: &str) -> bool {
+pub(super) fn is(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
 
@@ -277,6 +278,7 @@ pub(super) fn status(status: Status) -> Reply {
         ("counters", Reply::Map(counters.collect())),
         ("not_ready", texts(status.not_ready.iter().map(ToString::to_string).collect())),
         ("warnings", texts(status.warnings)),
+        ("anchors", anchors::summary(status.group)),
     ])
 }
 
@@ -380,7 +382,7 @@ pub(super) fn replicas(replicas: Vec<ReplicaState>) -> Reply {
     Reply::Array(replicas.into_iter().map(replica).collect())
 }
 
-fn fields<const N: usize>(fields: [(&'static str, Reply); N]) -> Reply {
+pub(super) fn fields<const N: usize>(fields: [(&'static str, Reply); N]) -> Reply {
     Reply::Map(fields.into_iter().map(|(name, value)| (Reply::text(name), value)).collect())
 }
 

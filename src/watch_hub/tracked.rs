@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use tidelock_engine::causality::Hlc;
 use tidelock_engine::draft::Changes;
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::{Due, ReadError, Rows};
@@ -23,14 +24,21 @@ impl WatchHub {
             Some((name, row.key.as_slice()))
         });
         tracking.changed(keys);
-        if self.expiry.unix_ms() <= since_ms {
-            return;
-        }
         let snapshot = self.reader.snapshot();
         let mut expired: Vec<(&KeyspaceName, Vec<u8>)> = Vec::new();
-        let after = Due { unix_ms: since_ms, key: Vec::new() };
+        let expiries = &mut self.expiries;
         let found = names.iter().filter(|(id, _)| snapshot.has_deadlines(*id)).try_for_each(|(id, name)| {
-            snapshot.deadlines(*id, Some(&after), self.expiry.unix_ms(), &mut |due| {
+            let (until, of_node) = (snapshot.expiry_of(*id), snapshot.expiry());
+            let since_ms = if until == of_node {
+                since_ms
+            } else {
+                expiries.insert(*id, until).map_or(since_ms, Hlc::unix_ms)
+            };
+            if until.unix_ms() <= since_ms {
+                return Ok(());
+            }
+            let after = Due { unix_ms: since_ms, key: Vec::new() };
+            snapshot.deadlines(*id, Some(&after), until.unix_ms(), &mut |due| {
                 expired.push((name, due.key));
                 ControlFlow::Continue(())
             })

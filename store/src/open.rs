@@ -156,6 +156,7 @@ fn open_locked(
     let OpenLog { expiry, modes, anchor, raft, .. } = open_log;
     let loaded = load(&rows, open_log.names, open_log.card)?;
     let mut published = Published { fork, expiry, modes, anchor, raft, ..loaded };
+    published.find_clocks();
     published.first = open_log.first;
     for (keyspace, floor) in open_log.floors {
         published.spaces.entry(keyspace).or_default().floor = Arc::new(floor);
@@ -269,6 +270,7 @@ fn load(rows: &RowsFile, names: Names, card: AuthorCard) -> Result<Published, Re
         names: Arc::new(names),
         spaces: BTreeMap::new(),
         modes: BTreeMap::new(),
+        clocks: Arc::default(),
         anchor: None,
         raft: RaftBounds::default(),
     };

@@ -11,6 +11,7 @@ use tidelock_engine::draft::Changes;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{AuthorCard, KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::install::Install;
+use tidelock_engine::mode::Mode;
 use tidelock_engine::ports::{Batch, Due, Fork, KeyspaceState, LogEnd, LogPosition};
 use tidelock_engine::row::{Fingerprint, Payload};
 
@@ -66,6 +67,8 @@ pub(crate) struct Published {
     pub(crate) spaces: BTreeMap<KeyspaceId, Space>,
     /// What the engine remembers of the modes of keyspaces.
     pub(crate) modes: BTreeMap<KeyspaceName, Vec<u8>>,
+    /// By which clocks the keys of strong keyspaces expire: the only thing of modes that is looked at here.
+    pub(crate) clocks: Arc<BTreeMap<KeyspaceId, Hlc>>,
     /// What it remembers of this store's membership in the Raft group.
     pub(crate) anchor: Option<Vec<u8>>,
     pub(crate) raft: RaftBounds,
@@ -192,7 +195,7 @@ impl Update {
 impl Published {
     pub(crate) fn view(&self) -> View {
         let (generation, names) = (Arc::clone(&self.generation), Arc::clone(&self.names));
-        View { generation, moment: self.moment, names, expiry: self.expiry }
+        View { generation, moment: self.moment, names, expiry: self.expiry, clocks: Arc::clone(&self.clocks) }
     }
 
     pub(crate) fn state(&self, keyspace: KeyspaceId) -> Option<KeyspaceState> {
@@ -217,10 +220,27 @@ impl Published {
         Reached { position: self.position, raft_commits: self.raft.commits }
     }
 
-    /// Takes in what a batch has that the store does not read.
+    /// Takes in what a batch has for the engine to remember.
     pub(crate) fn remember(&mut self, batch: &Batch) {
+        if !batch.modes.is_empty() {
+            let clocks = batch.modes.iter().filter_map(|(name, mode)| self.clock_of(name, mode));
+            let clocks: Vec<(KeyspaceId, Hlc)> = clocks.collect();
+            Arc::make_mut(&mut self.clocks).extend(clocks);
+        }
         self.modes.extend(batch.modes.iter().cloned());
         self.anchor = batch.anchor.clone().or(self.anchor.take());
+    }
+
+    /// Finds the clocks of all strong keyspaces.
+    pub(crate) fn find_clocks(&mut self) {
+        let clocks = self.modes.iter().filter_map(|(name, mode)| self.clock_of(name, mode));
+        self.clocks = Arc::new(clocks.collect());
+    }
+
+    /// The clock of a keyspace if its mode is a strong one. One that does not decode is for the engine to refuse.
+    fn clock_of(&self, name: &KeyspaceName, mode: &[u8]) -> Option<(KeyspaceId, Hlc)> {
+        let mode = Mode::decode(mode).ok().filter(|mode| mode.epoch().is_strong())?;
+        Some((KeyspaceId::of(self.names.cluster(), name), mode.clock()))
     }
 
     /// The seq up to which an author's frames may be missing.

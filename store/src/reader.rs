@@ -209,6 +209,11 @@ impl Rows for Reader {
         self.shared.published().expiry
     }
 
+    fn expiry_of(&self, keyspace: KeyspaceId) -> Hlc {
+        let published = self.shared.published();
+        published.clocks.get(&keyspace).copied().unwrap_or(published.expiry)
+    }
+
     fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
         self.shared.published().spaces.get(&keyspace).is_some_and(|space| space.has_deadlines)
     }
@@ -321,6 +326,10 @@ impl Rows for Snapshot {
 
     fn expiry(&self) -> Hlc {
         self.view.expiry()
+    }
+
+    fn expiry_of(&self, keyspace: KeyspaceId) -> Hlc {
+        self.view.expiry_of(keyspace)
     }
 
     fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {

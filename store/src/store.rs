@@ -224,6 +224,10 @@ impl Rows for RedbStore {
         self.reader.expiry()
     }
 
+    fn expiry_of(&self, keyspace: KeyspaceId) -> Hlc {
+        self.reader.expiry_of(keyspace)
+    }
+
     fn has_deadlines(&self, keyspace: KeyspaceId) -> bool {
         self.reader.has_deadlines(keyspace)
     }

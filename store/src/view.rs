@@ -3,6 +3,7 @@
 //! A view is taken by cloning three references; commits and materializations that come later do not change
 //! it. While it lives, redb keeps the pages that it can reach, so views are for one read or a few.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub(crate) struct View {
     pub(crate) moment: Moment,
     pub(crate) names: Arc<Names>,
     pub(crate) expiry: Hlc,
+    /// By which clocks the keys of strong keyspaces expire.
+    pub(crate) clocks: Arc<BTreeMap<KeyspaceId, Hlc>>,
 }
 
 /// Some consecutive entries.
@@ -163,6 +166,10 @@ impl Rows for View {
 
     fn expiry(&self) -> Hlc {
         self.expiry
+    }
+
+    fn expiry_of(&self, keyspace: KeyspaceId) -> Hlc {
+        self.clocks.get(&keyspace).copied().unwrap_or(self.expiry)
     }
 
     fn deadlines(

@@ -22,10 +22,15 @@ struct Api {
 
 impl Api {
     fn start(settings: &str) -> Self {
+        Self::start_with(settings, &[])
+    }
+
+    fn start_with(settings: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("tidelock.toml");
         std::fs::write(&config, settings).expect("it is ours");
-        let arguments = vec!["--config".to_owned(), config.to_str().expect("a plain name").to_owned()];
+        let mut arguments = vec!["--config".to_owned(), config.to_str().expect("a plain name").to_owned()];
+        arguments.extend(more.iter().map(ToString::to_string));
         let data = folder.path().join("node");
         let node = Node::start(PROGRAM, &data, Options { arguments, ..Options::default() });
         let document = get(node.http(), "/v1/openapi.json").json();
@@ -385,4 +390,31 @@ fn watch_tells_changes_and_goes_on_where_it_was() {
     assert!(!told.contains(&json!("before")), "{told:?}");
     // A watch does not keep the node from ending.
     assert_eq!(api.node.terminate(), Some(0));
+}
+
+/// The same paths, of a keyspace whose anchors are asked.
+#[test]
+fn strong_keyspaces_are_served_as_documented() {
+    let mut api = Api::start_with("", &["--found"]);
+    api.node.command(&["TIDE.MODE", "ks", "STRONG"]);
+    let put = api.ask("PUT", "/v1/keyspaces/ks/registers/k", Some(b"v"));
+    assert_eq!(put.status, 204);
+    let found = api.ask("GET", "/v1/keyspaces/ks/registers/k", None);
+    assert_eq!((found.status, found.body.as_slice()), (200, &b"v"[..]));
+    api.done("/v1/keyspaces/ks/counters/n", &json!({ "add": 5 }));
+    assert_eq!(api.get("/v1/keyspaces/ks/counters/n")["value"], 5);
+    api.done("/v1/keyspaces/ks/sets/s", &json!({ "add": ["a", "b"] }));
+    assert_eq!(api.get("/v1/keyspaces/ks/sets/s")["elements"], json!(["a", "b"]));
+    assert_eq!(api.get("/v1/keyspaces/ks/sets/s?contains=a")["contains"], true);
+    api.done("/v1/keyspaces/ks/maps/m", &json!({ "put": [{ "field": "f", "value": "v" }] }));
+    assert_eq!(api.get("/v1/keyspaces/ks/maps/m?field=f")["value"], "v");
+    api.done("/v1/keyspaces/ks/sorted-sets/z", &json!({ "put": [{ "member": "a", "score": 1 }] }));
+    assert_eq!(api.get("/v1/keyspaces/ks/sorted-sets/z?member=a")["rank"], 0);
+    assert_eq!(api.get("/v1/keyspaces/ks/keys")["keys"], json!(["k", "m", "n", "s", "z"]));
+    assert_eq!(api.get("/v1/keyspaces/ks/keys/k")["kind"], "register");
+    let refused = api.refused("GET", "/v1/keyspaces/ks/registers/s", None);
+    assert_eq!(refused, (409, "wrong_kind".to_owned()));
+    let keyspaces = api.get("/v1/keyspaces");
+    let keyspace = &keyspaces["keyspaces"][0];
+    assert_eq!((&keyspace["mode"], &keyspace["standing"]), (&json!("strong"), &json!("exact")));
 }

@@ -129,12 +129,30 @@ fn differences<R: Read + Write, T: Read + Write>(
 
 #[test]
 fn replies_are_those_of_redis_server() {
+    compare(Options::default(), |_| ());
+}
+
+/// The keyspaces of the tables are strong, on a node that is the only anchor of its cluster.
+#[test]
+fn replies_of_strong_keyspaces_are_those_of_redis_server() {
+    let options = Options { arguments: vec!["--found".to_owned()], ..Options::default() };
+    compare(options, |tidelock| {
+        for keyspace in ["default", "db1", "db3"] {
+            let reply = tidelock.ask(&words(&format!("TIDE.MODE {keyspace} STRONG")));
+            assert_eq!(reply.to_string(), "+OK", "{keyspace}");
+        }
+    });
+}
+
+/// Gives the commands of all tables to redis-server and to a node that was prepared so.
+fn compare(options: Options, prepare: impl Fn(&mut Link<TcpStream>)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(server) = RedisServer::start(folder.path()) else {
         eprintln!("skipped: there is no redis-server on this machine");
         return;
     };
-    let node = Node::start(PROGRAM, &folder.path().join("node"), Options::default());
+    let node = Node::start(PROGRAM, &folder.path().join("node"), options);
+    prepare(&mut link(&node));
     let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real/side_by_side");
     let (mut differing, mut compared) = (Vec::new(), 0);
     let files = std::fs::read_dir(tables).expect("the tables are there");
@@ -147,9 +165,7 @@ fn replies_are_those_of_redis_server() {
             let stream = server.connect();
             stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
             let mut redis = Link { stream: BufReader::new(stream) };
-            let stream = TcpStream::connect(node.redis()).expect("the node listens");
-            stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
-            let mut tidelock = Link { stream: BufReader::new(stream) };
+            let mut tidelock = link(&node);
             for line in [format!("HELLO {version}"), "FLUSHALL".to_owned()] {
                 redis.ask(&words(&line));
                 tidelock.ask(&words(&line));
@@ -162,4 +178,10 @@ fn replies_are_those_of_redis_server() {
     }
     assert!(differing.is_empty(), "{} of {compared}:\n{}", differing.len(), differing.join("\n"));
     assert!(compared > 500, "only {compared} commands were compared");
+}
+
+fn link(node: &Node) -> Link<TcpStream> {
+    let stream = TcpStream::connect(node.redis()).expect("the node listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    Link { stream: BufReader::new(stream) }
 }

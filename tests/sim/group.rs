@@ -11,7 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidelock_engine::courier::Courier;
-use tidelock_engine::ports::{AnchorId, Consensus, GroupId, LogIndex, Member};
+use tidelock_engine::id::PeerId;
+use tidelock_engine::ports::{
+    AnchorId, Change, Consensus, DriverError, GroupId, LogIndex, Member, Output, RaftLog, RaftLogState,
+    ReadError, RequestId, Token,
+};
 use tidelock_engine::replica::{Ask, Input};
 use tidelock_raft_mode::{Group, Opening, Settings};
 use tidelock_store::StoredRaftLog;
@@ -23,6 +27,17 @@ use crate::network::Wire;
 /// The members of the group by the newest list that anybody has, as gossip tells them to who cannot know them yet.
 pub(crate) type Introductions = Arc<Mutex<Option<(LogIndex, BTreeMap<AnchorId, Member>)>>>;
 
+/// What is broken on purpose, to show that it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Reads are answered without waiting for a barrier.
+    Barrier,
+    /// A node that starts does not remember for whom it voted.
+    Vote,
+    /// Commits are said to be durable before they are.
+    Sync,
+}
+
 /// What all nodes of a world open groups with.
 #[derive(Clone, Debug)]
 pub(crate) struct Foundation {
@@ -32,6 +47,8 @@ pub(crate) struct Foundation {
     pub(crate) introductions: Introductions,
     /// The groups that were opened so far, behind the world's seed.
     pub(crate) seeds: Arc<AtomicU64>,
+    /// What is broken.
+    pub(crate) broken: Option<Break>,
 }
 
 impl Foundation {
@@ -40,6 +57,7 @@ impl Foundation {
             settings: Settings::local(),
             introductions: Arc::default(),
             seeds: Arc::new(AtomicU64::new(seed)),
+            broken: None,
         }
     }
 
@@ -87,7 +105,9 @@ impl Seat {
         let (was_opened, is_woken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (opened, woken, handle) =
             (Arc::clone(&was_opened), Arc::clone(&is_woken), runtime.handle().clone());
-        let log = Arc::new(log);
+        let broken = foundation.broken;
+        let log: Arc<dyn RaftLog> =
+            if broken == Some(Break::Vote) { Arc::new(Voteless(log)) } else { Arc::new(log) };
         let open = move |me: AnchorId| {
             opened.store(true, Ordering::Relaxed);
             let woken = Arc::clone(&woken);
@@ -95,7 +115,7 @@ impl Seat {
             let mut group = Group::open(Opening {
                 group: GroupId(0),
                 me,
-                log: Arc::clone(&log) as _,
+                log: Arc::clone(&log),
                 settings: foundation.settings.clone(),
                 seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
                 runtime: handle.clone(),
@@ -104,7 +124,11 @@ impl Seat {
             .expect("the settings are valid");
             let known = foundation.introductions.lock().unwrap_or_else(PoisonError::into_inner).clone();
             known.into_iter().for_each(|(index, members)| group.introduce(index, members));
-            Box::new(group) as Box<dyn Consensus + Send>
+            if broken == Some(Break::Barrier) {
+                Box::new(Hasty { group, applied: None, answered: Vec::new() }) as Box<dyn Consensus + Send>
+            } else {
+                Box::new(group)
+            }
         };
         let courier = {
             let _context = runtime.enter();
@@ -163,5 +187,79 @@ impl Seat {
     pub(crate) fn reopen(&mut self, anchor: Option<AnchorId>) {
         let _context = self.runtime.enter();
         self.courier.reopen(anchor);
+    }
+}
+
+/// A log that forgets votes.
+struct Voteless(StoredRaftLog);
+
+impl RaftLog for Voteless {
+    fn state(&self) -> Result<RaftLogState, ReadError> {
+        Ok(RaftLogState { vote: None, ..self.0.state()? })
+    }
+
+    fn entries(&self, from: LogIndex, until: LogIndex, bytes_max: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        self.0.entries(from, until, bytes_max)
+    }
+}
+
+/// A group that lets reads pass at once.
+struct Hasty {
+    group: Group,
+    applied: Option<LogIndex>,
+    answered: Vec<RequestId>,
+}
+
+impl Consensus for Hasty {
+    fn received(&mut self, from: PeerId, message: &[u8]) {
+        self.group.received(from, message);
+    }
+
+    fn disconnected(&mut self, peer: PeerId) {
+        self.group.disconnected(peer);
+    }
+
+    fn introduce(&mut self, index: LogIndex, members: BTreeMap<AnchorId, Member>) {
+        self.group.introduce(index, members);
+    }
+
+    fn propose(&mut self, id: RequestId, command: Vec<u8>, within: Duration) {
+        self.group.propose(id, command, within);
+    }
+
+    fn barrier(&mut self, id: RequestId, _within: Duration) {
+        self.answered.push(id);
+    }
+
+    fn administer(&mut self, id: RequestId, change: Change, within: Duration) {
+        self.group.administer(id, change, within);
+    }
+
+    fn written(&mut self, token: Token, result: Result<(), DriverError>) {
+        self.group.written(token, result);
+    }
+
+    fn applied(&mut self, token: Token, result: Result<Vec<Vec<u8>>, DriverError>) {
+        self.group.applied(token, result);
+    }
+
+    fn snapshot_built(&mut self, token: Token, result: Result<Vec<u8>, DriverError>) {
+        self.group.snapshot_built(token, result);
+    }
+
+    fn installed(&mut self, token: Token, result: Result<(), DriverError>) {
+        self.group.installed(token, result);
+    }
+
+    fn poll(&mut self) -> Vec<Output> {
+        let mut outputs = self.group.poll();
+        for output in &outputs {
+            if let Output::Apply { entries, .. } = output {
+                self.applied = entries.last().map(|entry| entry.index);
+            }
+        }
+        let index = self.applied.unwrap_or_default();
+        outputs.extend(self.answered.drain(..).map(|id| Output::Barrier { id, result: Ok(index) }));
+        outputs
     }
 }

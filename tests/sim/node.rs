@@ -13,7 +13,7 @@ use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
 use tidelock_store::{MemDisk, OpenError};
 
-use crate::group::{Foundation, Seat};
+use crate::group::{Break, Foundation, Seat};
 use crate::ledger::Known;
 use crate::matching::Asked;
 use crate::network::{Network, Wire};
@@ -216,6 +216,11 @@ impl Node {
         self.limbo.remove(&keyspace);
     }
 
+    /// Until when it is stopped, in microseconds since the world began.
+    pub const fn paused_until_us(&self) -> u64 {
+        self.paused_until_us
+    }
+
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.driver.is_some()
@@ -252,7 +257,8 @@ impl Node {
         network: &Rc<RefCell<Network>>,
         foundation: &Foundation,
     ) -> Result<(), OpenError> {
-        let store = self.backing.open(self.config.cluster, self.card)?;
+        let mut store = self.backing.open(self.config.cluster, self.card)?;
+        store.is_hasty = foundation.broken == Some(Break::Sync);
         let recovered = store.recovered();
         self.card = recovered.card;
         let replica = Replica::new(self.config.clone(), &recovered);

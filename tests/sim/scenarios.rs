@@ -18,6 +18,7 @@ const AFTER_DAMAGE_MS: u64 = 180_000;
 /// What all scenarios have in common.
 const BASE: Scenario = Scenario {
     name: "",
+    seeds: 200,
     nodes: (2, 5),
     lasts_ms: 15_000,
     workload: Workload::ALL_KINDS,
@@ -337,6 +338,7 @@ pub const HOSTILE: Scenario = Scenario {
 /// Clients of a strong keyspace on anchors and guests, beside those of an eventual one, while nothing goes wrong.
 pub const STRONG: Scenario = Scenario {
     name: "strong",
+    seeds: 10,
     nodes: (3, 5),
     workload: Workload { every_ms: 1_000, ..Workload::ALL_KINDS },
     strong: Some(StrongWorkload { anchors: 3, clients: 3, every_ms: 100 }),

@@ -20,6 +20,8 @@ pub struct SimStore {
     kind: Backed,
     /// Why it takes no more writes, once it does not.
     failed: Option<String>,
+    /// To break it on purpose: what it says to be durable is not on disk yet.
+    pub(crate) is_hasty: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Backing {
             Self::Memory(store) => Backed::Memory(store.clone()),
             Self::Disk(disk) => Backed::Disk(Box::new(RedbStore::open(disk, &options(cluster, card))?)),
         };
-        Ok(SimStore { kind, failed: None })
+        Ok(SimStore { kind, failed: None, is_hasty: false })
     }
 }
 
@@ -216,6 +218,7 @@ impl Store for SimStore {
     }
 
     fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<LogPosition, CommitError> {
+        let durability = if self.is_hasty { Durability::Buffered } else { durability };
         let done = self.as_store_mut().commit(batch, durability);
         self.note(&done);
         done

@@ -63,6 +63,11 @@ impl Strong {
         self.spaces.values().map(|space| space.executed.len()).sum()
     }
 
+    /// The operations that were executed in a keyspace.
+    pub(crate) fn executed_in(&self, keyspace: KeyspaceId) -> BTreeSet<OperationName> {
+        self.spaces.get(&keyspace).into_iter().flat_map(|space| space.executed.keys().copied()).collect()
+    }
+
     /// Whether an operation was executed.
     pub fn is_executed(&self, keyspace: KeyspaceId, operation: OperationName) -> bool {
         self.spaces.get(&keyspace).is_some_and(|space| space.executed.contains_key(&operation))

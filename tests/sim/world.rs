@@ -220,6 +220,11 @@ impl World {
         &self.nodes
     }
 
+    /// A node's number.
+    pub fn index_of(&self, name: &str) -> usize {
+        self.index(name)
+    }
+
     pub(crate) fn index(&self, name: &str) -> usize {
         let found = self.nodes.iter().position(|node| node.name == name);
         found.unwrap_or_else(|| panic!("there is no node {name}"))
@@ -246,6 +251,11 @@ impl World {
     pub fn run(&mut self, ms: u64) {
         let end = self.now_us + 1_000 * ms;
         while self.step_until(end) {}
+    }
+
+    /// Lets time pass up to a moment, in microseconds since the beginning.
+    pub fn run_until(&mut self, end_us: u64) {
+        while self.step_until(end_us) {}
     }
 
     /// Does what is due next, if that is before `end_us`; otherwise it is `end_us` now.

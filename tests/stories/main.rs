@@ -30,4 +30,7 @@ mod scale;
 mod sorted_sets;
 mod starvation;
 mod strong;
+mod strong_broken;
+mod strong_disks;
+mod strong_elections;
 mod tidy;

@@ -346,6 +346,12 @@ fn strong_messages() -> Vec<(Message, &'static str)> {
             "1bac020105050505050505050505050505050505ad02ae02010772657175657374",
         ),
         (Message::Told { number: 300, reply: b"reply".to_vec() }, "1cac02057265706c79"),
+    ]
+}
+
+/// What is said of the anchors themselves.
+fn anchor_messages() -> Vec<(Message, &'static str)> {
+    vec![
         (
             Message::Anchors(anchor_news()),
             concat!(
@@ -379,7 +385,7 @@ fn strong_messages() -> Vec<(Message, &'static str)> {
         ),
         (
             Message::Govern { number: 300, hops: 1, within_ms: 301, order: AnchorOrder::Add(key().peer()) },
-            concat!("1fac0201ad02018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"),
+            "1fac0201ad02018a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c",
         ),
         (
             Message::Govern {
@@ -455,7 +461,9 @@ fn operations_have_golden_bytes() {
 
 #[test]
 fn messages_have_golden_bytes() {
-    for (message, golden) in messages().into_iter().chain(transfer_messages()).chain(strong_messages()) {
+    for (message, golden) in
+        messages().into_iter().chain(transfer_messages()).chain(strong_messages()).chain(anchor_messages())
+    {
         assert_eq!(hex(&message.encode()), golden, "{message:?}");
         assert_eq!(Message::decode(&message.encode()), Ok(message));
     }

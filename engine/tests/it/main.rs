@@ -1,5 +1,6 @@
 //! The engine from outside: laws, traces that break naive rules, golden bytes, frames carried by hand.
 
+mod anchors;
 mod batches;
 mod collections;
 mod commands;

@@ -6,6 +6,9 @@ mod crashes;
 mod elections;
 mod facts;
 mod history;
+/// The search is the simulator's.
+#[path = "../../../tests/sim/linearizable.rs"]
+pub mod linearizable;
 mod machine;
 mod membership;
 mod network;

@@ -3,13 +3,14 @@
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
+use tidelock_engine::read::{Answer, Query};
 use tidelock_engine::write::Outcome;
 
 use super::blob::{Blob, blobs};
 use super::input::JsonInput;
 use super::place::Place;
 use crate::http::problem::Problem;
-use crate::keyspace::Batch;
+use crate::keyspace::{self, Batch};
 
 /// The elements, fields or members that one request changes at most.
 const CHANGES_MAX: usize = 16_384;
@@ -51,7 +52,10 @@ pub(super) struct FieldValue {
 
 pub(super) async fn count(place: Place) -> Result<Response, Problem> {
     let [] = place.parameters([])?;
-    let value = place.keyspace.counter(&place.key).get()?;
+    let Answer::Value(text) = place.ask(Query::Get(place.key.clone())).await? else {
+        unreachable!("a value was asked for")
+    };
+    let value = keyspace::counted(text);
     let value = i64::try_from(value).map_err(|_| {
         Problem::new("overflow", format!("the number is {value}, which has more than 64 bits"))
     })?;
@@ -65,10 +69,13 @@ pub(super) async fn add(place: Place, JsonInput(Add { add }): JsonInput<Add>) ->
 
 pub(super) async fn members(place: Place) -> Result<Response, Problem> {
     let [contains] = place.parameters(["contains"])?;
-    let set = place.keyspace.set(&place.key);
-    match contains {
-        Some(element) => place.answer(&json!({ "contains": set.contains(element)? })),
-        None => place.answer(&json!({ "elements": blobs(set.members()?) })),
+    let key = place.key.clone();
+    let query =
+        contains.map_or_else(|| Query::Members(key.clone()), |element| Query::Contains(key.clone(), element));
+    match place.ask(query).await? {
+        Answer::Bool(is_in) => place.answer(&json!({ "contains": is_in })),
+        Answer::List(elements) => place.answer(&json!({ "elements": blobs(elements) })),
+        other => unreachable!("elements were asked for, not {other:?}"),
     }
 }
 
@@ -85,13 +92,19 @@ pub(super) async fn change_set(
 
 pub(super) async fn fields(place: Place) -> Result<Response, Problem> {
     let [field] = place.parameters(["field"])?;
-    let map = place.keyspace.map(&place.key);
-    if let Some(field) = field {
-        let value = map.get(field)?.ok_or_else(|| Problem::new("not_found", "there is no such field"))?;
-        return place.answer(&json!({ "value": Blob(value) }));
+    let key = place.key.clone();
+    let query = field.map_or_else(|| Query::Fields(key.clone()), |field| Query::Field(key.clone(), field));
+    match place.ask(query).await? {
+        Answer::Value(value) => {
+            let value = value.ok_or_else(|| Problem::new("not_found", "there is no such field"))?;
+            place.answer(&json!({ "value": Blob(value) }))
+        }
+        Answer::Pairs(pairs) => {
+            let pair = |(field, value)| json!({ "field": Blob(field), "value": Blob(value) });
+            place.answer(&json!({ "fields": pairs.into_iter().map(pair).collect::<Vec<_>>() }))
+        }
+        other => unreachable!("fields were asked for, not {other:?}"),
     }
-    let pair = |(field, value)| json!({ "field": Blob(field), "value": Blob(value) });
-    place.answer(&json!({ "fields": map.entries()?.into_iter().map(pair).collect::<Vec<_>>() }))
 }
 
 pub(super) async fn change_map(

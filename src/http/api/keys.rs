@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
+use tidelock_engine::read::{Answer, KeyPage, Query};
 
 use super::blob::{Blob, blobs};
 use super::place::{self, Place};
@@ -22,14 +23,17 @@ pub(super) async fn keyspaces(State(shared): State<Arc<Shared>>) -> Result<Respo
 pub(super) async fn list(place: Place) -> Result<Response, Problem> {
     let [prefix, after, limit] = place.parameters(["prefix", "after", "limit"])?;
     let limit = place::limit(limit.as_deref())?;
-    let keys = place.keyspace.page(&prefix.unwrap_or_default(), after.as_deref(), limit)?;
+    let page = KeyPage { prefix: prefix.unwrap_or_default(), after, count: limit };
+    let Answer::List(keys) = place.ask(Query::Keys(page)).await? else { unreachable!("keys were asked for") };
     let next = (keys.len() == limit).then(|| keys.last().cloned().map(Blob));
     place.answer(&json!({ "keys": blobs(keys), "next": next.flatten() }))
 }
 
 pub(super) async fn describe(place: Place) -> Result<Response, Problem> {
     let [] = place.parameters([])?;
-    let entry = place.keyspace.entry(&place.key)?;
+    let Answer::Entry(entry) = place.ask(Query::Entry(place.key.clone())).await? else {
+        unreachable!("an entry was asked for")
+    };
     let kind = entry.visible.ok_or_else(|| Problem::new("not_found", "there is no such key"))?;
     let conflicts = entry.conflicts().count();
     place.answer(&json!({ "key": Blob(place.key.clone()), "kind": kind.to_string(), "conflicts": conflicts }))

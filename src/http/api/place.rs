@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
-use tidelock_engine::read::PAGE_KEYS_MAX;
+use tidelock_engine::read::{Answer, PAGE_KEYS_MAX, Query};
 
 use crate::http::held::held;
 use crate::http::problem::Problem;
@@ -56,6 +56,11 @@ impl Place {
         names: [&str; N],
     ) -> Result<[Option<Vec<u8>>; N], Problem> {
         parameters(&self.query, names)
+    }
+
+    /// What a query of the keyspace answers: of a strong one after its anchors were asked.
+    pub(super) async fn ask(&self, query: Query) -> Result<Answer, Problem> {
+        Ok(self.keyspace.ask(query).await?)
     }
 
     /// The keyspace as a writer wants it: `durability` is `durable`, which is the default, or `buffered`.

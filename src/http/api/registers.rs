@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use tidelock_engine::read::{Answer, Query};
 
 use super::input::Input;
 use super::place::Place;
@@ -10,7 +11,9 @@ use crate::http::problem::Problem;
 
 pub(super) async fn get(place: Place) -> Result<Response, Problem> {
     let [] = place.parameters([])?;
-    let value = place.keyspace.register(&place.key).get()?;
+    let Answer::Value(value) = place.ask(Query::Get(place.key.clone())).await? else {
+        unreachable!("a value was asked for")
+    };
     let value = value.ok_or_else(|| Problem::new("not_found", "the key holds nothing"))?;
     held(&place.shared, "application/octet-stream", value)
 }

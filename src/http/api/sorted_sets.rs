@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
-use tidelock_engine::read::{SortedPage, SortedRange};
+use tidelock_engine::read::{Answer, Query, SortedPage, SortedRange};
 use tidelock_engine::score::Score;
 
 use super::blob::Blob;
@@ -66,7 +66,7 @@ pub(super) async fn members(place: Place) -> Result<Response, Problem> {
         if others.iter().any(Option::is_some) {
             return Err(Problem::bad_request("a member is asked for by itself, without a range"));
         }
-        return one(&place, member);
+        return one(&place, member).await;
     }
     let [_, start, stop, min, max, reverse, offset, count] = parameters.each_ref().map(Option::as_deref);
     let range = range([start, stop], [min, max])?;
@@ -76,8 +76,10 @@ pub(super) async fn members(place: Place) -> Result<Response, Problem> {
         Some(_) => return Err(Problem::bad_request("reverse is true or false")),
     };
     let (offset, limit) = (number("offset", offset)?.unwrap_or(0), limit(count)?);
-    let set = place.keyspace.sorted_set(&place.key);
-    let members = set.page(|key| SortedPage { key, range, is_reverse, offset, count: Some(limit as u64) })?;
+    let page = SortedPage { key: place.key.clone(), range, is_reverse, offset, count: Some(limit as u64) };
+    let Answer::Scored(members) = place.ask(Query::Sorted(page)).await? else {
+        unreachable!("members were asked for")
+    };
     let next = (members.len() == limit).then(|| offset.saturating_add(limit as u64));
     let members = members.into_iter();
     let members: Vec<_> =
@@ -85,8 +87,9 @@ pub(super) async fn members(place: Place) -> Result<Response, Problem> {
     place.answer(&json!({ "members": members, "next": next }))
 }
 
-fn one(place: &Place, member: &[u8]) -> Result<Response, Problem> {
-    let found = place.keyspace.sorted_set(&place.key).rank(member)?;
+async fn one(place: &Place, member: &[u8]) -> Result<Response, Problem> {
+    let query = Query::Rank { key: place.key.clone(), member: member.to_vec(), is_reverse: false };
+    let Answer::Rank(found) = place.ask(query).await? else { unreachable!("a rank was asked for") };
     let (rank, score) = found.ok_or_else(|| Problem::new("not_found", "there is no such member"))?;
     place.answer(&json!({ "score": JsonScore(score), "rank": rank }))
 }

@@ -11,6 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use serde_json::json;
+use tidelock_engine::read::Query;
 use tidelock_engine::row::Kind;
 use tokio::sync::watch::Receiver;
 
@@ -33,7 +34,7 @@ pub(super) async fn watch(place: Place, headers: HeaderMap) -> Result<Response, 
     let seen = headers.get("last-event-id").map(axum::http::HeaderValue::as_bytes);
     let cursor = number("after", seen.or(after.as_deref()))?.map(Cursor);
     // Whether it may be watched at all.
-    place.keyspace.len()?;
+    place.ask(Query::Kind(Vec::new())).await?;
     let watch = place.keyspace.watch(range, cursor);
     let events = stream::unfold((watch, place.shared.stopped.clone()), next);
     let alive = KeepAlive::new().interval(ALIVE_EVERY);

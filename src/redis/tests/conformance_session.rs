@@ -123,7 +123,7 @@ async fn hello_changes_the_protocol_only_when_all_of_it_is_right() {
 async fn command_describes_the_table() {
     let info = "*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0";
     check_all(&[
-        same("COMMAND COUNT", ":168"),
+        same("COMMAND COUNT", ":169"),
         both(
             "COMMAND INFO get nothing",
             "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0\n$-1",

@@ -68,7 +68,7 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
         let at = rest.find(&format!("{field}\\r\\n"));
         rest = &rest[at.unwrap_or_else(|| panic!("{field} is missing in {status}"))..];
     }
-    let peer = tidelock_engine::id::PeerId::from_public_key([8; 32]);
+    let peer = PeerId::from_public_key([8; 32]);
     let kept = format!(
         "log_age_ms\\r\\n:61000\\r\\n$8\\r\\nlog_kept\\r\\n$4\\r\\npeer\\r\\n$12\\r\\nlog_kept_for\\r\\n$52\\r\\n{peer}"
     );
@@ -353,4 +353,37 @@ async fn watch_arguments_that_make_no_sense_are_refused() {
         ("TIDE.UNWATCH", "+OK", None),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn anchors_are_listed_and_ordered() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    let listed = link.ask("TIDE.ANCHOR LIST").await;
+    assert!(listed.starts_with("*2\n*16\n$6\nanchor\n:7\n$4\npeer\n"), "{listed}");
+    let peer = PeerId::from_public_key([9; 32]);
+    for (command, reply) in [
+        (&*format!("TIDE.ANCHOR ADD {peer}"), "+OK"),
+        ("TIDE.ANCHOR ADD nobody", "-ERR a peer is named as in 12D3KooW..."),
+        ("TIDE.ANCHOR REMOVE 1 2", "+OK"),
+        ("TIDE.ANCHOR REMOVE 1", "-ERR refused: 2 voters"),
+        ("TIDE.ANCHOR REMOVE", "-ERR syntax error"),
+        ("TIDE.ANCHOR REMOVE -1", "-ERR an anchor is named by its number"),
+        ("TIDE.ANCHOR TRANSFER 9", "+OK"),
+        (
+            "TIDE.ANCHOR TRANSFER 1",
+            "-NOLEADER no leader in time, nothing was appended; the group may have lost its majority",
+        ),
+        (
+            "TIDE.ANCHOR TRANSFER 2",
+            "-TRYAGAIN too many requests are open, nothing was appended; try again later",
+        ),
+        (
+            "TIDE.ANCHOR TRANSFER 3",
+            "-UNKNOWN nobody knows whether the change was made; the list of anchors will show it",
+        ),
+        ("TIDE.ANCHOR ELECT", "-ERR syntax error"),
+    ] {
+        link.check(command, reply).await;
+    }
 }

@@ -10,10 +10,12 @@ use tidelock_engine::draft::Draft;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{KeyspaceId, KeyspaceName, PeerId, ReplicaId};
 use tidelock_engine::ports::{
-    Batch, Conditional, Durability, KeyspaceState, Log, LogEntry, LogPosition, Store,
+    AnchorId, Batch, Conditional, Durability, KeyspaceState, Log, LogEntry, LogPosition, NotDone, Store,
 };
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
-use tidelock_engine::replica::{Freshness, Kept, Label, Order, OrderError, Terms};
+use tidelock_engine::replica::{
+    AnchorError, AnchorOrder, AnchorReport, Freshness, GroupReport, Kept, Label, Order, OrderError, Terms,
+};
 use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestError};
 use tidelock_engine::write::{Outcome, Write, WriteError};
 use tidelock_store::Compacted;
@@ -234,6 +236,34 @@ impl Backend for Double {
         }
     }
 
+    fn anchors(&self) -> Option<GroupReport> {
+        let anchor = |number: u8, is_voter, is_leader| AnchorReport {
+            anchor: AnchorId(number.into()),
+            peer: PeerId::from_public_key([number; 32]),
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
+            is_voter,
+            is_leader,
+            is_here: is_voter,
+            is_exact: is_voter,
+            heard_ms: is_voter.then_some(0),
+        };
+        let anchors = vec![anchor(7, true, true), anchor(8, false, false)];
+        Some(GroupReport { anchors, ..GroupReport::default() })
+    }
+
+    /// What became of it is in the number that it names.
+    async fn govern(&self, order: AnchorOrder) -> Result<(), AnchorError> {
+        match order {
+            AnchorOrder::Transfer(AnchorId(1)) => Err(NotDone::NoLeader.into()),
+            AnchorOrder::Transfer(AnchorId(2)) => Err(NotDone::Busy.into()),
+            AnchorOrder::Transfer(AnchorId(3)) => Err(AnchorError::Unknown),
+            AnchorOrder::Remove(anchors) if anchors.len() == 1 => {
+                Err(NotDone::Refused { reason: "2 voters".to_owned() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn outbox(&self, keyspace: &KeyspaceName, _: usize) -> Result<Outbox, String> {
         let frames = self.world(|world| {
             let records = world.store.records_from(LogPosition(1), usize::MAX).expect("in memory");
@@ -317,6 +347,7 @@ impl Backend for Double {
             bytes_on_disk: 4096,
             counters: vec![("frames_received".to_owned(), 5)],
             not_ready: vec![NotReady::Loading(name("notes"))],
+            group: None,
             warnings: vec!["the clock is wrong".to_owned()],
         }
     }
@@ -389,7 +420,7 @@ impl Backend for Double {
         None
     }
 
-    fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
+    async fn export(&self, keyspace: &KeyspaceName) -> Result<Pieces, String> {
         let pieces = [Ok(keyspace.as_str().as_bytes().to_vec()), Err("the disk failed".to_owned())];
         Ok(Box::new(pieces.into_iter()))
     }

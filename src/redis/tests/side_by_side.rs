@@ -68,8 +68,11 @@ async fn reply(link: &mut Link, command: &str) -> String {
     found.escape_ascii().to_string()
 }
 
+/// A protocol, and how the keyspaces are.
+type Case = (&'static str, fn(&Double));
+
 /// Both protocols, with an eventual keyspace in which this node decides, and with a strong one.
-const KINDS: [(&str, fn(&Double)); 4] = [
+const KINDS: [Case; 4] = [
     ("HELLO 2", Double::decide),
     ("HELLO 3", Double::decide),
     ("HELLO 2", Double::make_strong),

@@ -93,12 +93,15 @@ async fn long_values_that_come_together_are_several_requests() {
     assert!(port.double.counts().1 - before >= 4, "{:?}", port.double.counts());
 }
 
+/// What goes wrong, and what a client is told.
+type Failure = (fn() -> RequestError, &'static str);
+
 #[tokio::test]
 async fn errors_say_what_became_of_a_command() {
     let port = Port::open().await;
     let mut link = port.link().await;
     link.check("SELECT strong", "+OK").await;
-    let words: [(fn() -> RequestError, &str); 10] = [
+    let words: [Failure; 10] = [
         (
             || RequestError::TryAgain {
                 keyspace: name("strong"),

@@ -317,7 +317,13 @@ impl Restore<'_> {
     fn view(&self) -> Result<View, ReadError> {
         let (active, rows) = (Arc::new(Overlay::default()), Arc::new(self.rows.table()?));
         let generation = Arc::new(Generation { active, frozen: None, rows });
-        Ok(View { generation, moment: 0, names: Arc::new(self.names.clone()), expiry: Hlc::default() })
+        Ok(View {
+            generation,
+            moment: 0,
+            names: Arc::new(self.names.clone()),
+            expiry: Hlc::default(),
+            clocks: Arc::default(),
+        })
     }
 
     fn compare_heads(&self, seqs: &BTreeMap<(KeyspaceId, ReplicaId), u64>) -> Result<(), RestoreError> {

@@ -37,20 +37,26 @@ pub(crate) struct Node {
     redis: String,
     http: String,
     listen: Vec<String>,
+    peer: String,
     client: Option<Client>,
 }
 
 impl Node {
     /// Starts `program` on a data directory and waits for its ready line.
     pub(crate) fn start(program: &str, data: &Path, options: Options) -> Self {
-        let Started { child, listen, redis, http } = spawn(Path::new(program), data, &options);
+        let Started { child, listen, redis, http, peer } = spawn(Path::new(program), data, &options);
         let (program, data) = (PathBuf::from(program), data.to_owned());
-        Self { program, data, options, child, redis, http, listen, client: None }
+        Self { program, data, options, child, redis, http, listen, peer, client: None }
     }
 
     /// Where peers can connect.
     pub(crate) fn listen(&self) -> &[String] {
         &self.listen
+    }
+
+    /// Who it is to its peers.
+    pub(crate) fn peer(&self) -> &str {
+        &self.peer
     }
 
     /// Where Redis clients can connect.
@@ -176,6 +182,7 @@ struct Started {
     listen: Vec<String>,
     redis: String,
     http: String,
+    peer: String,
 }
 
 fn spawn(program: &Path, data: &Path, options: &Options) -> Started {
@@ -211,7 +218,7 @@ fn spawn(program: &Path, data: &Path, options: &Options) -> Started {
     };
     assert!(line.starts_with("ready peer="), "{line:?}");
     let listen = field("listen").split(',').map(str::to_owned).collect();
-    Started { child, listen, redis: field("redis"), http: field("http") }
+    Started { child, listen, redis: field("redis"), http: field("http"), peer: field("peer") }
 }
 
 fn wait(child: &mut Child) -> std::process::ExitStatus {

@@ -10,7 +10,7 @@ use tidelock_engine::id::{ClientId, KeyspaceId};
 use tidelock_engine::request::{RequestError, RequestId, RequestReply};
 
 use super::OperationName;
-use super::deeds::{Answered, Deed};
+use super::deeds::{Answered, Cell, Deed};
 use crate::linearizable::{Event, UNKNOWN};
 
 /// What a client waits for.
@@ -56,7 +56,12 @@ pub(crate) struct Client {
     /// Where it is when that runs.
     pub(crate) home: usize,
     again: Option<Pending>,
+    /// What it last saw of each cell.
+    pub(crate) seen: [Cell; CELLS],
 }
+
+/// The cells that clients share.
+pub(crate) const CELLS: usize = 3;
 
 /// All clients of a world, and their history.
 #[derive(Debug, Default)]
@@ -67,6 +72,8 @@ pub struct Clients {
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
     /// What happened, by cell.
     pub events: Vec<Event<u8, Answered>>,
+    /// What nobody told the outcome of, and its name.
+    open: Vec<(OperationName, Event<u8, Answered>)>,
     moment: u64,
     /// Operations that were acknowledged.
     pub done: u64,
@@ -86,7 +93,7 @@ impl Clients {
         let number = self.all.len();
         let mut id = [0xc1; 16];
         id[..8].copy_from_slice(&(number as u64 + 1).to_be_bytes());
-        self.all.push(Client { id: ClientId(id), numbers: 0, home, again: None });
+        self.all.push(Client { id: ClientId(id), numbers: 0, home, again: None, seen: Default::default() });
         number
     }
 
@@ -119,6 +126,8 @@ impl Clients {
             Ok(replies) => match asked.deed.told(replies) {
                 Ok(told) => {
                     let returned = self.moment();
+                    let seen = &mut self.all[client].seen[usize::from(asked.cell)];
+                    *seen = asked.deed.seen(told, *seen);
                     *if name.is_some() { &mut self.done } else { &mut self.reads } += 1;
                     let (called, cell) = (asked.called, asked.cell);
                     let asked = Answered(asked.deed, Some(told));
@@ -151,8 +160,9 @@ impl Clients {
         } else {
             self.unknown += 1;
             let (called, cell) = (asked.called, asked.cell);
+            let name = (self.all[client].id, asked.number.expect("reads are not remembered"));
             let asked = Answered(asked.deed, None);
-            self.events.push(Event { called, returned: UNKNOWN, cell, asked });
+            self.open.push((name, Event { called, returned: UNKNOWN, cell, asked }));
         }
     }
 
@@ -167,6 +177,18 @@ impl Clients {
             free.push(client);
         }
         free
+    }
+
+    /// All that happened, when `is_executed` tells which operations were executed by now: what was has happened before
+    /// now, and what was not never did.
+    pub(crate) fn history(
+        &mut self,
+        is_executed: impl Fn(OperationName) -> bool,
+    ) -> Vec<Event<u8, Answered>> {
+        let now = self.moment();
+        let open = self.open.iter().filter(|(name, _)| is_executed(*name));
+        let open = open.map(|(_, event)| Event { returned: now, ..*event });
+        self.events.iter().copied().chain(open).collect()
     }
 
     /// Nobody asks any more: what is still open stays so.

@@ -66,23 +66,36 @@ impl Asked for Answered {
 }
 
 impl Deed {
-    /// A random one.
-    pub(crate) fn random(random: &mut Random) -> Self {
-        let small = |random: &mut Random| i64::try_from(random.below(4)).expect("it is small");
+    /// A random one. `fresh` is a value that no other deed writes, and `seen` what the client last saw in the cell.
+    pub(crate) fn random(random: &mut Random, fresh: i64, seen: Cell) -> Self {
         let register = random.below(2);
         match random.below(16) {
             0..3 => Self::Get(register),
             3 => Self::GetBoth,
-            4..6 => Self::Put(register, small(random)),
-            6 => Self::PutBoth(small(random), small(random)),
-            7 => Self::PutNew(register, small(random)),
-            8 | 9 => {
-                let holds = random.chance(800).then(|| small(random));
-                Self::Swap(register, holds, small(random))
-            }
-            10..14 => Self::Add(register, 1 + small(random)),
+            4..6 => Self::Put(register, fresh),
+            6 => Self::PutBoth(fresh, -fresh),
+            7 => Self::PutNew(register, fresh),
+            8..11 => Self::Swap(register, seen[register], fresh),
+            11..14 => Self::Add(register, 1 << random.below(5)),
             _ => Self::Delete(register),
         }
+    }
+
+    /// What a client knows of a cell that it was told this of.
+    pub(crate) fn seen(self, told: Told, mut seen: Cell) -> Cell {
+        match (self, told) {
+            (_, Told::Values(values)) => return values,
+            (Self::Get(register), Told::Value(value)) => seen[register] = value,
+            (Self::Add(register, _), Told::Sum(sum)) => seen[register] = Some(sum),
+            (Self::Put(register, value), _)
+            | (Self::PutNew(register, value) | Self::Swap(register, _, value), Told::Did(true)) => {
+                seen[register] = Some(value);
+            }
+            (Self::Delete(register), _) => seen[register] = None,
+            (Self::PutBoth(first, second), _) => seen = [Some(first), Some(second)],
+            _ => {}
+        }
+        seen
     }
 
     /// Whether it only reads.
@@ -126,7 +139,7 @@ impl Deed {
     }
 
     /// The request for it.
-    pub(crate) fn request(self, keyspace: &str, cell: u8) -> Request {
+    pub fn request(self, keyspace: &str, cell: u8) -> Request {
         let key = |register: usize| format!("c{cell}-{register}");
         let decide = |condition, write| {
             let (conditions, actions) = (vec![condition], vec![Action::Write(write)]);
@@ -188,4 +201,106 @@ impl Deed {
 fn number(value: Option<&[u8]>) -> Option<i64> {
     let text = std::str::from_utf8(value?).expect("clients write numbers");
     Some(text.parse().expect("clients write numbers"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linearizable::{Event, UNKNOWN, Verdict, check};
+
+    type Happened = Event<u8, Answered>;
+
+    fn judged(events: &[Happened]) -> Verdict<u8> {
+        check(&[None, None], events)
+    }
+
+    fn event(called: u64, returned: u64, deed: Deed, told: Told) -> Happened {
+        let told = (returned != UNKNOWN).then_some(told);
+        Event { called, returned, cell: 0, asked: Answered(deed, told) }
+    }
+
+    /// A history that real cells gave, of operations that overlap.
+    fn honest(seed: u64, operations: u64, lost: u32) -> Vec<Happened> {
+        let mut random = Random::new(seed);
+        let mut cell = Cell::default();
+        let happen = |number: u64| {
+            let at = number * 10;
+            let (called, returned) = (at.saturating_sub(random.next() % 40), at + 1 + random.next() % 40);
+            let fresh = i64::try_from(100 * (number + 1)).expect("it is small");
+            let deed = Deed::random(&mut random, fresh, cell);
+            let told;
+            (cell, told) = deed.apply(cell);
+            let is_lost = !deed.is_read() && random.chance(lost);
+            event(called, if is_lost { UNKNOWN } else { returned }, deed, told)
+        };
+        (0..operations).map(happen).collect()
+    }
+
+    #[test]
+    fn twenty_thousand_operations_on_one_cell_are_checked() {
+        assert_eq!(judged(&honest(1, 20_000, 10)), Verdict::Linearizable);
+    }
+
+    #[test]
+    fn what_could_have_happened_is_accepted() {
+        let put = |called, returned| event(called, returned, Deed::Put(0, 7), Told::Done);
+        let read = |called, returned, value| event(called, returned, Deed::Get(0), Told::Value(value));
+        assert_eq!(judged(&[put(0, 9), read(1, 2, None), read(3, 4, Some(7))]), Verdict::Linearizable);
+        // Unknown: seen, or never.
+        assert_eq!(judged(&[put(0, UNKNOWN), read(1, 2, None), read(3, 4, Some(7))]), Verdict::Linearizable);
+        assert_eq!(judged(&[put(0, UNKNOWN), read(1, 2, None), read(3, 4, None)]), Verdict::Linearizable);
+    }
+
+    #[test]
+    fn what_could_not_have_happened_is_refused() {
+        let read = |called, returned, cell| event(called, returned, Deed::GetBoth, Told::Values(cell));
+        let one = |called, returned, deed, told| event(called, returned, deed, told);
+        let bad = [
+            // A stale read.
+            vec![one(0, 1, Deed::Put(0, 7), Told::Done), read(2, 3, [None, None])],
+            // Seen, and then not seen.
+            vec![
+                one(0, 9, Deed::Put(0, 7), Told::Done),
+                read(1, 2, [Some(7), None]),
+                read(3, 4, [None, None]),
+            ],
+            // Half of what was done at once.
+            vec![one(0, 9, Deed::PutBoth(7, 8), Told::Done), read(1, 2, [Some(7), None])],
+            // A lost write.
+            vec![one(0, 1, Deed::Add(0, 1), Told::Sum(1)), one(2, 3, Deed::Add(0, 1), Told::Sum(1))],
+            // A write that happened twice.
+            vec![one(0, UNKNOWN, Deed::Add(0, 1), Told::Sum(1)), read(5, 6, [Some(2), None])],
+            // Two that were both the first.
+            vec![
+                one(0, 5, Deed::PutNew(0, 7), Told::Did(true)),
+                one(1, 6, Deed::PutNew(0, 8), Told::Did(true)),
+            ],
+            // Two that swapped the same value.
+            vec![
+                one(0, 5, Deed::Swap(0, None, 1), Told::Did(true)),
+                one(1, 6, Deed::Swap(0, None, 2), Told::Did(true)),
+            ],
+            // A key that is deleted twice.
+            vec![
+                one(0, 1, Deed::Put(1, 7), Told::Done),
+                one(2, 5, Deed::Delete(1), Told::Did(true)),
+                one(3, 6, Deed::Delete(1), Told::Did(true)),
+            ],
+            // Something from before it was asked for.
+            vec![read(0, 1, [Some(7), None]), one(2, 3, Deed::Put(0, 7), Told::Done)],
+        ];
+        for events in bad {
+            assert!(matches!(judged(&events), Verdict::Not { .. }), "{events:?}");
+        }
+    }
+
+    #[test]
+    fn one_wrong_answer_among_thousands_is_found() {
+        for seed in 0..20 {
+            let mut events = honest(seed, 2_000, 0);
+            let wrong = events[1_000..].iter_mut().find(|event| event.asked.0.is_read());
+            wrong.expect("there is one").asked = Answered(Deed::Get(0), Some(Told::Value(Some(-7))));
+            assert!(matches!(judged(&events), Verdict::Not { .. }), "{seed}");
+        }
+    }
 }

@@ -109,7 +109,7 @@ impl World {
             }
             self.kept(index);
             self.check(index);
-            self.check_strong(index);
+            self.check_strong(index, outcome);
             self.watchers_are_told(index, outcome);
         }
     }

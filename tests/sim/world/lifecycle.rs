@@ -200,6 +200,11 @@ impl World {
         true
     }
 
+    /// A bit of a stopped node's files was turned: it may not open, and what it lost is not missed.
+    pub fn damage(&mut self, name: &str) {
+        self.node_mut(name).is_damaged = true;
+    }
+
     /// What no other node has may be lost from now on.
     fn forgive(&mut self, index: usize) {
         let had: Vec<KeyspaceId> = self.nodes[index].known.keys().copied().collect();

@@ -10,11 +10,12 @@ use tidelock_engine::request::{Action, Atomicity, Request, RequestId, RequestRep
 use tidelock_engine::turn::TurnOutcome;
 
 use super::{World, address, keyspace_id, named};
+use crate::group::Break;
 use crate::ledger::Violation;
 use crate::linearizable::{Verdict, check};
 use crate::node::Node;
 use crate::observed::{all_rows, fingerprint};
-use crate::strong::clients::{Came, Waiting};
+use crate::strong::clients::{CELLS, Came, Waiting};
 use crate::strong::deeds::{Deed, Told};
 
 /// How long the group is given to do what it is asked for, in milliseconds.
@@ -28,9 +29,6 @@ const OWN_REQUESTS: u64 = 1 << 60;
 
 /// The cell that no client shares, which stories and the checks of liveness use.
 const STORY_CELL: u8 = 100;
-
-/// The cells that clients of a strong keyspace share.
-const CELLS: usize = 3;
 
 impl World {
     /// A node founds the group, and is its only anchor.
@@ -227,14 +225,65 @@ impl World {
         self.told.remove(&id).expect("it is answered")
     }
 
+    /// From now on nodes that start are broken, to show that it is found.
+    pub fn break_on_purpose(&mut self, broken: Break) {
+        self.foundation.broken = Some(broken);
+    }
+
+    /// What came of something that was asked for, as soon as it is answered.
+    pub fn reply_to(&mut self, id: RequestId) -> RequestReply {
+        self.until("a request is answered", GROUP_MS, |world| world.told.contains_key(&id));
+        self.told.remove(&id).expect("it is answered")
+    }
+
+    /// What a deed that was asked for told, as soon as it is answered.
+    ///
+    /// # Panics
+    /// If it was not done.
+    pub fn told_of(&mut self, id: RequestId, deed: Deed) -> Told {
+        let reply = self.reply_to(id);
+        self.read_told(deed, reply)
+    }
+
+    /// What a deed that must be done told.
+    ///
+    /// # Panics
+    /// If it was not done.
+    pub fn read_told(&self, deed: Deed, reply: RequestReply) -> Told {
+        let replies = reply.unwrap_or_else(|error| panic!("{deed:?}: {error:?}; {}", self.replay));
+        deed.told(&replies).unwrap_or_else(|wrong| panic!("{wrong}; {}", self.replay))
+    }
+
+    /// The operations in a node's outbox of a keyspace.
+    pub fn outbox(&self, name: &str, keyspace: &str) -> u64 {
+        self.node(name).driver().replica().outbox_operations(keyspace_id(keyspace))
+    }
+
+    /// Whether nothing is acknowledged at a node in the epoch that it is in.
+    pub fn is_fenced(&self, name: &str, keyspace: &str) -> bool {
+        let mode = self.node(name).driver().replica().mode(keyspace_id(keyspace));
+        mode.is_some_and(tidelock_engine::mode::Mode::is_fenced)
+    }
+
+    /// Whether an anchor makes the frames of a strong keyspace itself.
+    pub fn is_exact(&self, name: &str, keyspace: &str) -> bool {
+        let mode = self.node(name).driver().replica().mode(keyspace_id(keyspace));
+        mode.is_some_and(tidelock_engine::mode::Mode::is_exact)
+    }
+
+    /// Groups that are opened from now on make snapshots often, and keep few entries behind them.
+    pub fn keep_short_group_logs(&mut self) {
+        let settings = &mut self.foundation.settings;
+        (settings.snapshot_bytes, settings.entries_kept) = (2_000, 5);
+    }
+
     /// Does something with the stories' cell of a strong keyspace, which must succeed; answers what it told.
     ///
     /// # Panics
     /// If it does not succeed.
     pub fn deed(&mut self, name: &str, keyspace: &str, deed: Deed) -> Told {
         let reply = self.request_on(name, deed.request(keyspace, STORY_CELL), Terms::default());
-        let replies = reply.unwrap_or_else(|error| panic!("{deed:?} at {name}: {error:?}"));
-        deed.told(&replies).unwrap_or_else(|wrong| panic!("{wrong}"))
+        self.read_told(deed, reply)
     }
 
     /// Every node takes a write to a strong keyspace before so many milliseconds are over.
@@ -279,7 +328,10 @@ impl World {
             return;
         }
         let (keyspace, _) = self.strong.clients.keyspace.expect("they have a keyspace");
-        let drawn = (Deed::random(&mut self.random), u8::try_from(self.random.below(CELLS)).expect("few"));
+        let cell = self.random.below(CELLS);
+        let seen = self.strong.clients.all[client].seen[cell];
+        let fresh = 1_000 * i64::try_from(self.requests).expect("they are few");
+        let drawn = (Deed::random(&mut self.random, fresh, seen), u8::try_from(cell).expect("few"));
         let home = self.strong.clients.all[client].home;
         let may_ask = |world: &Self, index: usize| {
             let node = &world.nodes[index];
@@ -357,8 +409,11 @@ impl World {
     }
 
     /// Checks what a node shows of strong keyspaces.
-    pub(super) fn check_strong(&mut self, index: usize) {
+    pub(super) fn check_strong(&mut self, index: usize, outcome: &TurnOutcome) {
         for keyspace in self.strong.keyspaces() {
+            if !outcome.changes.rows.keys().any(|(of, _)| *of == keyspace) {
+                continue;
+            }
             let driver = self.nodes[index].driver();
             let reports = driver.replica().report().keyspaces;
             let Some(report) = reports.into_iter().find(|of| of.id == keyspace && !of.is_partial) else {
@@ -381,8 +436,10 @@ impl World {
     /// Judges all that clients of strong keyspaces were told.
     pub fn judge_strong(&mut self) {
         self.strong.clients.give_up();
-        let events = &self.strong.clients.events;
-        let detail = match check(&[None, None], events) {
+        let Some((_, keyspace)) = self.strong.clients.keyspace else { return };
+        let executed = self.strong.executed_in(keyspace);
+        let events = self.strong.clients.history(|name| executed.contains(&name));
+        let detail = match check(&[None, None], &events) {
             Verdict::Linearizable => return,
             Verdict::TooLarge { cell } => format!("the search of cell {cell} was given up"),
             Verdict::Not { cell, explained, of } => {

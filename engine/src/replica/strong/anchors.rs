@@ -22,7 +22,7 @@ use crate::request::RequestId;
 const CHANGED_WITHIN_MS: u64 = 10_000;
 
 /// How long an order may take, in milliseconds: somebody may have to catch up first.
-pub(super) const ORDERED_WITHIN_MS: u64 = 60_000;
+pub(super) const ORDERED_WITHIN_MS: u64 = 45_000;
 
 /// The orders that are open at most.
 const ORDERS_MAX: usize = 64;

@@ -40,12 +40,13 @@ const PROPOSED_WITHIN_MS: u64 = 5_000;
 pub(super) struct Tending {
     /// The learners that it has invited, and which replica each was.
     invited: BTreeMap<AnchorId, ReplicaId>,
+    /// Since when some member follows a keyspace, or the last nudge.
+    followed: BTreeMap<KeyspaceId, u64>,
     /// Since when a member is not what it should be.
     amiss: BTreeMap<AnchorId, u64>,
     /// When it last did each thing that it does again and again.
     named_ms: Option<u64>,
     told_ms: Option<u64>,
-    nudged_ms: Option<u64>,
     rest_until_ms: u64,
 }
 
@@ -210,12 +211,18 @@ impl Replica {
         };
         let lacking = |id: KeyspaceId| members.iter().any(|anchor| !self.makes(*anchor, id));
         let own = self.strong_keyspaces().filter(|(_, mode)| mode.is_exact());
-        let followed: Vec<KeyspaceId> = own.map(|(id, _)| id).filter(|id| lacking(*id)).collect();
-        if followed.is_empty() || !is_due(&mut self.strong.anchoring.tending.nudged_ms, now.mono_ms, AGAIN_MS)
-        {
-            return;
+        let lacking: BTreeSet<KeyspaceId> = own.map(|(id, _)| id).filter(|id| lacking(*id)).collect();
+        let followed = &mut self.strong.anchoring.tending.followed;
+        followed.retain(|id, _| lacking.contains(id));
+        let mut nudged = Vec::new();
+        for id in lacking {
+            let since_ms = followed.entry(id).or_insert(now.mono_ms);
+            if now.mono_ms >= *since_ms + AGAIN_MS {
+                *since_ms = now.mono_ms;
+                nudged.push(id);
+            }
         }
-        for keyspace in followed {
+        for keyspace in nudged {
             let operation = self.operation(now, keyspace, None, 1);
             // Nobody waits for it.
             self.strong.requests.names.close(&operation, 1);

@@ -220,6 +220,8 @@ pub(crate) struct Strong {
     pub(super) other_group: Option<OtherGroup>,
     /// Why the group takes no part any more on this node.
     stopped: Option<String>,
+    /// When the group last said how it stands.
+    stood_ms: u64,
     /// How the group stands.
     pub(super) status: Status,
     /// The last entry that was applied since the start.
@@ -369,6 +371,7 @@ impl Replica {
         if status.leader.is_some() && status.leader != before.leader {
             self.counters.count("anchor_leaders");
         }
+        self.strong.stood_ms = self.mono_ms;
         self.strong.stopped = None;
     }
 

@@ -7,6 +7,9 @@ use crate::ports::{Address, AnchorId, Status};
 use crate::replica::Replica;
 use crate::roster::Seated;
 
+/// A leader that no majority has answered for so long, in milliseconds, leads nobody.
+const QUORUM_MS: u64 = 3_000;
+
 /// The group of anchors, as far as a node knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupReport {
@@ -18,6 +21,10 @@ pub struct GroupReport {
     pub status: Status,
     /// Who leads.
     pub leader: Option<AnchorId>,
+    /// How long ago a majority last answered this anchor, in milliseconds, if it leads.
+    pub quorum_ack_ms: Option<u64>,
+    /// Whether a majority of the voters agrees on what is written now, as far as is known.
+    pub has_quorum: bool,
     /// Its members, by their numbers.
     pub anchors: Vec<AnchorReport>,
     /// The strong keyspaces of which fewer than a majority of the voters are known to have all.
@@ -30,6 +37,7 @@ pub struct GroupReport {
 
 /// A member of the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else of the anchor")]
 pub struct AnchorReport {
     /// Its number.
     pub anchor: AnchorId,
@@ -56,6 +64,13 @@ impl Replica {
         self.strong.status.leader.filter(|_| self.strong.anchor.is_some()).or_else(|| told.max())
     }
 
+    /// How long ago a majority last answered this anchor. What the group said of that grows older.
+    fn quorum_ack_ms(&self) -> Option<u64> {
+        let since_ms = self.mono_ms.saturating_sub(self.strong.stood_ms);
+        let age = self.strong.status.quorum_ack_age.filter(|_| self.strong.leads())?;
+        Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX).saturating_add(since_ms))
+    }
+
     /// The group of anchors; none as long as nothing is known of one.
     pub(crate) fn group_report(&self) -> Option<GroupReport> {
         let strong = &self.strong;
@@ -65,6 +80,8 @@ impl Replica {
             seat: strong.anchor,
             status: strong.status.clone(),
             leader: self.leader(),
+            quorum_ack_ms: self.quorum_ack_ms(),
+            has_quorum: self.leader().is_some() && self.quorum_ack_ms().is_none_or(|ms| ms < QUORUM_MS),
             anchors: self.anchor_reports(),
             thin: self.thin_keyspaces(),
             other: strong.other_group,

@@ -1,0 +1,57 @@
+//! What became of an operation on a strong keyspace that was not acknowledged.
+
+use thiserror::Error;
+use tidelock_engine::command::OperationId;
+use tidelock_engine::id::KeyspaceName;
+use tidelock_engine::read::QueryError;
+use tidelock_engine::request::{ActionError, RequestError};
+
+/// Why an operation on a strong keyspace was not acknowledged. All but [`StrongError::Unknown`] and
+/// [`StrongError::Untold`] say that it did nothing, and never will.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StrongError {
+    /// The keyspace is not strong, as far as this node has heard. Nothing was done.
+    #[error("keyspace {0} is not strong, as far as this node knows; nothing was done")]
+    NotStrong(KeyspaceName),
+    /// It cannot be done: the key holds another kind, or it is too large. Nothing was done.
+    #[error(transparent)]
+    Refused(#[from] ActionError),
+    /// It was certainly not executed, and may be tried again.
+    #[error("{0}")]
+    NotDone(RequestError),
+    /// Others wrote the key whenever it was to be written. Nothing was done.
+    #[error("others have written the key {tries} times between reading and writing; nothing was done")]
+    Contended {
+        /// How often it was tried.
+        tries: usize,
+    },
+    /// It was executed once, or may be yet, or never will be: its outcome tells, by [`super::Strong::outcome`]. Without
+    /// the name of an operation a restart tells, because the disk failed.
+    #[error("it may have been executed{}", .operation.map_or_else(String::new, |id| format!(", as operation {id}")))]
+    Unknown {
+        /// Which operation it is.
+        operation: Option<OperationId>,
+    },
+    /// It was executed, and what it gave is too long to be told.
+    #[error("it was done, but what it gave is too long to be told; ask for less at once")]
+    Untold,
+}
+
+impl From<RequestError> for StrongError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Unknown(id) => Self::Unknown { operation: id.parse().ok() },
+            RequestError::Commit(_) => Self::Unknown { operation: None },
+            RequestError::Untold => Self::Untold,
+            RequestError::Action { source, .. } => Self::Refused(source),
+            other => Self::NotDone(other),
+        }
+    }
+}
+
+impl From<QueryError> for StrongError {
+    fn from(error: QueryError) -> Self {
+        Self::Refused(error.into())
+    }
+}

@@ -365,7 +365,6 @@ impl Replica {
         self.tick_anchors(now, step);
         self.tick_making(now, step);
         self.tick_sweeps(now, view, step);
-        self.tick_following(now, step);
         self.tick_links(now, step);
         self.tick_membership(now, step);
         self.tick_holdings(step);

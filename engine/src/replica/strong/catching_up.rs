@@ -4,34 +4,23 @@
 //! applied is what is committed up to an entry behind which it lacks none. Frames may come one by one, or state may be
 //! taken over: the rows say of which entry the last of them was made.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::execute::{Entry, place_of};
-use super::{Ask, Strong, entry_of, outcomes};
+use super::{Strong, outcomes};
 use crate::causality::Hlc;
-use crate::command::{Command, Execute};
+use crate::command::Command;
 use crate::frame::Frame;
 use crate::id::KeyspaceId;
 use crate::mode::{Mode, Standing};
 use crate::ports::LogIndex;
 use crate::replica::{Now, Replica, Step, View};
-use crate::request::Atomicity;
 
 /// The entries that are kept in memory for a keyspace that is followed; those before them are waited for.
 const MISSED_ENTRIES_MAX: usize = 1_024;
 
 /// As many bytes of them, in memory about as much again.
 const MISSED_BYTES_MAX: usize = 32 << 20;
-
-/// After how long an anchor that follows a keyspace in which nothing happens asks where the log stands, in milliseconds:
-/// doubled each time, up to [`ASK_MS_MAX`].
-const ASK_MS: u64 = 1_000;
-
-/// After how long it asks at most, in milliseconds.
-const ASK_MS_MAX: u64 = 60_000;
-
-/// How long that may take, in milliseconds. What came of it does not matter: the frame does.
-const WITHIN_MS: u64 = 5_000;
 
 /// Commands of a keyspace that this anchor follows, by their place in the log.
 #[derive(Debug)]
@@ -42,10 +31,6 @@ pub(super) struct Missed {
     entries: VecDeque<(LogIndex, Vec<Command>, usize)>,
     bytes: usize,
 }
-
-/// When it was asked last where the log stands, and how often.
-#[derive(Debug, Default)]
-pub(super) struct Asking(BTreeMap<KeyspaceId, (u64, u32)>);
 
 impl Replica {
     fn missed(&mut self, id: KeyspaceId) -> &mut Missed {
@@ -130,7 +115,6 @@ impl Replica {
             return;
         }
         let Some(Missed { entries, .. }) = self.strong.missed.remove(&id) else { return };
-        self.strong.asking.0.remove(&id);
         self.change_mode(id, None, |mode| {
             mode.stand(Standing::Exact);
             true
@@ -148,32 +132,6 @@ impl Replica {
                 step.absorb(self.commit_failed(&error.to_string()));
                 return;
             }
-        }
-    }
-
-    /// Asks where the log stands: with an operation that does nothing, whose frame says it.
-    pub(crate) fn tick_following(&mut self, now: Now, step: &mut Step) {
-        if self.strong.anchor.is_none() {
-            return;
-        }
-        let behind = self.strong.modes.iter().filter(|(id, (_, mode))| {
-            matches!(mode.standing(), Some(Standing::Behind { .. })) && self.is_at_committed(**id)
-        });
-        let behind: Vec<KeyspaceId> = behind.map(|(id, _)| *id).collect();
-        for id in behind {
-            let (at, times) = *self.strong.asking.0.entry(id).or_insert((now.mono_ms, 0));
-            if now.mono_ms < at + (ASK_MS << times.min(8)).min(ASK_MS_MAX) {
-                continue;
-            }
-            self.strong.asking.0.insert(id, (now.mono_ms, times + 1));
-            let operation = self.operation(now, id, None, 1);
-            self.strong.requests.names.close(&operation, 1);
-            let (hlc, actions) = (self.clock.tick(now.unix_ms), Vec::new());
-            let execute = Execute { keyspace: id, operation, hlc, actions, atomicity: Atomicity::Each };
-            let id = self.strong.requests.next_id();
-            let entry = entry_of(&[Command::Execute(execute)]);
-            self.counters.count("positions_asked_for");
-            step.asks.push(Ask::Propose { id, entry, within_ms: WITHIN_MS });
         }
     }
 }

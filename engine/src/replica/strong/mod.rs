@@ -232,7 +232,6 @@ pub(crate) struct Strong {
     pub(super) making: BTreeMap<KeyspaceId, Making>,
     anchoring: anchors::Anchoring,
     sweeps: sweep::Sweeps,
-    asking: catching_up::Asking,
 }
 
 impl Strong {

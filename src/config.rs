@@ -233,7 +233,7 @@ mod tests {
         let no_cluster = NodeConfig { cluster: String::new(), ..NodeConfig::default() };
         assert!(no_cluster.validate().expect_err("no name").to_string().starts_with("cluster"));
         for (anchors_target, found) in [(2, false), (9, false), (0, true)] {
-            let wrong = NodeConfig { anchors_target, found, ..NodeConfig::default() };
+            let wrong = NodeConfig { found, anchors_target, ..NodeConfig::default() };
             assert!(wrong.validate().expect_err("no number").to_string().starts_with("anchors_target"));
         }
         let no_cache = NodeConfig { cache_bytes: 10, ..NodeConfig::default() };

@@ -3,7 +3,7 @@
 use tidelock_engine::causality::Dot;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::group_key::{GroupSecret, GroupSignature, Statement};
-use tidelock_engine::id::{ClientId, Epoch, FrameId, PeerId};
+use tidelock_engine::id::{ClientId, Epoch, FrameId, KeyspaceId, PeerId};
 use tidelock_engine::install::RowList;
 use tidelock_engine::message::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, FRAMES_MAX, FrameBytes, HEADS_MAX, HINTS_MAX, HeadEntry, Hello,
@@ -126,42 +126,49 @@ pub fn any(input: &mut Input<'_>) -> Message {
         21 => Message::Below { keyspace },
         22 => Message::Left(repeated(input, KEYSPACES_MAX, |input| keyspace_id(input.pick(&KEYSPACES)))),
         23 => Message::Vouch { keyspace, number: input.number() },
-        24 => Message::Modes(repeated(input, KEYSPACES_MAX, mode_news)),
-        25 => {
+        24 => {
+            let number = input.number();
+            Message::Vouched { keyspace, number, held: repeated(input, HEADS_MAX, want) }
+        }
+        _ => of_strong(input, keyspace),
+    }
+}
+
+/// A message about strong keyspaces and anchors.
+fn of_strong(input: &mut Input<'_>, keyspace: KeyspaceId) -> Message {
+    match input.below(8) {
+        0 => Message::Modes(repeated(input, KEYSPACES_MAX, mode_news)),
+        1 => {
             let (begin, cut) = (input.number(), input.number());
             Message::At { keyspace, begin, cut, fingerprint: input.array() }
         }
-        26 => {
+        2 => {
             let operation = input.once_in(2).then(|| (ClientId(input.array()), input.number()));
             let (number, within_ms) = (input.number(), input.number());
             let (is_last, request) = (input.once_in(2), input.array::<8>().to_vec());
             Message::Ask { number, operation, within_ms, is_last, request }
         }
-        29 => Message::Anchors(anchor_news(input)),
-        30 => Message::Invite(Invite {
+        4 => Message::Anchors(anchor_news(input)),
+        5 => Message::Invite(Invite {
             anchor: AnchorId(input.number()),
             replica: any_replica(input),
             signature: a_signature(input),
             roster: roster(input),
         }),
-        31 => Message::Govern {
+        6 => Message::Govern {
             number: input.number(),
             hops: input.byte(),
             within_ms: input.number(),
             order: order(input),
         },
-        32 => {
+        3 => Message::Told { number: input.number(), reply: input.array::<8>().to_vec() },
+        _ => {
             let reason = text(input, 2 * REASON_BYTES_MAX);
             let error = AnchorError::Not(NotDone::Refused { reason });
             Message::Governed {
                 number: input.number(),
                 reply: if input.once_in(2) { Ok(()) } else { Err(error) },
             }
-        }
-        27 => Message::Told { number: input.number(), reply: input.array::<8>().to_vec() },
-        _ => {
-            let number = input.number();
-            Message::Vouched { keyspace, number, held: repeated(input, HEADS_MAX, want) }
         }
     }
 }

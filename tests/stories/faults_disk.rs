@@ -127,7 +127,7 @@ fn power_cut_while_recovering_costs_nothing() {
 /// beginning of what was written, and the lost dots were seen by nobody.
 #[test]
 fn unsynced_writes_are_lost_from_the_end() {
-    let mut world = World::connected(6, &["a", "b"]);
+    let mut world = World::connected(7, &["a", "b"]);
     for round in 0..25 {
         world.write("a", increment("kept", 1));
         (0..4).for_each(|_| world.write_buffered("a", increment("perhaps", 1)));

@@ -40,7 +40,7 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
     link.send("TIDE.STATUS\r\nQUIT\r\n").await;
     let status = link.rest().await;
     let fields = [
-        "%21",
+        "%22",
         "name",
         "version",
         "peer",
@@ -62,6 +62,7 @@ async fn status_peers_and_keyspaces_have_stable_fields() {
         "counters",
         "not_ready",
         "warnings",
+        "anchors",
     ];
     let mut rest = status.as_str();
     for field in fields {
@@ -359,8 +360,10 @@ async fn watch_arguments_that_make_no_sense_are_refused() {
 async fn anchors_are_listed_and_ordered() {
     let port = Port::open().await;
     let mut link = port.link().await;
-    let listed = link.ask("TIDE.ANCHOR LIST").await;
-    assert!(listed.starts_with("*2\n*16\n$6\nanchor\n:7\n$4\npeer\n"), "{listed}");
+    let mut list = port.link().await;
+    list.send("TIDE.ANCHOR LIST\r\nQUIT\r\n").await;
+    let listed = list.rest().await;
+    assert!(listed.starts_with("*2\r\n*16\r\n$6\r\nanchor\r\n:7\r\n$4\r\npeer\r\n"), "{listed}");
     let peer = PeerId::from_public_key([9; 32]);
     for (command, reply) in [
         (&*format!("TIDE.ANCHOR ADD {peer}"), "+OK"),

@@ -363,7 +363,7 @@ async fn anchors_are_listed_and_ordered() {
     let mut list = port.link().await;
     list.send("TIDE.ANCHOR LIST\r\nQUIT\r\n").await;
     let listed = list.rest().await;
-    assert!(listed.starts_with("*2\r\n*16\r\n$6\r\nanchor\r\n:7\r\n$4\r\npeer\r\n"), "{listed}");
+    assert!(listed.starts_with("*2\\r\\n*16\\r\\n$6\\r\\nanchor\\r\\n:7\\r\\n"), "{listed}");
     let peer = PeerId::from_public_key([9; 32]);
     for (command, reply) in [
         (&*format!("TIDE.ANCHOR ADD {peer}"), "+OK"),

@@ -137,18 +137,3 @@ fn who_catches_up_does_not_let_more_expire_than_the_others_did() {
     assert_eq!(group.fingerprint(2), group.fingerprint(0));
     assert_eq!(group.strong_frames(2).last(), group.strong_frames(0).last());
 }
-
-/// Right after a start an anchor does not know how far its log is applied. The snapshot waits until it does, and is the one
-/// of its place, whatever is applied behind it.
-#[test]
-fn snapshot_that_is_asked_for_right_after_a_start_is_of_the_right_entry() {
-    let mut group = Group::strong(3, 0);
-    group.ask(0, write(set("k", "v")), Terms::default());
-    (0..2).for_each(|index| group.apply(index, 100));
-    let of_place = group.ask_for_snapshot(1).expect("it has applied something");
-    group.restart(0);
-    assert_eq!(group.ask_for_snapshot(0), None);
-    group.ask(1, write(set("k", "w")), Terms::default());
-    group.apply(0, 100);
-    assert_eq!(group.snapshot(0).expect("the next entry tells"), of_place);
-}

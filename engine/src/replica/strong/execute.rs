@@ -58,9 +58,6 @@ impl Replica {
     ) {
         let open: Vec<KeyspaceId> = self.keyspaces.keys().copied().collect();
         open.into_iter().for_each(|id| self.seal(id, step));
-        if let Some(first) = entries.first() {
-            self.build_snapshot_before(first.index, step);
-        }
         let mut done = Step::default();
         let mark = view.draft.mark();
         let apply = |entry: &Committed| self.apply_entry(now, entry, view, &mut done);

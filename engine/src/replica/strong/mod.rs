@@ -226,8 +226,6 @@ pub(crate) struct Strong {
     pub(super) status: Status,
     /// The last entry that was applied since the start.
     applied: Option<LogIndex>,
-    /// A snapshot that is to be made once it is known how far the log is applied.
-    unbuilt: Option<Token>,
     /// Commands of keyspaces that this anchor follows, in the order of the log, until their frames come.
     missed: BTreeMap<KeyspaceId, catching_up::Missed>,
     pub(super) requests: Requests,
@@ -335,7 +333,6 @@ impl Replica {
             Heard::Anchor(anchor) => self.enter_group(anchor, step),
             Heard::Status(status) => {
                 self.group_stands(status);
-                self.build_snapshot(step);
                 if self.strong.leads() && self.strong.known.secret.is_none() {
                     self.name_group(now, step);
                 }
@@ -351,8 +348,7 @@ impl Replica {
             Heard::Barrier { id, result } => self.passed(id, &result, view, step),
             Heard::Administered { id, result } => self.administered(id, result, step),
             Heard::BuildSnapshot { token } => {
-                self.strong.unbuilt = Some(token);
-                self.build_snapshot(step);
+                step.asks.push(Ask::SnapshotBuilt { token, bytes: self.build_snapshot() });
             }
             Heard::InstallSnapshot { token, bytes, record } => {
                 self.install_snapshot(token, (&bytes, record), step);

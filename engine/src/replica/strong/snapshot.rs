@@ -45,27 +45,14 @@ impl Strong {
 }
 
 impl Replica {
-    /// Makes the snapshot that is asked for, if there is one and it is known of which entry: right after a start the store
-    /// knows more than the replica, until the group or the next entry tells. Who took it for one of an earlier entry would
-    /// take itself for exact too soon.
-    pub(super) fn build_snapshot(&mut self, step: &mut Step) {
-        let Some(applied) = self.strong.last_applied() else { return };
-        let Some(token) = self.strong.unbuilt.take() else { return };
+    pub(super) fn build_snapshot(&self) -> Vec<u8> {
         let modes = self.strong.modes.values();
         let modes = modes.map(|(name, mode)| SnapshotMode { name: name.clone(), mode: mode.encode() });
+        let applied = self.strong.last_applied().unwrap_or_default();
         let (secret, wanted) = (self.strong.known.secret.clone(), self.strong.known.wanted);
         let modes = modes.collect();
         let snapshot = Snapshot { version: SNAPSHOT_VERSION, applied, secret, wanted, modes };
-        let bytes = postcard::to_stdvec(&snapshot).expect("writing to memory cannot fail");
-        step.asks.push(Ask::SnapshotBuilt { token, bytes });
-    }
-
-    /// Entries are about to be applied, of which this is the first.
-    pub(super) fn build_snapshot_before(&mut self, first: LogIndex, step: &mut Step) {
-        if self.strong.unbuilt.is_some() {
-            self.strong.applied = first.0.checked_sub(1).map(LogIndex).max(self.strong.applied);
-            self.build_snapshot(step);
-        }
+        postcard::to_stdvec(&snapshot).expect("writing to memory cannot fail")
     }
 
     /// Takes over a snapshot, whole or not at all. What is behind it was not seen here, so every strong keyspace is

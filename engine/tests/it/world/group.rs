@@ -255,20 +255,10 @@ impl Group {
         }
     }
 
-    /// An anchor is asked for a snapshot; answers it, if it is made at once.
-    pub(crate) fn ask_for_snapshot(&mut self, index: usize) -> Option<Vec<u8>> {
-        self.turn(index, vec![Input::Consensus(Heard::BuildSnapshot { token: Token(1) })]);
-        self.snapshot(index)
-    }
-
-    /// The snapshot that an anchor has made.
-    pub(crate) fn snapshot(&mut self, index: usize) -> Option<Vec<u8>> {
-        self.nodes[index].snapshot.take()
-    }
-
     /// An anchor takes over a snapshot of another in place of the entries that it has not applied.
     pub(crate) fn skip_by_snapshot(&mut self, from: usize, to: usize) {
-        let bytes = self.ask_for_snapshot(from).expect("it was built");
+        self.turn(from, vec![Input::Consensus(Heard::BuildSnapshot { token: Token(1) })]);
+        let bytes = self.nodes[from].snapshot.take().expect("it was built");
         self.nodes[to].next = self.nodes[from].next;
         let record = u16::try_from(self.nodes[to].next).expect("few").to_be_bytes().to_vec();
         let heard = Heard::InstallSnapshot { token: Token(2), bytes, record };

@@ -166,7 +166,7 @@ impl World {
         replica.mode(keyspace_id(keyspace)).is_some_and(|mode| mode.epoch().is_strong())
     }
 
-    /// Asks something of a strong keyspace; [`World::told`] tells what came of it.
+    /// Asks something of a strong keyspace; `told` tells what came of it.
     pub fn ask_strong(&mut self, name: &str, request: Request, terms: Terms) -> RequestId {
         let index = self.index(name);
         let id = self.next_request();

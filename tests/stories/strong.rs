@@ -22,6 +22,16 @@ pub(crate) fn strong(seed: u64, replay: String) -> World {
     world
 }
 
+/// The same before any keyspace is strong.
+fn not_strong_yet(seed: u64, replay: String) -> World {
+    let mut world = World::new(seed);
+    world.replay = replay;
+    world.add_members(&ALL, 3);
+    world.found("a");
+    world.all_vote(&ALL[..3]);
+    world
+}
+
 /// Who does not lead, of the anchors.
 pub(crate) fn followers(leader: &str) -> Vec<&'static str> {
     ["a", "b", "c"].into_iter().filter(|name| *name != leader).collect()
@@ -133,11 +143,7 @@ fn lost_answer_is_asked_for_elsewhere() {
 #[test]
 fn guest_that_had_not_heard_of_it_keeps_its_writes_apart() {
     at_seeds(|seed, replay| {
-        let mut world = World::new(seed);
-        world.replay = replay;
-        world.add_members(&ALL, 3);
-        world.found("a");
-        world.all_vote(&ALL[..3]);
+        let mut world = not_strong_yet(seed, replay);
         world.split(&["guest"], &["a", "b", "c"]);
         world.make_strong("a", ORDERS);
         assert_eq!(world.deed("guest", ORDERS, Deed::Put(0, 1)), Told::Done);
@@ -165,11 +171,7 @@ fn guest_that_had_not_heard_of_it_keeps_its_writes_apart() {
 #[test]
 fn fenced_nodes_acknowledge_nothing() {
     at_seeds(|seed, replay| {
-        let mut world = World::new(seed);
-        world.replay = replay;
-        world.add_members(&ALL, 3);
-        world.found("a");
-        world.all_vote(&ALL[..3]);
+        let mut world = not_strong_yet(seed, replay);
         let mut refused = 0;
         for number in 0..20 {
             let keyspace = format!("orders-{number}");

@@ -239,7 +239,9 @@ impl Transport for Wire {
 
     fn disconnect(&mut self, _: &Target) {}
 
-    fn tell(&mut self, _: PeerId, _: MessageClass, _: Vec<u8>) {}
+    fn tell(&mut self, _: PeerId, _: MessageClass, _: Vec<u8>) -> Result<(), Vec<u8>> {
+        Ok(())
+    }
 
     fn talk_with(&mut self, _: BTreeSet<PeerId>) {}
 }

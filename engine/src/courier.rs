@@ -72,7 +72,9 @@ impl Courier {
         for output in group.poll() {
             let heard = match output {
                 Output::Send { to, class, bytes } => {
-                    transport.tell(to, class, bytes);
+                    if let Err(message) = transport.tell(to, class, bytes) {
+                        group.untold(&message);
+                    }
                     continue;
                 }
                 Output::Administered { id, result } => Heard::Administered { id, result },

@@ -269,10 +269,12 @@ impl<S: Store, T: Transport> Driver<S, T> {
         if let Some(until) = truncate {
             self.store.truncate(until);
         }
-        self.held.sends.extend(sends);
+        let (now, later) = sends.into_iter().partition(|(_, message)| message.waits_for_no_disk());
+        self.held.sends.extend::<Vec<_>>(later);
         self.held.closes.extend(closes);
         self.held.connects.extend(connects);
         self.held.disconnects.extend(disconnects);
+        self.send(now);
         if self.is_durable {
             self.flush();
         }
@@ -287,6 +289,18 @@ impl<S: Store, T: Transport> Driver<S, T> {
 
     fn flush(&mut self) {
         let Outgoing { sends, closes, connects, disconnects } = std::mem::take(&mut self.held);
+        self.send(sends);
+        for (session, reason) in closes {
+            self.transport.close(session, &reason);
+        }
+        for target in &disconnects {
+            self.transport.disconnect(target);
+        }
+        for target in connects {
+            self.transport.connect(target);
+        }
+    }
+    fn send(&mut self, sends: Vec<(SessionId, Message)>) {
         for (session, message) in sends {
             match self.transport.send(session, message.encode()) {
                 // A session that is over says so by itself.
@@ -296,15 +310,6 @@ impl<S: Store, T: Transport> Driver<S, T> {
                     unreachable!("a message holds one frame of bounded size, or many up to a smaller bound")
                 }
             }
-        }
-        for (session, reason) in closes {
-            self.transport.close(session, &reason);
-        }
-        for target in &disconnects {
-            self.transport.disconnect(target);
-        }
-        for target in connects {
-            self.transport.connect(target);
         }
     }
 }

@@ -104,6 +104,10 @@ impl Consensus for Group {
         self.shared.requests.forget(&self.shared.directory.anchors_of(peer));
     }
 
+    fn untold(&mut self, message: &[u8]) {
+        self.shared.requests.untold(message);
+    }
+
     fn introduce(&mut self, index: LogIndex, members: BTreeMap<AnchorId, Member>) {
         self.shared.directory.tell(index, members);
     }

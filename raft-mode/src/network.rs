@@ -35,9 +35,12 @@ pub(crate) const FORWARDS_BYTES_MAX: usize = 32 << 20;
 /// Why a request has no answer. It may have been carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoAnswer {
-    /// It was never sent: nobody knows where that anchor is, or too much is being sent.
+    /// It was never sent: too much is being sent.
     #[error("not sent")]
     NotSent,
+    /// It was never sent: there is no connection.
+    #[error("not connected")]
+    NotConnected,
     /// Nothing came in time.
     #[error("no answer in time")]
     Late,
@@ -62,7 +65,7 @@ pub(crate) struct Requests {
 struct Open {
     to: AnchorId,
     forwarded_bytes: usize,
-    answer: oneshot::Sender<Body>,
+    answer: oneshot::Sender<Result<Body, NoAnswer>>,
 }
 
 impl Requests {
@@ -75,7 +78,7 @@ impl Requests {
         let mut open = lock(&self.open);
         let is_open = open.get(&frame.request).is_some_and(|it| it.to == AnchorId(frame.from));
         match (is_open && frame.life == self.life, frame.request) {
-            (true, request) => open.remove(&request).is_some_and(|it| it.answer.send(frame.body).is_ok()),
+            (true, request) => open.remove(&request).is_some_and(|it| it.answer.send(Ok(frame.body)).is_ok()),
             (false, _) => false,
         }
     }
@@ -83,6 +86,18 @@ impl Requests {
     /// Gives up what is open with some anchors.
     pub(crate) fn forget(&self, anchors: &std::collections::BTreeSet<AnchorId>) {
         lock(&self.open).retain(|_, open| !anchors.contains(&open.to));
+    }
+
+    /// Gives up a request that was not sent, if the message is one.
+    pub(crate) fn untold(&self, message: &[u8]) {
+        let Ok(frame) = Frame::decode(message) else { return };
+        if frame.life == self.life
+            && !frame.body.is_answer()
+            && let Some(open) = lock(&self.open).remove(&frame.request)
+        {
+            // Whoever asked may have gone.
+            let _ = open.answer.send(Err(NoAnswer::NotConnected));
+        }
     }
 
     /// Gives up everything.
@@ -141,7 +156,7 @@ impl Shared {
             return Err(NoAnswer::NotSent);
         }
         match tokio::time::timeout(within, receiver).await {
-            Ok(Ok(body)) => Ok(body),
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(NoAnswer::Disconnected),
             Err(_) => Err(NoAnswer::Late),
         }
@@ -172,7 +187,9 @@ impl RaftNetworkFactory<Types> for Network {
 /// What openraft is told when there is no answer. It waits for a while before it tries an unreachable one again.
 fn failed(error: NoAnswer) -> RPCError<Types> {
     match error {
-        NoAnswer::NotSent | NoAnswer::Disconnected => RPCError::Unreachable(Unreachable::new(&error)),
+        NoAnswer::NotSent | NoAnswer::NotConnected | NoAnswer::Disconnected => {
+            RPCError::Unreachable(Unreachable::new(&error))
+        }
         NoAnswer::Late | NoAnswer::Wrong => RPCError::Network(NetworkError::new(&error)),
     }
 }

@@ -156,6 +156,7 @@ async fn forward(shared: &Shared, leader: AnchorId, command: Command, deadline: 
         }
         Ok(Body::Forwarded(Forwarded::Not(reason))) => Tried::Not(reason),
         Err(NoAnswer::NotSent) => Tried::Not(NotDone::Busy),
+        Err(NoAnswer::NotConnected) => Tried::Not(NotDone::NoLeader),
         Ok(_) | Err(_) => Tried::Unknown,
     }
 }

@@ -197,6 +197,10 @@ impl Consensus for Hasty {
         self.group.disconnected(peer);
     }
 
+    fn untold(&mut self, message: &[u8]) {
+        self.group.untold(message);
+    }
+
     fn introduce(&mut self, index: LogIndex, members: BTreeMap<AnchorId, Member>) {
         self.group.introduce(index, members);
     }

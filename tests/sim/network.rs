@@ -479,8 +479,8 @@ impl Transport for Wire {
         self.network.borrow_mut().stations[self.node].wishes.remove(target);
     }
 
-    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>) {
-        self.network.borrow_mut().tell(self.node, to, class, message);
+    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>) -> Result<(), Vec<u8>> {
+        self.network.borrow_mut().tell(self.node, to, class, message)
     }
 
     fn talk_with(&mut self, peers: BTreeSet<PeerId>) {

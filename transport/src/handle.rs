@@ -281,8 +281,8 @@ impl Transport for Libp2pTransport {
         }
     }
 
-    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>) {
-        self.shared().inbox.tell(to, class, message);
+    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>) -> Result<(), Vec<u8>> {
+        self.shared().inbox.tell(to, class, message)
     }
 
     fn talk_with(&mut self, peers: BTreeSet<PeerId>) {

@@ -80,15 +80,15 @@ impl Inbox {
         link.send(lane, session, frame)
     }
 
-    /// Tells a peer something in the talk that the engine knows of; without one it is lost.
-    pub(crate) fn tell(&self, to: PeerId, class: MessageClass, message: Vec<u8>) {
+    /// Tells a peer something in the talk that the engine knows of, or gives it back.
+    pub(crate) fn tell(&self, to: PeerId, class: MessageClass, message: Vec<u8>) -> Result<(), Vec<u8>> {
         let session = lock(&self.current).get(&(to, Lane::Raft)).copied();
-        let is_queued = session.is_some_and(|session| {
-            self.find(session).is_some_and(|(link, _)| link.tell(session, class, message))
-        });
-        if !is_queued {
-            self.totals.lose(class, 1);
-        }
+        let found = session.and_then(|session| self.find(session).map(|(link, _)| (session, link)));
+        let told = match found {
+            Some((session, link)) => link.tell(session, class, message),
+            None => Err(message),
+        };
+        told.inspect_err(|_| self.totals.lose(class, 1))
     }
 
     /// Takes about `events_max` events; a few more when a session has to end before its successor begins.
@@ -412,17 +412,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_without_a_talk_is_lost_and_the_end_of_a_talk_is_told() {
+    fn what_is_told_without_a_talk_comes_back_and_the_end_of_a_talk_is_told() {
         let mut world = World::new();
         let link = world.link(1);
         let (peer, class) = (link.info.peer, MessageClass::Append);
         let told = || world.inbox.tell(peer, class, vec![1; 50]);
         let lost = || world.inbox.totals.figures().append.messages_lost;
-        told();
-        assert_eq!(lost(), 1, "there is no stream");
+        assert_eq!(told(), Err(vec![1; 50]), "there is no stream");
+        assert_eq!(lost(), 1);
         link.begin_lane(Lane::Raft).expect("an open link");
         assert!(world.take().is_empty(), "a talk begins in silence");
-        (0..4).for_each(|_| told());
+        assert!((0..3).all(|_| told().is_ok()));
+        assert_eq!(told(), Err(vec![1; 50]), "there is no room");
         assert_eq!((lost(), link.tally().queued_bytes_out), (2, 3 * (50 + FRAME_COST_BYTES)));
         link.set_talks(false);
         assert_eq!((lost(), link.tally().queued_bytes_out), (5, 0));

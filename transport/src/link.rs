@@ -267,18 +267,25 @@ impl Link {
         Ok(())
     }
 
-    /// Queues a message of the talk; false if it is lost.
-    pub(crate) fn tell(&self, session: SessionId, class: MessageClass, message: Vec<u8>) -> bool {
+    /// Queues a message of the talk, or gives it back.
+    pub(crate) fn tell(
+        &self,
+        session: SessionId,
+        class: MessageClass,
+        message: Vec<u8>,
+    ) -> Result<(), Vec<u8>> {
         let mut state = self.lock();
+        if state.lanes[Lane::Raft.index()].session != Some(session) {
+            return Err(message);
+        }
         let could_pack = state.talk.can_pack();
-        let is_up = state.lanes[Lane::Raft.index()].session == Some(session);
-        let is_queued = is_up && state.talk.tell(class, message);
+        let told = state.talk.tell(class, message);
         let is_new = !could_pack && state.talk.can_pack();
         drop(state);
         if is_new {
             self.task.wake();
         }
-        is_queued
+        told
     }
 
     /// Whether we talk with the peer from now on. If not, the talk is over when this returns.

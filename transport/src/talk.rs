@@ -122,16 +122,16 @@ impl Talk {
         }
     }
 
-    /// Queues a message; false if there is no room for it.
-    pub(crate) fn tell(&mut self, class: MessageClass, message: Vec<u8>) -> bool {
+    /// Queues a message, or gives it back if there is no room for it.
+    pub(crate) fn tell(&mut self, class: MessageClass, message: Vec<u8>) -> Result<(), Vec<u8>> {
         let outgoing = &mut self.outgoing[class.index()];
         let cost = message.len() + FRAME_COST_BYTES;
         if message.len() > self.limits.frame_bytes_max || outgoing.bytes + cost > self.limits.out_bytes_max {
-            return false;
+            return Err(message);
         }
         outgoing.bytes += cost;
         outgoing.messages.push_back(message);
-        true
+        Ok(())
     }
 
     /// What waits to be sent, in bytes.
@@ -276,6 +276,10 @@ mod tests {
             Self { talk, totals, decoder: FrameDecoder::new(FRAME_BYTES_MAX), heard: Vec::new() }
         }
 
+        fn tell(&mut self, class: MessageClass, message: Vec<u8>) {
+            self.talk.tell(class, message).expect("there is room for it");
+        }
+
         /// As much as the encoder takes at once.
         fn write(&mut self) -> Vec<u8> {
             let (mut encoder, mut wire) = (FrameEncoder::default(), Vec::new());
@@ -332,10 +336,10 @@ mod tests {
         let (mut a, mut b) = (Side::new(), Side::new());
         let window = [0, 8, 0, 0];
         let credit = |class: u8| [&[0, 0, 0, 5, 0x40 + class][..], &window].concat();
-        assert!(a.talk.tell(Heartbeat, b"no".to_vec()), "it waits for credit");
+        a.tell(Heartbeat, b"no".to_vec()); // it waits for credit
         assert_eq!(a.write(), [credit(0), credit(1), credit(2)].concat());
         a.read(&b.write()).expect("credit");
-        assert!(a.talk.tell(Append, vec![7; PIECE_BYTES_MAX + 1]));
+        a.tell(Append, vec![7; PIECE_BYTES_MAX + 1]);
         let (heartbeat, piece) = ([0, 0, 0, 3, 0x80, b'n', b'o'], [0, 0, 0x80, 1, 1, 7]);
         let wire = a.write();
         assert_eq!(wire[..7], heartbeat);
@@ -346,14 +350,15 @@ mod tests {
     #[test]
     fn heartbeat_waits_for_one_window_of_each_other_class_at_most() {
         let (mut a, mut b) = introduced();
-        assert!(a.talk.tell(Append, vec![1; 16 << 20]) && a.talk.tell(Snapshot, vec![2; 16 << 20]));
+        a.tell(Append, vec![1; 16 << 20]);
+        a.tell(Snapshot, vec![2; 16 << 20]);
         // Nothing arrives. What is written is bounded, and a heartbeat is written still.
         let mut wire = Vec::new();
         while a.talk.can_pack() {
             wire.extend(a.write());
         }
         assert!(wire.len() > WINDOW_BYTES && wire.len() < 2 * WINDOW_BYTES, "{}", wire.len());
-        assert!(a.talk.tell(Heartbeat, vec![3]));
+        a.tell(Heartbeat, vec![3]);
         wire.extend(a.write());
         b.read(&wire).expect("by the rules");
         assert_eq!(b.take(), [(Heartbeat, vec![3])]);
@@ -362,7 +367,7 @@ mod tests {
         while b.heard.is_empty() {
             let before = b.totals.figures().append.bytes_received;
             a.read(&b.write()).expect("credit");
-            assert!(a.talk.tell(Heartbeat, vec![round_trips]));
+            a.tell(Heartbeat, vec![round_trips]);
             while a.talk.can_pack() {
                 let wire = a.write();
                 b.read(&wire).expect("by the rules");
@@ -382,7 +387,7 @@ mod tests {
         let (mut a, mut b) = introduced();
         let limits = LaneConfig::new(Lane::Raft);
         let (mut told, message) = (0, vec![1; 1 << 20]);
-        while a.talk.tell(Append, message.clone()) {
+        while a.talk.tell(Append, message.clone()).is_ok() {
             told += 1;
             settle(&mut a, &mut b);
         }
@@ -391,7 +396,8 @@ mod tests {
             waiting >= limits.in_bytes_max && waiting <= limits.in_bytes_max + message.len() + WINDOW_BYTES
         );
         assert!(a.talk.queued_bytes() <= limits.out_bytes_max);
-        assert!(a.talk.tell(Heartbeat, vec![2]) && a.talk.tell(Snapshot, vec![3]));
+        a.tell(Heartbeat, vec![2]);
+        a.tell(Snapshot, vec![3]);
         settle(&mut a, &mut b);
         assert_eq!(b.heard.split_off(b.heard.len() - 2), [(Heartbeat, vec![2]), (Snapshot, vec![3])]);
         let mut taken = 0;
@@ -406,7 +412,7 @@ mod tests {
     fn end_of_a_stream_loses_what_was_queued_and_counts_it() {
         let (mut a, mut b) = introduced();
         for _ in 0..3 {
-            assert!(a.talk.tell(Append, vec![1; WINDOW_BYTES]));
+            a.tell(Append, vec![1; WINDOW_BYTES]);
         }
         let wire = a.write();
         b.read(&wire).expect("by the rules");
@@ -415,7 +421,7 @@ mod tests {
             side.decoder = FrameDecoder::new(FRAME_BYTES_MAX);
         }
         assert_eq!(a.totals.figures().append.messages_lost, 3);
-        assert!(a.talk.tell(Append, vec![2]));
+        a.tell(Append, vec![2]);
         settle(&mut a, &mut b);
         assert_eq!(b.take(), [(Append, vec![2])], "nothing is left of what was half sent");
     }
@@ -459,7 +465,7 @@ mod tests {
                     0 | 1 => {
                         let class = MessageClass::ALL[class];
                         let message = vec![u8::try_from(told.len()).expect("few"); number % (1 << (number % 20))];
-                        prop_assert!(a.talk.tell(class, message.clone()));
+                        a.tell(class, message.clone());
                         told.push((class, message));
                     }
                     2 => to_b.extend(a.write()),

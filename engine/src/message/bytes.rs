@@ -28,6 +28,13 @@ impl Message {
         postcard::to_stdvec(self).expect("writing to memory cannot fail")
     }
 
+    /// Whether it leaves at once, before what was committed is on disk: it says nothing of what its sender has
+    /// written. An answer of an anchor rests on what a majority has on disk. What is asked of one, and the answers, come
+    /// behind the hello that leaves with them.
+    pub(crate) fn waits_for_no_disk(&self) -> bool {
+        matches!(self, Self::Hello(_) | Self::Ask { .. } | Self::Told { .. })
+    }
+
     /// Reads a message and checks its bounds.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         if bytes.len() > MESSAGE_BYTES_MAX {

@@ -370,6 +370,9 @@ pub trait Consensus {
     /// Says that what was sent to a peer and not answered is lost, so that nobody waits for it.
     fn disconnected(&mut self, peer: PeerId);
 
+    /// Says that a message was certainly not sent to a peer, so that nobody waits for its answer.
+    fn untold(&mut self, message: &[u8]);
+
     /// Tells of members that this anchor's own log may not know yet, as of a membership at `index` of the group's log.
     ///
     /// For an anchor that was just added, or was away while the others were replaced: without it, it would refuse

@@ -120,9 +120,12 @@ pub trait Transport {
     /// Tells a peer something, if we talk with it. Messages of one class arrive in order, and those of a more urgent
     /// class overtake the others, even one that is half sent.
     ///
-    /// It may be lost: without a stream to the peer, with more told than it takes, when the stream ends, or when it is
-    /// longer than [`MESSAGE_BYTES_MAX`]. That is counted, and whoever told it tells it again in time.
-    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>);
+    /// It is lost when the stream ends, which [`TransportEvent::Untold`] says.
+    ///
+    /// # Errors
+    /// The message, which is certainly not sent: without a stream to the peer, with more told than it takes, or when it
+    /// is longer than [`MESSAGE_BYTES_MAX`]. That is counted.
+    fn tell(&mut self, to: PeerId, class: MessageClass, message: Vec<u8>) -> Result<(), Vec<u8>>;
 
     /// With whom we talk from now on, instead of before: the anchors. A talk needs both sides to want it; a peer that
     /// only one side wants is refused and counted. No connection is made for it, that is [`Transport::connect`]'s.

@@ -29,6 +29,20 @@ fn unknown_outcome_is_tried_again_and_done_once() {
     });
 }
 
+/// What is asked of a follower when the leader's process is gone goes to the next leader, and is not left unknown.
+#[test]
+fn follower_that_is_not_connected_with_the_leader_waits_for_the_next() {
+    at_seeds(async |world| {
+        let mut world = world.founded(3).await;
+        let leader = world.elected().await;
+        world.kill(leader);
+        let outcome = world.propose(1 + leader % 3, Vec::new(), Duration::from_secs(4)).await;
+        assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+        world.settle().await;
+        world
+    });
+}
+
 /// C07, C08: while there is no leader, requests wait; they are done or refused within their time.
 #[test]
 fn reads_and_writes_during_an_election() {

@@ -3,7 +3,7 @@
 //! One seed is one history: nothing here reads a clock, an unordered map or a random number that does not follow from
 //! the seed. What must hold is checked with every output; see [`Facts`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) facts: Facts,
     /// The settings of anchors that are started.
     pub(crate) settings: Settings,
+    /// Whose process is gone while its system answers: connections to it end, and it is not connected with.
+    gone: BTreeSet<PeerId>,
     /// To break it on purpose: reads are served without waiting for a barrier.
     pub(crate) reads_stale: bool,
     /// The newest membership that anybody told of, and tells those that start.
@@ -93,6 +95,7 @@ impl World {
             clients: Clients::default(),
             facts: Facts::default(),
             settings: Settings::local(),
+            gone: BTreeSet::new(),
             reads_stale: false,
             gossip: None,
             random: Random(seed),
@@ -145,6 +148,7 @@ impl World {
             group.introduce(index, members);
         }
         node.group = Some(group);
+        self.gone.remove(&peer_of(anchor));
         self.note(&format!("{anchor} starts"));
     }
 
@@ -161,6 +165,10 @@ impl World {
     /// Kills the process of an anchor; what it wrote stays written.
     pub(crate) fn kill(&mut self, anchor: u64) {
         self.end(anchor, false);
+        self.gone.insert(peer_of(anchor));
+        self.nodes.values_mut().filter_map(|node| node.group.as_mut()).for_each(|group| {
+            group.disconnected(peer_of(anchor));
+        });
     }
 
     fn end(&mut self, anchor: u64, loses_unsynced: bool) {
@@ -381,6 +389,9 @@ impl World {
                 self.facts.applying(node, &entries);
                 node.apply(token, entries, record);
                 self.facts.applied(node);
+            }
+            Output::Send { to, bytes, .. } if self.gone.contains(&to) => {
+                node.group.as_mut().expect("it runs").untold(&bytes);
             }
             Output::Send { to, bytes, .. } => {
                 let message = Message { from: node.peer, to, bytes, is_doubled: false };

@@ -26,14 +26,22 @@ impl Network {
         }
     }
 
-    pub(super) fn tell(&mut self, node: usize, to: PeerId, class: MessageClass, message: Vec<u8>) {
+    pub(super) fn tell(
+        &mut self,
+        node: usize,
+        to: PeerId,
+        class: MessageClass,
+        message: Vec<u8>,
+    ) -> Result<(), Vec<u8>> {
         let Some((id, side)) = self.talk(node, to).filter(|_| message.len() <= MESSAGE_BYTES_MAX) else {
-            return self.tally.count("told to nobody");
+            self.tally.count("told to nobody");
+            return Err(message);
         };
         let other = self.connections[&id].ends[side].node;
         let conditions = self.particular.get(&(node, other)).unwrap_or(&self.conditions).clone();
         if self.connections[&id].ends[side].told >= conditions.queue_max {
-            return self.tally.count("told to a full queue");
+            self.tally.count("told to a full queue");
+            return Err(message);
         }
         self.traffic.told += 1;
         self.traffic.told_bytes += message.len() as u64;
@@ -51,6 +59,7 @@ impl Network {
             }
             self.schedule(at, (id, side, TransportEvent::Told { from, bytes }));
         }
+        Ok(())
     }
 
     /// The connection over which a node talks with a peer, and the peer's side of it.
@@ -104,7 +113,7 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    use MessageClass::{Append, Heartbeat, Snapshot};
+    use MessageClass::{Append, Snapshot};
     use tidelock_engine::ports::{Target, Transport};
 
     use super::*;
@@ -168,7 +177,7 @@ mod tests {
         fn tell(&self, count: u8) {
             for number in 0..count {
                 let class = MessageClass::ALL[usize::from(number) % 3];
-                self.wire(0).tell(peer(1), class, vec![number]);
+                let _ = self.wire(0).tell(peer(1), class, vec![number]);
             }
         }
 
@@ -201,10 +210,10 @@ mod tests {
     #[test]
     fn what_finds_no_talk_is_lost_and_counted() {
         let mut world = World::new(1);
-        world.wire(0).tell(peer(2), Append, vec![1]);
-        world.wire(2).tell(peer(0), Append, vec![1]);
-        world.wire(1).tell(peer(2), Heartbeat, vec![1]);
-        world.wire(0).tell(peer(1), Snapshot, vec![0; MESSAGE_BYTES_MAX + 1]);
+        let too_long = vec![0; MESSAGE_BYTES_MAX + 1];
+        for (from, to, message) in [(0, 2, vec![1]), (2, 0, vec![1]), (1, 2, vec![1]), (0, 1, too_long)] {
+            assert_eq!(world.wire(from).tell(peer(to), Snapshot, message.clone()), Err(message));
+        }
         assert_eq!(world.pass(), [vec![], vec![], vec![]]);
         assert_eq!(world.count("told to nobody"), 4);
         world.network.borrow_mut().set_conditions(Conditions { queue_max: 2, ..Conditions::GOOD });
@@ -238,7 +247,7 @@ mod tests {
         world.network.borrow_mut().set_up(0, false);
         world.network.borrow_mut().set_up(0, true);
         world.wire(1).talk_with(BTreeSet::from([peer(0)]));
-        world.wire(1).tell(peer(0), Append, vec![1]);
+        assert_eq!(world.wire(1).tell(peer(0), Append, vec![1]), Err(vec![1]));
         assert_eq!(world.pass()[0], [], "whoever started again talks with nobody yet");
     }
 

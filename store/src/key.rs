@@ -219,6 +219,12 @@ pub(crate) fn row_bounds(keyspace: u32, range: &RowRange) -> (Vec<u8>, Vec<u8>) 
             push_text(&mut end, key);
             end.push(*kind as u8 + 1);
         }
+        Within::SubkeyPrefix(key, kind, prefix) => {
+            push_text(&mut end, key);
+            end.push(*kind as u8);
+            push_escaped(&mut end, prefix);
+            end = behind_prefix(end);
+        }
         Within::Group(key, kind, subkey) => {
             push_text(&mut end, key);
             end.push(*kind as u8);
@@ -344,6 +350,8 @@ mod tests {
             texts().prop_map(Within::KeyPrefix),
             texts().prop_map(Within::Key),
             (texts(), kinds()).prop_map(|(key, kind)| Within::Kind(key, kind)),
+            (texts(), kinds(), texts())
+                .prop_map(|(key, kind, prefix)| Within::SubkeyPrefix(key, kind, prefix)),
             (texts(), kinds(), texts()).prop_map(|(key, kind, subkey)| Within::Group(key, kind, subkey)),
         ]
     }

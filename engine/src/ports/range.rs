@@ -15,6 +15,8 @@ pub enum Within {
     Key(Vec<u8>),
     /// The rows of one kind under a key.
     Kind(Vec<u8>, Kind),
+    /// The rows of one kind under a key whose subkeys begin with these bytes.
+    SubkeyPrefix(Vec<u8>, Kind, Vec<u8>),
     /// The rows of one register, counter, element or field.
     Group(Vec<u8>, Kind, Vec<u8>),
 }
@@ -51,7 +53,9 @@ impl RowRange {
             Within::Keyspace => least(Vec::new(), Kind::ALL[0], Vec::new()),
             Within::KeyPrefix(key) | Within::Key(key) => least(key.clone(), Kind::ALL[0], Vec::new()),
             Within::Kind(key, kind) => least(key.clone(), *kind, Vec::new()),
-            Within::Group(key, kind, subkey) => least(key.clone(), *kind, subkey.clone()),
+            Within::SubkeyPrefix(key, kind, subkey) | Within::Group(key, kind, subkey) => {
+                least(key.clone(), *kind, subkey.clone())
+            }
         };
         let after = match &self.after {
             None => return within,
@@ -70,6 +74,9 @@ impl RowRange {
             Within::KeyPrefix(prefix) => row.key.starts_with(prefix),
             Within::Key(key) => row.key == *key && row.kind != Kind::Outcome,
             Within::Kind(key, kind) => row.key == *key && row.kind == *kind,
+            Within::SubkeyPrefix(key, kind, prefix) => {
+                row.key == *key && row.kind == *kind && row.subkey.starts_with(prefix)
+            }
             Within::Group(key, kind, subkey) => row.key == *key && row.kind == *kind && row.subkey == *subkey,
         }
     }

@@ -15,6 +15,9 @@ use crate::op::{Op, OutcomeRef};
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, OUTCOMES_KEY, Payload, RowId};
 
+/// How far below a new outcome one of the same client is looked for, first and then.
+const NEAR: [u64; 2] = [8, OUTCOMES_PER_CLIENT];
+
 /// What is known of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Executed {
@@ -53,15 +56,18 @@ pub fn executed(
         return Ok(found);
     };
     let (key, kind, subkey) = group(beyond);
-    let within = Within::Kind(OUTCOMES_KEY.to_vec(), Kind::Outcome);
-    let range = RowRange { within, after: Some(After::From(key, kind, subkey)) };
-    rows.scan(keyspace, &range, &mut |row, _| {
-        if row.subkey.starts_with(&client.0) {
-            found = Executed::FellOut;
-        }
+    let range = RowRange { within: of_client(client), after: Some(After::From(key, kind, subkey)) };
+    rows.scan(keyspace, &range, &mut |_, _| {
+        found = Executed::FellOut;
         ControlFlow::Break(())
     })?;
     Ok(found)
+}
+
+/// All outcomes of a client. A scan that went on to the next client would go through what that one has let go of since
+/// rows were last written.
+fn of_client(client: ClientId) -> Within {
+    Within::SubkeyPrefix(OUTCOMES_KEY.to_vec(), Kind::Outcome, client.0.to_vec())
 }
 
 impl Author<'_, '_> {
@@ -77,18 +83,51 @@ impl Author<'_, '_> {
     ) -> Result<(), ReadError> {
         let mut forgotten = Vec::new();
         if let Some(until) = number.checked_sub(OUTCOMES_PER_CLIENT) {
-            let after = After::From(OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, 0));
-            self.each_outcome(Some(after), |row, _| match named(row) {
-                Some((of, number)) if of == client && number <= until => {
-                    forgotten.push((number, row.dot));
+            let from = self.lowest_kept(client, number)?;
+            self.each_of_client(client, from, |number, dot| {
+                let is_too_much = number <= until;
+                if is_too_much {
+                    forgotten.push((number, dot));
                     ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
                 }
-                _ => ControlFlow::Break(()),
             })?;
         }
         let forgotten = self.outcome_references(&forgotten);
         let result = (result.len() <= OUTCOME_BYTES_MAX).then(|| result.to_vec());
         self.push(Op::Outcome { client, number, index, result, forgotten })
+    }
+
+    /// A number below which there is no outcome of a client, which most often is just below the one that goes next: what
+    /// is kept of a number near the new one tells it without going through all that was let go of before.
+    fn lowest_kept(&self, client: ClientId, number: u64) -> Result<u64, ReadError> {
+        for near in NEAR {
+            let mut found = None;
+            self.each_of_client(client, number.saturating_sub(near), |kept, _| {
+                found = (kept < number).then_some(kept);
+                ControlFlow::Break(())
+            })?;
+            if let Some(kept) = found {
+                return Ok((kept + 1).saturating_sub(OUTCOMES_PER_CLIENT));
+            }
+        }
+        Ok(0)
+    }
+
+    fn each_of_client(
+        &self,
+        client: ClientId,
+        from: u64,
+        mut visit: impl FnMut(u64, Dot) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let after = After::From(OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, from));
+        let range = RowRange { within: of_client(client), after: Some(after) };
+        let keyspace = self.frame.header().keyspace;
+        self.draft.scan(keyspace, &range, &mut |row, _| match named(&row) {
+            Some((_, number)) => visit(number, row.dot),
+            None => ControlFlow::Continue(()),
+        })
     }
 
     /// Lets go of all clients whose outcomes are all of this moment or before it, or of as many as fill half a frame:

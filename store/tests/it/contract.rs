@@ -90,11 +90,12 @@ fn random_range(dice: &mut Dice) -> RowRange {
     let mut text = || dice.pick(&TEXTS).to_vec();
     let (key, subkey, after_key, after_subkey) = (text(), text(), text(), text());
     let (kind, after_kind) = (*dice.pick(&Kind::ALL), *dice.pick(&Kind::ALL));
-    let within = match dice.below(5) {
+    let within = match dice.below(6) {
         0 => Within::Keyspace,
         1 => Within::KeyPrefix(key),
         2 => Within::Key(key),
         3 => Within::Kind(key, kind),
+        4 => Within::SubkeyPrefix(key, kind, subkey),
         _ => Within::Group(key, kind, subkey),
     };
     let after = match dice.below(4) {

@@ -56,10 +56,6 @@ impl Parted {
         (0..count).map(move |place| Waiter::Part(number, place))
     }
 
-    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
-        self.open.values().map(|parts| parts.waiter)
-    }
-
     /// Takes in the reply to one operation; with the last one, answers who is told what.
     fn replied(&mut self, number: u64, place: usize, reply: RequestReply) -> Option<(Waiter, RequestReply)> {
         let parts = self.open.get_mut(&number)?;
@@ -74,6 +70,7 @@ impl Parted {
 
 impl Replica {
     pub(super) fn reply_to(&mut self, waiter: Waiter, reply: RequestReply, basis: Basis, step: &mut Step) {
+        self.strong.requests.open.end(waiter);
         match waiter {
             Waiter::Client(id) => step.replies.push((id, reply, basis)),
             Waiter::Peer { session, number, .. } => {

@@ -331,10 +331,10 @@ impl Replica {
         self.note_retirements(frame);
         self.note_resets(frame);
         let index = outcomes::index_of(frame);
-        self.change_mode(id, None, |mode| {
+        if let Some((_, mode)) = self.strong.modes.get_mut(&id) {
             mode.advance(hlc, index);
-            true
-        });
+            self.strong.changed.insert(id);
+        }
     }
 }
 

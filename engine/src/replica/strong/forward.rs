@@ -79,10 +79,6 @@ enum State {
 }
 
 impl Forwarded {
-    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
-        self.asked.values().map(|asked| asked.waiter)
-    }
-
     fn open(&self, session: SessionId) -> usize {
         let is_of = |asked: &&Asked| matches!(asked.state, State::Asked(of) if of == session);
         self.asked.values().filter(is_of).count()
@@ -238,8 +234,11 @@ impl Replica {
             }
         };
         let waiter = Waiter::Peer { session, number, is_last };
-        let of_peer = |waiter: &Waiter| matches!(waiter, Waiter::Peer { session: of, .. } if *of == session);
-        if self.strong.requests.waiters().filter(of_peer).count() >= OPEN_OF_PEER_MAX {
+        if self.strong.requests.open.has(session, number) {
+            self.counters.count("refused_malformed_requests");
+            return self.refuse(session, "two requests of one number", step);
+        }
+        if self.strong.requests.open.of(session) >= OPEN_OF_PEER_MAX {
             self.counters.count("requests_of_peers_refused");
             let reason = "too many requests of this peer are open".to_owned();
             let error = RequestError::TryAgain { keyspace: request.keyspace, reason };

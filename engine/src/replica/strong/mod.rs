@@ -15,6 +15,7 @@ mod growth;
 mod making;
 mod naming;
 mod news;
+mod open;
 mod outcomes;
 mod proposing;
 mod readable;

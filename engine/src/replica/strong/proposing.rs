@@ -55,15 +55,6 @@ struct Waiting {
 }
 
 impl Writings {
-    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
-        let proposed = self.proposed.values().flat_map(|proposed| {
-            let behind = proposed.behind.iter().flat_map(|waiting| &waiting.writing);
-            proposed.writing.iter().flatten().chain(behind)
-        });
-        let gathered = self.gathered.iter().map(|(writing, _)| writing);
-        gathered.chain(proposed).chain(&self.committed).map(|writing| writing.waiter)
-    }
-
     /// Whether so much waits that no more is taken.
     pub(super) fn are_full(&self) -> bool {
         let waiting = self.proposed.values().flat_map(|proposed| &proposed.behind);

@@ -10,6 +10,7 @@ use super::Ask;
 use super::answering::{Parted, Waiter, not_done, reply_of};
 use super::forward::Forwarded;
 use super::naming::Names;
+use super::open::Open;
 use super::outcomes;
 use super::proposing::Writings;
 use crate::command::{ClientId, OperationId};
@@ -92,6 +93,7 @@ struct Reading {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     pub(super) names: Names,
+    pub(super) open: Open,
     last_id: u64,
     pub(super) parted: Parted,
     pub(super) writings: Writings,
@@ -113,13 +115,6 @@ impl Requests {
     /// All sessions are over.
     pub(crate) fn forwarded_are_lost(&mut self) {
         self.forwarded.abandon();
-    }
-
-    pub(super) fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
-        let reading = self.reading.iter().chain(self.barriers.values().flatten());
-        let reading = reading.chain(self.revisions.iter().map(|(_, reading)| reading));
-        let reading = reading.map(|reading| reading.waiter);
-        self.writings.waiters().chain(self.parted.waiters()).chain(reading).chain(self.forwarded.waiters())
     }
 }
 
@@ -177,6 +172,7 @@ impl Replica {
         if let Some(error) = self.refusal_of(&request, &terms) {
             return self.tell(waiter, Err(error), step);
         }
+        self.strong.requests.open.begin(waiter);
         match terms.freshness {
             Freshness::Stale if is_query => self.read_labelled(now, waiter, &request, view, step),
             Freshness::Revision(revision) if is_query && self.revision(id) >= revision => {
@@ -201,7 +197,7 @@ impl Replica {
             return None;
         }
         let requests = &self.strong.requests;
-        if requests.waiters().count() >= OPEN_MAX || (!request.is_query() && requests.writings.are_full()) {
+        if requests.open.len() >= OPEN_MAX || (!request.is_query() && requests.writings.are_full()) {
             let reason = "too many requests are open".to_owned();
             return Some(RequestError::TryAgain { keyspace: keyspace(), reason });
         }

@@ -157,7 +157,11 @@ impl<'a, 'b> Apply<'a, 'b> {
                 self.forget(*client, forgotten)?;
                 let (stamp, result) = (self.header.stamp(), result.clone());
                 let row = outcome_row(*client, *number, self.dot);
-                self.put(row, Some(Payload::Outcome { stamp, index: *index, result }))
+                let payload = Some(Payload::Outcome { stamp, index: *index, result });
+                if self.may_be_there {
+                    return self.put(row, payload);
+                }
+                self.draft.put_over(self.header.keyspace, row, None, payload, self.dot.replica)
             }
             Op::Forget { client, forgotten } => self.forget(*client, forgotten),
         }

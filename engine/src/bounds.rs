@@ -54,6 +54,9 @@ pub const OUTCOME_BYTES_MAX: usize = 64 << 10;
 /// The outcomes that are kept of one client: those of its highest number and of the numbers just below.
 pub const OUTCOMES_PER_CLIENT: u64 = 1_024;
 
+/// Outcomes of one client are let go of by so many numbers at once, so that most operations let go of none.
+pub const OUTCOMES_AT_ONCE: u64 = 64;
+
 /// The commands of one entry of the anchors' log.
 pub const COMMANDS_MAX: usize = 1_024;
 

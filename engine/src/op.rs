@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::list;
-use crate::bounds::{ELEMENTS_MAX, OBSERVED_LISTED_MAX, OUTCOMES_PER_CLIENT, REPLICAS_MAX, SLOTS_MAX};
+use crate::bounds::{
+    ELEMENTS_MAX, OBSERVED_LISTED_MAX, OUTCOMES_AT_ONCE, OUTCOMES_PER_CLIENT, REPLICAS_MAX, SLOTS_MAX,
+};
 use crate::id::ClientId;
 use crate::row::Kind;
 use crate::score::Score;
@@ -16,9 +18,9 @@ use crate::score::Score;
 const VECTOR_MAX: usize = REPLICAS_MAX + 1;
 
 /// The outcomes that one operation removes: all of a client.
-const FORGOTTEN_MAX: usize = 1_024;
+const FORGOTTEN_MAX: usize = 1_088;
 
-const _: () = assert!(FORGOTTEN_MAX as u64 == OUTCOMES_PER_CLIENT);
+const _: () = assert!(FORGOTTEN_MAX as u64 == OUTCOMES_PER_CLIENT + OUTCOMES_AT_ONCE);
 
 /// A dot within a frame: the index of its replica in the frame's table, 0 being the author, and the seq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,22 +1,23 @@
 //! What came of operations on strong keyspaces: kept for so long that nothing takes effect twice.
 //!
-//! Of a client the outcomes of its highest number and of the [`OUTCOMES_PER_CLIENT`] - 1 numbers below are kept. What is
-//! lower fell out, whether it was ever done or not, and is never done again: that follows from the highest row alone,
-//! which stays as long as any of the client's does. By age a client goes as a whole, when its last outcome is old.
+//! Of a client the outcomes of its highest number and of the [`OUTCOMES_PER_CLIENT`] - 1 numbers below are kept, and of
+//! fewer than [`OUTCOMES_AT_ONCE`] below these. What is lower fell out, whether it was ever done or not, and is never
+//! done again: that follows from the highest row alone, which stays as long as any of the client's does. By age a client
+//! goes as a whole, when its last outcome is old.
 
 use std::ops::ControlFlow;
 
 use super::Author;
 use crate::apply::outcome_subkey;
-use crate::bounds::{FRAME_OPS_BYTES_MAX, OUTCOME_BYTES_MAX, OUTCOMES_PER_CLIENT};
+use crate::bounds::{FRAME_OPS_BYTES_MAX, OUTCOME_BYTES_MAX, OUTCOMES_AT_ONCE, OUTCOMES_PER_CLIENT};
 use crate::causality::{Dot, Hlc};
 use crate::id::{ClientId, KeyspaceId};
 use crate::op::{Op, OutcomeRef};
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
 use crate::row::{Kind, OUTCOMES_KEY, Payload, RowId};
 
-/// How far below a new outcome one of the same client is looked for, first and then.
-const NEAR: [u64; 2] = [8, OUTCOMES_PER_CLIENT];
+/// How far below a new outcome one of the same client is looked for, one after the other.
+const NEAR: [u64; 3] = [1, 16, OUTCOMES_PER_CLIENT];
 
 /// What is known of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,31 +44,45 @@ pub fn executed(
     keyspace: KeyspaceId,
     (client, number): (ClientId, u64),
 ) -> Result<Executed, ReadError> {
-    let group = |number| (OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, number));
-    let (key, kind, subkey) = group(number);
-    let mut found = Executed::Not;
-    rows.scan(keyspace, &RowRange::all(Within::Group(key, kind, subkey)), &mut |_, payload| {
-        if let Payload::Outcome { index, result, .. } = payload {
-            found = Executed::Done { index, result };
+    let (mut found, mut is_below_others) = (Executed::Not, false);
+    each_of_client(rows, keyspace, (client, number), |of, _, payload| {
+        match payload {
+            Payload::Outcome { index, result, .. } if of == number => {
+                found = Executed::Done { index, result };
+            }
+            _ => is_below_others = true,
         }
         ControlFlow::Break(())
     })?;
-    let Some(beyond) = number.checked_add(OUTCOMES_PER_CLIENT).filter(|_| found == Executed::Not) else {
-        return Ok(found);
-    };
-    let (key, kind, subkey) = group(beyond);
-    let range = RowRange { within: of_client(client), after: Some(After::From(key, kind, subkey)) };
-    rows.scan(keyspace, &range, &mut |_, _| {
-        found = Executed::FellOut;
-        ControlFlow::Break(())
-    })?;
+    if let Some(beyond) = number.checked_add(OUTCOMES_PER_CLIENT).filter(|_| is_below_others) {
+        each_of_client(rows, keyspace, (client, beyond), |_, _, _| {
+            found = Executed::FellOut;
+            ControlFlow::Break(())
+        })?;
+    }
     Ok(found)
 }
 
-/// All outcomes of a client. A scan that went on to the next client would go through what that one has let go of since
-/// rows were last written.
-fn of_client(client: ClientId) -> Within {
-    Within::SubkeyPrefix(OUTCOMES_KEY.to_vec(), Kind::Outcome, client.0.to_vec())
+/// Visits the outcomes of a client from a number on. A scan that went on to the next client would go through all that
+/// that one has let go of since rows were last written.
+fn each_of_client(
+    rows: &dyn Rows,
+    keyspace: KeyspaceId,
+    (client, from): (ClientId, u64),
+    mut visit: impl FnMut(u64, Dot, Payload) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    let within = Within::SubkeyPrefix(OUTCOMES_KEY.to_vec(), Kind::Outcome, client.0.to_vec());
+    let after = After::From(OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, from));
+    rows.scan(keyspace, &RowRange { within, after: Some(after) }, &mut |row, payload| match named(&row) {
+        Some((_, number)) => visit(number, row.dot, payload),
+        None => ControlFlow::Continue(()),
+    })
+}
+
+/// Once a number of a client is kept, nothing is that is below this.
+fn floor(number: u64) -> u64 {
+    let lowest = number.checked_sub(OUTCOMES_PER_CLIENT).map_or(0, |below| below + 1);
+    lowest - lowest % OUTCOMES_AT_ONCE
 }
 
 impl Author<'_, '_> {
@@ -81,11 +96,12 @@ impl Author<'_, '_> {
         index: u64,
         result: &[u8],
     ) -> Result<(), ReadError> {
+        let (from, until) = (self.lowest_kept(client, number)?, floor(number));
         let mut forgotten = Vec::new();
-        if let Some(until) = number.checked_sub(OUTCOMES_PER_CLIENT) {
-            let from = self.lowest_kept(client, number)?;
-            self.each_of_client(client, from, |number, dot| {
-                let is_too_much = number <= until;
+        if from < until {
+            let keyspace = self.frame.header().keyspace;
+            each_of_client(&*self.draft, keyspace, (client, from), |number, dot, _| {
+                let is_too_much = number < until;
                 if is_too_much {
                     forgotten.push((number, dot));
                     ControlFlow::Continue(())
@@ -99,35 +115,24 @@ impl Author<'_, '_> {
         self.push(Op::Outcome { client, number, index, result, forgotten })
     }
 
-    /// A number below which there is no outcome of a client, which most often is just below the one that goes next: what
-    /// is kept of a number near the new one tells it without going through all that was let go of before.
+    /// A number below which there is no outcome of a client: what is kept of a number near the new one tells it, without
+    /// going through all that was let go of before.
     fn lowest_kept(&self, client: ClientId, number: u64) -> Result<u64, ReadError> {
+        if floor(number) == 0 {
+            return Ok(0);
+        }
+        let keyspace = self.frame.header().keyspace;
         for near in NEAR {
             let mut found = None;
-            self.each_of_client(client, number.saturating_sub(near), |kept, _| {
+            each_of_client(&*self.draft, keyspace, (client, number.saturating_sub(near)), |kept, _, _| {
                 found = (kept < number).then_some(kept);
                 ControlFlow::Break(())
             })?;
             if let Some(kept) = found {
-                return Ok((kept + 1).saturating_sub(OUTCOMES_PER_CLIENT));
+                return Ok(floor(kept));
             }
         }
         Ok(0)
-    }
-
-    fn each_of_client(
-        &self,
-        client: ClientId,
-        from: u64,
-        mut visit: impl FnMut(u64, Dot) -> ControlFlow<()>,
-    ) -> Result<(), ReadError> {
-        let after = After::From(OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, from));
-        let range = RowRange { within: of_client(client), after: Some(after) };
-        let keyspace = self.frame.header().keyspace;
-        self.draft.scan(keyspace, &range, &mut |row, _| match named(&row) {
-            Some((_, number)) => visit(number, row.dot),
-            None => ControlFlow::Continue(()),
-        })
     }
 
     /// Lets go of all clients whose outcomes are all of this moment or before it, or of as many as fill half a frame:

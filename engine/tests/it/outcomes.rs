@@ -7,7 +7,7 @@ use crate::world::check_derived;
 use crdts::CvRDT;
 use proptest::prelude::*;
 use tidelock_engine::apply::apply_frame;
-use tidelock_engine::bounds::{OUTCOME_BYTES_MAX, OUTCOMES_PER_CLIENT};
+use tidelock_engine::bounds::{OUTCOME_BYTES_MAX, OUTCOMES_AT_ONCE, OUTCOMES_PER_CLIENT};
 use tidelock_engine::causality::{Heads, Hlc, VersionVector};
 use tidelock_engine::crdt::{DotStore, VisibleKind};
 use tidelock_engine::draft::Draft;
@@ -105,17 +105,18 @@ fn outcome_is_kept_of_each_client_and_number() {
 #[test]
 fn newest_outcomes_stay_and_what_fell_out_stays_out() {
     let mut strong = Strong::default();
-    let last = OUTCOMES_PER_CLIENT + 2;
+    let last = OUTCOMES_PER_CLIENT + 2 * OUTCOMES_AT_ONCE + 2;
     strong.keep(B, 1, b"other");
     for number in 1..=last {
         strong.keep(A, number, b"r");
     }
     let kept = strong.rows.rows().keys().filter(|row| row.subkey.starts_with(&A.0)).count() as u64;
-    assert_eq!(kept, OUTCOMES_PER_CLIENT);
-    for number in 0..=2 {
+    let first = 2 * OUTCOMES_AT_ONCE;
+    assert_eq!(kept, last - first + 1, "they go together");
+    for number in 0..first {
         assert_eq!(strong.of(A, number), Executed::FellOut, "{number}");
     }
-    assert_eq!((strong.of(A, 3), strong.of(A, last)), (done(3, b"r"), done(last, b"r")));
+    assert_eq!((strong.of(A, first), strong.of(A, last)), (done(first, b"r"), done(last, b"r")));
     assert_eq!((strong.of(A, last + 1), strong.of(B, 1)), (Executed::Not, done(1, b"other")));
     // A jump lets all go at once, and a number between is too old.
     strong.keep(A, 1 << 40, b"far");
@@ -282,11 +283,13 @@ proptest! {
         let mut states = vec![strong.rows.clone()];
         let mut kept: [BTreeMap<u64, Executed>; 2] = Default::default();
         let expected = |kept: &BTreeMap<u64, Executed>, number: u64| {
-            let highest = kept.last_key_value().map(|(highest, _)| *highest);
-            if highest.is_some_and(|highest| highest >= number + OUTCOMES_PER_CLIENT) {
-                return Executed::FellOut;
+            let highest = kept.last_key_value().map_or(0, |(highest, _)| *highest);
+            let lowest = (highest + 1).saturating_sub(OUTCOMES_PER_CLIENT);
+            match kept.get(&number).filter(|_| number >= lowest - lowest % OUTCOMES_AT_ONCE) {
+                Some(executed) => executed.clone(),
+                None if number < lowest => Executed::FellOut,
+                None => Executed::Not,
             }
-            kept.get(&number).cloned().unwrap_or(Executed::Not)
         };
         for (client, number) in steps {
             let of = [A, B][client];

@@ -41,8 +41,11 @@ impl Replica {
             return;
         }
         let lacks = |frame: &Frame| {
-            let shared = link.shared.get(&frame.header().keyspace).filter(|shared| shared.is_eager);
-            shared.is_some_and(|shared| !shared.has_told_of(frame.header().last_dot()))
+            let header = frame.header();
+            let shared = link.shared.get(&header.keyspace).filter(|shared| shared.is_eager);
+            // Another anchor makes the same strong frames.
+            let makes = header.epoch.is_strong() && link.seat.exact.contains(&header.keyspace);
+            !makes && shared.is_some_and(|shared| !shared.has_told_of(header.last_dot()))
         };
         let frames: Vec<&Frame> = fresh
             .iter()
@@ -56,7 +59,7 @@ impl Replica {
             let frames = piece.iter().map(|frame| FrameBytes(frame.bytes().to_vec())).collect();
             step.sends.push((session, Message::Push { cards, frames }));
         }
-        // The peer now knows of these heads: it was sent the frames, or they came from it.
+        // The peer now knows of these heads: it was sent the frames, or they came from it, or it makes them itself.
         for id in touched {
             let Some(changes) = self.keyspace(id).map(Keyspace::changes) else { continue };
             let link = self.links.get_mut(&session).expect("the session is up");

@@ -57,6 +57,8 @@ fn write_all_kinds(group: &mut Group) {
             group.pass(7);
         }
     }
+    // What was gathered behind them is proposed now.
+    group.pass(100);
 }
 
 #[test]

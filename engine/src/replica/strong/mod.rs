@@ -420,7 +420,7 @@ impl Replica {
         heads.filter(|dot| dot.replica != author).eq(record.frontier.iter().copied())
     }
 
-    /// At the end of a turn: what changed is remembered and told, and what was gathered is proposed.
+    /// At the end of a turn: what changed is remembered and told, and what was gathered is proposed if it need not wait.
     pub(super) fn finish_strong(&mut self, view: &mut View<'_, '_>, step: &mut Step) {
         self.answer_revisions(view, step);
         self.propose_gathered(step);

@@ -1,7 +1,9 @@
 //! Operations on their way into the log: gathered, proposed, awaited and answered.
 //!
-//! Those of one turn become one entry, or several of which each is proposed when the one before it is applied: entries
-//! that are open at once stand in the log in any order, and what one client asked for in one go is done in its order.
+//! Those that came together become one entry, or several of which each is proposed when the one before it is applied:
+//! entries that are open at once stand in the log in any order, and what one client asked for in one go is done in its
+//! order. While a few are open, what comes is gathered for the next: each entry costs a round of the group, with a sync
+//! on each of its disks, however much it holds.
 //! A write that was proposed may be done whatever happens here, and is said to be unknown until it is known; everything
 //! else is certainly not done.
 
@@ -19,6 +21,12 @@ use crate::request::{Action, Atomicity, Request, RequestError, RequestReply};
 /// The bytes of entries that wait for others before them, at most; one request may go beyond. It is memory.
 const WAITING_BYTES_MAX: usize = 256 << 20;
 
+/// The entries that are open before what comes waits for one of them.
+const OPEN_MAX: usize = 2;
+
+/// How long it waits for that at most, in milliseconds: an entry that waits for a leader holds up no other.
+const GATHERED_MS_MAX: u64 = 20;
+
 /// A write that waits for what becomes of its operation.
 #[derive(Clone, Debug)]
 pub(super) struct Writing {
@@ -31,8 +39,11 @@ pub(super) struct Writing {
 /// What is open of what writes.
 #[derive(Debug, Default)]
 pub(super) struct Writings {
-    /// Those of this turn, to be proposed.
+    /// Those to be proposed next, and how long they are in bytes.
     gathered: Vec<(Writing, Command)>,
+    gathered_bytes: usize,
+    /// When an entry was proposed last.
+    proposed_ms: u64,
     proposed: BTreeMap<GroupRequestId, Proposed>,
     /// Those that are committed, and whose outcome comes with a frame.
     committed: Vec<Writing>,
@@ -58,7 +69,24 @@ impl Writings {
     /// Whether so much waits that no more is taken.
     pub(super) fn are_full(&self) -> bool {
         let waiting = self.proposed.values().flat_map(|proposed| &proposed.behind);
-        waiting.map(|waiting| waiting.entry.len()).sum::<usize>() >= WAITING_BYTES_MAX
+        let behind = waiting.map(|waiting| waiting.entry.len()).sum::<usize>();
+        behind.saturating_add(self.gathered_bytes) >= WAITING_BYTES_MAX
+    }
+
+    fn gather(&mut self, writing: Writing, command: Command) {
+        let size = postcard::serialize_with_flavor(&command, postcard::ser_flavors::Size::default());
+        self.gathered_bytes = self.gathered_bytes.saturating_add(size.unwrap_or(usize::MAX));
+        self.gathered.push((writing, command));
+    }
+
+    /// Takes what is to be proposed now.
+    fn take_gathered(&mut self, now_ms: u64) -> Vec<(Writing, Command)> {
+        let waits = self.proposed.len() >= OPEN_MAX && now_ms < self.proposed_ms + GATHERED_MS_MAX;
+        if waits || self.gathered.is_empty() {
+            return Vec::new();
+        }
+        (self.gathered_bytes, self.proposed_ms) = (0, now_ms);
+        std::mem::take(&mut self.gathered)
     }
 
     /// Takes out what has waited too long: what may be done, and what is certainly not.
@@ -75,6 +103,7 @@ impl Writings {
                 !is_over
             });
         }
+        not_done.extend(self.gathered.extract_if(.., |(writing, _)| is_late(writing)).map(|(late, _)| late));
         unknown.extend(self.committed.extract_if(.., |writing| is_late(writing)));
         (unknown, not_done)
     }
@@ -88,8 +117,7 @@ impl Writing {
 }
 
 impl Replica {
-    /// Makes operations of what writes or decides, to be proposed with the others of this turn: one of all actions, or
-    /// one of each.
+    /// Makes operations of what writes or decides, to be proposed with others: one of all actions, or one of each.
     pub(super) fn gather(
         &mut self,
         now: Now,
@@ -104,7 +132,7 @@ impl Replica {
             let operation = this.operation(now, id, named, 1);
             let command = Command::Execute(Execute { keyspace: id, operation, hlc, actions, atomicity });
             let writing = Writing { waiter, keyspace: keyspace.clone(), operation, until_ms };
-            this.strong.requests.writings.gathered.push((writing, command));
+            this.strong.requests.writings.gather(writing, command);
         };
         if atomicity != Atomicity::Each || actions.len() == 1 {
             return add(self, waiter, named, actions);
@@ -116,7 +144,7 @@ impl Replica {
         }
     }
 
-    /// Proposes the writes of this turn, in as few entries as hold them.
+    /// Proposes what was gathered, in as few entries as hold it, unless it is to wait.
     pub(super) fn propose_gathered(&mut self, step: &mut Step) {
         let mut chain = VecDeque::new();
         let (mut entry, mut writing) = (Entry::default(), Vec::new());
@@ -126,7 +154,7 @@ impl Replica {
                 chain.push_back(Waiting { entry: entry.into_bytes(), writing });
             }
         };
-        for (of, command) in std::mem::take(&mut self.strong.requests.writings.gathered) {
+        for (of, command) in self.strong.requests.writings.take_gathered(self.mono_ms) {
             let mut pushed = entry.push(&command);
             if let Ok(false) = pushed {
                 finish(&mut entry, &mut writing);
@@ -205,9 +233,10 @@ impl Replica {
         {
             self.strong.requests.writings.committed.extend(writing.into_iter().flatten());
             let behind = behind.into_iter().flat_map(|waiting| waiting.writing);
-            let reason = "this node is no anchor any more".to_owned();
-            self.refuse_all(behind, &NotDone::Refused { reason }, step);
+            self.refuse_all(behind, &no_anchor(), step);
         }
+        let gathered = std::mem::take(&mut self.strong.requests.writings.gathered);
+        self.refuse_all(gathered.into_iter().map(|(writing, _)| writing), &no_anchor(), step);
     }
 
     fn refuse_all(&mut self, writing: impl IntoIterator<Item = Writing>, reason: &NotDone, step: &mut Step) {
@@ -254,4 +283,8 @@ fn said(writing: &Writing, executed: Option<CommandReply>) -> RequestReply {
         Some(CommandReply::EpochClosed) => Err(RequestError::EpochClosed(writing.keyspace.clone())),
         _ => Err(writing.unknown()),
     }
+}
+
+fn no_anchor() -> NotDone {
+    NotDone::Refused { reason: "this node is no anchor any more".to_owned() }
 }

@@ -382,6 +382,11 @@ impl<'a> Draft<'a> {
     }
 
     /// The changed rows within a range, of which the new ones must be woven into a scan.
+    /// The first row of a range that was added or changed here, without looking below.
+    pub(crate) fn first_changed(&self, keyspace: KeyspaceId, range: &RowRange) -> Option<RowId> {
+        self.changed(keyspace, range).find(|(_, change)| change.after.is_some()).map(|(row, _)| row.clone())
+    }
+
     fn changed<'b>(
         &'b self,
         keyspace: KeyspaceId,

@@ -71,12 +71,16 @@ fn each_of_client(
     (client, from): (ClientId, u64),
     mut visit: impl FnMut(u64, Dot, Payload) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
-    let within = Within::SubkeyPrefix(OUTCOMES_KEY.to_vec(), Kind::Outcome, client.0.to_vec());
-    let after = After::From(OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, from));
-    rows.scan(keyspace, &RowRange { within, after: Some(after) }, &mut |row, payload| match named(&row) {
+    rows.scan(keyspace, &of_client(client, from), &mut |row, payload| match named(&row) {
         Some((_, number)) => visit(number, row.dot, payload),
         None => ControlFlow::Continue(()),
     })
+}
+
+fn of_client(client: ClientId, from: u64) -> RowRange {
+    let within = Within::SubkeyPrefix(OUTCOMES_KEY.to_vec(), Kind::Outcome, client.0.to_vec());
+    let after = After::From(OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, from));
+    RowRange { within, after: Some(after) }
 }
 
 /// Once a number of a client is kept, nothing is that is below this.
@@ -122,6 +126,11 @@ impl Author<'_, '_> {
             return Ok(0);
         }
         let keyspace = self.frame.header().keyspace;
+        // The operations of one entry follow each other most often.
+        let before = self.draft.first_changed(keyspace, &of_client(client, number - 1));
+        if let Some((_, kept)) = before.as_ref().and_then(named).filter(|(_, kept)| *kept < number) {
+            return Ok(floor(kept));
+        }
         for near in NEAR {
             let mut found = None;
             each_of_client(&*self.draft, keyspace, (client, number.saturating_sub(near)), |kept, _, _| {

@@ -9,7 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::id::PeerId;
-use crate::ports::{AnchorId, Consensus, DriverError, LogIndex, Output, Transport, TransportEvent};
+use crate::ports::{
+    AnchorId, Consensus, DriverError, LogIndex, Output, Role, Status, Term, Transport, TransportEvent,
+};
 use crate::replica::{Ask, Heard, Input};
 
 /// Opens the group on this node's log, as that anchor; none where a node cannot take part in one.
@@ -23,7 +25,13 @@ pub struct Courier {
     own: Known,
     told: Known,
     talks_with: BTreeSet<PeerId>,
+    /// How the group stood when the replica was last told, and how it stands since, if only the log has gone on.
+    told_status: Standing,
+    quiet: Option<Status>,
 }
+
+/// What of a status is news by itself: its term, who leads, what this anchor is, and which membership is the newest.
+type Standing = (Term, Option<AnchorId>, Role, Option<LogIndex>);
 
 /// Members, and the place in the log of whoever knows them.
 type Known = (Option<LogIndex>, BTreeSet<PeerId>);
@@ -39,13 +47,14 @@ impl Courier {
     pub fn new(mut open: OpenGroup, anchor: Option<AnchorId>) -> Self {
         let group = anchor.map(&mut open);
         let (own, told, talks_with) = Default::default();
-        Self { open, group, own, told, talks_with }
+        Self { open, group, own, told, talks_with, told_status: Standing::default(), quiet: None }
     }
 
     /// The group takes no part from now on, as after a crash.
     pub fn close(&mut self) {
         self.group = None;
         (self.own, self.told) = Default::default();
+        (self.told_status, self.quiet) = Default::default();
     }
 
     /// The group takes part again, on what the log holds now.
@@ -55,7 +64,9 @@ impl Courier {
     }
 
     /// Before a turn: hands to the group what its members told, and adds to the inputs what it wants of the turn.
-    pub fn collect(&mut self, inputs: &mut Vec<Input>, transport: &mut impl Transport) {
+    ///
+    /// That the log has gone on is no reason for a turn: it is told with other news, or when one `is_due` anyway.
+    pub fn collect(&mut self, inputs: &mut Vec<Input>, transport: &mut impl Transport, is_due: bool) {
         self.talk(transport);
         let Some(group) = &mut self.group else { return };
         inputs.retain(|input| match input {
@@ -89,11 +100,20 @@ impl Courier {
                 Output::Status(status) => {
                     let members = status.membership.members.values().map(|member| member.peer);
                     self.own = (status.membership_index, members.collect());
+                    let standing = (status.term, status.leader, status.role, status.membership_index);
+                    if standing == self.told_status {
+                        self.quiet = Some(status);
+                        continue;
+                    }
+                    (self.told_status, self.quiet) = (standing, None);
                     Heard::Status(status)
                 }
                 Output::Stopped { reason } => Heard::Stopped { reason },
             };
             inputs.push(Input::Consensus(heard));
+        }
+        if is_due || !inputs.is_empty() {
+            inputs.extend(self.quiet.take().map(|status| Input::Consensus(Heard::Status(status))));
         }
         self.talk(transport);
     }

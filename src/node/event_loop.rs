@@ -104,7 +104,7 @@ impl EventLoop {
             let is_tick = now >= tick_at;
             let is_due = unix_ms() >= self.driver.replica().next_deadline_ms();
             let mut inputs: Vec<Input> = events.into_iter().map(|(_, event)| Input::Network(event)).collect();
-            self.courier.collect(&mut inputs, &mut self.network);
+            self.courier.collect(&mut inputs, &mut self.network, is_tick || is_due || !jobs.is_empty());
             self.times.heard(&inputs);
             let is_idle = inputs.is_empty() && jobs.is_empty() && !is_tick && !is_due;
             if !is_idle {

@@ -146,7 +146,7 @@ impl Seat {
     pub(crate) fn collect(&mut self, inputs: &mut Vec<Input>, wire: &mut Wire) {
         let _context = self.runtime.enter();
         self.is_woken.store(false, Ordering::Relaxed);
-        self.courier.collect(inputs, wire);
+        self.courier.collect(inputs, wire, true);
     }
 
     /// After a turn: see [`Courier::deliver`].

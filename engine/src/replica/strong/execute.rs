@@ -58,13 +58,16 @@ impl Replica {
     ) {
         let open: Vec<KeyspaceId> = self.keyspaces.keys().copied().collect();
         open.into_iter().for_each(|id| self.seal(id, step));
-        let mut done = Step::default();
+        let (mut done, mut executed) = (Step::default(), Vec::new());
         let mark = view.draft.mark();
-        let apply = |entry: &Committed| self.apply_entry(now, entry, view, &mut done);
+        let apply = |entry: &Committed| self.apply_entry(now, entry, view, &mut done, &mut executed);
         match entries.iter().map(apply).collect::<Result<Vec<_>, String>>() {
             Ok(replies) => {
                 view.draft.keep(mark);
                 step.absorb(done);
+                for (operation, reply) in executed {
+                    self.answer_executed(&operation, reply, step);
+                }
                 step.raft_applied = Some(record);
                 // A majority has the entries on disk: what is lost here is applied again.
                 step.durability = step.durability.max(Some(Durability::Buffered));
@@ -85,6 +88,7 @@ impl Replica {
         entry: &Committed,
         view: &mut View<'_, '_>,
         step: &mut Step,
+        done: &mut Vec<((KeyspaceId, OperationId), CommandReply)>,
     ) -> Result<Vec<u8>, String> {
         self.strong.applied = Some(entry.index);
         let CommittedPayload::Command(bytes) = &entry.payload else { return Ok(Vec::new()) };
@@ -101,8 +105,14 @@ impl Replica {
         self.counters.count("entries_applied");
         let is_alone = commands.len() == 1;
         let entry = Entry { index: entry.index, commands: &commands, is_alone, bytes: bytes.len() };
-        let executed = self.execute(now, entry, view, step);
-        executed.map(|executed| CommandReply::encode_all(&executed)).map_err(|error| error.to_string())
+        let executed = self.execute(now, entry, view, step).map_err(|error| error.to_string())?;
+        let encoded = CommandReply::encode_all(&executed);
+        let operations = commands.iter().zip(executed).filter_map(|(command, reply)| match command {
+            Command::Execute(execute) => Some(((execute.keyspace, execute.operation), reply)),
+            _ => None,
+        });
+        done.extend(operations);
+        Ok(encoded)
     }
 
     /// Executes the commands of one entry: those of one keyspace become one frame, or more if one would be too large.

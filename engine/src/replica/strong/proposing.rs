@@ -3,7 +3,8 @@
 //! Those that came together become one entry, or several of which each is proposed when the one before it is applied:
 //! entries that are open at once stand in the log in any order, and what one client asked for in one go is done in its
 //! order. While a few are open, what comes is gathered for the next: each entry costs a round of the group, with a sync
-//! on each of its disks, however much it holds.
+//! on each of its disks, however much it holds. Whoever waits for one that is applied here is answered then: what the
+//! group says of it later tells the same.
 //! A write that was proposed may be done whatever happens here, and is said to be unknown until it is known; everything
 //! else is certainly not done.
 
@@ -13,7 +14,7 @@ use super::answering::{Waiter, not_done, reply_of};
 use super::{Ask, CommandReply, outcomes};
 use crate::command::{ClientId, Command, Entry, Execute, OperationId};
 use crate::frame::Frame;
-use crate::id::KeyspaceName;
+use crate::id::{KeyspaceId, KeyspaceName};
 use crate::ports::{NotDone, Outcome, RequestId as GroupRequestId};
 use crate::replica::{Now, Replica, Step};
 use crate::request::{Action, Atomicity, Request, RequestError, RequestReply};
@@ -32,9 +33,13 @@ const GATHERED_MS_MAX: u64 = 20;
 pub(super) struct Writing {
     pub(super) waiter: Waiter,
     keyspace: KeyspaceName,
+    id: KeyspaceId,
     operation: OperationId,
     until_ms: u64,
 }
+
+/// An operation of a keyspace. A client may number those of each by themselves.
+type Key = (KeyspaceId, OperationId);
 
 /// What is open of what writes.
 #[derive(Debug, Default)]
@@ -45,6 +50,8 @@ pub(super) struct Writings {
     /// When an entry was proposed last.
     proposed_ms: u64,
     proposed: BTreeMap<GroupRequestId, Proposed>,
+    /// In which entry an operation is, and where in it.
+    places: BTreeMap<Key, (GroupRequestId, usize)>,
     /// Those that are committed, and whose outcome comes with a frame.
     committed: Vec<Writing>,
 }
@@ -54,6 +61,8 @@ pub(super) struct Writings {
 struct Proposed {
     /// One for each of its commands; none that was answered already.
     writing: Vec<Option<Writing>>,
+    /// How many were not.
+    waiting: usize,
     /// What is proposed behind it.
     behind: VecDeque<Waiting>,
 }
@@ -93,8 +102,10 @@ impl Writings {
     fn take_late(&mut self, now_ms: u64) -> (Vec<Writing>, Vec<Writing>) {
         let is_late = |writing: &Writing| now_ms >= writing.until_ms;
         let (mut unknown, mut not_done) = (Vec::new(), Vec::new());
-        for Proposed { writing, behind } in self.proposed.values_mut() {
+        for Proposed { writing, waiting, behind } in self.proposed.values_mut() {
+            let before = unknown.len();
             unknown.extend(writing.iter_mut().filter_map(|writing| writing.take_if(|of| is_late(of))));
+            *waiting -= unknown.len() - before;
             behind.retain_mut(|waiting| {
                 let is_over = waiting.writing.iter().any(is_late);
                 if is_over {
@@ -105,11 +116,51 @@ impl Writings {
         }
         not_done.extend(self.gathered.extract_if(.., |(writing, _)| is_late(writing)).map(|(late, _)| late));
         unknown.extend(self.committed.extract_if(.., |writing| is_late(writing)));
+        self.forget_places(unknown.iter());
         (unknown, not_done)
+    }
+
+    /// An entry is proposed.
+    fn begin(&mut self, id: GroupRequestId, writing: Vec<Writing>, behind: VecDeque<Waiting>) {
+        for (place, writing) in writing.iter().enumerate() {
+            self.places.entry(writing.key()).or_insert((id, place));
+        }
+        let waiting = writing.len();
+        let writing = writing.into_iter().map(Some).collect();
+        self.proposed.insert(id, Proposed { writing, waiting, behind });
+    }
+
+    fn forget_places<'a>(&mut self, writing: impl Iterator<Item = &'a Writing>) {
+        for writing in writing {
+            self.places.remove(&writing.key());
+        }
+    }
+
+    /// It is known what became of an entry, or nobody tells: what is still waited for in it, each in its place, and what
+    /// comes behind it.
+    fn end(&mut self, id: GroupRequestId) -> Option<(Vec<Option<Writing>>, VecDeque<Waiting>)> {
+        let Proposed { writing, behind, .. } = self.proposed.remove(&id)?;
+        self.forget_places(writing.iter().flatten());
+        Some((writing, behind))
+    }
+
+    /// An operation was executed: who waits for it; and what comes behind its entry, if nothing else is waited for in that.
+    fn take(&mut self, key: &Key) -> Option<(Writing, VecDeque<Waiting>)> {
+        let (id, place) = self.places.remove(key)?;
+        let proposed = self.proposed.get_mut(&id)?;
+        let writing = proposed.writing.get_mut(place)?.take()?;
+        proposed.waiting -= 1;
+        let is_over = proposed.waiting == 0;
+        let behind = self.proposed.extract_if(id..=id, |_, _| is_over).next().map(|(_, of)| of.behind);
+        Some((writing, behind.unwrap_or_default()))
     }
 }
 
 impl Writing {
+    fn key(&self) -> Key {
+        (self.id, self.operation)
+    }
+
     /// Nobody here knows whether it was done.
     fn unknown(&self) -> RequestError {
         RequestError::Unknown(self.operation.to_string())
@@ -131,7 +182,7 @@ impl Replica {
         let add = |this: &mut Self, waiter, named, actions: Vec<Action>| {
             let operation = this.operation(now, id, named, 1);
             let command = Command::Execute(Execute { keyspace: id, operation, hlc, actions, atomicity });
-            let writing = Writing { waiter, keyspace: keyspace.clone(), operation, until_ms };
+            let writing = Writing { waiter, keyspace: keyspace.clone(), id, operation, until_ms };
             this.strong.requests.writings.gather(writing, command);
         };
         if atomicity != Atomicity::Each || actions.len() == 1 {
@@ -177,8 +228,7 @@ impl Replica {
         let Some(Waiting { entry, writing }) = chain.pop_front() else { return };
         let id = self.strong.requests.next_id();
         let within_ms = self.longest(writing.iter().map(|writing| writing.until_ms));
-        let writing = writing.into_iter().map(Some).collect();
-        self.strong.requests.writings.proposed.insert(id, Proposed { writing, behind: chain });
+        self.strong.requests.writings.begin(id, writing, chain);
         step.asks.push(Ask::Propose { id, entry, within_ms });
     }
 
@@ -188,9 +238,20 @@ impl Replica {
         self.tell(writing.waiter, reply, step);
     }
 
+    /// An operation was executed here, and is committed: whoever waits for it here is answered.
+    pub(super) fn answer_executed(&mut self, operation: &Key, executed: CommandReply, step: &mut Step) {
+        if executed == CommandReply::Following {
+            return; // its frame tells
+        }
+        let Some((writing, behind)) = self.strong.requests.writings.take(operation) else { return };
+        let reply = said(&writing, Some(executed));
+        self.close(&writing, reply, step);
+        self.propose(behind, step);
+    }
+
     /// What became of an entry.
     pub(super) fn proposed(&mut self, id: GroupRequestId, outcome: &Outcome, step: &mut Step) {
-        let Some(Proposed { writing, behind }) = self.strong.requests.writings.proposed.remove(&id) else {
+        let Some((writing, behind)) = self.strong.requests.writings.end(id) else {
             return self.mode_proposed(id, outcome, step);
         };
         match outcome {
@@ -228,7 +289,8 @@ impl Replica {
 
     /// The group tells nothing any more of what was proposed: the frames of others do, or nobody.
     pub(super) fn lose_proposals(&mut self, step: &mut Step) {
-        for Proposed { writing, behind } in
+        self.strong.requests.writings.places.clear();
+        for Proposed { writing, behind, .. } in
             std::mem::take(&mut self.strong.requests.writings.proposed).into_values()
         {
             self.strong.requests.writings.committed.extend(writing.into_iter().flatten());

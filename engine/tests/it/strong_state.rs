@@ -156,3 +156,28 @@ fn snapshot_that_is_made_right_after_a_start_says_how_far_the_log_is_applied() {
     group.restart(1);
     assert_eq!(group.snapshot(1), before);
 }
+
+/// An anchor wrote late, and stands beyond what is committed for ever. The leader gives it the occasion to go on ever more
+/// rarely, and at once again when it comes anew.
+#[test]
+fn keyspace_that_some_anchor_follows_for_ever_does_not_fill_the_log() {
+    let mut group = with_a_late_anchor();
+    group.settle(20);
+    let entries = |group: &mut Group, tenths: usize| {
+        let before = group.log.len();
+        group.settle(tenths);
+        group.log.len() - before
+    };
+    let first = entries(&mut group, 300);
+    assert!((2..=6).contains(&first), "{first} in the first half minute");
+    entries(&mut group, 1_000);
+    let later = entries(&mut group, 1_200);
+    assert!((1..=3).contains(&later), "{later} in two minutes");
+    assert!(!group.is_exact(1));
+    group.part(0, 1);
+    group.pass(100);
+    group.cut.clear();
+    group.restart(1);
+    let anew = entries(&mut group, 300);
+    assert!((2..=6).contains(&anew), "{anew} in half a minute after it came anew");
+}

@@ -93,7 +93,7 @@ impl Courier {
                 Output::Apply { token, entries, record } => Heard::Apply { token, entries, record },
                 Output::Proposed { id, outcome } => Heard::Proposed { id, outcome },
                 Output::Barrier { id, result } => Heard::Barrier { id, result },
-                Output::BuildSnapshot { token } => Heard::BuildSnapshot { token },
+                Output::BuildSnapshot { token, applied } => Heard::BuildSnapshot { token, applied },
                 Output::InstallSnapshot { token, bytes, record } => {
                     Heard::InstallSnapshot { token, bytes, record }
                 }

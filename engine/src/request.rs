@@ -44,6 +44,16 @@ impl Action {
             Self::Write(_) | Self::Decide(_) | Self::Whole(_) => false,
         }
     }
+
+    /// Whether it may do more than remove.
+    pub(crate) fn may_grow(&self) -> bool {
+        match self {
+            Self::Query(_) => false,
+            Self::Write(write) => !write.is_removal(),
+            Self::Decide(decision) => decision.actions.iter().any(Self::may_grow),
+            Self::Whole(actions) => actions.iter().any(Self::may_grow),
+        }
+    }
 }
 
 /// Reads, conditions, and what is done if all of these hold, at one moment.

@@ -188,7 +188,8 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         // Nothing is applied meanwhile, so the driver's state is what `meta` says.
-        let built = self.shared.outbox.build().await.and_then(|bytes| match bytes.len() {
+        let applied = lock(&self.state).last.map(|last| LogIndex(last.index));
+        let built = self.shared.outbox.build(applied).await.and_then(|bytes| match bytes.len() {
             0..=SNAPSHOT_BYTES_MAX => Ok(bytes),
             bytes => {
                 Err(io::Error::other(format!("snapshot of {bytes} bytes, at most {SNAPSHOT_BYTES_MAX}")))

@@ -10,7 +10,9 @@ use std::mem;
 use std::sync::Mutex;
 
 use tidelock_engine::id::PeerId;
-use tidelock_engine::ports::{Committed, DriverError, MessageClass, Output, RaftWrite, Status, Token};
+use tidelock_engine::ports::{
+    Committed, DriverError, LogIndex, MessageClass, Output, RaftWrite, Status, Token,
+};
 use tokio::sync::oneshot;
 
 use crate::runtime::lock;
@@ -157,9 +159,9 @@ impl Outbox {
             .await
     }
 
-    /// Has a snapshot built of the state as it is behind all outputs so far.
-    pub(crate) async fn build(&self) -> io::Result<Vec<u8>> {
-        self.ask(|queue| &mut queue.builders, |token| Output::BuildSnapshot { token }).await
+    /// Has a snapshot built of the state as it is behind all outputs so far, with the log applied up to an entry.
+    pub(crate) async fn build(&self, applied: Option<LogIndex>) -> io::Result<Vec<u8>> {
+        self.ask(|queue| &mut queue.builders, |token| Output::BuildSnapshot { token, applied }).await
     }
 
     /// Takes all outputs.

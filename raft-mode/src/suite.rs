@@ -67,7 +67,7 @@ fn carry_out(shared: &Shared, log: &impl WritableLog, snapshot: &mut Vec<u8>) {
                 log.write(Vec::new(), Some(record));
                 shared.outbox.applied(token, Ok(vec![Vec::new(); entries.len()]));
             }
-            Output::BuildSnapshot { token } => shared.outbox.snapshot_built(token, Ok(snapshot.clone())),
+            Output::BuildSnapshot { token, .. } => shared.outbox.snapshot_built(token, Ok(snapshot.clone())),
             Output::InstallSnapshot { token, bytes, record } => {
                 *snapshot = bytes;
                 log.write(Vec::new(), Some(record));

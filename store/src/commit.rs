@@ -73,10 +73,13 @@ impl Shared {
         let end = self.log.append(&self.guard, durability, &mut write, &mut writer.copy)?;
         let raft = write.raft.as_ref().map_or_else(|| self.published().raft, RaftChange::bounds);
         if is_durable {
-            self.mark.set(Reached { position: end.position, raft_commits: raft.commits });
+            let reached = Reached { position: end.position, raft_commits: raft.commits };
+            self.mark.set(reached);
+            writer.is_synced(reached);
+        } else {
+            writer.log_is_unsynced = true;
+            writer.owes_sync |= !batch.is_repeatable(own);
         }
-        writer.log_is_unsynced = !is_durable;
-        writer.has_buffered = writer.log_is_unsynced;
         self.make_visible(update, |published, update| {
             published.expiry = batch.expiry.unwrap_or(published.expiry);
             published.raft = raft;

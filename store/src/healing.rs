@@ -1,17 +1,21 @@
 //! Going on after the disk was full, without being closed.
 //!
 //! While there is no room, nothing is written and what redb believes to have written is void. Once there is room,
-//! both files are opened anew, as after a crash: that gives the last commit, and so what readers have seen; and, as after a crash,
-//! it may give the one commit that was refused for want of room, if that is whole on disk all the same. If it gives
+//! both files are opened anew, as after a crash: that gives the last commit that was durable, and, as after a crash,
+//! it may give the one that was refused for want of room, if that is whole on disk all the same. If it gives
 //! less, the store takes no writes until it is opened by its owner.
+//!
+//! What was committed behind the last durable commit is lost with that. It is given up only if all of it is made again
+//! from Raft's log, which a majority of the anchors has on disk; readers see it again once it is.
 
 use std::sync::Arc;
 
 use tidelock_engine::ports::Recovered;
 
+use crate::mark::Reached;
 use crate::open::{self, OpenError};
 use crate::schema::{LOG_FILE, ROOM_FILE};
-use crate::store::{RedbStore, Shared};
+use crate::store::{RedbStore, Shared, Writer};
 
 /// The room that there must be, in bytes: the next commits take some.
 const ROOM_BYTES: usize = 8 << 20;
@@ -25,15 +29,17 @@ impl RedbStore {
         self.shared().guard.is_full()
     }
 
-    /// Takes writes again if the disk has room again; answers what the store holds then, which is what it held
-    /// before, and perhaps the commit that was refused. Reads wait meanwhile. `None` when there is no room, or the disk was never full.
+    /// Takes writes again if the disk has room again; answers what the store holds then: what it held before, without
+    /// what is made again from Raft's log if that was not on disk, and perhaps the commit that was refused. Reads wait
+    /// meanwhile. `None` when there is no room, the disk was never full, or something else was acknowledged that is not
+    /// on disk.
     ///
     /// # Errors
     /// The files cannot be opened. If the store [is full](RedbStore::is_full) after that, it may be tried again.
     pub fn heal(&mut self) -> Result<Option<Recovered>, OpenError> {
         let shared = Arc::clone(self.shared());
         // What was acknowledged without being on disk would be lost: a restart is for the operator to decide.
-        if !shared.guard.is_full() || shared.writer().has_buffered || !shared.has_room() {
+        if !shared.guard.is_full() || shared.writer().owes_sync || !shared.has_room() {
             return Ok(None);
         }
         shared.open_again(self.options())?;
@@ -71,19 +77,28 @@ impl Shared {
         let opened = open::open_guarded(&*self.disk, options, &self.lock, &self.guard);
         let opened = opened.inspect_err(|_| self.guard.is_still_full())?;
         let opened = Arc::into_inner(opened).expect("nobody else has it yet");
-        let (end, raft_commits, log) = (published.position, published.raft.commits, &opened.log);
+        let (before, log) = (published.reached(), &opened.log);
         *published = opened.published.into_inner().expect("no holder of this lock panics");
         self.log.file.put(&log.file);
         self.rows.file.put(&opened.rows.file);
-        self.retention().rows_synced = published.position;
-        if published.position < end || published.raft.commits < raft_commits {
-            let source = std::io::Error::other("it ends before where it ended when the disk was full");
+        *self.retention() = opened.retention.into_inner().expect("no holder of this lock panics");
+        let (Reached { position: end, .. }, now) = (before, published.reached());
+        let synced = std::mem::replace(&mut *writer, Writer::behind(now)).synced;
+        if now.position < synced.position || now.raft_commits < synced.raft_commits {
+            let source = std::io::Error::other("it ends before where it was durable when the disk was full");
             self.guard.freeze(LOG_FILE, source);
             return Err(OpenError::damaged(LOG_FILE, "the store has lost something since the disk was full"));
         }
-        if published.position > end {
+        if now.position > end {
             // As after a crash in the midst of a commit: all of its pages had found room, and only others had not.
-            tracing::warn!(from = end.0, to = published.position.0, "a commit that was refused is there");
+            tracing::warn!(from = end.0, to = now.position.0, "a commit that was refused is there");
+        }
+        if now.raft_commits < before.raft_commits {
+            tracing::info!(
+                from = end.0,
+                to = now.position.0,
+                "what was not on disk is made again from Raft's log"
+            );
         }
         self.thread_wakes.notify_all();
         Ok(())

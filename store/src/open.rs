@@ -22,7 +22,7 @@ use crate::database::Opening;
 use crate::disk::{Disk, DiskLock};
 use crate::identity;
 use crate::log::LogFile;
-use crate::mark::Mark;
+use crate::mark::{Mark, Reached};
 use crate::names::Names;
 use crate::overlay::Overlay;
 use crate::published::{Published, Space};
@@ -30,7 +30,7 @@ use crate::raft::RaftBounds;
 use crate::replay::replay;
 use crate::rows::RowsFile;
 use crate::schema::{LOG_FILE, MARK_FILE, ROOM_FILE, ROWS_FILE, ROWS_FILE_ASIDE, SpaceState};
-use crate::store::{Retention, Shared};
+use crate::store::{Retention, Shared, Writer};
 use crate::view::Generation;
 
 /// How a store is opened.
@@ -164,7 +164,7 @@ fn open_locked(
     let retention = Retention { rows_synced: published.position, ..Retention::default() };
     let shared = Arc::new(Shared {
         published: RwLock::new(published),
-        writer: Mutex::default(),
+        writer: Mutex::new(Writer::behind(Reached { position: end, raft_commits: raft.commits })),
         rounds: Mutex::default(),
         retention: Mutex::new(retention),
         thread: Mutex::default(),

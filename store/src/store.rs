@@ -24,7 +24,7 @@ use crate::copying::Follower;
 use crate::disk::{Disk, DiskLock};
 use crate::dropping::DropProgress;
 use crate::log::LogFile;
-use crate::mark::Mark;
+use crate::mark::{Mark, Reached};
 use crate::materialize::{Materializer, ThreadState};
 use crate::names::Names;
 use crate::open::{self, MaterializeOptions, OpenError, OpenOptions};
@@ -107,14 +107,22 @@ pub(crate) struct Writer {
     /// Whether the last commit may be on disk only after a sync. So it is at first: what a process wrote that
     /// was killed may still be on its way.
     pub(crate) log_is_unsynced: bool,
-    /// Whether the last commit of this process was not made durable yet.
-    pub(crate) has_buffered: bool,
+    /// Whether something that this store alone has was acknowledged by this process, and is not on disk yet.
+    pub(crate) owes_sync: bool,
+    /// What opening the files again gives at least.
+    pub(crate) synced: Reached,
     pub(crate) copy: Follower,
 }
 
-impl Default for Writer {
-    fn default() -> Self {
-        Self { log_is_unsynced: true, has_buffered: false, copy: Follower::default() }
+impl Writer {
+    /// Of a log that was just opened.
+    pub(crate) fn behind(synced: Reached) -> Self {
+        Self { log_is_unsynced: true, owes_sync: false, synced, copy: Follower::default() }
+    }
+
+    /// All that was committed is on disk.
+    pub(crate) fn is_synced(&mut self, synced: Reached) {
+        (self.log_is_unsynced, self.owes_sync, self.synced) = (false, false, synced);
     }
 }
 
@@ -377,8 +385,9 @@ impl Shared {
         let mut writer = self.writer();
         if writer.log_is_unsynced {
             self.log.sync(&self.guard)?;
-            self.mark.set(self.published().reached());
-            (writer.log_is_unsynced, writer.has_buffered) = (false, false);
+            let reached = self.published().reached();
+            self.mark.set(reached);
+            writer.is_synced(reached);
         }
         Ok(())
     }

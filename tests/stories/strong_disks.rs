@@ -3,7 +3,7 @@
 use sim::World;
 use sim::campaign::at_seeds;
 use sim::strong::deeds::{Deed, Told};
-use tidelock_store::Faults;
+use tidelock_store::{Disk, Faults};
 
 use crate::strong::{ALL, ORDERS, ask_for, ends_well, followers, strong};
 
@@ -140,6 +140,24 @@ fn anchor_with_an_empty_disk_comes_back_as_another() {
         world.all_vote(&ALL[..3]);
         assert_ne!(world.anchor(wiped), was);
         world.run(6_000);
+        ends_well(&mut world, &ALL);
+    });
+}
+
+/// The rows of an anchor are lost, and its log is not: it makes them again, and makes frames again.
+#[test]
+fn anchor_whose_rows_are_lost_makes_them_again_from_its_log() {
+    at_seeds(|seed, replay| {
+        let mut world = strong(seed, replay);
+        ask_for(&mut world, 6_000);
+        world.run(3_000);
+        let leader = world.elected();
+        let struck = followers(&leader)[0];
+        world.kill(struck);
+        world.node(struck).disk().remove("rows.redb").expect("it is there");
+        back(&mut world, struck);
+        world.until("it makes frames", 10_000, |world| world.is_exact(struck, ORDERS));
+        world.run(4_000);
         ends_well(&mut world, &ALL);
     });
 }

@@ -316,6 +316,8 @@ pub enum Output {
     BuildSnapshot {
         /// For the report.
         token: Token,
+        /// The last entry that is applied there, before the start or since; none if none ever was.
+        applied: Option<LogIndex>,
     },
     /// Put this snapshot in place of the state, durably together with `record`, then say [`Consensus::installed`].
     InstallSnapshot {

@@ -358,6 +358,13 @@ impl Batch {
     pub fn durability(&self, asked: Durability) -> Durability {
         if self.raft.is_empty() && self.anchor.is_none() { asked } else { Durability::Durable }
     }
+
+    /// Whether all of it is made again from Raft's log, or comes again from peers, if it is lost before it is on disk:
+    /// nothing in it was made or ordered here, on the replica `own`.
+    pub fn is_repeatable(&self, own: ReplicaId) -> bool {
+        let is_own = |frame: &Frame| frame.header().author == own;
+        self.raft_applied.is_some() && self.settings.is_empty() && !self.frames.iter().any(is_own)
+    }
 }
 
 /// Why a batch was not committed. Nothing of it is visible, and nothing may be acknowledged.

@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::causality::{Dot, VersionVector};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::{HEADS_MAX, KEYSPACES_MAX, Message, WantEntry};
+use crate::mode::Mode;
 use crate::ports::{Choice, Conditional, Durability, SessionId, Settings, Written};
 use crate::replica::{Now, Replica, Replicate, Step, View};
 use crate::request::RequestId;
@@ -91,6 +92,12 @@ pub enum OrderError {
          eventual as before"
     )]
     HoldsData(KeyspaceName),
+    /// It is strong, and this node is one of the anchors that hold it.
+    #[error(
+        "keyspace {0} is strong, and this node is an anchor, which holds every strong keyspace; nothing was changed. \
+         Remove it from the anchors first"
+    )]
+    HeldByAnchor(KeyspaceName),
     /// The anchors could not begin.
     #[error("{0}; the keyspace is as it was")]
     NotNow(String),
@@ -228,6 +235,9 @@ impl Replica {
         if self.orders.choice(id) == Some(Choice::Leave) {
             return Some(Ok(()));
         }
+        if self.must_hold(id) {
+            return Some(Err(OrderError::HeldByAnchor(name.clone())));
+        }
         let Some(keyspace) = self.keyspaces.get(&id) else {
             let settings = self.orders.settings(id);
             return Some(self.settle(name, Settings { choice: Some(Choice::Leave), ..settings }, step));
@@ -258,6 +268,11 @@ impl Replica {
         let ids: Vec<KeyspaceId> = self.orders.leaving.keys().copied().collect();
         for id in ids {
             let Some(keyspace) = self.keyspaces.get(&id) else { continue };
+            if self.must_hold(id) {
+                let name = keyspace.name.clone();
+                self.end_leaving(id, || OrderError::HeldByAnchor(name.clone()), step);
+                continue;
+            }
             let leaving = &self.orders.leaving[&id];
             let covers = |vector: &VersionVector| {
                 keyspace.heads.iter().all(|(author, head)| vector.covers(Dot::new(author, head.seq)))
@@ -274,6 +289,12 @@ impl Replica {
                 self.ask_to_vouch(id, step);
             }
         }
+    }
+
+    /// Whether it is an anchor's: what a majority has agreed on is lost with the rows of a majority.
+    fn must_hold(&self, id: KeyspaceId) -> bool {
+        let becomes_strong = |mode: &Mode| mode.latest().is_strong() || mode.sealing().is_some();
+        self.anchor().is_some() && self.mode(id).is_some_and(becomes_strong)
     }
 
     /// The store takes no more changes.
@@ -293,15 +314,17 @@ impl Replica {
     }
 
     fn give_up_leaving(&mut self, id: KeyspaceId, step: &mut Step) {
-        let leaving = self.orders.leaving.remove(&id).expect("it is being left");
         let keyspace = &self.keyspaces[&id];
-        let own = self.id();
+        let (own, name) = (self.id(), keyspace.name.clone());
         let held = self.holdings.held_of(id, own);
         let operations = keyspace.heads.seq(own).saturating_sub(held);
-        for request in leaving.requests {
-            let error = OrderError::Unconfirmed { keyspace: keyspace.name.clone(), operations };
-            step.orders.push((request, Err(error)));
-        }
+        self.end_leaving(id, || OrderError::Unconfirmed { keyspace: name.clone(), operations }, step);
+    }
+
+    /// The keyspace stays.
+    fn end_leaving(&mut self, id: KeyspaceId, reason: impl Fn() -> OrderError, step: &mut Step) {
+        let leaving = self.orders.leaving.remove(&id).expect("it is being left");
+        step.orders.extend(leaving.requests.into_iter().map(|request| (request, Err(reason()))));
     }
 
     /// The keyspace is here no more from now on.

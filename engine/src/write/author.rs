@@ -282,7 +282,9 @@ impl Author<'_, '_> {
     fn retire(&mut self, replica: ReplicaId) -> Result<Outcome, WriteError> {
         let own = self.frame.next_dot();
         let seq = if replica == own.replica { own.seq - 1 } else { self.heads.seq(replica) };
-        if seq == 0 {
+        // Whose frames the anchors make is no replica.
+        let is_epochs = replica == own.replica && self.frame.header().epoch.is_strong();
+        if seq == 0 || is_epochs {
             return Err(WriteError::NotAnAuthor(replica));
         }
         if !self.dots(RETIRED_KEY, Kind::Retired, replica.as_bytes())?.is_empty() {

@@ -23,6 +23,7 @@ mod retirement;
 mod sorted;
 mod specification;
 mod strong;
+mod strong_orders;
 mod strong_requests;
 mod strong_state;
 mod traces;

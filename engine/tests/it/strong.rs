@@ -426,3 +426,32 @@ fn entries_hold_what_was_asked_for_in_one_turn() {
     let commands = decode_entry(&group.log[before]).expect("an entry");
     assert!(matches!(&commands[..], [Command::Execute(_)]));
 }
+
+/// What an anchor says of a fence, and what it does not write any more, rests on it: it is on disk with its entry. What
+/// operations have done need not be, for it is applied again.
+#[test]
+fn fence_is_on_disk_when_its_entry_is_applied() {
+    let mut group = Group::new(3, 0);
+    group.order_strong(0);
+    let mut changes = 0;
+    for _ in 0..30 {
+        group.deliver();
+        for index in 0..3 {
+            let mode = |group: &Group| group.replica(index).mode(keyspace_id(NOTES)).cloned();
+            let before = mode(&group);
+            group.execute(index, 1);
+            if before != mode(&group) {
+                assert!(group.driver(index).is_durable());
+                changes += 1;
+            }
+            group.hear(index);
+        }
+        group.pass(50);
+    }
+    assert!((0..3).all(|index| group.is_exact(index)));
+    assert_eq!(changes, 9, "it began, was cut and ended, three times");
+    group.deliver();
+    group.ask(0, write(set("k", "v")), Terms::default());
+    group.execute(1, 1);
+    assert!(!group.driver(1).is_durable());
+}

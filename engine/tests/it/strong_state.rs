@@ -62,9 +62,8 @@ fn guest_that_becomes_an_anchor_becomes_exact() {
     }
 }
 
-/// The anchor that wrote late stands beyond what is committed. Whoever took its state would never be exact.
-#[test]
-fn anchor_takes_no_state_that_it_could_not_go_on_from() {
+/// A group of which the second anchor wrote in the epoch before, when the others were in the next one.
+fn with_a_late_anchor() -> Group {
     let mut group = Group::new(3, 1);
     group.cut.extend([(0, 1), (1, 2), (1, 3)]);
     group.ask(1, write(set("late", "v")), Terms::default());
@@ -77,6 +76,13 @@ fn anchor_takes_no_state_that_it_could_not_go_on_from() {
     }
     group.nodes[0].orders.remove(&order).expect("answered").expect("a majority is there");
     group.cut.clear();
+    group
+}
+
+/// The anchor that wrote late stands beyond what is committed. Whoever took its state would never be exact.
+#[test]
+fn anchor_takes_no_state_that_it_could_not_go_on_from() {
+    let mut group = with_a_late_anchor();
     group.settle(40);
     for number in 0..20 {
         group.ask(0, write(set(&format!("k{number}"), "v")), Terms::default());
@@ -136,4 +142,42 @@ fn who_catches_up_does_not_let_more_expire_than_the_others_did() {
     assert!(group.is_exact(2));
     assert_eq!(group.fingerprint(2), group.fingerprint(0));
     assert_eq!(group.strong_frames(2).last(), group.strong_frames(0).last());
+}
+
+/// Right after a start an anchor has applied nothing yet. The group knows how far its log was, and a snapshot says so.
+#[test]
+fn snapshot_that_is_made_right_after_a_start_says_how_far_the_log_is_applied() {
+    let mut group = Group::strong(3, 0);
+    group.ask(0, write(set("k", "v")), Terms::default());
+    group.settle(3);
+    let before = group.snapshot(1);
+    group.restart(0);
+    assert_eq!(group.snapshot(0), before);
+    group.restart(1);
+    assert_eq!(group.snapshot(1), before);
+}
+
+/// An anchor wrote late, and stands beyond what is committed for ever. The leader gives it the occasion to go on ever more
+/// rarely, and at once again when it comes anew.
+#[test]
+fn keyspace_that_some_anchor_follows_for_ever_does_not_fill_the_log() {
+    let mut group = with_a_late_anchor();
+    group.settle(20);
+    let entries = |group: &mut Group, tenths: usize| {
+        let before = group.log.len();
+        group.settle(tenths);
+        group.log.len() - before
+    };
+    let first = entries(&mut group, 300);
+    assert!((2..=6).contains(&first), "{first} in the first half minute");
+    entries(&mut group, 1_000);
+    let later = entries(&mut group, 1_200);
+    assert!((1..=3).contains(&later), "{later} in two minutes");
+    assert!(!group.is_exact(1));
+    group.part(0, 1);
+    group.pass(100);
+    group.cut.clear();
+    group.restart(1);
+    let anew = entries(&mut group, 300);
+    assert!((2..=6).contains(&anew), "{anew} in half a minute after it came anew");
 }

@@ -85,6 +85,13 @@ impl Facts {
         });
     }
 
+    /// Looks at what an anchor is told as it is asked for a snapshot.
+    pub(crate) fn snapshot(&mut self, node: &Node, applied: Option<LogIndex>) {
+        self.claim(applied == node.applied, "snapshots say how far the log is applied", || {
+            format!("{} is at {:?} and was told {applied:?}", node.anchor, node.applied)
+        });
+    }
+
     /// Looks at an acknowledgement: a majority of the voters in force there has the entry on disk.
     pub(crate) fn acknowledged(&mut self, nodes: &BTreeMap<u64, Node>, index: LogIndex) {
         self.acknowledged += 1;

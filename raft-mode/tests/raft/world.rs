@@ -397,7 +397,8 @@ impl World {
                 let message = Message { from: node.peer, to, bytes, is_doubled: false };
                 self.network.send(Instant::now(), &mut self.random, message);
             }
-            Output::BuildSnapshot { token } => {
+            Output::BuildSnapshot { token, applied } => {
+                self.facts.snapshot(node, applied);
                 let snapshot = node.snapshot();
                 node.group.as_mut().expect("it runs").snapshot_built(token, Ok(snapshot));
                 self.note(&format!("{anchor} builds a snapshot"));

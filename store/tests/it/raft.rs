@@ -5,11 +5,12 @@ use tidelock_engine::frame::SigningKey;
 use tidelock_engine::id::AuthorCard;
 use tidelock_engine::ports::{
     Batch, CommitError, Durability, Log, LogIndex, LogPosition, RaftLog, RaftLogState, RaftWrite, ReadError,
-    Store,
+    Settings, Store,
 };
+use tidelock_engine::write::Write;
 use tidelock_store::{Faults, MemDisk, OpenError, RedbStore, RestoreOptions, check, restore};
 
-use crate::world::{self, Dice, History, all_raft, name, options, small_options};
+use crate::world::{self, Dice, History, Peer, all_raft, name, options, small_options};
 
 fn fresh(number: u8) -> AuthorCard {
     SigningKey::from_seed([0; 32]).card([number; 16])
@@ -304,6 +305,94 @@ fn full_disk_heals_with_what_raft_had() {
         sound(&disk);
     }
     assert!(failures >= 6, "only {failures} commits met the full disk");
+}
+
+/// A history of a store that made none of its frames: each turn is what applying an entry of Raft's log did.
+fn applied(seed: u64) -> History {
+    let mut history = History { card: fresh(200), ..History::random(seed, 60) };
+    for (turn, number) in history.turns.iter_mut().zip(0_u64..) {
+        turn.raft_applied = Some(number.to_be_bytes().to_vec());
+    }
+    history
+}
+
+/// What was applied and was not on disk is applied again, from where the store says that it is.
+#[test]
+fn full_disk_heals_with_what_was_durable_if_the_rest_is_applied_again() {
+    let (mut failures, mut lost) = (0, 0);
+    for bytes in [0, 4_096, 50_000, 200_000] {
+        let history = applied(4);
+        let disk = MemDisk::new();
+        let mut store = RedbStore::open(&disk, &small_options(history.card)).expect("nothing fails yet");
+        let (mut number, mut durable, mut filled) = (0, 0, 0);
+        while let Some(turn) = history.turns.get(number) {
+            if number == 9 * filled + 4 {
+                disk.set_faults(Faults { bytes_until_full: Some(bytes), ..Faults::default() });
+                filled += 1;
+            }
+            let is_durable = number % 5 == 0;
+            let durability = if is_durable { Durability::Durable } else { Durability::Buffered };
+            match turn.commit(&mut store, durability) {
+                Ok(_) => {
+                    number += 1;
+                    durable = if is_durable { number } else { durable };
+                }
+                Err(error) => {
+                    failures += 1;
+                    assert!(matches!(error, CommitError::Full { .. }), "{error}");
+                    assert!(store.heal().expect("nothing else fails").is_none(), "there is no room yet");
+                    disk.set_faults(Faults::default());
+                    let recovered = store.heal().expect("nothing fails").expect("there is room");
+                    // Rows that were written have made the log durable, too.
+                    let found = (durable..=number + 1)
+                        .find(|turns| recovered == history.model(*turns).recovered())
+                        .expect("it holds whole turns, and all that were durable");
+                    same(&store, &history, found);
+                    lost += number.saturating_sub(found);
+                    (number, durable) = (found, found);
+                }
+            }
+        }
+        disk.set_faults(Faults::default());
+        if store.is_full() {
+            store.heal().expect("nothing fails").expect("there is room");
+        }
+        store.flush().expect("there is room");
+        drop(store);
+        same(&world::open(&disk, history.card), &history, history.turns.len());
+        sound(&disk);
+    }
+    assert!(failures >= 8 && lost >= 8, "{failures} commits met the full disk, {lost} were lost");
+}
+
+/// What only this store has and was acknowledged is not given up, whatever was applied with it or behind it.
+#[test]
+fn full_disk_gives_up_nothing_that_nobody_applies_again() {
+    let mut author = Peer::new(0);
+    let card = author.card;
+    let keyspaces = || vec![name("notes")];
+    let write = Write::Set { key: b"k".to_vec(), value: b"v".to_vec() };
+    let frames = vec![author.write("notes", &[write])];
+    let again = |number: u8| Batch { raft_applied: Some(vec![number]), ..Batch::default() };
+    let own = Batch { keyspaces: keyspaces(), frames, ..again(1) };
+    let ordered = Batch { settings: vec![(name("notes"), Settings::default())], ..again(1) };
+    let unapplied = Batch { keyspaces: keyspaces(), ..Batch::default() };
+    for owed in [own, ordered, unapplied] {
+        for is_synced in [false, true] {
+            let disk = MemDisk::new();
+            let mut store = world::open(&disk, card);
+            store.commit(&owed, Durability::Buffered).expect("nothing fails yet");
+            if is_synced {
+                store.sync().expect("nothing fails yet");
+            }
+            store.commit(&again(2), Durability::Buffered).expect("nothing fails yet");
+            disk.set_faults(Faults { bytes_until_full: Some(0), ..Faults::default() });
+            store.sync().expect_err("the disk is full");
+            disk.set_faults(Faults::default());
+            assert_eq!(store.heal().expect("nothing fails").is_some(), is_synced);
+            assert_eq!(store.is_full(), !is_synced);
+        }
+    }
 }
 
 /// Who was removed from a group and is invited again begins with nothing: a vote or an entry of the one that it was

@@ -35,19 +35,56 @@ const AGAIN_MS: u64 = 1_000;
 /// How long a proposal of the leader may take, in milliseconds.
 const PROPOSED_WITHIN_MS: u64 = 5_000;
 
+/// How long a keyspace is left alone between two nudges at most, in milliseconds.
+const NUDGED_MS_MAX: u64 = 60_000;
+
 /// What a leader has seen since it leads.
 #[derive(Debug, Default)]
 pub(super) struct Tending {
     /// The learners that it has invited, and which replica each was.
     invited: BTreeMap<AnchorId, ReplicaId>,
-    /// Since when some member follows a keyspace, or the last nudge.
-    followed: BTreeMap<KeyspaceId, u64>,
+    /// The keyspaces that some member follows.
+    nudging: BTreeMap<KeyspaceId, Nudging>,
     /// Since when a member is not what it should be.
     amiss: BTreeMap<AnchorId, u64>,
     /// When it last did each thing that it does again and again.
     named_ms: Option<u64>,
     told_ms: Option<u64>,
     rest_until_ms: u64,
+}
+
+/// The members that follow a keyspace, each in its session, and whether its heads were those of this node.
+type Followers = BTreeMap<(AnchorId, SessionId), bool>;
+
+/// How often a keyspace is nudged that some member follows.
+#[derive(Debug, Default)]
+struct Nudging {
+    followers: Followers,
+    due_ms: u64,
+    wait_ms: u64,
+}
+
+impl Nudging {
+    /// Whether the keyspace is nudged now: a moment after another member follows or one has come to have all of it for
+    /// the first time, and then ever more rarely, for there may be members that cannot go on.
+    fn is_due(&mut self, followers: Followers, now_ms: u64) -> bool {
+        let had = std::mem::replace(&mut self.followers, followers);
+        let mut is_news = false;
+        for (follower, has_all) in &mut self.followers {
+            let before = had.get(follower).copied();
+            is_news |= before.is_none_or(|had_all| *has_all && !had_all);
+            *has_all |= before.unwrap_or(false);
+        }
+        if is_news {
+            (self.wait_ms, self.due_ms) = (AGAIN_MS, now_ms + AGAIN_MS);
+        }
+        let is_due = now_ms >= self.due_ms;
+        if is_due {
+            self.wait_ms = (2 * self.wait_ms).min(NUDGED_MS_MAX);
+            self.due_ms = now_ms + self.wait_ms;
+        }
+        is_due
+    }
 }
 
 impl Tending {
@@ -100,8 +137,12 @@ impl Replica {
 
     /// The link with a member that says that it is that anchor.
     pub(super) fn link_of(&self, anchor: AnchorId, peer: PeerId) -> Option<&Link> {
-        let is = |link: &&Link| link.peer == peer && link.card.is_some() && link.seat.seat == Some(anchor);
-        self.links.values().find(is)
+        self.session_of(anchor, peer).map(|(_, link)| link)
+    }
+
+    fn session_of(&self, anchor: AnchorId, peer: PeerId) -> Option<(SessionId, &Link)> {
+        let is = |link: &Link| link.peer == peer && link.card.is_some() && link.seat.seat == Some(anchor);
+        self.links.iter().find(|(_, link)| is(link)).map(|(session, link)| (*session, link))
     }
 
     fn is_here(&self, anchor: AnchorId, member: &Member) -> bool {
@@ -205,26 +246,29 @@ impl Replica {
         }
     }
 
+    /// The connected members that have said what they make, and do not make the frames of a keyspace.
+    fn followers_of(&self, id: KeyspaceId) -> Followers {
+        let members = self.strong.status.membership.members.iter();
+        let linked = members.filter_map(|(anchor, member)| {
+            let (session, link) = self.session_of(*anchor, member.peer)?;
+            let has_all = link.shared.get(&id).is_some_and(|shared| shared.is_in_sync);
+            (!link.seat.exact.contains(&id)).then_some(((*anchor, session), has_all))
+        });
+        linked.collect()
+    }
+
     /// A member that follows a keyspace, and has all of it, makes its frames itself from the next one on. Where nobody
     /// writes, the leader makes one that changes nothing.
     fn nudge_followers(&mut self, now: Now, step: &mut Step) {
-        let members: Vec<AnchorId> = {
-            let members = self.strong.status.membership.members.iter();
-            members.filter(|(anchor, member)| self.is_here(**anchor, member)).map(|it| *it.0).collect()
-        };
-        let lacking = |id: KeyspaceId| members.iter().any(|anchor| !self.makes(*anchor, id));
-        let own = self.strong_keyspaces().filter(|(_, mode)| mode.is_exact());
-        let lacking: BTreeSet<KeyspaceId> = own.map(|(id, _)| id).filter(|id| lacking(*id)).collect();
-        let followed = &mut self.strong.anchoring.tending.followed;
-        followed.retain(|id, _| lacking.contains(id));
-        let mut nudged = Vec::new();
-        for id in lacking {
-            let since_ms = followed.entry(id).or_insert(now.mono_ms);
-            if now.mono_ms >= *since_ms + AGAIN_MS {
-                *since_ms = now.mono_ms;
-                nudged.push(id);
-            }
-        }
+        let own = self.strong_keyspaces().filter(|(_, mode)| mode.is_exact()).map(|(id, _)| id);
+        let followed = own.map(|id| (id, self.followers_of(id))).filter(|(_, by)| !by.is_empty());
+        let followed: BTreeMap<KeyspaceId, Followers> = followed.collect();
+        let nudging = &mut self.strong.anchoring.tending.nudging;
+        nudging.retain(|id, _| followed.contains_key(id));
+        let due = followed.into_iter().filter_map(|(id, followers)| {
+            nudging.entry(id).or_default().is_due(followers, now.mono_ms).then_some(id)
+        });
+        let nudged: Vec<KeyspaceId> = due.collect();
         for keyspace in nudged {
             let operation = self.operation(now, keyspace, None, 1);
             // Nobody waits for it.

@@ -13,7 +13,7 @@ use crate::command::{Command, EpochSecret};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::Message;
 use crate::mode::{Mode, Sealing, is_exactly};
-use crate::ports::{AnchorId, LogIndex, Outcome, RequestId as GroupRequestId, SessionId};
+use crate::ports::{AnchorId, Durability, LogIndex, Outcome, RequestId as GroupRequestId, SessionId};
 use crate::replica::{Now, OrderError, Replica, Step};
 use crate::request::RequestId;
 use crate::row::Fingerprint;
@@ -181,6 +181,8 @@ impl Replica {
     fn epoch_changed(&mut self, id: KeyspaceId, command: &Command, step: &mut Step) {
         let Some((name, mode)) = self.strong.modes.get(&id).cloned() else { return };
         self.end_transfers_of(id, step);
+        // What is said to the group from here on rests on it: an anchor that came back without its fence would write on.
+        step.durability = Some(Durability::Durable);
         tracing::info!(keyspace = %name, epoch = mode.epoch().0, "the mode of a keyspace changes");
         // What was written before is in the epoch that ends; nothing is from here on.
         if self.open_keyspace(&name, step).is_err() {

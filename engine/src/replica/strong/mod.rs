@@ -89,6 +89,8 @@ pub enum Heard {
     BuildSnapshot {
         /// For the answer.
         token: Token,
+        /// The last entry that is applied there; none if none ever was. The replica knows of none before its start.
+        applied: Option<LogIndex>,
     },
     /// A snapshot of another anchor takes the place of entries that are there no more. Answered by [`Ask::Installed`].
     InstallSnapshot {
@@ -348,8 +350,8 @@ impl Replica {
             Heard::Proposed { id, outcome } => self.proposed(id, &outcome, step),
             Heard::Barrier { id, result } => self.passed(id, &result, view, step),
             Heard::Administered { id, result } => self.administered(id, result, step),
-            Heard::BuildSnapshot { token } => {
-                step.asks.push(Ask::SnapshotBuilt { token, bytes: self.build_snapshot() });
+            Heard::BuildSnapshot { token, applied } => {
+                step.asks.push(Ask::SnapshotBuilt { token, bytes: self.build_snapshot(applied) });
             }
             Heard::InstallSnapshot { token, bytes, record } => {
                 self.install_snapshot(token, (&bytes, record), step);

@@ -18,8 +18,8 @@ use crate::id::{KeyspaceId, KeyspaceName};
 use crate::mode::Mode;
 use crate::ports::{LogIndex, NotDone, ReadError, RequestId as GroupRequestId, Rows};
 use crate::replica::{Basis, Now, Replica, Step, View};
-use crate::request::{Request, RequestError, RequestReply};
-use crate::write::{Executed, executed};
+use crate::request::{Action, Request, RequestError, RequestReply};
+use crate::write::{Executed, WriteError, executed};
 
 /// The requests that are open at most.
 const OPEN_MAX: usize = 1 << 16;
@@ -172,6 +172,10 @@ impl Replica {
         if let Some(error) = self.refusal_of(&request, &terms) {
             return self.tell(waiter, Err(error), step);
         }
+        let is_client = matches!(waiter, Waiter::Client(_));
+        if let Some(error) = self.quota_refusal(&request, view).filter(|_| is_client) {
+            return self.tell(waiter, Err(error), step);
+        }
         self.strong.requests.open.begin(waiter);
         match terms.freshness {
             Freshness::Stale if is_query => self.read_labelled(now, waiter, &request, view, step),
@@ -205,6 +209,23 @@ impl Replica {
         let reason = "there are not so many numbers behind that of the operation".to_owned();
         let has_numbers = number.checked_add(request.actions.len() as u64).is_some();
         (!has_numbers).then(|| RequestError::TooLarge { keyspace: keyspace(), reason })
+    }
+
+    /// Why a write of this node's clients is not begun, if this node holds already what it may. The log knows no quota:
+    /// what it says is the same on every anchor.
+    fn quota_refusal(&self, request: &Request, view: &View<'_, '_>) -> Option<RequestError> {
+        let id = self.id_of(&request.keyspace);
+        let quota_bytes = self.quota(id)?;
+        let index = request.actions.iter().position(Action::may_grow)?;
+        let keyspace = request.keyspace.clone();
+        match view.draft.bytes(id) {
+            Ok(bytes) if bytes < quota_bytes => None,
+            Ok(_) => {
+                let source = WriteError::OverQuota { keyspace, quota_bytes }.into();
+                Some(RequestError::Action { index, source })
+            }
+            Err(error) => Some(RequestError::TryAgain { keyspace, reason: error.to_string() }),
+        }
     }
 
     /// The number of the last strong operation that was applied.

@@ -34,21 +34,17 @@ struct SnapshotMode {
 }
 
 impl Strong {
-    /// The last entry that was applied.
-    fn last_applied(&self) -> Option<LogIndex> {
-        self.applied.max(self.status.applied)
-    }
-
     pub(super) fn applied_at_least(&self, index: LogIndex) -> bool {
-        self.last_applied() >= Some(index)
+        self.applied.max(self.status.applied) >= Some(index)
     }
 }
 
 impl Replica {
-    pub(super) fn build_snapshot(&self) -> Vec<u8> {
+    /// The modes as they are, now that the log is applied so far.
+    pub(super) fn build_snapshot(&self, applied: Option<LogIndex>) -> Vec<u8> {
         let modes = self.strong.modes.values();
         let modes = modes.map(|(name, mode)| SnapshotMode { name: name.clone(), mode: mode.encode() });
-        let applied = self.strong.last_applied().unwrap_or_default();
+        let applied = applied.unwrap_or_default();
         let (secret, wanted) = (self.strong.known.secret.clone(), self.strong.known.wanted);
         let modes = modes.collect();
         let snapshot = Snapshot { version: SNAPSHOT_VERSION, applied, secret, wanted, modes };

@@ -255,10 +255,16 @@ impl Group {
         }
     }
 
+    /// A snapshot of an anchor, as it is now.
+    pub(crate) fn snapshot(&mut self, index: usize) -> Vec<u8> {
+        let applied = self.nodes[index].next.checked_sub(1).map(|last| LogIndex(last as u64));
+        self.turn(index, vec![Input::Consensus(Heard::BuildSnapshot { token: Token(1), applied })]);
+        self.nodes[index].snapshot.take().expect("it was built")
+    }
+
     /// An anchor takes over a snapshot of another in place of the entries that it has not applied.
     pub(crate) fn skip_by_snapshot(&mut self, from: usize, to: usize) {
-        self.turn(from, vec![Input::Consensus(Heard::BuildSnapshot { token: Token(1) })]);
-        let bytes = self.nodes[from].snapshot.take().expect("it was built");
+        let bytes = self.snapshot(from);
         self.nodes[to].next = self.nodes[from].next;
         let record = u16::try_from(self.nodes[to].next).expect("few").to_be_bytes().to_vec();
         let heard = Heard::InstallSnapshot { token: Token(2), bytes, record };
@@ -313,9 +319,14 @@ impl Group {
 
     /// An operator orders, at a node, that the keyspace of the tests be strong.
     pub(crate) fn order_strong(&mut self, index: usize) -> RequestId {
+        self.order(index, Order::MakeStrong)
+    }
+
+    /// An operator orders something of the keyspace of the tests at a node.
+    pub(crate) fn order(&mut self, index: usize, order: Order) -> RequestId {
         self.requests += 1;
         let id = RequestId(self.requests);
-        self.turn(index, vec![Input::Order(id, named(NOTES), Order::MakeStrong)]);
+        self.turn(index, vec![Input::Order(id, named(NOTES), order)]);
         id
     }
 

@@ -1,9 +1,12 @@
 //! What befalls the nodes of a group: disks that are full or lost, links that end, and nodes that become anchors.
 
+use tidelock_engine::draft::Draft;
 use tidelock_engine::mem_store::MemStore;
-use tidelock_engine::ports::{AnchorId, Log, SessionId, Store, TransportEvent};
+use tidelock_engine::ports::{AnchorId, Batch, Durability, Log, SessionId, Store, TransportEvent};
 use tidelock_engine::replica::{Heard, Input};
+use tidelock_engine::row::{Payload, RowId};
 
+use super::super::{NOTES, keyspace_id};
 use super::{Group, cluster};
 
 impl Group {
@@ -44,6 +47,29 @@ impl Group {
             self.meet(other, index);
         }
         self.greet(index);
+    }
+
+    /// A node goes on as another replica, which is no anchor.
+    pub(crate) fn rejoin(&mut self, index: usize, seed: u8) {
+        let (now, card) = (self.now(), self.nodes[index].key.card([seed; 16]));
+        let driver = self.nodes[index].driver.as_mut().expect("it runs");
+        driver.rejoin(now, card).expect("memory takes everything");
+        (self.nodes[index].anchor, self.nodes[index].proposed) = Default::default();
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            self.meet(other, index);
+        }
+        self.greet(index);
+    }
+
+    /// A row of a node's keyspace is another one, or none, and its log does not say so.
+    pub(crate) fn damage(&mut self, index: usize, row: RowId, payload: Option<Payload>) {
+        let store = self.nodes[index].driver.as_mut().expect("it runs").store_mut();
+        let mut draft = Draft::over(store);
+        let author = row.dot.replica;
+        draft.put(keyspace_id(NOTES), row, payload, author).expect("memory");
+        let batch = Batch { changes: draft.into_changes(), ..Batch::default() };
+        store.commit(&batch, Durability::Durable).expect("memory takes everything");
+        self.restart(index);
     }
 
     /// A guest becomes an anchor, whose log begins with the first entry: the guest behind the last anchor.

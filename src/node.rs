@@ -32,10 +32,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName, KeyspaceNameError, PeerId, ReplicaId};
-use tidelock_engine::ports::{ReadError, Rows, Status, Target};
+use tidelock_engine::ports::{LogPosition, ReadError, Rows, Status, Target};
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
 use tidelock_engine::replica::{Replicate, Report, Terms};
-use tidelock_engine::request::{Request, RequestReply};
+use tidelock_engine::request::{Request, RequestError, RequestReply};
 use tidelock_store::{Materializer, Reader};
 use tidelock_transport::Libp2pTransport;
 use tokio::sync::watch;
@@ -57,7 +57,7 @@ use crate::document::Documents;
 use crate::keyspace::Keyspace;
 use crate::pubsub::{PubSub, PublishError, Space, Subscription};
 use crate::watch::{Change, Cursor, WatchRange};
-use crate::watch_hub::{ChangeObserver, Observers, Replays, Watch};
+use crate::watch_hub::{ChangeObserver, Observers, Replays, Tail, Watch};
 
 /// A closure that is told of every read through the node: keyspace and key.
 type ReadObserver = dyn Fn(&KeyspaceName, &[u8]) + Send + Sync;
@@ -91,6 +91,8 @@ struct Inner {
     documents: Arc<Documents>,
     report: Arc<Mutex<Arc<Report>>>,
     modes: Arc<Modes>,
+    /// How far the log is.
+    commits: watch::Receiver<LogPosition>,
     /// How the group of anchors stands.
     group: watch::Receiver<Status>,
     /// Whether nothing but a full disk keeps the store from taking writes.
@@ -235,6 +237,13 @@ impl Node {
         let (watch, request) = Watch::new((keyspace, self.inner.cluster), range, from, &self.inner.replays);
         self.put(Job::Watch(request));
         watch
+    }
+
+    /// The log, for whoever follows a keyspace in it.
+    pub(crate) fn tail(&self, keyspace: &KeyspaceName) -> Result<(KeyspaceId, Tail), RequestError> {
+        let id = self.id_of(keyspace);
+        self.may_use_id(keyspace, id)?;
+        Ok((id, Tail::new(Arc::clone(&self.inner.replays), self.inner.commits.clone())))
     }
 
     /// Publishes a message on a channel, to whoever listens here and on the peers that are connected; answers how

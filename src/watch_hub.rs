@@ -8,6 +8,7 @@ mod notifying;
 mod observers;
 mod queue;
 mod replay;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod tracked;
@@ -21,12 +22,14 @@ use tidelock_engine::draft::Changes;
 use tidelock_engine::id::{ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::{LogPosition, Rows};
 use tidelock_store::Reader;
+use tokio::sync::watch;
 
 use self::notifying::touched;
 pub(crate) use self::observers::Observers;
 use self::queue::{QueueReader, QueueWriter};
 pub(crate) use self::replay::Replays;
 use self::replay::{Replay, Replayed};
+pub(crate) use self::tail::Tail;
 use self::visible::{Seen, visible_changes};
 use crate::pubsub::PubSub;
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
@@ -59,6 +62,8 @@ pub(crate) struct WatchHub {
     expiry: Hlc,
     /// The same of strong keyspaces, which have clocks of their own.
     expiries: BTreeMap<KeyspaceId, Hlc>,
+    /// Says after each turn how far the log is, to those who read it themselves.
+    commits: watch::Sender<LogPosition>,
     /// What waits in all queues, or more: readers take from them without saying so.
     queued_bytes: usize,
 }
@@ -76,7 +81,13 @@ impl WatchHub {
     pub(crate) fn new(reader: Reader, observers: Arc<Observers<ChangeObserver>>, pubsub: PubSub) -> Self {
         let (position, expiry) = (reader.position(), reader.expiry());
         let (watchers, expiries) = (Vec::new(), BTreeMap::new());
-        Self { reader, watchers, observers, pubsub, position, expiry, expiries, queued_bytes: 0 }
+        let (commits, _) = watch::channel(position);
+        Self { reader, watchers, observers, pubsub, position, expiry, expiries, commits, queued_bytes: 0 }
+    }
+
+    /// How far the log is, until the node ends.
+    pub(crate) fn commits(&self) -> watch::Receiver<LogPosition> {
+        self.commits.subscribe()
     }
 
     /// Adds a watcher, which is told of all turns from the next one on.
@@ -89,6 +100,7 @@ impl WatchHub {
     /// `unix_ms` says which deadlines are past.
     pub(crate) fn publish(&mut self, changes: &Changes, position: LogPosition, unix_ms: u64) {
         let before = Cursor(std::mem::replace(&mut self.position, position).0);
+        self.commits.send_replace(position);
         self.forget_abandoned();
         self.invalidate(changes);
         let tells_of_keys = self.pubsub.tells_of_keys();
@@ -125,6 +137,7 @@ impl WatchHub {
     pub(crate) fn lose(&self, keyspace: KeyspaceId) {
         let of = self.watchers.iter().filter(|watcher| watcher.keyspace == keyspace);
         of.for_each(|watcher| watcher.queue.lose(self.position));
+        self.commits.send_replace(self.position);
         self.invalidate_all();
     }
 

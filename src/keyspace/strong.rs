@@ -5,13 +5,16 @@
 
 mod error;
 mod lease;
+mod operation;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::time::Duration;
 
 pub use error::StrongError;
 pub use lease::{Lease, Leased};
+pub use operation::{StrongChange, StrongOperation};
 use tidelock_engine::command::OperationId;
 use tidelock_engine::condition::Condition;
 use tidelock_engine::id::KeyspaceName;
@@ -23,11 +26,10 @@ use tidelock_engine::request::{
 };
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::write::{Outcome, Write};
+pub use watching::{StrongWatch, StrongWatchError};
 
 use super::{Batch, Keyspace, value};
 use crate::node::{GroupEvents, OperationOutcome};
-use crate::watch::{Cursor, WatchRange};
-use crate::watch_hub::Watch;
 
 /// How often [`Strong::update`] begins again at most when others write meanwhile.
 const UPDATE_TRIES_MAX: usize = 64;
@@ -215,12 +217,6 @@ impl Strong {
     ) -> Result<Option<Vec<Outcome>>, StrongError> {
         let conditions = expected.into_iter().map(|(key, expected)| expected.of(key.as_ref().to_vec()));
         self.decide(conditions.collect(), batch.writes).await
-    }
-
-    /// Watches a key or prefix, as [`Keyspace::watch`] does: every change, in the order in which this node applies them,
-    /// which is that of the log. A cursor is of this node.
-    pub fn watch(&self, range: WatchRange, from: Option<Cursor>) -> Watch {
-        self.keyspace.watch(range, from)
     }
 
     /// Reads that answer what this node has, at once, and say how old that is.

@@ -13,15 +13,16 @@ use tidelock_store::Compacted;
 use crate::backup::unix_ms;
 use crate::document::DocumentError;
 use crate::keyspace::Keyspace;
+use crate::keyspace::strong::{StrongWatch, StrongWatchError};
 use crate::node::{KeyspaceError, KeyspaceMode, Node, OperationOutcome, Outbox, Replied};
 use crate::pubsub::PubSub;
-use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, WatchStream};
+use crate::redis::{Backend, DocumentAnswer, DocumentCommand, DocumentPlace, Pieces, Pushed, WatchStream};
 use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
-use crate::watch::{Cursor, WatchEvent, WatchRange};
+use crate::watch::{Cursor, WatchRange};
 use crate::watch_hub::Watch;
 
 impl Backend for Node {
-    type Watch = Watch;
+    type Watch = NodeWatch;
 
     fn read(
         &self,
@@ -111,9 +112,20 @@ impl Backend for Node {
         keyspace: &KeyspaceName,
         range: WatchRange,
         from: Option<Cursor>,
-    ) -> Result<Watch, String> {
+    ) -> Result<NodeWatch, String> {
         self.may_use(keyspace).map_err(|error| error.to_string())?;
-        Ok(Self::watch(self, keyspace, range, from))
+        Ok(NodeWatch::Log(Self::watch(self, keyspace, range, from)))
+    }
+
+    fn watch_after(
+        &self,
+        keyspace: &KeyspaceName,
+        range: WatchRange,
+        revision: u64,
+    ) -> Result<NodeWatch, String> {
+        let strong = self.keyspace(keyspace.as_str()).map_err(|error| error.to_string())?.strong();
+        let watch = strong.watch(range).map_err(|error| error.to_string())?;
+        Ok(NodeWatch::Revision(keyspace.clone(), watch.after(revision)))
     }
 
     fn pubsub(&self) -> &PubSub {
@@ -203,8 +215,31 @@ impl Backend for Node {
     }
 }
 
-impl WatchStream for Watch {
-    async fn next(&mut self) -> Option<WatchEvent> {
-        Self::next(self).await
+/// A watch by the cursor of this node, or by the revision of a strong keyspace.
+#[derive(Debug)]
+pub enum NodeWatch {
+    /// By the log.
+    Log(Watch),
+    /// By revision.
+    Revision(KeyspaceName, StrongWatch),
+}
+
+impl WatchStream for NodeWatch {
+    async fn next(&mut self) -> Option<Pushed> {
+        let (keyspace, watch) = match self {
+            Self::Log(watch) => return watch.next().await.map(Pushed::Event),
+            Self::Revision(keyspace, watch) => (keyspace, watch),
+        };
+        match watch.next().await? {
+            Ok(operation) => Some(Pushed::Operation(keyspace.clone(), operation)),
+            Err(StrongWatchError::Compacted { first, .. }) => {
+                watch.go_on_after(first);
+                Some(Pushed::Compacted(keyspace.clone(), first))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a watch of a strong keyspace ends");
+                None
+            }
+        }
     }
 }

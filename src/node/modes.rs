@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use tidelock_engine::id::{Epoch, KeyspaceName};
+use tidelock_engine::id::{Epoch, KeyspaceName, ReplicaId};
 use tidelock_engine::mode::Mode;
 use tidelock_engine::replica::Replica;
 
@@ -21,6 +21,8 @@ pub struct KeyspaceMode {
     pub is_switching: bool,
     /// Whether this node is an anchor that has applied what is committed in a strong epoch, and nothing else.
     pub is_exact: bool,
+    /// Whose the operations of a strong epoch are, on whichever node they are executed.
+    pub author: Option<ReplicaId>,
 }
 
 impl KeyspaceMode {
@@ -84,5 +86,6 @@ impl Modes {
 }
 
 fn of(mode: &Mode) -> KeyspaceMode {
-    KeyspaceMode { epoch: mode.epoch(), is_switching: mode.is_fenced(), is_exact: mode.is_exact() }
+    let (is_switching, is_exact) = (mode.is_fenced(), mode.is_exact());
+    KeyspaceMode { epoch: mode.epoch(), is_switching, is_exact, author: mode.author() }
 }

@@ -93,13 +93,15 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let modes = Arc::new(Modes::default());
     modes.publish_all(driver.replica());
     let (group_sender, group) = watch::channel(Status::default());
+    let hub = WatchHub::new(reader, Arc::clone(&observers), pubsub.clone());
+    let commits = hub.commits();
     let event_loop = EventLoop {
         courier: Courier::new(open_group, driver.replica().anchor()),
         driver,
         key,
         network: network.clone(),
         mailbox: Arc::clone(&mailbox),
-        hub: WatchHub::new(reader, Arc::clone(&observers), pubsub.clone()),
+        hub,
         documents: Arc::clone(&documents),
         report: Arc::clone(&report),
         modes: Arc::clone(&modes),
@@ -124,6 +126,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
         documents,
         report,
         modes,
+        commits,
         group,
         is_full,
         observers,

@@ -12,6 +12,7 @@ use tidelock_store::Compacted;
 
 use super::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::document::DocumentError;
+use crate::keyspace::strong::StrongOperation;
 use crate::node::{KeyspaceError, KeyspaceMode, OperationOutcome, Outbox, Replied};
 use crate::pubsub::PubSub;
 use crate::status::{KeyspaceStatus, PeerState, ReplicaState, Status};
@@ -110,6 +111,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
         keyspace: &KeyspaceName,
         range: WatchRange,
         from: Option<Cursor>,
+    ) -> Result<Self::Watch, String>;
+
+    /// Begins to watch keys of a strong keyspace behind a revision.
+    ///
+    /// # Errors
+    /// A sentence that says why not, such as that it is eventual.
+    fn watch_after(
+        &self,
+        keyspace: &KeyspaceName,
+        range: WatchRange,
+        revision: u64,
     ) -> Result<Self::Watch, String>;
 
     /// The channels of the node.
@@ -213,5 +225,17 @@ pub type Pieces = Box<dyn Iterator<Item = Result<Vec<u8>, String>> + Send>;
 pub trait WatchStream: Send {
     /// The next event, or `None` when the node shuts down. It must be cancel safe: an event is lost to the
     /// caller only if it was returned.
-    fn next(&mut self) -> impl Future<Output = Option<WatchEvent>> + Send;
+    fn next(&mut self) -> impl Future<Output = Option<Pushed>> + Send;
+}
+
+/// What a watcher is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// Something of this node's log.
+    Event(WatchEvent),
+    /// An operation on a strong keyspace.
+    Operation(KeyspaceName, StrongOperation),
+    /// Operations on a strong keyspace up to this revision are not held here any more, and were not told; it goes on behind
+    /// it.
+    Compacted(KeyspaceName, u64),
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
 use super::auth;
-use super::backend::{Backend, WatchStream};
+use super::backend::{Backend, Pushed, WatchStream};
 use super::budget::Charge;
 use super::channels;
 use super::clients::{Buffered, Entered};
@@ -21,8 +21,7 @@ use super::output::{Failure, Output, RELIEVE_BYTES};
 use super::reply::Reply;
 use super::session::{Flow, Session};
 use super::state::Shared;
-use super::tide;
-use crate::watch::WatchEvent;
+use super::watching;
 
 /// What one read takes from a socket at most, in bytes. It bounds the commands of one burst.
 const READ_BYTES_MAX: usize = 64 << 10;
@@ -258,7 +257,7 @@ impl<B: Backend> Client<'_, B> {
             }
             event = next_event(&mut self.watch), if has_room => {
                 if let Some(event) = &event {
-                    out.push(&tide::event(event), self.session.state.protocol);
+                    out.push(&watching::pushed(event), self.session.state.protocol);
                 }
                 event.is_some()
             }
@@ -268,7 +267,7 @@ impl<B: Backend> Client<'_, B> {
     }
 }
 
-async fn next_event<W: WatchStream>(watch: &mut Option<W>) -> Option<WatchEvent> {
+async fn next_event<W: WatchStream>(watch: &mut Option<W>) -> Option<Pushed> {
     match watch {
         Some(watch) => watch.next().await,
         None => std::future::pending().await,

@@ -69,12 +69,13 @@ mod told;
 mod tracking;
 mod transaction;
 mod watched;
+mod watching;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use auth::Password;
-pub use backend::{Backend, Pieces, WatchStream};
+pub use backend::{Backend, Pieces, Pushed, WatchStream};
 pub use config::{PORT_DEFAULT, RedisConfig, RedisConfigError};
 pub use decoder::{ARGUMENT_OVERHEAD_BYTES, Command, Decoder, INLINE_BYTES_MAX, ProtocolError, TooLong};
 pub use documents::{DocumentAnswer, DocumentCommand, DocumentPlace};

@@ -9,7 +9,7 @@ use super::auth::Credentials;
 use super::call::Arguments;
 use super::state::SessionState;
 use super::table::{Foreign, Other, Run, Spec};
-use super::{client_commands, connection, errors, glob, strong, tide};
+use super::{client_commands, connection, errors, glob, strong, tide, watching};
 use crate::pubsub::PubSub;
 
 /// Whether these arguments, the first of which is the name, are a command that could be executed.
@@ -39,7 +39,7 @@ pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
         Run::Other(Other::Mode) => strong::wanted_mode(&arguments).is_ok(),
         Run::Other(Other::Outbox) => strong::wanted_outbox(&arguments).is_ok(),
         Run::Other(Other::Outcome) => strong::wanted_outcome(arguments).is_ok(),
-        Run::Other(Other::Watch) => tide::watch(&arguments).is_ok(),
+        Run::Other(Other::Watch) => watching::watch(&arguments).is_ok(),
         Run::Other(Other::Retire) => tide::retire(arguments).is_ok(),
         Run::Other(Other::Network) => tide::is_online(&arguments.take()).is_ok(),
         Run::Other(Other::Keys) => {

@@ -32,6 +32,7 @@ use super::tide;
 use super::told;
 use super::transaction::Transaction;
 use super::watched::{self, Watched};
+use super::watching::{self, Begin};
 use crate::pubsub::{Subscriber, Tracker};
 
 const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
@@ -373,8 +374,13 @@ impl<B: Backend> Session<B> {
                 return Err(errors::constant("ERR this connection watches already; TIDE.UNWATCH first"));
             }
             Other::Watch => {
-                let (range, from) = tide::watch(&arguments)?;
-                let watch = backend.watch(&self.state.keyspace, range, from).map_err(refused)?;
+                let (range, begin) = watching::watch(&arguments)?;
+                let keyspace = &self.state.keyspace;
+                let watch = match begin {
+                    Begin::Log(from) => backend.watch(keyspace, range, from),
+                    Begin::Revision(revision) => backend.watch_after(keyspace, range, revision),
+                };
+                let watch = watch.map_err(refused)?;
                 self.state.is_watching = true;
                 self.burst.ready(Reply::OK);
                 return Ok(Flow::Watch(watch));

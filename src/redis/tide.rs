@@ -12,12 +12,10 @@ use super::anchors;
 use super::backend::Backend;
 use super::call::Arguments;
 use super::connection;
-use super::entry::kind_name;
 use super::errors;
 use super::reply::Reply;
 use super::table::{ALONE, NONE, Other, Run, Spec, spec};
 use crate::status::{KeyspaceStatus, PeerState, ReplicaKeyspace, ReplicaState, Retirement, Status};
-use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
 use tidelock_engine::replica::Order;
 
 /// The commands of this family.
@@ -149,25 +147,6 @@ pub(super) async fn connect<B: Backend>(backend: &B, mut arguments: Arguments) -
     Ok(connected.map_or(Reply::OK, |peer| Reply::text(peer.to_string())))
 }
 
-/// `TIDE.WATCH key|PREFIX prefix [FROM cursor]`. The number of arguments tells the forms apart, so a key may
-/// be called PREFIX.
-pub(super) fn watch(arguments: &Arguments) -> Result<(WatchRange, Option<Cursor>), Reply> {
-    let (range, from) = match arguments.as_slice() {
-        [key] => (WatchRange::Key(key.clone()), None),
-        [word, prefix] if is(word, "prefix") => (WatchRange::Prefix(prefix.clone()), None),
-        [key, from, cursor] if is(from, "from") => (WatchRange::Key(key.clone()), Some(cursor)),
-        [word, prefix, from, cursor] if is(word, "prefix") && is(from, "from") => {
-            (WatchRange::Prefix(prefix.clone()), Some(cursor))
-        }
-        _ => return Err(errors::SYNTAX),
-    };
-    let from = from.map(|cursor| {
-        let cursor = std::str::from_utf8(cursor).ok().and_then(|text| text.parse().ok());
-        cursor.map(Cursor).ok_or(errors::constant("ERR invalid cursor"))
-    });
-    Ok((range, from.transpose()?))
-}
-
 /// `TIDE.KEYSPACE JOIN keyspace`, `LEAVE keyspace [FORCE]`, `QUOTA keyspace bytes|NONE|DEFAULT`,
 /// `CONDITIONAL keyspace STRONG|LOCAL|DEFAULT`.
 pub(super) fn order(arguments: &Arguments) -> Result<(KeyspaceName, Order), Reply> {
@@ -221,36 +200,6 @@ pub(super) fn retire(mut arguments: Arguments) -> Result<(ReplicaId, Option<Keys
 
 pub(super) fn is(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
-}
-
-/// What a watcher is pushed: `tide.change`, cursor, keyspace, key, kind, subkey, old, new, author, replayed; or
-/// `tide.lagged` and a cursor.
-pub(super) fn event(event: &WatchEvent) -> Reply {
-    Reply::Push(match event {
-        WatchEvent::Changed(Change {
-            cursor,
-            keyspace,
-            key,
-            kind,
-            subkey,
-            old,
-            new,
-            author,
-            is_replayed,
-        }) => vec![
-            Reply::text("tide.change"),
-            Reply::count(cursor.0),
-            Reply::text(keyspace.as_str()),
-            Reply::Bulk(key.clone()),
-            Reply::text(kind_name(*kind)),
-            Reply::Bulk(subkey.clone()),
-            Reply::optional(old.clone()),
-            Reply::optional(new.clone()),
-            Reply::text(author.to_string()),
-            Reply::Boolean(*is_replayed),
-        ],
-        WatchEvent::Lagged(cursor) => vec![Reply::text("tide.lagged"), Reply::count(cursor.0)],
-    })
 }
 
 pub(super) fn status(status: Status) -> Reply {

@@ -19,7 +19,7 @@ use tidelock_engine::row::Kind;
 use tidelock_store::Reader;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 
 use super::{queue, visible};
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
@@ -102,6 +102,25 @@ impl Replays {
         self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Reads on a thread that may block, once it is its turn; `None` when the node was shut down.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: Arc<Self>,
+        read: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Option<Result<T, ReadError>> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        let runtime = self.runtime.clone();
+        let reading = runtime.spawn_blocking(move || {
+            // The reader goes before the permit, so that whoever has all permits knows that nobody reads.
+            let _permit = permit;
+            let reader = self.reader()?;
+            Some(read(&reader))
+        });
+        reading.await.unwrap_or_else(|panic| {
+            let source = io::Error::other(panic);
+            Some(Err(ReadError::Io { file: "the log", source }))
+        })
+    }
+
     /// Nobody begins to read any more.
     pub(crate) fn let_go(&self) {
         self.reader.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -165,19 +184,7 @@ impl Replay {
     /// Begins the next step: it waits for its turn as a task, and reads on a thread that may block.
     fn begin(&mut self, mut place: Place, until: LogPosition) {
         let replays = Arc::clone(&self.replays);
-        let step = async move {
-            let permit = Arc::clone(&replays.permits).acquire_owned().await.ok()?;
-            let step = spawn_blocking(move || {
-                // The reader goes before the permit, so that whoever has all permits knows that nobody reads.
-                let _permit = permit;
-                let reader = replays.reader()?;
-                Some(place.step(&reader, until).map(|events| (place, events)))
-            });
-            step.await.unwrap_or_else(|panic| {
-                let source = io::Error::other(panic);
-                Some(Err(ReadError::Io { file: "the log", source }))
-            })
-        };
+        let step = replays.read(move |reader| place.step(reader, until).map(|events| (place, events)));
         self.step.spawn_on(step, &self.replays.runtime);
     }
 }

@@ -123,6 +123,11 @@ impl Reader {
         })
     }
 
+    /// The seq of an author's last operation that is visible; 0 when nothing of it is held.
+    pub fn seq(&self, keyspace: KeyspaceId, author: ReplicaId) -> u64 {
+        self.shared.published().spaces.get(&keyspace).map_or(0, |space| space.heads.seq(author))
+    }
+
     /// The whole state of a keyspace; copies one entry per author.
     pub fn state(&self, keyspace: KeyspaceId) -> Option<KeyspaceState> {
         self.shared.published().state(keyspace)

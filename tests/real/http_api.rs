@@ -392,6 +392,42 @@ fn watch_tells_changes_and_goes_on_where_it_was() {
     assert_eq!(api.node.terminate(), Some(0));
 }
 
+/// Of a strong keyspace whoever comes back with the last revision is told all behind it, once, with the values of then.
+#[test]
+fn strong_keyspace_is_watched_by_revision() {
+    let mut api = Api::start_with("", &["--found"]);
+    let watch = "/v1/keyspaces/ks/watch?prefix=k&after_revision=0";
+    assert_eq!(api.refused("GET", watch, None), (400, "bad_request".to_owned()));
+    api.node.command(&["TIDE.MODE", "ks", "STRONG"]);
+    for value in ["1", "2"] {
+        assert_eq!(api.ask("PUT", "/v1/keyspaces/ks/registers/k", Some(value.as_bytes())).status, 204);
+    }
+    api.done("/v1/keyspaces/ks/sets/other", &json!({ "add": ["x"] }));
+    assert_eq!(api.ask("DELETE", "/v1/keyspaces/ks/keys/k", None).status, 200);
+    let mut last = String::new();
+    let mut next = |events: &mut Events| {
+        let (name, id, data) = events.next();
+        assert_eq!((name.as_str(), data["revision"].to_string()), ("operation", id.clone()));
+        let operation = &api.document["components"]["schemas"]["Operation"];
+        schema::check(&api.document, operation, &data).expect("it is as documented");
+        last = id;
+        data["changes"].clone()
+    };
+    let written = |value| json!([{ "change": "written", "key": "k", "kind": "register", "subkey": "", "value": value }]);
+    let mut events = Events::of(&api.node, watch, "");
+    assert_eq!(next(&mut events), written("1"));
+    assert_eq!(next(&mut events), written("2"));
+    let removed = json!([{ "change": "removed", "key": "k", "kind": "register", "subkey": "" }]);
+    assert_eq!(next(&mut events), removed);
+    drop(events);
+    let header = format!("last-event-id: {last}\r\n");
+    let put = send(api.node.http(), "PUT", "/v1/keyspaces/ks/registers/k", &[], b"3");
+    assert_eq!(put.expect("the node answers").status, 204);
+    let mut events = Events::of(&api.node, watch, &header);
+    assert_eq!(events.next().2["changes"], written("3"));
+    assert_eq!(api.node.terminate(), Some(0));
+}
+
 /// The same paths, of a keyspace whose anchors are asked.
 #[test]
 fn strong_keyspaces_are_served_as_documented() {

@@ -27,6 +27,7 @@ mod side_by_side;
 mod snippets;
 mod strong;
 mod strong_anchors;
+mod strong_watch;
 mod terminal;
 mod tracking;
 mod watch;

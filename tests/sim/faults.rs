@@ -55,6 +55,8 @@ pub enum Fault {
     BitFlip,
     /// A disk is replaced by an empty one.
     WipedDisk,
+    /// The disk of an anchor is replaced by an empty one, while a majority of the others is well.
+    LostAnchor,
     /// A node goes on from a copy of its disk.
     CopiedDisk,
     /// A node goes on from a backup that was made a moment before.
@@ -100,6 +102,7 @@ impl Fault {
             Self::ReadOnlyDisk => "read-only disks",
             Self::BitFlip => "flipped bits",
             Self::WipedDisk => "replaced disks",
+            Self::LostAnchor => "lost anchors",
             Self::CopiedDisk => "copied disks",
             Self::RestoredBackup => "restored backups",
             Self::ClockJump => "jumping clocks",
@@ -134,6 +137,7 @@ impl Fault {
             Self::ReadOnlyDisk => disks::read_only(world),
             Self::BitFlip => disks::bit_flip(world),
             Self::WipedDisk => disks::wiped(world),
+            Self::LostAnchor => disks::lost_anchor(world),
             Self::CopiedDisk => disks::copied(world),
             Self::RestoredBackup => disks::restored(world),
             Self::ClockJump => clocks::jump(world),

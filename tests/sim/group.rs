@@ -31,6 +31,8 @@ pub enum Break {
     Barrier,
     /// A node that starts does not remember for whom it voted.
     Vote,
+    /// Nobody looks whether an operation was executed before.
+    Outcomes,
 }
 
 /// What all nodes of a world open groups with.

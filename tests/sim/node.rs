@@ -13,7 +13,7 @@ use tidelock_engine::row::Fingerprint;
 use tidelock_engine::turn::Driver;
 use tidelock_store::{MemDisk, OpenError};
 
-use crate::group::{Foundation, Seat};
+use crate::group::{Break, Foundation, Seat};
 use crate::ledger::Known;
 use crate::matching::Asked;
 use crate::network::{Network, Wire};
@@ -257,7 +257,10 @@ impl Node {
         network: &Rc<RefCell<Network>>,
         foundation: &Foundation,
     ) -> Result<(), OpenError> {
-        let store = self.backing.open(self.config.cluster, self.card)?;
+        let mut store = self.backing.open(self.config.cluster, self.card)?;
+        if foundation.broken == Some(Break::Outcomes) {
+            store.forget_outcomes();
+        }
         let recovered = store.recovered();
         self.card = recovered.card;
         let replica = Replica::new(self.config.clone(), &recovered);

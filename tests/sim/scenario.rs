@@ -149,9 +149,11 @@ impl Scenario {
         let names: Vec<String> =
             world.nodes().iter().filter(|node| node.is_running()).map(|node| node.name.clone()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        if self.strong.is_some() {
+        if let Some(strong) = self.strong {
             world.elected();
             world.serves_strong(ORDERS, &names, SERVES_MS);
+            // Whoever lost its disk votes again, under another number.
+            world.all_vote(&names[..strong.anchors]);
         }
         let converged_ms = world.settle_within(&names, self.converges_ms);
         world.settle();

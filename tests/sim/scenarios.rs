@@ -359,6 +359,7 @@ pub const STRONG_FAULTS: Scenario = Scenario {
         (Fault::PowerCut, 6_000),
         (Fault::PowerCutInWrite, 4_000),
         (Fault::PowerCutOfAll, 20_000),
+        (Fault::LostAnchor, 5_000),
         (Fault::ClockJump, 5_000),
     ],
     ..STRONG

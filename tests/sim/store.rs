@@ -9,7 +9,7 @@ use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, ReplicaId};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{
     Batch, CommitError, Due, Durability, Fork, Log, LogEnd, LogPosition, LogRecord, LoggedFrame, Milestone,
-    ReadError, Recovered, RowRange, Rows, Store, Visit,
+    ReadError, Recovered, RowRange, Rows, Store, Visit, Within,
 };
 use tidelock_engine::row::{Kind, Payload, RowId};
 use tidelock_store::{MaterializeOptions, MemDisk, OpenError, OpenOptions, RedbStore};
@@ -20,6 +20,8 @@ pub struct SimStore {
     kind: Backed,
     /// Why it takes no more writes, once it does not.
     failed: Option<String>,
+    /// Whether it does not find what came of an operation: it is broken on purpose.
+    forgets_outcomes: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Backing {
             Self::Memory(store) => Backed::Memory(store.clone()),
             Self::Disk(disk) => Backed::Disk(Box::new(RedbStore::open(disk, &options(cluster, card))?)),
         };
-        Ok(SimStore { kind, failed: None })
+        Ok(SimStore { kind, failed: None, forgets_outcomes: false })
     }
 }
 
@@ -68,6 +70,11 @@ impl SimStore {
     /// Why it takes no more writes, once it does not.
     pub fn failed(&self) -> Option<&str> {
         self.failed.as_deref()
+    }
+
+    /// From now on it does not find what came of an operation, to show that it is found.
+    pub(crate) fn forget_outcomes(&mut self) {
+        self.forgets_outcomes = true;
     }
 
     /// The real store, if it is one.
@@ -127,6 +134,9 @@ impl Rows for SimStore {
     }
 
     fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
+        if self.forgets_outcomes && matches!(range.within, Within::Group(_, Kind::Outcome, _)) {
+            return Ok(());
+        }
         self.as_store().scan(keyspace, range, visit)
     }
 

@@ -33,4 +33,6 @@ mod strong;
 mod strong_broken;
 mod strong_disks;
 mod strong_elections;
+mod strong_members;
+mod strong_snapshots;
 mod tidy;

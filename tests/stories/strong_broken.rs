@@ -105,3 +105,18 @@ fn stale_read_is_found() {
     });
     is_one_of(&found, &["what clients of strong keyspaces see"]);
 }
+
+/// H3, no de-duplication: what was executed is executed again when its client, who was told nothing, asks again.
+#[test]
+fn forgotten_outcome_is_found() {
+    let found = found(Some(Break::Outcomes), |world| {
+        for name in ["a", "b", "c", "a", "b", "c"] {
+            world.run(600);
+            world.kill(name);
+            world.run(300);
+            world.start(name);
+            meet(world);
+        }
+    });
+    is_one_of(&found, &["no operation is executed twice", "what clients of strong keyspaces see"]);
+}

@@ -3,16 +3,27 @@
 use std::time::Duration;
 
 use tidelock_engine::ports::Role;
+use tidelock_engine::row::Kind;
+use tidelock_engine::score::Score;
+use tidelock_engine::write::Write;
 
 use super::lease::Leased;
-use super::{Expected, Strong, StrongError};
+use super::{Expected, Strong, StrongChange, StrongError, StrongOperation, StrongWatch, StrongWatchError};
+use crate::config::RetentionConfig;
 use crate::keyspace::Batch;
 use crate::node::{GroupEvent, Node, OperationOutcome};
-use crate::watch::{WatchEvent, WatchRange};
+use crate::watch::WatchRange;
 use crate::{NodeConfig, document};
 
+fn config(folder: &tempfile::TempDir) -> NodeConfig {
+    NodeConfig { listen: Vec::new(), found: true, ..NodeConfig::at(folder.path()) }
+}
+
 async fn founder(folder: &tempfile::TempDir) -> Node {
-    let config = NodeConfig { listen: Vec::new(), found: true, ..NodeConfig::at(folder.path()) };
+    founder_with(config(folder)).await
+}
+
+async fn founder_with(config: NodeConfig) -> Node {
     let node = Node::open(config).await.expect("a node opens");
     node.make_strong("orders").await.expect("it is strong");
     node
@@ -131,7 +142,7 @@ async fn relaxed_reads_are_labelled_and_events_tell_of_the_group() {
     let node = founder(&folder).await;
     let orders = strong(&node);
     let before = orders.revision().await.expect("it is known");
-    let mut watch = orders.watch(WatchRange::Key(b"k".to_vec()), None);
+    let mut watch = orders.watch(WatchRange::Key(b"k".to_vec())).expect("it is strong");
     orders.put("k", "v").await.expect("it is written");
     let revision = orders.revision().await.expect("it is known");
     assert!(revision > before);
@@ -143,8 +154,8 @@ async fn relaxed_reads_are_labelled_and_events_tell_of_the_group() {
     // What was never written is not waited for without end.
     let late = strong(&node).within(Duration::from_millis(300));
     assert!(matches!(late.at_least(u64::MAX).get("k").await, Err(StrongError::NotDone(_))));
-    let Some(WatchEvent::Changed(change)) = watch.next().await else { panic!("it was changed") };
-    assert_eq!((change.key, change.new.as_deref()), (b"k".to_vec(), Some(&b"v"[..])));
+    let told = watch.next().await.expect("the node runs").expect("it is held");
+    assert_eq!(told, StrongOperation { revision, changes: vec![written("k", "v")] });
 
     let mut events = orders.events();
     let (mut leader, mut role, mut committed, mut members) = (None, None, None, 0);
@@ -166,4 +177,166 @@ async fn relaxed_reads_are_labelled_and_events_tell_of_the_group() {
     assert!(lines[1].contains("\"key\":\"k\""), "{lines:?}");
     node.shutdown().await;
     while events.next().await.is_some() {}
+}
+
+fn written(key: &str, value: &str) -> StrongChange {
+    let (key, value) = (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    StrongChange::Written { key, kind: Kind::Register, subkey: Vec::new(), value }
+}
+
+fn all() -> WatchRange {
+    WatchRange::Prefix(Vec::new())
+}
+
+/// What comes next, within half a minute.
+async fn told(watch: &mut StrongWatch) -> Result<StrongOperation, StrongWatchError> {
+    let next = tokio::time::timeout(Duration::from_secs(30), watch.next()).await;
+    next.expect("it is told in time").expect("the node runs")
+}
+
+#[tokio::test]
+async fn every_operation_is_told_once_with_the_values_of_then() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = founder(&folder).await;
+    let orders = strong(&node);
+    let mut live = orders.watch(all()).expect("it is strong");
+    let keys = ["k", "other", "k", "k"];
+    for (number, key) in keys.into_iter().enumerate() {
+        orders.put(key, number.to_string()).await.expect("it is written");
+    }
+    assert!(orders.delete("k").await.expect("it is removed"));
+    // A condition that does not hold is no change, and a batch is one operation.
+    assert!(!orders.compare_and_set("k", Expected::Value(b"x"), "y").await.expect("it is decided"));
+    orders.batch(Batch::new().set("a", "1").set("b", "2").set("a", "3")).await.expect("it is done");
+    let end = orders.revision().await.expect("it is known");
+
+    let removed = StrongChange::Removed { key: b"k".to_vec(), kind: Kind::Register, subkey: Vec::new() };
+    let expected = vec![
+        vec![written("k", "0")],
+        vec![written("other", "1")],
+        vec![written("k", "2")],
+        vec![written("k", "3")],
+        vec![removed],
+        vec![written("b", "2"), written("a", "3")],
+    ];
+    let mut seen = Vec::new();
+    while live.revision() < end {
+        seen.push(told(&mut live).await.expect("it is held"));
+    }
+    assert_eq!(seen.iter().map(|it| it.changes.clone()).collect::<Vec<_>>(), expected);
+    assert!(seen.is_sorted_by(|one, next| one.revision < next.revision), "{seen:?}");
+
+    // Behind any of them come all later ones, and none twice.
+    for (place, one) in seen.iter().enumerate() {
+        let mut again = orders.watch(all()).expect("it is strong").after(one.revision);
+        for later in &seen[place + 1..] {
+            assert_eq!(&told(&mut again).await.expect("it is held"), later);
+        }
+        assert_eq!(again.revision(), if place + 1 == seen.len() { one.revision } else { end });
+    }
+    let mut of_key = orders.watch(WatchRange::Key(b"other".to_vec())).expect("it is strong").after(0);
+    assert_eq!(told(&mut of_key).await.expect("it is held"), seen[1]);
+    // What is not watched is passed over, and need not be read again.
+    while of_key.revision() < end {
+        let waiting = tokio::time::timeout(Duration::from_millis(20), of_key.next()).await;
+        assert!(waiting.is_err(), "{waiting:?}");
+    }
+    // What no node has heard of yet is waited for.
+    let mut ahead = orders.watch(all()).expect("it is strong").after(end + 1);
+    orders.put("early", "1").await.expect("it is written");
+    orders.put("late", "2").await.expect("it is written");
+    let mut next = told(&mut ahead).await.expect("it is held");
+    while next.changes == [written("early", "1")] {
+        next = told(&mut ahead).await.expect("it is held");
+    }
+    assert_eq!(next.changes, [written("late", "2")]);
+    assert!(next.revision > end + 1);
+
+    let notes = node.keyspace("notes").expect("a name").strong();
+    assert!(matches!(notes.watch(all()), Err(StrongError::NotStrong(_))));
+    node.shutdown().await;
+    assert!(live.next().await.is_none());
+}
+
+#[tokio::test]
+async fn what_the_log_holds_no_more_is_said_and_the_watch_goes_on_behind_a_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let retention = RetentionConfig { age_s: 0, peers_s: 0, bytes: 0 };
+    let node = founder_with(NodeConfig { retention, ..config(&folder) }).await;
+    let orders = strong(&node);
+    let mut watch = orders.watch(all()).expect("it is strong");
+    let before = watch.revision();
+    orders.put("k", "0").await.expect("it is written");
+    // The last frame stays, for it says where the log ends.
+    orders.put("k", "1").await.expect("it is written");
+    let first = async {
+        loop {
+            let mut slow = orders.watch(all()).expect("it is strong").after(before);
+            match told(&mut slow).await {
+                Ok(operation) => assert_eq!(operation.changes, [written("k", "0")]),
+                Err(StrongWatchError::Compacted { after, first }) => return (after, first),
+                Err(error) => panic!("{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (after, first) = tokio::time::timeout(Duration::from_mins(1), first).await.expect("it is let go of");
+    assert_eq!(after, before);
+    assert!(first > before);
+    assert!(matches!(told(&mut watch).await, Err(StrongWatchError::Compacted { .. })), "it says so again");
+    assert_eq!(watch.revision(), before);
+    let mut behind = orders.watch(all()).expect("it is strong").after(first);
+    assert_eq!(told(&mut behind).await.expect("it is held").changes, [written("k", "1")]);
+    let read = orders.stale().get("k").await.expect("it reads");
+    let mut watch = watch.after(read.label.revision);
+    orders.put("k", "2").await.expect("it is written");
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, [written("k", "2")]);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn elements_fields_and_whole_keys_are_told() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = founder(&folder).await;
+    let orders = strong(&node);
+    let mut watch = orders.watch(all()).expect("it is strong");
+    let key = |key: &str| key.as_bytes().to_vec();
+    let written = |of: &str, kind, subkey: &str, value: &str| StrongChange::Written {
+        key: key(of),
+        kind,
+        subkey: key(subkey),
+        value: key(value),
+    };
+    let batch = Batch::new()
+        .add("s", "x")
+        .put("m", "f", "v")
+        .score("z", "a", Score::new(2.0).expect("a number"))
+        .increment("n", 5);
+    orders.batch(batch).await.expect("it is done");
+    let expected = [
+        written("s", Kind::Set, "x", "x"),
+        written("m", Kind::Map, "f", "v"),
+        written("z", Kind::Sorted, "a", "2"),
+        written("n", Kind::Register, "", "5"),
+    ];
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, expected);
+    // What is added and removed by one operation was never there for anybody.
+    let batch = Batch::new().add("s", "y").remove("s", "y").unset("m", "f").unscore("z", "a");
+    orders.batch(batch).await.expect("it is done");
+    let removed =
+        |of: &str, kind, subkey: &str| StrongChange::Removed { key: key(of), kind, subkey: key(subkey) };
+    let expected =
+        [removed("s", Kind::Set, "y"), removed("m", Kind::Map, "f"), removed("z", Kind::Sorted, "a")];
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, expected);
+
+    let many = (0..300).fold(Batch::new(), |batch, number: u32| batch.add("s", number.to_string()));
+    orders.batch(many).await.expect("it is done");
+    assert_eq!(told(&mut watch).await.expect("it is held").changes.len(), 300);
+    assert!(orders.delete("s").await.expect("it is removed"));
+    let expected = [StrongChange::KeyRemoved { key: key("s") }];
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, expected);
+    let mut of_key = orders.watch(WatchRange::Key(key("k"))).expect("it is strong");
+    orders.decide(Vec::new(), vec![Write::Clear]).await.expect("it is done");
+    assert_eq!(told(&mut of_key).await.expect("it is held").changes, [StrongChange::AllRemoved]);
+    node.shutdown().await;
 }

@@ -25,7 +25,7 @@ use super::world::World;
 use crate::document::DocumentError;
 use crate::node::{KeyspaceError, KeyspaceMode, OperationOutcome, Outbox, Replied};
 use crate::pubsub::PubSub;
-use crate::redis::backend::{Backend, Pieces, WatchStream};
+use crate::redis::backend::{Backend, Pieces, Pushed, WatchStream};
 use crate::redis::documents::{DocumentAnswer, DocumentCommand, DocumentPlace};
 use crate::status::{
     KeyspaceStatus, LogStatus, ModeStatus, NotReady, PeerState, ReplicaKeyspace, ReplicaState, Retirement,
@@ -320,6 +320,10 @@ impl Backend for Double {
         Ok(DoubleWatch(receiver))
     }
 
+    fn watch_after(&self, keyspace: &KeyspaceName, _: WatchRange, _: u64) -> Result<Self::Watch, String> {
+        Err(format!("keyspace {keyspace} is not strong"))
+    }
+
     fn pubsub(&self) -> &PubSub {
         &self.0.pubsub
     }
@@ -464,7 +468,7 @@ impl Backend for Double {
 pub(crate) struct DoubleWatch(mpsc::UnboundedReceiver<WatchEvent>);
 
 impl WatchStream for DoubleWatch {
-    async fn next(&mut self) -> Option<WatchEvent> {
-        self.0.recv().await
+    async fn next(&mut self) -> Option<Pushed> {
+        self.0.recv().await.map(Pushed::Event)
     }
 }

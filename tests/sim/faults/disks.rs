@@ -1,10 +1,11 @@
 //! Faults of disks: power cuts anywhere, syncs that fail, full and read-only disks, turned bits, empty disks, copies and backups.
 
+use tidelock_engine::ports::Status;
 use tidelock_store::{Faults, MemDisk, RestoreOptions, restore};
 
 use super::members::start_later;
 use super::somebody;
-use crate::node::{End, Storage};
+use crate::node::{End, Node, Storage};
 use crate::world::World;
 
 /// The changes to a disk before a planned power cut, at most: a commit is about ten, writing rows about thirty.
@@ -120,6 +121,37 @@ pub(super) fn restored(world: &mut World) -> Option<()> {
     restore(&bytes[..], &disk, &options, &mut |_| {}).expect("a backup that was finished can be restored");
     start_later(world, index);
     Some(())
+}
+
+/// What a majority has on disk outlives one disk, so no other one goes before another anchor has taken the place: there are
+/// three that vote, all of them run, and each has applied what the leader has.
+pub(super) fn lost_anchor(world: &mut World) -> Option<()> {
+    let leader = world.leader()?;
+    let status = world.group(&leader).clone();
+    let [voters] = &status.membership.voters[..] else { return None };
+    let well: Vec<usize> =
+        world.nodes.iter().filter(|node| is_well(node, &status)).map(|node| node.index).collect();
+    if voters.len() < 3 || well.len() < voters.len() || status.membership.members.len() != voters.len() {
+        return None;
+    }
+    let index = *world.random.pick(&well);
+    world.end(index, End::Killed);
+    let name = world.nodes[index].name.clone();
+    world.wipe(&name);
+    start_later(world, index);
+    Some(())
+}
+
+/// Whether a node is one of the voters, and has all that their leader has.
+fn is_well(node: &Node, leader: &Status) -> bool {
+    let Some(driver) = &node.driver else { return false };
+    let (replica, group) = (driver.replica(), driver.replica().group());
+    let votes = replica.anchor().is_some_and(|anchor| leader.membership.is_voter(anchor));
+    votes
+        && !node.is_cut_planned
+        && driver.store().failed().is_none()
+        && group.last == leader.last
+        && group.membership == leader.membership
 }
 
 pub(super) fn wiped(world: &mut World) -> Option<()> {

@@ -82,6 +82,11 @@ impl Node {
         self.inner.modes.get(keyspace)
     }
 
+    /// The keyspaces that are strong, as far as this node has heard.
+    pub(crate) fn strong_keyspaces(&self) -> Vec<KeyspaceName> {
+        self.inner.modes.strong()
+    }
+
     /// Whether this node is an anchor that has applied what is committed in a strong keyspace, and nothing else.
     pub(crate) fn is_exact(&self, keyspace: &KeyspaceName) -> bool {
         self.mode(keyspace).is_exact

@@ -175,6 +175,11 @@ impl Backend for Node {
         Ok(Box::new(export.map(|line| line.map_err(|error| error.to_string()))))
     }
 
+    async fn snapshot(&self, keyspaces: &[KeyspaceName]) -> Result<Pieces, String> {
+        let snapshot = self.save_snapshot(keyspaces).await.map_err(|error| error.to_string())?;
+        Ok(Box::new(snapshot.map(|line| line.map_err(|error| error.to_string()))))
+    }
+
     async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
         match order {
             Order::Join => self.join(keyspace.as_str()).await,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use tidelock_engine::id::{Epoch, KeyspaceName};
+use tidelock_engine::id::{Epoch, KeyspaceName, ReplicaId};
 use tidelock_engine::mode::Mode;
 use tidelock_engine::replica::Replica;
 
@@ -21,6 +21,8 @@ pub struct KeyspaceMode {
     pub is_switching: bool,
     /// Whether this node is an anchor that has applied what is committed in a strong epoch, and nothing else.
     pub is_exact: bool,
+    /// Whose operations those of the epoch are, if it is strong.
+    pub author: Option<ReplicaId>,
 }
 
 impl KeyspaceMode {
@@ -57,6 +59,12 @@ impl Modes {
         self.get(keyspace).epoch.is_strong()
     }
 
+    /// The keyspaces that are strong.
+    pub(crate) fn strong(&self) -> Vec<KeyspaceName> {
+        let of = self.of.read().unwrap_or_else(PoisonError::into_inner);
+        of.iter().filter(|(_, mode)| mode.epoch.is_strong()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Publishes all modes that a replica knows.
     pub(super) fn publish_all(&self, replica: &Replica) {
         let modes = replica.modes().map(|(name, mode)| (name.clone(), of(mode))).collect();
@@ -84,5 +92,10 @@ impl Modes {
 }
 
 fn of(mode: &Mode) -> KeyspaceMode {
-    KeyspaceMode { epoch: mode.epoch(), is_switching: mode.is_fenced(), is_exact: mode.is_exact() }
+    KeyspaceMode {
+        epoch: mode.epoch(),
+        is_switching: mode.is_fenced(),
+        is_exact: mode.is_exact(),
+        author: mode.author(),
+    }
 }

@@ -172,6 +172,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A sentence that says why not.
     fn export(&self, keyspace: &KeyspaceName) -> impl Future<Output = Result<Pieces, String>> + Send;
 
+    /// Begins a snapshot of these strong keyspaces, or of all if none is named.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn snapshot(&self, keyspaces: &[KeyspaceName]) -> impl Future<Output = Result<Pieces, String>> + Send;
+
     /// Joins or leaves a keyspace.
     ///
     /// # Errors

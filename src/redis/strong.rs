@@ -13,6 +13,7 @@ use super::outcomes;
 use super::reply::Reply;
 use super::session::Session;
 use super::state::SessionState;
+use super::stream::Stream;
 use super::table::{ALONE, FAST, NONE, Other, Run, Spec, spec};
 use crate::node::OperationOutcome;
 
@@ -82,6 +83,14 @@ pub(super) const COMMANDS: &[Spec] = &[
         Run::Other(Other::Revision),
         "Tells up to which revision of a strong keyspace this node is",
     )),
+    spec((
+        "tide.snapshot",
+        -1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Snapshot),
+        "Begins a snapshot of strong keyspaces; TIDE.NEXT reads it",
+    )),
 ];
 
 /// The operations that TIDE.OUTBOX lists if it is not told how many.
@@ -133,6 +142,11 @@ impl<B: Backend> Session<B> {
             Other::Outbox => outbox(&self.backend, &arguments).await,
             Other::Outcome => outcome(&self.backend, arguments).await,
             Other::Revision => self.revision(arguments).await,
+            Other::Snapshot => {
+                let keyspaces = wanted_snapshot(&arguments)?;
+                self.pieces = Stream::begin(self.backend.snapshot(&keyspaces).await)?;
+                Ok(Reply::OK)
+            }
             _ => unreachable!("it is about something else"),
         }
     }
@@ -194,6 +208,11 @@ async fn outbox<B: Backend>(backend: &B, arguments: &Arguments) -> Result<Reply,
     let (keyspace, count) = wanted_outbox(arguments)?;
     let outbox = backend.outbox(&keyspace, OUTBOX_BYTES_MAX).await.map_err(refused)?;
     Ok(outcomes::outbox(&outbox, count))
+}
+
+/// `TIDE.SNAPSHOT [keyspace ...]`: of all strong keyspaces, if none is named.
+pub(super) fn wanted_snapshot(arguments: &Arguments) -> Result<Vec<KeyspaceName>, Reply> {
+    arguments.as_slice().iter().map(|name| connection::keyspace(name.clone())).collect()
 }
 
 /// `TIDE.OUTCOME keyspace id`

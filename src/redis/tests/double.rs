@@ -436,7 +436,7 @@ impl Backend for Double {
             ("alone", Order::Leave { is_forced: false }) => {
                 Err(OrderError::Unconfirmed { keyspace, operations: 3 }.into())
             }
-            ("guest", Order::MakeStrong) => Err(OrderError::NotAnAnchor.into()),
+            ("guest", Order::MakeStrong) => Err(OrderError::NoAnchor.into()),
             ("full", Order::MakeStrong) => Err(OrderError::HoldsData(keyspace).into()),
             ("slow", Order::MakeStrong) => Err(OrderError::Unfinished.into()),
             ("dropping", Order::Join) => Err(OrderError::Dropping(keyspace).into()),

@@ -20,7 +20,7 @@ async fn modes_are_told_and_chosen_or_it_is_said_why_not() {
         same("TIDE.MODE notes STRONG", "+OK"),
         same(
             "TIDE.MODE guest STRONG",
-            "-ERR this node is no anchor of the cluster, and only an anchor can change the mode of a keyspace",
+            "-ERR this node knows of no anchor in the cluster, and only anchors can change the mode of a keyspace",
         ),
         same(
             "TIDE.MODE full STRONG",

@@ -68,8 +68,8 @@ impl Backend for Node {
         &self,
         keyspace: &KeyspaceName,
         operation: OperationId,
-    ) -> Result<OperationOutcome, String> {
-        Self::outcome(self, keyspace, operation).await.map_err(|error| error.to_string())
+    ) -> Result<OperationOutcome, RequestError> {
+        Self::outcome(self, keyspace, operation).await
     }
 
     async fn outbox(&self, keyspace: &KeyspaceName, bytes_max: usize) -> Result<Outbox, String> {

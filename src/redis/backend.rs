@@ -64,12 +64,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// What became of an operation on a strong keyspace.
     ///
     /// # Errors
-    /// A sentence that says why that is not known.
+    /// [`RequestError`]: the anchors did not say in time what was executed.
     fn outcome(
         &self,
         keyspace: &KeyspaceName,
         operation: OperationId,
-    ) -> impl Future<Output = Result<OperationOutcome, String>> + Send;
+    ) -> impl Future<Output = Result<OperationOutcome, RequestError>> + Send;
 
     /// What was written in an epoch of a keyspace that is over, and that no epoch has taken in: the frames of the first
     /// operations, of about so many bytes.

@@ -225,12 +225,14 @@ pub(super) fn wanted_outcome(mut arguments: Arguments) -> Result<(KeyspaceName, 
 
 async fn outcome<B: Backend>(backend: &B, arguments: Arguments) -> Result<Reply, Reply> {
     let (keyspace, id) = wanted_outcome(arguments)?;
-    match backend.outcome(&keyspace, id).await.map_err(refused)? {
-        OperationOutcome::Done(reply) => {
-            Ok(Reply::Array(vec![Reply::text("done"), outcomes::replies(reply)]))
-        }
-        OperationOutcome::Unknown => Ok(Reply::Array(vec![Reply::text("unknown"), Reply::Null])),
-    }
+    let outcome = backend.outcome(&keyspace, id).await.map_err(|error| errors::request(&error))?;
+    let (word, reply) = match outcome {
+        OperationOutcome::Done(reply) => ("done", outcomes::replies(reply)),
+        OperationOutcome::Never => ("never", Reply::Null),
+        OperationOutcome::Forgotten => ("forgotten", Reply::Null),
+        OperationOutcome::Unknown => ("unknown", Reply::Null),
+    };
+    Ok(Reply::Array(vec![Reply::text(word), reply]))
 }
 
 /// What a read saw that was not linearizable: the revision, its age in milliseconds, and how many tentative operations.

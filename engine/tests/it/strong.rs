@@ -7,16 +7,16 @@ use tidelock_engine::condition::Condition;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{ClientId, Epoch};
 use tidelock_engine::ports::{LogIndex, Store};
-use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::read::{Answer, Executed, Query};
 use tidelock_engine::replica::{OrderError, Terms};
-use tidelock_engine::request::{Action, ActionReply, Atomicity, Decision, RequestError};
+use tidelock_engine::request::{Action, ActionReply, Atomicity, Decision, RequestError, decode_reply};
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::write::{Outcome, Ttl, Write};
 
 use crate::world::group::Group;
-use crate::world::replies::{decided, error, get, outcome, stale, value, write};
+use crate::world::replies::{became, decided, error, executed, get, outcome, stale, value, write};
 use crate::world::words::{add, delete, increment, put, score, set};
-use crate::world::{NOTES, START_MS, keyspace_id, named};
+use crate::world::{NOTES, START_MS, keyspace_id};
 
 /// An operation of a client that nobody here is.
 fn execute(epoch: u64, number: u64, actions: Vec<Action>) -> Command {
@@ -137,11 +137,11 @@ fn operation_takes_effect_once_however_often_it_is_proposed() {
     let reply = group.asked(1, vec![Action::Query(Query::Cardinality("set".into()))]);
     let given = reply.expect("it is answered").pop().expect("one").expect("one");
     assert!(matches!(given, ActionReply::Answer(Answer::Count(3))), "{given:?}");
-    let operation = OperationId { epoch: Epoch(1), client: ClientId([7; 16]), number: 1 };
-    let known = group.replica(2).outcome(group.driver(2).store(), &named(NOTES), &operation).expect("memory");
-    assert!(
-        matches!(outcome(known.expect("it is known")), Outcome::Elements(elements) if elements.len() == 1)
-    );
+    let Executed::Done { result: Some(kept), .. } = executed(group.asked(2, became(7, 1))) else {
+        panic!("it was executed")
+    };
+    let kept = outcome(decode_reply(&kept).expect("a reply"));
+    assert!(matches!(kept, Outcome::Elements(elements) if elements.len() == 1));
 }
 
 #[test]

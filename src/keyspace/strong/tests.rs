@@ -160,6 +160,9 @@ async fn relaxed_reads_are_labelled_and_events_tell_of_the_group() {
     let unknown = "1-00000000000000000000000000000000-1".parse().expect("a name");
     let outcome = orders.outcome(unknown).await.expect("it is looked for");
     assert!(matches!(outcome, OperationOutcome::Unknown), "{outcome:?}");
+    let eventual = "0-00000000000000000000000000000000-1".parse().expect("a name");
+    let outcome = orders.outcome(eventual).await.expect("it is looked for");
+    assert!(matches!(outcome, OperationOutcome::Never), "{outcome:?}");
     let export = node.export_all(orders.name()).await.expect("it begins");
     let lines: Vec<String> =
         export.map(|line| String::from_utf8(line.expect("it reads")).expect("JSON")).collect();

@@ -224,7 +224,11 @@ impl Backend for Double {
     }
 
     /// What became of it is in its number.
-    async fn outcome(&self, _: &KeyspaceName, operation: OperationId) -> Result<OperationOutcome, String> {
+    async fn outcome(
+        &self,
+        _: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, RequestError> {
         match operation.number {
             1 => Ok(OperationOutcome::Done(Ok(vec![
                 Ok(ActionReply::Outcome(Outcome::Done)),
@@ -232,6 +236,9 @@ impl Backend for Double {
                 Err(WriteError::NotAnInteger.into()),
             ]))),
             2 => Ok(OperationOutcome::Done(Err(RequestError::Untold))),
+            4 => Ok(OperationOutcome::Never),
+            5 => Ok(OperationOutcome::Forgotten),
+            6 => Err(RequestError::NoLeader("nobody leads".to_owned())),
             _ => Ok(OperationOutcome::Unknown),
         }
     }

@@ -4,10 +4,13 @@
 //! is handed on to there. One that would leave an even number of voters, or a majority that is not up to date, is
 //! refused with the reason, or waits for what is missing.
 
+mod asker;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use self::asker::Asker;
+use self::asker::answer;
 pub use self::order::{AnchorError, AnchorOrder, AnchorReply};
 use super::Ask;
 use super::growth::{Tending, replaced};
@@ -15,7 +18,7 @@ use crate::command::Command;
 use crate::id::PeerId;
 use crate::message::Message;
 use crate::ports::{AnchorId, Change, LogIndex, Member, NotDone, RequestId as GroupRequestId, SessionId};
-use crate::replica::{Now, OrderError, Replica, Step};
+use crate::replica::{Now, Replica, Step};
 use crate::request::RequestId;
 
 /// How long a change of the group may take, in milliseconds.
@@ -42,16 +45,6 @@ pub(super) enum Cause {
     Tending,
     /// An order, by its number here.
     Order(u64),
-}
-
-/// Who gave an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asker {
-    Client(RequestId),
-    /// A client, who orders it of a keyspace.
-    OfKeyspace(RequestId),
-    /// A peer, which gave it this number.
-    Peer(SessionId, u64),
 }
 
 /// An order that is not carried out yet.
@@ -486,17 +479,6 @@ impl Replica {
                 "{rest} voters survive no more failures than one fewer, and no connected peer could take the place; \
                  connect one, or remove two"
             )),
-        }
-    }
-}
-
-fn answer(asker: Asker, reply: AnchorReply, step: &mut Step) {
-    match asker {
-        Asker::Client(request) => step.governed.push((request, reply)),
-        Asker::OfKeyspace(request) => step.orders.push((request, reply.map_err(OrderError::from))),
-        Asker::Peer(session, number) => {
-            let reply = reply.map_err(AnchorError::shortened);
-            step.sends.push((session, Message::Governed { number, reply }));
         }
     }
 }

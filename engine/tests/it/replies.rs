@@ -127,6 +127,7 @@ fn refusals() -> Vec<ActionError> {
     let mut refusals: Vec<ActionError> = writes.into_iter().map(ActionError::Write).collect();
     refusals.extend(queries.into_iter().map(ActionError::Query));
     refusals.extend([ActionError::NeedsStrong(keyspace()), ActionError::TooDeep, ActionError::TooMuch]);
+    refusals.push(ActionError::NoLeader("nobody leads".to_owned()));
     refusals
 }
 

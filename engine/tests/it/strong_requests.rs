@@ -190,7 +190,7 @@ fn pipeline_that_loses_its_leader_says_what_was_done_of_it() {
     group.has_no_leader = true;
     group.settle(3);
     let replies = group.reply(0, id).expect("answered").expect("a part of it is done");
-    assert!(matches!(&replies[..], [Ok(_), Err(ActionError::TryAgain(_)), Err(ActionError::TryAgain(_))]));
+    assert!(matches!(&replies[..], [Ok(_), Err(ActionError::NoLeader(_)), Err(ActionError::NoLeader(_))]));
     let id = group.ask_each(0, get("a").into_iter().chain(write(set("d", "v"))).collect(), Terms::default());
     group.settle(1);
     assert!(matches!(error(group.reply(0, id)), RequestError::NoLeader(_)), "nothing of it");

@@ -52,6 +52,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Compact(args) => Ok(cli::compact(&args)?),
         Command::Restore(args) => folders::restore(&args),
         Command::Snapshot(SnapshotCommand::Ls { dir, json }) => folders::list_backups(&dir, json),
+        Command::Snapshot(command) => Ok(cli::snapshot(&command)?),
         Command::Completions { shell } => Ok(cli::completions(shell, &mut io::stdout().lock())?),
         Command::Client(command) => Ok(cli::execute(&command)?),
     }

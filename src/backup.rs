@@ -104,14 +104,22 @@ impl NewFile {
     /// # Errors
     /// It is not a whole backup, or the name was taken meanwhile.
     pub fn finish(self, progress: &mut dyn FnMut(u64)) -> Result<BackupSummary, BackupFileError> {
+        self.finish_if(|path| summary(path, progress))
+    }
+
+    /// Gives it its name, if it is what it should be.
+    pub(crate) fn finish_if<T, E: From<BackupFileError>>(
+        self,
+        check: impl FnOnce(&Path) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.file.sync_all().map_err(io_error(&self.partial))?;
-        let summary = summary(&self.partial, progress)?;
+        let checked = check(&self.partial)?;
         // A link, and not a rename, so that nothing is ever replaced.
         fs::hard_link(&self.partial, &self.path).map_err(io_error(&self.path))?;
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder))?;
-        Ok(summary)
+        Ok(checked)
     }
 }
 

@@ -18,7 +18,8 @@
 //! A document is exported as it is shown, so without changes that wait for others, and not at all as long as it shows
 //! nothing because of them.
 //!
-//! Each line is of one moment, and later lines of later ones: what is written meanwhile may be in or not. What lost
+//! Each line is of one moment, and later lines of later ones: what is written meanwhile may be in or not. Only within a
+//! snapshot of strong keyspaces all are of one. What lost
 //! to concurrent writes is not exported, nor is who wrote what.
 
 use std::fmt::Write;
@@ -27,7 +28,7 @@ use std::ops::ControlFlow;
 use serde_json::{Value as Json, json};
 use thiserror::Error;
 use tidelock_engine::crdt::VisibleKind;
-use tidelock_engine::id::{KeyspaceId, KeyspaceName};
+use tidelock_engine::id::{KeyspaceId, KeyspaceName, ReplicaId};
 use tidelock_engine::ports::{After, Durability, ReadError, RowRange, Rows, Within};
 use tidelock_engine::read::{Answer, Collection, KeyPage, Query, QueryError, Scored, SubkeyPage, answer};
 use tidelock_engine::replica::Terms;
@@ -41,6 +42,9 @@ use crate::node::Node;
 /// The version of the lines that this code writes and reads.
 pub const EXPORT_VERSION: u64 = 1;
 
+/// The longest line, in bytes: the largest value in hexadecimal, and its key.
+pub(crate) const LINE_BYTES_MAX: u64 = 64 << 20;
+
 /// The keys that are looked for at a time.
 const KEYS_PER_PAGE: usize = 1_000;
 
@@ -51,7 +55,7 @@ const LINE_MEMBERS: usize = 1_000;
 /// A keyspace being exported: an iterator over its lines, each with its line end.
 #[derive(Debug)]
 pub struct Export {
-    reader: Reader,
+    source: Source,
     id: KeyspaceId,
     stage: Stage,
     /// The keys that were found and not exported yet, last first.
@@ -63,6 +67,31 @@ pub struct Export {
     lines: u64,
     /// The documents that show nothing.
     hidden: u64,
+}
+
+/// What is exported.
+#[derive(Debug)]
+enum Source {
+    /// What is there when it is asked for.
+    Now(Reader),
+    /// What was there at one moment, which this replica read.
+    Then(Snapshot, ReplicaId),
+}
+
+impl Source {
+    fn snapshot(&self) -> Snapshot {
+        match self {
+            Self::Now(reader) => reader.snapshot(),
+            Self::Then(snapshot, _) => snapshot.clone(),
+        }
+    }
+
+    fn replica(&self) -> ReplicaId {
+        match self {
+            Self::Now(reader) => reader.replica(),
+            Self::Then(_, replica) => *replica,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -96,16 +125,20 @@ impl Node {
     /// [`ExportError`].
     pub async fn export_all(&self, keyspace: &KeyspaceName) -> Result<Export, ExportError> {
         if self.mode(keyspace).epoch.is_strong() {
-            // What an anchor has applied when it answers this is in whatever is read of its store later.
-            let (atomicity, durability) = (Atomicity::Each, Durability::Durable);
-            let request = Request { keyspace: keyspace.clone(), actions: Vec::new(), atomicity, durability };
-            let (reply, _) = self.submit_on(vec![(request, Terms::default())]).await.into_only();
-            reply?;
-            if !self.is_exact(keyspace) {
-                return Err(ExportError::NotAnAnchor(keyspace.clone()));
-            }
+            self.hold_all_of(keyspace).await?;
         }
         Ok(self.export(keyspace)?)
+    }
+
+    /// Waits until this anchor has all that was acknowledged before in a strong keyspace: it is in whatever is read of
+    /// its store later.
+    pub(crate) async fn hold_all_of(&self, keyspace: &KeyspaceName) -> Result<(), ExportError> {
+        let (atomicity, durability) = (Atomicity::Each, Durability::Durable);
+        let request = Request { keyspace: keyspace.clone(), actions: Vec::new(), atomicity, durability };
+        let (reply, _) = self.submit_on(vec![(request, Terms::default())]).await.into_only();
+        reply?;
+        let is_here = self.is_exact(keyspace);
+        if is_here { Ok(()) } else { Err(ExportError::NotAnAnchor(keyspace.clone())) }
     }
 
     /// Exports what a keyspace shows on this node.
@@ -113,17 +146,7 @@ impl Node {
     /// # Errors
     /// The node was shut down.
     pub fn export(&self, keyspace: &KeyspaceName) -> Result<Export, ReadError> {
-        Ok(Export {
-            reader: self.reader()?,
-            id: self.id_of(keyspace),
-            stage: Stage::Start(keyspace.clone()),
-            keys: Vec::new(),
-            after: None,
-            deadline: None,
-            keys_done: 0,
-            lines: 0,
-            hidden: 0,
-        })
+        Ok(Export::of(Source::Now(self.reader()?), self.id_of(keyspace), keyspace.clone()))
     }
 }
 
@@ -141,6 +164,21 @@ impl Iterator for Export {
 }
 
 impl Export {
+    /// Exports what a keyspace showed at one moment, as this replica read it.
+    pub(crate) fn of_moment(
+        moment: Snapshot,
+        replica: ReplicaId,
+        id: KeyspaceId,
+        name: KeyspaceName,
+    ) -> Self {
+        Self::of(Source::Then(moment, replica), id, name)
+    }
+
+    fn of(source: Source, id: KeyspaceId, name: KeyspaceName) -> Self {
+        let (stage, keys, after, deadline) = (Stage::Start(name), Vec::new(), None, None);
+        Self { source, id, stage, keys, after, deadline, keys_done: 0, lines: 0, hidden: 0 }
+    }
+
     fn line(&mut self) -> Result<Option<Json>, QueryError> {
         match std::mem::replace(&mut self.stage, Stage::Keys) {
             Stage::Start(keyspace) => {
@@ -172,7 +210,7 @@ impl Export {
             if self.keys.is_empty() {
                 let after = self.after.clone();
                 let page = Query::Keys(KeyPage { prefix: Vec::new(), after, count: KEYS_PER_PAGE });
-                if let Answer::List(keys) = answer(&self.reader, self.id, &page)? {
+                if let Answer::List(keys) = answer(&self.source.snapshot(), self.id, &page)? {
                     self.keys = keys;
                     self.keys.reverse();
                 }
@@ -190,7 +228,7 @@ impl Export {
             if let Some(line) = self.key(&key)? {
                 self.keys_done += 1;
                 if let Answer::Deadline(Some(Some(unix_ms))) =
-                    answer(&self.reader, self.id, &Query::Deadline(key.clone()))?
+                    answer(&self.source.snapshot(), self.id, &Query::Deadline(key.clone()))?
                 {
                     let key = bytes(&key);
                     self.deadline = Some(json!({ "key": key, "kind": "deadline", "unix_ms": unix_ms }));
@@ -201,7 +239,7 @@ impl Export {
     }
 
     fn key(&mut self, key: &[u8]) -> Result<Option<Json>, QueryError> {
-        let snapshot = self.reader.snapshot();
+        let snapshot = self.source.snapshot();
         let Answer::Kind(Some(kind)) = answer(&snapshot, self.id, &Query::Kind(key.to_vec()))? else {
             return Ok(None);
         };
@@ -225,7 +263,7 @@ impl Export {
                 let Answer::Chunks(chunks) = answer(&snapshot, self.id, &Query::Chunks(key.to_vec()))? else {
                     return Ok(None);
                 };
-                let Some(saved) = document::save_shown(self.reader.replica(), &chunks) else {
+                let Some(saved) = document::save_shown(self.source.replica(), &chunks) else {
                     self.hidden += 1;
                     return Ok(None);
                 };
@@ -244,7 +282,7 @@ impl Export {
         if kind == Kind::Sorted {
             return self.scores(key, after);
         }
-        let snapshot = self.reader.snapshot();
+        let snapshot = self.source.snapshot();
         let after = after.map(|subkey| After::Group(key.to_vec(), kind, subkey));
         let range = RowRange { within: Within::Kind(key.to_vec(), kind), after };
         let (mut subkeys, mut length): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
@@ -274,7 +312,7 @@ impl Export {
     fn scores(&mut self, key: &[u8], after: Option<Vec<u8>>) -> Result<Option<Json>, QueryError> {
         let page =
             SubkeyPage { key: key.to_vec(), collection: Collection::Sorted, after, count: LINE_MEMBERS };
-        let scored = match answer(&self.reader, self.id, &Query::Page(page)) {
+        let scored = match answer(&self.source.snapshot(), self.id, &Query::Page(page)) {
             Ok(Answer::Scored(scored)) => scored,
             // It is no sorted set any more; what it is now comes too late.
             Ok(_) | Err(QueryError::WrongKind { .. }) => return Ok(None),

@@ -30,7 +30,7 @@
 //! | [`watch`] | changes as they happen |
 //! | [`pubsub`] | messages between the clients of all peers |
 //! | [`config`], [`identity`], [`status`] | how a node is set up, its key, what it says of itself |
-//! | [`backup`], [`export`] | copies of a node, and of what a keyspace shows |
+//! | [`backup`], [`export`], [`snapshot`] | copies of a node, of what a keyspace shows, and of strong keyspaces |
 //! | [`compaction`] | giving back what the files do not use |
 //! | [`redis`] | the Redis port |
 //! | [`http`] | the HTTP port |
@@ -51,6 +51,7 @@ pub mod keyspace;
 pub mod node;
 pub mod pubsub;
 pub mod redis;
+pub mod snapshot;
 pub mod status;
 pub mod watch;
 mod watch_hub;

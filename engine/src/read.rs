@@ -5,12 +5,15 @@
 
 mod combine;
 mod entry;
+mod outcome;
 mod pages;
 mod random;
 mod sorted;
 
 pub use combine::Combination;
 pub use entry::{ENTRY_ROWS_MAX, Entry, EntryRow};
+pub use outcome::{Executed, executed};
+pub(crate) use outcome::{each_of_client, named, of_client};
 pub use pages::{Collection, PAGE_BYTES_MAX, PAGE_SUBKEYS_MAX, SubkeyPage};
 pub use random::{REPEATED_MAX, RandomPick};
 pub use sorted::{Ranked, Scored, SortedPage, SortedRange, score_of};
@@ -24,7 +27,7 @@ use crate::bounded::{self, list};
 use crate::bounds::{REQUEST_ANSWER_BYTES_MAX, STRUCTURE_BYTES_MAX};
 use crate::causality::Dot;
 use crate::crdt::{KeyView, Sibling, VisibleKind};
-use crate::id::KeyspaceId;
+use crate::id::{ClientId, KeyspaceId};
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
 use crate::row::{Fingerprint, Kind, Payload};
 use crate::score::{SCORE_BYTES, Score};
@@ -90,6 +93,8 @@ pub enum Query {
     Deadline(#[serde(with = "serde_bytes")] Vec<u8>),
     /// What is another when the key was changed.
     Revision(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// What became of an operation, by the name of its client and its number.
+    Outcome(ClientId, u64),
 }
 
 impl Query {
@@ -114,9 +119,12 @@ impl Query {
             | Self::Sorted(SortedPage { key, .. })
             | Self::Page(SubkeyPage { key, .. })
             | Self::Random(RandomPick { key, .. }) => Some(key),
-            Self::Combined(..) | Self::CommonCount(..) | Self::Keys(_) | Self::RandomKey(_) | Self::Size => {
-                None
-            }
+            Self::Combined(..)
+            | Self::CommonCount(..)
+            | Self::Keys(_)
+            | Self::RandomKey(_)
+            | Self::Size
+            | Self::Outcome(..) => None,
         }
     }
 }
@@ -169,6 +177,8 @@ pub enum Answer {
     Deadline(Option<Option<u64>>),
     /// The fingerprint of what is seen of a key.
     Revision(Fingerprint),
+    /// What the rows know of an operation.
+    Executed(Executed),
 }
 
 impl Answer {
@@ -181,7 +191,9 @@ impl Answer {
             | Self::Count(_)
             | Self::Rank(_)
             | Self::Deadline(_)
-            | Self::Revision(_) => 0,
+            | Self::Revision(_)
+            | Self::Executed(Executed::Not | Executed::FellOut) => 0,
+            Self::Executed(Executed::Done { result, .. }) => result.as_ref().map_or(0, Vec::len),
             Self::Scores(scores) => scores.len() * SCORE_BYTES,
             Self::Scored(scored) => scored.iter().map(|(member, _)| member.len() + SCORE_BYTES).sum(),
             Self::List(list) => list.iter().map(Vec::len).sum(),
@@ -262,6 +274,7 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
         Query::Revision(key) => {
             Answer::Revision(revision(rows, keyspace, key)?.ok_or(QueryError::NoRevision)?)
         }
+        Query::Outcome(client, number) => Answer::Executed(executed(rows, keyspace, (*client, *number))?),
     })
 }
 

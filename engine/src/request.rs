@@ -162,6 +162,10 @@ pub enum ActionError {
     /// It was done, and what it gave is too long to be told to another node, or to be kept.
     #[error("it was done, but what it gave is too long to be told; ask for less at once")]
     Untold,
+    /// Of several actions on a strong keyspace, this one was certainly not done, because nobody leads the anchors, as far
+    /// as is known; retryable.
+    #[error("{0}")]
+    NoLeader(String),
 }
 
 /// Why a request has no replies. But for [`RequestError::Commit`] and

@@ -164,7 +164,10 @@ fn of_strong(input: &mut Input<'_>, keyspace: KeyspaceId) -> Message {
         3 => Message::Told { number: input.number(), reply: input.array::<8>().to_vec() },
         _ => {
             let reason = text(input, 2 * REASON_BYTES_MAX);
-            let error = AnchorError::Not(NotDone::Refused { reason });
+            let error = match input.below(3) {
+                0 => AnchorError::HoldsData(named(input.pick(&KEYSPACES))),
+                _ => AnchorError::Not(NotDone::Refused { reason }),
+            };
             Message::Governed {
                 number: input.number(),
                 reply: if input.once_in(2) { Ok(()) } else { Err(error) },
@@ -221,11 +224,12 @@ fn anchor_news(input: &mut Input<'_>) -> AnchorNews {
 }
 
 fn order(input: &mut Input<'_>) -> AnchorOrder {
-    match input.below(4) {
+    match input.below(5) {
         0 => AnchorOrder::Found,
         1 => AnchorOrder::Add(PeerId::from_public_key(input.array())),
         2 => AnchorOrder::Remove(repeated(input, ANCHORS_MAX, |input| AnchorId(input.number()))),
-        _ => AnchorOrder::Transfer(AnchorId(input.number())),
+        3 => AnchorOrder::Transfer(AnchorId(input.number())),
+        _ => AnchorOrder::MakeStrong(named(input.pick(&KEYSPACES))),
     }
 }
 

@@ -34,7 +34,7 @@ pub enum Command {
     Compact(CompactArgs),
     /// Make a data directory of a backup; the node in it writes as a new replica
     Restore(RestoreArgs),
-    /// Look at backups
+    /// Save strong keyspaces to a file, and restore them into a new cluster; or list backups
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
     /// Print the script that makes a shell complete commands and options
@@ -180,9 +180,28 @@ pub struct CompactArgs {
     pub node: NodeArgs,
 }
 
-/// What can be done with backups.
+/// What can be done with snapshots of strong keyspaces, and with backups.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SnapshotCommand {
+    /// Write what strong keyspaces hold at one moment to a new file; an anchor does
+    Save {
+        /// The file
+        file: PathBuf,
+        /// The keyspaces; all strong ones if none is given
+        #[arg(value_name = "KEYSPACE")]
+        keyspaces: Vec<KeyspaceName>,
+        /// Which node
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Make keyspaces of a new cluster what those of a snapshot were
+    Restore {
+        /// The snapshot
+        file: PathBuf,
+        /// Which node: one of another cluster than the one that the snapshot is of
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// List the backups of a directory: replica, position, date, size, and whether they are sound
     Ls {
         /// The directory

@@ -12,6 +12,7 @@ use super::password::{self, PASSWORD_VARIABLE};
 use super::progress::ProgressLine;
 use super::value::{self, Value};
 use crate::backup::BackupFileError;
+use crate::snapshot::SnapshotError;
 
 /// A node on this machine or network accepts within this time, or is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +82,12 @@ pub enum ClientError {
     /// An export could not be read, or not be written to the node; the text says what was done.
     #[error("{0}")]
     Import(String),
+    /// A snapshot cannot be used. Nothing was restored.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A snapshot was not restored; the text says what was done.
+    #[error("{0}")]
+    Restore(String),
     /// A measurement says nothing; the text says why.
     #[error("{0}")]
     Bench(String),

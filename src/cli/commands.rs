@@ -70,7 +70,7 @@ pub(super) fn execute_on(
     }
 }
 
-fn in_keyspace(node: &NodeArgs, name: &KeyspaceName) -> NodeArgs {
+pub(super) fn in_keyspace(node: &NodeArgs, name: &KeyspaceName) -> NodeArgs {
     NodeArgs { keyspace: Some(name.to_string()), ..node.clone() }
 }
 

@@ -13,12 +13,12 @@ use super::value::Value;
 use crate::backup::{self, BackupSummary, NewFile};
 
 /// Asks for everything that a command begins, and hands it over in order.
-fn pieces(
+pub(super) fn pieces(
     client: &mut Client,
-    command: &[u8],
+    command: &[&[u8]],
     mut take: impl FnMut(&[u8]) -> Result<(), ClientError>,
 ) -> Result<(), ClientError> {
-    client.call(&[command])?;
+    client.call(command)?;
     loop {
         match client.call(&[b"TIDE.NEXT"])? {
             Value::Bytes(piece) => take(&piece)?,
@@ -34,7 +34,7 @@ pub(super) fn backup(dest: &Path, node: &NodeArgs, out: &mut dyn Write) -> Resul
     let mut file = NewFile::begin(&path)?;
     let mut progress = ProgressLine::default();
     let mut bytes = 0;
-    pieces(&mut client, b"TIDE.BACKUP", |piece| {
+    pieces(&mut client, &[b"TIDE.BACKUP"], |piece| {
         bytes += piece.len() as u64;
         progress.show(|| format!("{} written", size(bytes)));
         Ok(file.write(piece)?)
@@ -85,7 +85,7 @@ pub(super) fn export(node: &NodeArgs, out: &mut dyn Write) -> Result<(), ClientE
     let mut client = Client::connect(node)?;
     let mut progress = ProgressLine::default();
     let mut bytes = 0;
-    pieces(&mut client, b"TIDE.EXPORT", |piece| {
+    pieces(&mut client, &[b"TIDE.EXPORT"], |piece| {
         bytes += piece.len() as u64;
         progress.show(|| format!("{} exported", size(bytes)));
         out.write_all(piece).map_err(ClientError::Print)

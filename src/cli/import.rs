@@ -17,7 +17,7 @@ use super::client_args::NodeArgs;
 use super::commands::print;
 use super::progress::ProgressLine;
 use super::value::Value;
-use crate::export::{EXPORT_VERSION, from_json};
+use crate::export::{EXPORT_VERSION, LINE_BYTES_MAX, from_json};
 
 /// The lines of a batch at most.
 const BATCH_LINES: usize = 256;
@@ -25,16 +25,13 @@ const BATCH_LINES: usize = 256;
 /// The bytes of a batch, unless one line is longer.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// The longest line, in bytes: the largest value in hexadecimal, and its key.
-const LINE_BYTES_MAX: u64 = 64 << 20;
-
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Start,
     Write(Vec<Vec<u8>>),
     Count { key: Vec<u8>, count: i128 },
-    End { lines: u64, hidden: u64 },
+    End { keys: u64, lines: u64, hidden: u64 },
 }
 
 /// An import under way.
@@ -44,7 +41,11 @@ struct Import {
     bytes: usize,
     /// The counters in the batch: the same one twice would be counted by what it missed before both.
     counters: BTreeSet<Vec<u8>>,
+    /// The lines that were read.
+    number: u64,
     done: u64,
+    /// The keys of the export.
+    keys: u64,
     /// The documents that showed nothing when they were exported.
     hidden: u64,
 }
@@ -56,10 +57,11 @@ pub(super) fn import(node: &NodeArgs, file: Option<&Path>, out: &mut dyn Write) 
         Some(path) => Box::new(BufReader::new(open(path)?)),
         None => Box::new(BufReader::new(io::stdin().lock())),
     };
-    let client = Client::connect(node)?;
-    let mut import =
-        Import { client, batch: Vec::new(), bytes: 0, counters: BTreeSet::new(), done: 0, hidden: 0 };
+    let mut import = Import::new(Client::connect(node)?);
     let lines = import.run(&mut input)?;
+    if input.fill_buf().is_ok_and(|rest| !rest.is_empty()) {
+        return Err(import.stopped(import.number + 1, "something follows the last line"));
+    }
     let keyspace = node.keyspace.as_deref().unwrap_or_default();
     if node.json {
         let imported = json!({ "keyspace": keyspace, "lines": lines, "hidden": import.hidden });
@@ -72,21 +74,33 @@ pub(super) fn import(node: &NodeArgs, file: Option<&Path>, out: &mut dyn Write) 
     print(out, &format!("{lines} lines imported into {keyspace}{hidden}\n"))
 }
 
+/// Writes the next of several exports; answers how many keys it has.
+pub(super) fn import_next(client: Client, input: &mut dyn BufRead) -> Result<u64, ClientError> {
+    let mut import = Import::new(client);
+    import.run(input)?;
+    Ok(import.keys)
+}
+
 impl Import {
-    /// Takes in all lines; answers how many were written.
+    fn new(client: Client) -> Self {
+        let (batch, counters) = (Vec::new(), BTreeSet::new());
+        Self { client, batch, bytes: 0, counters, number: 0, done: 0, keys: 0, hidden: 0 }
+    }
+
+    /// Takes in all lines up to the last one; answers how many were written.
     fn run(&mut self, input: &mut dyn BufRead) -> Result<u64, ClientError> {
         let mut progress = ProgressLine::default();
-        let (mut number, mut is_over) = (0, false);
+        let mut is_over = false;
         let mut text = Vec::new();
-        loop {
+        while !is_over {
             text.clear();
             let read = input.take(LINE_BYTES_MAX).read_until(b'\n', &mut text);
-            if read.map_err(|error| self.stopped(number + 1, &error.to_string()))? == 0 {
+            if read.map_err(|error| self.stopped(self.number + 1, &error.to_string()))? == 0 {
                 break;
             }
-            number += 1;
+            self.number += 1;
+            let number = self.number;
             let line = parse(&text).and_then(|line| match line {
-                _ if is_over => Err("something follows the last line".to_owned()),
                 Line::Start if number > 1 => Err("a second beginning".to_owned()),
                 line if number == 1 && line != Line::Start => {
                     Err("an export begins with another line".to_owned())
@@ -98,8 +112,8 @@ impl Import {
             });
             match line {
                 Ok(Line::Start) => {}
-                Ok(Line::End { hidden, .. }) => {
-                    (is_over, self.hidden) = (true, hidden);
+                Ok(Line::End { keys, hidden, .. }) => {
+                    (is_over, self.keys, self.hidden) = (true, keys, hidden);
                 }
                 Ok(line) => self.take(number, line, text.len())?,
                 Err(reason) => {
@@ -110,7 +124,11 @@ impl Import {
             progress.show(|| format!("line {number}"));
         }
         self.flush()?;
-        if is_over { Ok(self.done) } else { Err(self.stopped(number, "the export was cut off behind it")) }
+        if is_over {
+            Ok(self.done)
+        } else {
+            Err(self.stopped(self.number, "the export was cut off behind it"))
+        }
     }
 
     fn take(&mut self, number: u64, line: Line, bytes: usize) -> Result<(), ClientError> {
@@ -228,7 +246,8 @@ fn parse(text: &[u8]) -> Result<Line, String> {
     }
     if json["end"] == true {
         let lines = json["lines"].as_u64().ok_or("the last line does not count the others")?;
-        return Ok(Line::End { lines, hidden: json["hidden"].as_u64().unwrap_or_default() });
+        let [keys, hidden] = ["keys", "hidden"].map(|name| json[name].as_u64().unwrap_or_default());
+        return Ok(Line::End { keys, lines, hidden });
     }
     let bytes = |json: &Json, what: &str| {
         from_json(json).ok_or(format!("{what} is neither text nor {{\"hex\": ..}}"))
@@ -304,9 +323,12 @@ mod tests {
         assert_eq!(counter, Ok(Line::Count { key: b"k".to_vec(), count: -170_000_000_000_000_000_000 }));
         let deadline = line(r#"{"key":"k","kind":"deadline","unix_ms":9000000000000}"#);
         assert_eq!(deadline, command(&[b"PEXPIREAT", b"k", b"9000000000000"]));
-        assert_eq!(line(r#"{"end":true,"keys":1,"lines":3}"#), Ok(Line::End { lines: 3, hidden: 0 }));
+        assert_eq!(
+            line(r#"{"end":true,"keys":1,"lines":3}"#),
+            Ok(Line::End { keys: 1, lines: 3, hidden: 0 })
+        );
         let hidden = line(r#"{"end":true,"keys":1,"lines":3,"hidden":2}"#);
-        assert_eq!(hidden, Ok(Line::End { lines: 3, hidden: 2 }));
+        assert_eq!(hidden, Ok(Line::End { keys: 1, lines: 3, hidden: 2 }));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod json;
 mod listening;
 mod password;
 pub mod progress;
+mod snapshot;
 pub mod table;
 mod text;
 mod top;
@@ -35,6 +36,7 @@ pub use compaction::compact;
 pub use completing::completions;
 pub(crate) use escape::line as escape_line;
 pub(crate) use files::{as_json as backup_json, describe as describe_backup};
+pub(crate) use snapshot::snapshot;
 
 /// Reads one answer off the front of `bytes`, as a client does; its length, unless it is an error or none. Only
 /// for the fuzz targets: a client needs a socket.

@@ -32,7 +32,7 @@ pub(super) enum MetricKind {
 use MetricKind::{Counter, Gauge, Histogram};
 
 /// Every metric, what it is, and what it says.
-pub(super) const METRICS: [(&str, MetricKind, &str); 76] = [
+pub(super) const METRICS: [(&str, MetricKind, &str); 77] = [
     ("tidelock_info", Gauge, "1, with the node's version, peer, replica and cluster"),
     ("tidelock_uptime_seconds", Gauge, "How long the node has been open"),
     ("tidelock_ready", Gauge, "Whether reads and writes of all keyspaces would be done"),
@@ -119,6 +119,7 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 76] = [
     ),
     ("tidelock_anchors_voters", Gauge, "The anchors that vote"),
     ("tidelock_anchors_members", Gauge, "The anchors, with those that do not vote yet"),
+    ("tidelock_anchors_learners", Gauge, "Those that do not vote yet"),
     ("tidelock_anchors_quorum", Gauge, "Whether a majority of them answers, as far as is known"),
     ("tidelock_anchor_term", Gauge, "The term of this anchor's group: it grows with each election"),
     ("tidelock_anchor_leads", Gauge, "Whether this anchor leads"),
@@ -220,6 +221,7 @@ fn gather_anchors(group: &GroupReport) {
     let voters = group.anchors.iter().filter(|anchor| anchor.is_voter).count();
     gauge!("tidelock_anchors_voters").set(number(voters));
     gauge!("tidelock_anchors_members").set(number(group.anchors.len()));
+    gauge!("tidelock_anchors_learners").set(number(group.anchors.len() - voters));
     gauge!("tidelock_anchors_quorum").set(flag(group.has_quorum));
     let Some(seat) = group.seat else { return };
     let Status { term, last, committed, applied, .. } = &group.status;

@@ -128,6 +128,7 @@ impl From<ActionError> for Problem {
                 return Self { operation, ..Self::new("outcome_unknown", error.to_string()) };
             }
             ActionError::TryAgain(_) => "try_again",
+            ActionError::NoLeader(_) => "no_leader",
             ActionError::Untold => "unknown",
             ActionError::Write(Refused::WrongKind { .. })
             | ActionError::Query(QueryError::WrongKind { .. }) => "wrong_kind",
@@ -149,7 +150,7 @@ impl From<RequestError> for Problem {
     fn from(error: RequestError) -> Self {
         let detail = error.to_string();
         let code = match error {
-            RequestError::Action { source, .. } => Self::from(source).code,
+            RequestError::Action { source, .. } => return Self { detail, ..Self::from(source) },
             RequestError::NotReplicated(_) => "not_replicated",
             RequestError::TooManyKeyspaces(_) => "too_many_keyspaces",
             RequestError::Loading(_) => "loading",

@@ -18,7 +18,7 @@ pub use operation::{StrongChange, StrongOperation};
 use tidelock_engine::command::OperationId;
 use tidelock_engine::condition::Condition;
 use tidelock_engine::id::KeyspaceName;
-use tidelock_engine::read::{Answer, Query, QueryError};
+use tidelock_engine::read::{Answer, Query};
 pub use tidelock_engine::replica::Label;
 use tidelock_engine::replica::{Freshness, Terms};
 use tidelock_engine::request::{
@@ -239,14 +239,14 @@ impl Strong {
         label.map(|label| label.revision).ok_or_else(|| self.not_strong())
     }
 
-    /// What became of an operation of which [`StrongError::Unknown`] said that nobody knows.
+    /// What became of an operation of which [`StrongError::Unknown`] said that nobody knows: as of a moment after this was
+    /// called, on any node.
     ///
     /// # Errors
-    /// [`StrongError`]: it could not be looked for.
+    /// [`StrongError`]: the anchors did not say in time what was executed.
     pub async fn outcome(&self, operation: OperationId) -> Result<OperationOutcome, StrongError> {
         self.check()?;
-        let found = self.keyspace.node.outcome(&self.keyspace.name, operation).await;
-        Ok(found.map_err(QueryError::from)?)
+        Ok(self.keyspace.node.outcome(&self.keyspace.name, operation).await?)
     }
 
     /// What happens to the group of anchors, as far as this node takes part in it.

@@ -4,8 +4,11 @@ use tidelock_engine::command::OperationId;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::{Durability, ReadError};
+use tidelock_engine::read::{Answer, Executed, Query};
 use tidelock_engine::replica::{Freshness, Label, Terms};
-use tidelock_engine::request::{Atomicity, Request, RequestError, RequestReply};
+use tidelock_engine::request::{
+    Action, ActionReply, Atomicity, Request, RequestError, RequestReply, decode_reply,
+};
 use tokio::sync::oneshot;
 
 use crate::node::mailbox::Job;
@@ -38,16 +41,19 @@ impl Replied {
 pub enum OperationOutcome {
     /// It was executed, once, and this is what it gave.
     Done(RequestReply),
-    /// No outcome of it is kept here. It may not have been executed yet, or never will be, or so long ago, or so many
-    /// operations of its client ago, that its outcome fell out.
+    /// It is of an epoch in which nothing of the kind is executed. This is final.
+    Never,
+    /// Its client has gone on so far that its outcome is not kept: it was executed, or not, and it never will be from now
+    /// on. This is final.
+    Forgotten,
+    /// It was not executed before this was asked, and may be yet; or its client has done nothing for so long that all its
+    /// outcomes were let go.
     Unknown,
 }
 
 /// Answered by the loop, which alone knows the replica.
 #[derive(Debug)]
 pub(super) enum Question {
-    /// What became of an operation.
-    Outcome(KeyspaceName, OperationId, oneshot::Sender<Result<OperationOutcome, ReadError>>),
     /// The operations that were written in an epoch that is over and that no epoch has taken in: their frames, in this
     /// node's commit order, of about so many bytes.
     Outbox(KeyspaceName, usize, oneshot::Sender<Result<Outbox, ReadError>>),
@@ -82,6 +88,11 @@ impl Node {
         self.inner.modes.get(keyspace)
     }
 
+    /// The keyspaces that are strong, as far as this node has heard.
+    pub(crate) fn strong_keyspaces(&self) -> Vec<KeyspaceName> {
+        self.inner.modes.strong()
+    }
+
     /// Whether this node is an anchor that has applied what is committed in a strong keyspace, and nothing else.
     pub(crate) fn is_exact(&self, keyspace: &KeyspaceName) -> bool {
         self.mode(keyspace).is_exact
@@ -99,18 +110,37 @@ impl Node {
         reply.map(|_| label)
     }
 
-    /// What became of an operation on a strong keyspace, as far as this node knows.
+    /// What became of an operation on a strong keyspace: a linearizable read, so what was executed before it is asked
+    /// for is known.
     ///
     /// # Errors
-    /// The store could not be read, or the node was shut down.
+    /// [`RequestError`]: the anchors did not say in time what was executed.
     pub async fn outcome(
         &self,
         keyspace: &KeyspaceName,
         operation: OperationId,
-    ) -> Result<OperationOutcome, ReadError> {
-        let (sender, receiver) = oneshot::channel();
-        self.put(Job::Question(Question::Outcome(keyspace.clone(), operation, sender)));
-        receiver.await.unwrap_or_else(|_| Err(Self::closed()))
+    ) -> Result<OperationOutcome, RequestError> {
+        let OperationId { epoch, client, number } = operation;
+        if !epoch.is_strong() {
+            return Ok(OperationOutcome::Never);
+        }
+        if self.mode(keyspace).epoch < epoch {
+            return Ok(OperationOutcome::Unknown);
+        }
+        let (atomicity, durability) = (Atomicity::Each, Durability::Durable);
+        let actions = vec![Action::Query(Query::Outcome(client, number))];
+        let request = Request { keyspace: keyspace.clone(), actions, atomicity, durability };
+        let (reply, _) = self.submit_on(vec![(request, Terms::default())]).await.into_only();
+        let executed = match reply?.pop() {
+            Some(Ok(ActionReply::Answer(Answer::Executed(executed)))) => executed,
+            Some(Err(source)) => return Err(RequestError::Action { index: 0, source }),
+            other => unreachable!("an outcome was asked for, and not {other:?}"),
+        };
+        Ok(match executed {
+            Executed::Not => OperationOutcome::Unknown,
+            Executed::FellOut => OperationOutcome::Forgotten,
+            Executed::Done { result, .. } => OperationOutcome::Done(kept_reply(result.as_deref())),
+        })
     }
 
     /// What was written here in an epoch of a keyspace that is over, and that no epoch has taken in: the frames of the
@@ -123,4 +153,9 @@ impl Node {
         self.put(Job::Question(Question::Outbox(keyspace.clone(), bytes_max, sender)));
         receiver.await.unwrap_or_else(|_| Err(Self::closed()))
     }
+}
+
+/// What an operation replied, as it was kept: nothing, if it was too long.
+fn kept_reply(result: Option<&[u8]>) -> RequestReply {
+    result.and_then(|result| decode_reply(result).ok()).unwrap_or(Err(RequestError::Untold))
 }

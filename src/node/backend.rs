@@ -69,8 +69,8 @@ impl Backend for Node {
         &self,
         keyspace: &KeyspaceName,
         operation: OperationId,
-    ) -> Result<OperationOutcome, String> {
-        Self::outcome(self, keyspace, operation).await.map_err(|error| error.to_string())
+    ) -> Result<OperationOutcome, RequestError> {
+        Self::outcome(self, keyspace, operation).await
     }
 
     async fn outbox(&self, keyspace: &KeyspaceName, bytes_max: usize) -> Result<Outbox, String> {
@@ -185,6 +185,11 @@ impl Backend for Node {
         self.may_use(keyspace).map_err(|error| error.to_string())?;
         let export = self.export_all(keyspace).await.map_err(|error| error.to_string())?;
         Ok(Box::new(export.map(|line| line.map_err(|error| error.to_string()))))
+    }
+
+    async fn snapshot(&self, keyspaces: &[KeyspaceName]) -> Result<Pieces, String> {
+        let snapshot = self.save_snapshot(keyspaces).await.map_err(|error| error.to_string())?;
+        Ok(Box::new(snapshot.map(|line| line.map_err(|error| error.to_string()))))
     }
 
     async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {

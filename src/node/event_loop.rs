@@ -21,7 +21,7 @@ use tidelock_transport::Libp2pTransport;
 use tokio::sync::{oneshot, watch};
 
 use crate::document::Documents;
-use crate::node::asking::{OperationOutcome, Outbox, Question, Replied};
+use crate::node::asking::{Outbox, Question, Replied};
 use crate::node::ending::Ending;
 use crate::node::group_times::GroupTimes;
 use crate::node::mailbox::{Job, Mailbox};
@@ -225,12 +225,6 @@ impl EventLoop {
     fn tell(&self, question: Question) {
         let (replica, store) = (self.driver.replica(), self.driver.store());
         match question {
-            Question::Outcome(keyspace, operation, sender) => {
-                let found = replica.outcome(store, &keyspace, &operation);
-                let outcome =
-                    found.map(|found| found.map_or(OperationOutcome::Unknown, OperationOutcome::Done));
-                let _ = sender.send(outcome);
-            }
             Question::Outbox(keyspace, bytes_max, sender) => {
                 let id = replica.id_of(&keyspace);
                 let logged = replica.outbox(store, id, bytes_max);

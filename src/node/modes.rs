@@ -59,6 +59,12 @@ impl Modes {
         self.get(keyspace).epoch.is_strong()
     }
 
+    /// The keyspaces that are strong.
+    pub(crate) fn strong(&self) -> Vec<KeyspaceName> {
+        let of = self.of.read().unwrap_or_else(PoisonError::into_inner);
+        of.iter().filter(|(_, mode)| mode.epoch.is_strong()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Publishes all modes that a replica knows.
     pub(super) fn publish_all(&self, replica: &Replica) {
         let modes = replica.modes().map(|(name, mode)| (name.clone(), of(mode))).collect();
@@ -86,6 +92,10 @@ impl Modes {
 }
 
 fn of(mode: &Mode) -> KeyspaceMode {
-    let (is_switching, is_exact) = (mode.is_fenced(), mode.is_exact());
-    KeyspaceMode { epoch: mode.epoch(), is_switching, is_exact, author: mode.author() }
+    KeyspaceMode {
+        epoch: mode.epoch(),
+        is_switching: mode.is_fenced(),
+        is_exact: mode.is_exact(),
+        author: mode.author(),
+    }
 }

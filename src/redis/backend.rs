@@ -65,12 +65,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// What became of an operation on a strong keyspace.
     ///
     /// # Errors
-    /// A sentence that says why that is not known.
+    /// [`RequestError`]: the anchors did not say in time what was executed.
     fn outcome(
         &self,
         keyspace: &KeyspaceName,
         operation: OperationId,
-    ) -> impl Future<Output = Result<OperationOutcome, String>> + Send;
+    ) -> impl Future<Output = Result<OperationOutcome, RequestError>> + Send;
 
     /// What was written in an epoch of a keyspace that is over, and that no epoch has taken in: the frames of the first
     /// operations, of about so many bytes.
@@ -183,6 +183,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// # Errors
     /// A sentence that says why not.
     fn export(&self, keyspace: &KeyspaceName) -> impl Future<Output = Result<Pieces, String>> + Send;
+
+    /// Begins a snapshot of these strong keyspaces, or of all if none is named.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn snapshot(&self, keyspaces: &[KeyspaceName]) -> impl Future<Output = Result<Pieces, String>> + Send;
 
     /// Joins or leaves a keyspace.
     ///

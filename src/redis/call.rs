@@ -198,7 +198,7 @@ impl Shape {
             | ActionReply::Outcome(Outcome::Scored { .. } | Outcome::Score(_) | Outcome::ScoredMembers(_)) => {
                 unreachable!("the commands of sorted sets show what they answer")
             }
-            ActionReply::Answer(Answer::Entry(_) | Answer::Deadline(_)) => {
+            ActionReply::Answer(Answer::Entry(_) | Answer::Deadline(_) | Answer::Executed(_)) => {
                 unreachable!("the commands that ask for them show them")
             }
             ActionReply::Answer(Answer::Revision(_)) | ActionReply::Decided(_) => {

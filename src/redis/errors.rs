@@ -42,6 +42,7 @@ pub(super) fn action(error: &ActionError) -> Reply {
         ActionError::Unknown(operation) => unknown(operation),
         ActionError::Untold => Reply::error(format!("UNKNOWN {error}")),
         ActionError::TryAgain(text) => Reply::error(format!("TRYAGAIN {text}")),
+        ActionError::NoLeader(text) => Reply::error(format!("NOLEADER {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
 }

@@ -2,7 +2,7 @@
 
 use tidelock_engine::frame::Frame;
 use tidelock_engine::op::{Op, Prefix};
-use tidelock_engine::read::{Answer, Scored};
+use tidelock_engine::read::{Answer, Executed, Scored};
 use tidelock_engine::request::{ActionReply, Decided, RequestReply};
 use tidelock_engine::score::Score;
 use tidelock_engine::write::Outcome;
@@ -74,6 +74,7 @@ fn of_answer(answer: Answer) -> Reply {
         Answer::Entry(found) => entry::entry(found),
         Answer::Deadline(deadline) => deadline.flatten().map_or(Reply::Null, Reply::count),
         Answer::Revision(revision) => Reply::text(format!("{:032x}", revision.to_bits())),
+        Answer::Executed(executed) => Reply::Integer(i64::from(matches!(executed, Executed::Done { .. }))),
     }
 }
 

@@ -39,6 +39,7 @@ pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
         Run::Other(Other::Mode) => strong::wanted_mode(&arguments).is_ok(),
         Run::Other(Other::Outbox) => strong::wanted_outbox(&arguments).is_ok(),
         Run::Other(Other::Outcome) => strong::wanted_outcome(arguments).is_ok(),
+        Run::Other(Other::Snapshot) => strong::wanted_snapshot(&arguments).is_ok(),
         Run::Other(Other::Watch) => watching::watch(&arguments).is_ok(),
         Run::Other(Other::Retire) => tide::retire(arguments).is_ok(),
         Run::Other(Other::Network) => tide::is_online(&arguments.take()).is_ok(),

@@ -68,7 +68,7 @@ pub(super) struct Session<B> {
     pub(super) transaction: Option<Transaction>,
     pub(super) burst: Burst,
     /// What TIDE.NEXT reads.
-    pieces: Stream,
+    pub(super) pieces: Stream,
     /// The commands of the table that were taken and not recorded yet.
     pub(super) taken: Vec<&'static Spec>,
     /// How they began, if any may be slow.
@@ -458,9 +458,12 @@ impl<B: Backend> Session<B> {
             }
             Other::Next => self.pieces.next_piece()?,
             Other::Keyspace => order(backend, &arguments).await?,
-            Other::Label | Other::Mode | Other::Outbox | Other::Outcome | Other::Revision => {
-                self.about_strong(other, arguments).await?
-            }
+            Other::Label
+            | Other::Mode
+            | Other::Outbox
+            | Other::Outcome
+            | Other::Revision
+            | Other::Snapshot => self.about_strong(other, arguments).await?,
             Other::Move => {
                 let place = (&self.state.keyspace, self.state.durability);
                 moving::move_key(backend, place, arguments).await?

@@ -44,7 +44,9 @@ impl Stream {
     /// The next piece, or nothing at the end. After an error there is no more.
     pub(super) fn next_piece(&mut self) -> Result<Reply, Reply> {
         let Some(pieces) = &mut self.pieces else {
-            return Err(errors::constant("ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first"));
+            return Err(errors::constant(
+                "ERR nothing was begun; TIDE.BACKUP, TIDE.EXPORT or TIDE.SNAPSHOT first",
+            ));
         };
         while self.failure.is_none() && self.rest.len() < PIECE_BYTES {
             match pieces.next() {

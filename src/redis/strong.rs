@@ -13,6 +13,7 @@ use super::outcomes;
 use super::reply::Reply;
 use super::session::Session;
 use super::state::SessionState;
+use super::stream::Stream;
 use super::table::{ALONE, FAST, NONE, Other, Run, Spec, spec};
 use crate::node::OperationOutcome;
 
@@ -82,6 +83,14 @@ pub(super) const COMMANDS: &[Spec] = &[
         Run::Other(Other::Revision),
         "Tells up to which revision of a strong keyspace this node is",
     )),
+    spec((
+        "tide.snapshot",
+        -1,
+        ALONE,
+        NONE,
+        Run::Other(Other::Snapshot),
+        "Begins a snapshot of strong keyspaces; TIDE.NEXT reads it",
+    )),
 ];
 
 /// The operations that TIDE.OUTBOX lists if it is not told how many.
@@ -133,6 +142,11 @@ impl<B: Backend> Session<B> {
             Other::Outbox => outbox(&self.backend, &arguments).await,
             Other::Outcome => outcome(&self.backend, arguments).await,
             Other::Revision => self.revision(arguments).await,
+            Other::Snapshot => {
+                let keyspaces = wanted_snapshot(&arguments)?;
+                self.pieces = Stream::begin(self.backend.snapshot(&keyspaces).await)?;
+                Ok(Reply::OK)
+            }
             _ => unreachable!("it is about something else"),
         }
     }
@@ -196,6 +210,11 @@ async fn outbox<B: Backend>(backend: &B, arguments: &Arguments) -> Result<Reply,
     Ok(outcomes::outbox(&outbox, count))
 }
 
+/// `TIDE.SNAPSHOT [keyspace ...]`: of all strong keyspaces, if none is named.
+pub(super) fn wanted_snapshot(arguments: &Arguments) -> Result<Vec<KeyspaceName>, Reply> {
+    arguments.as_slice().iter().map(|name| connection::keyspace(name.clone())).collect()
+}
+
 /// `TIDE.OUTCOME keyspace id`
 pub(super) fn wanted_outcome(mut arguments: Arguments) -> Result<(KeyspaceName, OperationId), Reply> {
     let keyspace = connection::keyspace(arguments.take())?;
@@ -206,12 +225,14 @@ pub(super) fn wanted_outcome(mut arguments: Arguments) -> Result<(KeyspaceName, 
 
 async fn outcome<B: Backend>(backend: &B, arguments: Arguments) -> Result<Reply, Reply> {
     let (keyspace, id) = wanted_outcome(arguments)?;
-    match backend.outcome(&keyspace, id).await.map_err(refused)? {
-        OperationOutcome::Done(reply) => {
-            Ok(Reply::Array(vec![Reply::text("done"), outcomes::replies(reply)]))
-        }
-        OperationOutcome::Unknown => Ok(Reply::Array(vec![Reply::text("unknown"), Reply::Null])),
-    }
+    let outcome = backend.outcome(&keyspace, id).await.map_err(|error| errors::request(&error))?;
+    let (word, reply) = match outcome {
+        OperationOutcome::Done(reply) => ("done", outcomes::replies(reply)),
+        OperationOutcome::Never => ("never", Reply::Null),
+        OperationOutcome::Forgotten => ("forgotten", Reply::Null),
+        OperationOutcome::Unknown => ("unknown", Reply::Null),
+    };
+    Ok(Reply::Array(vec![Reply::text(word), reply]))
 }
 
 /// What a read saw that was not linearizable: the revision, its age in milliseconds, and how many tentative operations.

@@ -92,6 +92,7 @@ pub(super) enum Other {
     Rejoin,
     Replicas,
     Retire,
+    Snapshot,
     Subscribe(Space),
     Unsubscribe(Space),
 }

@@ -77,7 +77,7 @@ pub(super) const COMMANDS: &[Spec] = &[
         ALONE,
         NONE,
         Run::Other(Other::Next),
-        "Reads the next piece of a backup or export, nothing at its end",
+        "Reads the next piece of a backup, export or snapshot, nothing at its end",
     )),
     spec(("tide.peers", 1, ALONE, NONE, Run::Other(Other::Peers), "Lists the peers")),
     spec((

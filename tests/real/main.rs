@@ -24,6 +24,7 @@ mod pubsub;
 mod redis_port;
 mod rust_client;
 mod side_by_side;
+mod snapshots;
 mod snippets;
 mod strong;
 mod strong_anchors;

@@ -37,6 +37,8 @@ struct Space {
     /// By author and last seq.
     frames: BTreeMap<(ReplicaId, u64), Vec<u8>>,
     executed: BTreeMap<OperationName, Dot>,
+    /// When that was found in a log, by the count of what happened to clients.
+    executed_at: BTreeMap<OperationName, u64>,
     /// The rows by the heads under which they were seen.
     rows_at: BTreeMap<String, Fingerprint>,
     not_done: BTreeSet<OperationName>,
@@ -69,9 +71,9 @@ impl Strong {
         all.filter(|(of, _)| *of == client).count()
     }
 
-    /// The operations that were executed in a keyspace.
-    pub(crate) fn executed_in(&self, keyspace: KeyspaceId) -> BTreeSet<OperationName> {
-        self.spaces.get(&keyspace).into_iter().flat_map(|space| space.executed.keys().copied()).collect()
+    /// The operations that were executed in a keyspace, and before which moment.
+    pub(crate) fn executed_in(&self, keyspace: KeyspaceId) -> BTreeMap<OperationName, u64> {
+        self.spaces.get(&keyspace).map(|space| space.executed_at.clone()).unwrap_or_default()
     }
 
     /// Whether an operation was executed.
@@ -103,6 +105,7 @@ impl Strong {
         for (dot, op) in frame.operations() {
             let Op::Outcome { client, number, .. } = op else { continue };
             let operation = (*client, *number);
+            space.executed_at.insert(operation, self.clients.moment());
             if let Some(before) = space.executed.insert(operation, dot) {
                 let detail = format!("{operation:?} at {before:?} and {dot:?}");
                 return Err(Violation::new("no operation is executed twice", detail));

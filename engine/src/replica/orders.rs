@@ -18,7 +18,7 @@ use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::{HEADS_MAX, KEYSPACES_MAX, Message, WantEntry};
 use crate::mode::Mode;
 use crate::ports::{Choice, Conditional, Durability, SessionId, Settings, Written};
-use crate::replica::{Now, Replica, Replicate, Step, View};
+use crate::replica::{AnchorError, Now, Replica, Replicate, Step, View};
 use crate::request::RequestId;
 
 /// How long a node that is to leave waits for a peer that vouches, in milliseconds.
@@ -80,9 +80,11 @@ pub enum OrderError {
     /// The node takes no writes since an earlier one failed.
     #[error("{0}")]
     ReadOnly(String),
-    /// Only an anchor can change the mode of a keyspace.
-    #[error("this node is no anchor of the cluster, and only an anchor can change the mode of a keyspace")]
-    NotAnAnchor,
+    /// Only anchors can change the mode of a keyspace, and none is known.
+    #[error(
+        "this node knows of no anchor in the cluster, and only anchors can change the mode of a keyspace"
+    )]
+    NoAnchor,
     /// The keyspace is not among those that this node replicates.
     #[error("keyspace {0} is not replicated on this node")]
     NotReplicated(KeyspaceName),
@@ -110,6 +112,18 @@ pub enum OrderError {
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Closed,
+}
+
+impl From<AnchorError> for OrderError {
+    fn from(error: AnchorError) -> Self {
+        match error {
+            AnchorError::Unknown => Self::Unfinished,
+            AnchorError::Commit(reason) => Self::Commit(reason),
+            AnchorError::Closed => Self::Closed,
+            AnchorError::HoldsData(keyspace) => Self::HoldsData(keyspace),
+            error @ (AnchorError::Founded(_) | AnchorError::Not(_)) => Self::NotNow(error.to_string()),
+        }
+    }
 }
 
 /// How an order ended.

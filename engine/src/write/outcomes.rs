@@ -11,77 +11,15 @@ use super::Author;
 use crate::apply::outcome_subkey;
 use crate::bounds::{FRAME_OPS_BYTES_MAX, OUTCOME_BYTES_MAX, OUTCOMES_AT_ONCE, OUTCOMES_PER_CLIENT};
 use crate::causality::{Dot, Hlc};
-use crate::id::{ClientId, KeyspaceId};
+use crate::id::ClientId;
 use crate::op::{Op, OutcomeRef};
 use crate::ports::{After, ReadError, RowRange, Rows, Within};
+pub use crate::read::{Executed, executed};
+use crate::read::{each_of_client, named, of_client};
 use crate::row::{Kind, OUTCOMES_KEY, Payload, RowId};
 
 /// How far below a new outcome one of the same client is looked for, one after the other.
 const NEAR: [u64; 3] = [1, 16, OUTCOMES_PER_CLIENT];
-
-/// What is known of an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Executed {
-    /// It was not executed, and may be.
-    Not,
-    /// It was, at this place in the log, and gave this; none if that was too long to be kept.
-    Done {
-        /// The place in the log.
-        index: u64,
-        /// What it gave.
-        result: Option<Vec<u8>>,
-    },
-    /// Its client has gone on so far that nobody knows. It must not be executed.
-    FellOut,
-}
-
-/// What the rows know of an operation.
-///
-/// # Errors
-/// [`ReadError`].
-pub fn executed(
-    rows: &dyn Rows,
-    keyspace: KeyspaceId,
-    (client, number): (ClientId, u64),
-) -> Result<Executed, ReadError> {
-    let (mut found, mut is_below_others) = (Executed::Not, false);
-    each_of_client(rows, keyspace, (client, number), |of, _, payload| {
-        match payload {
-            Payload::Outcome { index, result, .. } if of == number => {
-                found = Executed::Done { index, result };
-            }
-            _ => is_below_others = true,
-        }
-        ControlFlow::Break(())
-    })?;
-    if let Some(beyond) = number.checked_add(OUTCOMES_PER_CLIENT).filter(|_| is_below_others) {
-        each_of_client(rows, keyspace, (client, beyond), |_, _, _| {
-            found = Executed::FellOut;
-            ControlFlow::Break(())
-        })?;
-    }
-    Ok(found)
-}
-
-/// Visits the outcomes of a client from a number on. A scan that went on to the next client would go through all that
-/// that one has let go of since rows were last written.
-fn each_of_client(
-    rows: &dyn Rows,
-    keyspace: KeyspaceId,
-    (client, from): (ClientId, u64),
-    mut visit: impl FnMut(u64, Dot, Payload) -> ControlFlow<()>,
-) -> Result<(), ReadError> {
-    rows.scan(keyspace, &of_client(client, from), &mut |row, payload| match named(&row) {
-        Some((_, number)) => visit(number, row.dot, payload),
-        None => ControlFlow::Continue(()),
-    })
-}
-
-fn of_client(client: ClientId, from: u64) -> RowRange {
-    let within = Within::SubkeyPrefix(OUTCOMES_KEY.to_vec(), Kind::Outcome, client.0.to_vec());
-    let after = After::From(OUTCOMES_KEY.to_vec(), Kind::Outcome, outcome_subkey(client, from));
-    RowRange { within, after: Some(after) }
-}
 
 /// Once a number of a client is kept, nothing is that is below this.
 fn floor(number: u64) -> u64 {
@@ -190,10 +128,4 @@ impl Author<'_, '_> {
             |(number, dot): &(u64, Dot)| OutcomeRef { number: *number, dot: self.frame.reference(*dot) };
         outcomes.iter().map(reference).collect()
     }
-}
-
-/// Whose outcome a row is, and of which operation.
-fn named(row: &RowId) -> Option<(ClientId, u64)> {
-    let (client, number) = row.subkey.split_first_chunk()?;
-    Some((ClientId(*client), u64::from_be_bytes(number.try_into().ok()?)))
 }

@@ -17,7 +17,7 @@ use tidelock_engine::op::{
 };
 use tidelock_engine::ports::{AnchorId, LogIndex, NotDone};
 use tidelock_engine::ranges::{Group, Print, Range};
-use tidelock_engine::replica::AnchorOrder;
+use tidelock_engine::replica::{AnchorError, AnchorOrder};
 use tidelock_engine::roster::{AnchorNews, Invite, Roster, Seated, SignedRoster};
 use tidelock_engine::row::{Fingerprint, Kind, Payload, RowId};
 use tidelock_engine::score::Score;
@@ -395,6 +395,22 @@ fn anchor_messages() -> Vec<(Message, &'static str)> {
                 order: AnchorOrder::Transfer(AnchorId(302)),
             },
             "1fac0201ad0203ae02",
+        ),
+        (
+            Message::Govern {
+                number: 300,
+                hops: 1,
+                within_ms: 301,
+                order: AnchorOrder::MakeStrong("notes".parse().expect("a name")),
+            },
+            "1fac0201ad0204056e6f746573",
+        ),
+        (
+            Message::Governed {
+                number: 300,
+                reply: Err(AnchorError::HoldsData("notes".parse().expect("a name"))),
+            },
+            "20ac020105056e6f746573",
         ),
         (Message::Governed { number: 300, reply: Ok(()) }, "20ac0200"),
         (Message::Governed { number: 300, reply: Err(NotDone::Busy.into()) }, "20ac02010102"),

@@ -5,7 +5,7 @@ use tidelock_engine::causality::{Dot, Hlc, Stamp};
 use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::id::{Epoch, ReplicaId};
 use tidelock_engine::ports::ReadError;
-use tidelock_engine::read::{Answer, EntryRow, QueryError};
+use tidelock_engine::read::{Answer, EntryRow, Executed, QueryError};
 use tidelock_engine::request::{
     ActionError, ActionReply, Decided, REPLY_BYTES_MAX, RequestError, RequestReply, decode_replies,
     decode_reply, encode_replies, encode_reply,
@@ -68,6 +68,9 @@ fn replies() -> Vec<RequestReply> {
         Answer::Entry(entry),
         Answer::Deadline(Some(None)),
         Answer::Revision(Fingerprint::from_bits(300)),
+        Answer::Executed(Executed::Not),
+        Answer::Executed(Executed::Done { index: 300, result: Some(b"r".to_vec()) }),
+        Answer::Executed(Executed::FellOut),
     ];
     let mut given: Vec<_> = outcomes.into_iter().map(|outcome| Ok(ActionReply::Outcome(outcome))).collect();
     given.extend(answers.into_iter().map(|answer| Ok(ActionReply::Answer(answer))));
@@ -124,6 +127,7 @@ fn refusals() -> Vec<ActionError> {
     let mut refusals: Vec<ActionError> = writes.into_iter().map(ActionError::Write).collect();
     refusals.extend(queries.into_iter().map(ActionError::Query));
     refusals.extend([ActionError::NeedsStrong(keyspace()), ActionError::TooDeep, ActionError::TooMuch]);
+    refusals.push(ActionError::NoLeader("nobody leads".to_owned()));
     refusals
 }
 

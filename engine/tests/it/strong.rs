@@ -7,16 +7,16 @@ use tidelock_engine::condition::Condition;
 use tidelock_engine::frame::Frame;
 use tidelock_engine::id::{ClientId, Epoch};
 use tidelock_engine::ports::{LogIndex, Store};
-use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::read::{Answer, Executed, Query};
 use tidelock_engine::replica::{OrderError, Terms};
-use tidelock_engine::request::{Action, ActionReply, Atomicity, Decision, RequestError};
+use tidelock_engine::request::{Action, ActionReply, Atomicity, Decision, RequestError, decode_reply};
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::write::{Outcome, Ttl, Write};
 
 use crate::world::group::Group;
-use crate::world::replies::{decided, error, get, outcome, stale, value, write};
+use crate::world::replies::{became, decided, error, executed, get, outcome, stale, value, write};
 use crate::world::words::{add, delete, increment, put, score, set};
-use crate::world::{NOTES, START_MS, keyspace_id, named};
+use crate::world::{NOTES, START_MS, keyspace_id};
 
 /// An operation of a client that nobody here is.
 fn execute(epoch: u64, number: u64, actions: Vec<Action>) -> Command {
@@ -139,11 +139,11 @@ fn operation_takes_effect_once_however_often_it_is_proposed() {
     let reply = group.asked(1, vec![Action::Query(Query::Cardinality("set".into()))]);
     let given = reply.expect("it is answered").pop().expect("one").expect("one");
     assert!(matches!(given, ActionReply::Answer(Answer::Count(3))), "{given:?}");
-    let operation = OperationId { epoch: Epoch(1), client: ClientId([7; 16]), number: 1 };
-    let known = group.replica(2).outcome(group.driver(2).store(), &named(NOTES), &operation).expect("memory");
-    assert!(
-        matches!(outcome(known.expect("it is known")), Outcome::Elements(elements) if elements.len() == 1)
-    );
+    let Executed::Done { result: Some(kept), .. } = executed(group.asked(2, became(7, 1))) else {
+        panic!("it was executed")
+    };
+    let kept = outcome(decode_reply(&kept).expect("a reply"));
+    assert!(matches!(kept, Outcome::Elements(elements) if elements.len() == 1));
 }
 
 #[test]
@@ -337,7 +337,53 @@ fn keyspace_that_holds_data_is_refused_also_when_that_shows_late() {
     assert_eq!(group.fingerprint(0), group.fingerprint(3));
     let order = group.order_strong(3);
     let refused = group.nodes[3].orders.remove(&order).expect("at once").expect_err("it is a guest");
-    assert!(matches!(refused, OrderError::NotAnAnchor), "{refused}");
+    assert!(matches!(refused, OrderError::HoldsData(_)), "{refused}");
+}
+
+/// The order is handed on to the leader, and answered once the node itself knows that the keyspace is strong.
+#[test]
+fn keyspace_is_made_strong_from_any_node() {
+    for index in [1, 3] {
+        let mut group = Group::new(3, 1);
+        group.settle(5);
+        let order = group.order_strong(index);
+        group.settle(20);
+        group.nodes[index].orders.remove(&order).expect("it was answered").expect("it was made");
+        assert_eq!(group.mode(index).map(|mode| mode.epoch), Some(Epoch(1)), "{index}");
+        assert_eq!(outcome(group.asked(index, write(set("k", "v")))), Outcome::Done);
+        assert_eq!(value(group.asked(0, get("k"))).as_deref(), Some("v"));
+    }
+}
+
+#[test]
+fn keyspace_that_only_the_leader_knows_to_hold_data_is_refused_at_a_guest() {
+    let mut group = Group::new(3, 1);
+    group.settle(5);
+    group.cut.extend([(0, 3), (1, 3), (2, 3)]);
+    group.ask(0, write(set("k", "v")), Terms::default());
+    let order = group.order_strong(3);
+    assert!(!group.nodes[3].orders.contains_key(&order), "it knows of nothing that is in the way");
+    group.cut.clear();
+    group.settle(20);
+    let refused = group.nodes[3].orders.remove(&order).expect("answered").expect_err("it holds data");
+    assert!(matches!(refused, OrderError::HoldsData(_)), "{refused}");
+}
+
+#[test]
+fn order_that_nobody_can_carry_out_ends_in_time() {
+    let mut group = Group::new(3, 1);
+    group.settle(5);
+    group.has_no_leader = true;
+    let orders = [0, 3].map(|index| (index, group.order_strong(index)));
+    group.settle(160);
+    for (index, order) in orders {
+        let refused = group.nodes[index].orders.remove(&order).expect("in time").expect_err("nobody leads");
+        assert!(matches!(refused, OrderError::NotNow(_)), "{index}: {refused}");
+    }
+    let mut alone = Group::new(0, 1);
+    let order = alone.order_strong(0);
+    let refused = alone.nodes[0].orders.remove(&order).expect("at once").expect_err("it knows of no anchor");
+    assert!(matches!(refused, OrderError::NoAnchor), "{refused}");
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! What clients of strong keyspaces are answered, when, and what they may rely on.
 
-use tidelock_engine::command::OperationId;
-use tidelock_engine::id::{ClientId, Epoch};
+use tidelock_engine::id::ClientId;
+use tidelock_engine::read::Executed;
 use tidelock_engine::replica::{Freshness, Terms};
-use tidelock_engine::request::{Action, ActionError, Atomicity, RequestError};
+use tidelock_engine::request::{Action, ActionError, Atomicity, RequestError, decode_reply};
 use tidelock_engine::write::Outcome;
 
 use crate::world::group::Group;
-use crate::world::replies::{error, get, outcome, stale, value, write};
+use crate::world::replies::{became, error, executed, get, outcome, stale, value, write};
 use crate::world::words::set;
-use crate::world::{NOTES, keyspace_id, named};
+use crate::world::{NOTES, keyspace_id};
 
 #[test]
 fn without_a_leader_all_is_certainly_not_done_and_in_time() {
@@ -30,18 +30,23 @@ fn without_a_leader_all_is_certainly_not_done_and_in_time() {
 
 #[test]
 fn write_that_was_proposed_and_not_heard_of_is_unknown_and_its_outcome_is_told_later() {
-    let mut group = Group::strong(3, 0);
+    let mut group = Group::strong(3, 1);
     let terms = Terms { operation: Some((ClientId([9; 16]), 4)), within_ms: 300, ..Terms::default() };
     let id = group.ask(0, write(set("k", "v")), terms);
     group.pass(200);
     assert!(group.reply(0, id).is_none());
     group.pass(200);
     assert!(matches!(error(group.reply(0, id)), RequestError::Unknown(_)));
-    let operation = OperationId { epoch: Epoch(1), client: ClientId([9; 16]), number: 4 };
-    let find = |group: &Group| group.replica(0).outcome(group.driver(0).store(), &named(NOTES), &operation);
-    assert!(find(&group).expect("memory").is_none());
+    // It is committed, and asked for at an anchor that has not applied it: what is told waits for that.
+    let asked = group.ask(0, became(9, 4), Terms::default());
+    let old = group.ask(0, became(9, 4), stale());
+    assert_eq!(executed(group.reply(0, old).expect("at once")), Executed::Not);
+    assert!(group.reply(0, asked).is_none());
     group.settle(1);
-    assert_eq!(outcome(find(&group).expect("memory").expect("it is done")), Outcome::Done);
+    for told in [group.reply(0, asked).expect("it is answered"), group.asked(3, became(9, 4))] {
+        let Executed::Done { result: Some(kept), .. } = executed(told) else { panic!("it was executed") };
+        assert_eq!(outcome(decode_reply(&kept).expect("a reply")), Outcome::Done);
+    }
     // Asked for again, it is not done again.
     group.asked(1, write(set("k", "w"))).expect("it is done");
     let id = group.ask(2, write(set("k", "v")), terms);
@@ -185,7 +190,7 @@ fn pipeline_that_loses_its_leader_says_what_was_done_of_it() {
     group.has_no_leader = true;
     group.settle(3);
     let replies = group.reply(0, id).expect("answered").expect("a part of it is done");
-    assert!(matches!(&replies[..], [Ok(_), Err(ActionError::TryAgain(_)), Err(ActionError::TryAgain(_))]));
+    assert!(matches!(&replies[..], [Ok(_), Err(ActionError::NoLeader(_)), Err(ActionError::NoLeader(_))]));
     let id = group.ask_each(0, get("a").into_iter().chain(write(set("d", "v"))).collect(), Terms::default());
     group.settle(1);
     assert!(matches!(error(group.reply(0, id)), RequestError::NoLeader(_)), "nothing of it");

@@ -54,7 +54,7 @@ impl From<ActionError> for StrongError {
     fn from(error: ActionError) -> Self {
         match error {
             ActionError::Unknown(id) => Self::Unknown { operation: id.parse().ok() },
-            ActionError::TryAgain(reason) => Self::NotDone(reason),
+            ActionError::TryAgain(reason) | ActionError::NoLeader(reason) => Self::NotDone(reason),
             ActionError::Untold => Self::Untold,
             other => Self::Refused(other),
         }

@@ -171,6 +171,11 @@ async fn relaxed_reads_are_labelled_and_events_tell_of_the_group() {
     let unknown = "1-00000000000000000000000000000000-1".parse().expect("a name");
     let outcome = orders.outcome(unknown).await.expect("it is looked for");
     assert!(matches!(outcome, OperationOutcome::Unknown), "{outcome:?}");
+    let eventual = "0-00000000000000000000000000000000-1".parse().expect("a name");
+    let outcome = orders.outcome(eventual).await.expect("it is looked for");
+    assert!(matches!(outcome, OperationOutcome::Never), "{outcome:?}");
+    let group = node.anchors().expect("it is known");
+    assert_eq!((group.has_quorum, group.quorum_ack_ms), (true, Some(0)), "it is the majority by itself");
     let export = node.export_all(orders.name()).await.expect("it begins");
     let lines: Vec<String> =
         export.map(|line| String::from_utf8(line.expect("it reads")).expect("JSON")).collect();

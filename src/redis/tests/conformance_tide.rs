@@ -137,19 +137,24 @@ async fn keyspaces_are_joined_and_left() {
 async fn what_is_long_is_read_piece_by_piece() {
     let port = Port::open().await;
     let mut link = port.link().await;
-    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first").await;
+    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP, TIDE.EXPORT or TIDE.SNAPSHOT first").await;
     link.check("TIDE.BACKUP", "+OK").await;
     for _ in 0..3 {
         link.check("TIDE.NEXT", &format!("${}\n{}", 1 << 20, "x".repeat(1 << 20))).await;
     }
     link.check("TIDE.NEXT", "$3\nend").await;
     link.check("TIDE.NEXT", "$-1").await;
-    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first").await;
+    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP, TIDE.EXPORT or TIDE.SNAPSHOT first").await;
     link.check("SELECT notes", "+OK").await;
     link.check("TIDE.EXPORT", "+OK").await;
     link.check("TIDE.NEXT", "$5\nnotes").await;
     link.check("TIDE.NEXT", "-ERR the disk failed").await;
-    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP or TIDE.EXPORT first").await;
+    link.check("TIDE.NEXT", "-ERR nothing was begun; TIDE.BACKUP, TIDE.EXPORT or TIDE.SNAPSHOT first").await;
+    link.check("TIDE.SNAPSHOT", "-ERR there is none").await;
+    link.check("TIDE.SNAPSHOT orders -1", "-ERR DB index is out of range").await;
+    link.check("TIDE.SNAPSHOT orders stock", "+OK").await;
+    link.check("TIDE.NEXT", "$11\nordersstock").await;
+    link.check("TIDE.NEXT", "$-1").await;
     link.check("TIDE.REJOIN", "-ERR there is nothing to rejoin from").await;
 }
 

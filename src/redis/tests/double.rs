@@ -224,7 +224,11 @@ impl Backend for Double {
     }
 
     /// What became of it is in its number.
-    async fn outcome(&self, _: &KeyspaceName, operation: OperationId) -> Result<OperationOutcome, String> {
+    async fn outcome(
+        &self,
+        _: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, RequestError> {
         match operation.number {
             1 => Ok(OperationOutcome::Done(Ok(vec![
                 Ok(ActionReply::Outcome(Outcome::Done)),
@@ -232,6 +236,9 @@ impl Backend for Double {
                 Err(WriteError::NotAnInteger.into()),
             ]))),
             2 => Ok(OperationOutcome::Done(Err(RequestError::Untold))),
+            4 => Ok(OperationOutcome::Never),
+            5 => Ok(OperationOutcome::Forgotten),
+            6 => Err(RequestError::NoLeader("nobody leads".to_owned())),
             _ => Ok(OperationOutcome::Unknown),
         }
     }
@@ -429,13 +436,18 @@ impl Backend for Double {
         Ok(Box::new(pieces.into_iter()))
     }
 
+    async fn snapshot(&self, keyspaces: &[KeyspaceName]) -> Result<Pieces, String> {
+        let pieces: Vec<_> = keyspaces.iter().map(|name| Ok(name.as_str().as_bytes().to_vec())).collect();
+        if pieces.is_empty() { Err("there is none".to_owned()) } else { Ok(Box::new(pieces.into_iter())) }
+    }
+
     /// How it ends is in the names.
     async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
         match (keyspace.as_str(), order) {
             ("alone", Order::Leave { is_forced: false }) => {
                 Err(OrderError::Unconfirmed { keyspace, operations: 3 }.into())
             }
-            ("guest", Order::MakeStrong) => Err(OrderError::NotAnAnchor.into()),
+            ("guest", Order::MakeStrong) => Err(OrderError::NoAnchor.into()),
             ("full", Order::MakeStrong) => Err(OrderError::HoldsData(keyspace).into()),
             ("slow", Order::MakeStrong) => Err(OrderError::Unfinished.into()),
             ("dropping", Order::Join) => Err(OrderError::Dropping(keyspace).into()),

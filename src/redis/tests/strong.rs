@@ -20,7 +20,7 @@ async fn modes_are_told_and_chosen_or_it_is_said_why_not() {
         same("TIDE.MODE notes STRONG", "+OK"),
         same(
             "TIDE.MODE guest STRONG",
-            "-ERR this node is no anchor of the cluster, and only an anchor can change the mode of a keyspace",
+            "-ERR this node knows of no anchor in the cluster, and only anchors can change the mode of a keyspace",
         ),
         same(
             "TIDE.MODE full STRONG",
@@ -194,6 +194,10 @@ async fn outcomes_of_operations_are_told_when_they_are_known() {
         "-UNKNOWN the request was done, but what it gave is too long to be told; ask for less at once";
     link.check(&format!("TIDE.OUTCOME strong 1-{client}-2"), &format!("*2\n$4\ndone\n{untold}")).await;
     link.check(&format!("TIDE.OUTCOME strong 1-{client}-3"), "*2\n$7\nunknown\n$-1").await;
+    link.check(&format!("TIDE.OUTCOME strong 1-{client}-4"), "*2\n$5\nnever\n$-1").await;
+    link.check(&format!("TIDE.OUTCOME strong 1-{client}-5"), "*2\n$9\nforgotten\n$-1").await;
+    let reply = link.ask(&format!("TIDE.OUTCOME strong 1-{client}-6")).await;
+    assert!(reply.starts_with("-NOLEADER "), "{reply}");
     for wrong in ["1", "1-0a-1", &format!("1-{client}"), &format!("01-{client}-1"), &format!("1-{client}-+1")]
     {
         let reply = link.ask(&format!("TIDE.OUTCOME strong {wrong}")).await;

@@ -119,8 +119,7 @@ impl World {
     /// Those whose names say so are strong.
     pub(super) fn mode(&self, keyspace: &KeyspaceName) -> KeyspaceMode {
         let is_strong = self.is_strong || keyspace.as_str().starts_with("strong");
-        let epoch = Epoch(u64::from(is_strong));
-        KeyspaceMode { epoch, is_exact: is_strong, ..KeyspaceMode::default() }
+        KeyspaceMode { epoch: Epoch(u64::from(is_strong)), is_exact: is_strong, ..KeyspaceMode::default() }
     }
 
     pub(super) fn label(&self, keyspace: &KeyspaceName) -> Option<Label> {

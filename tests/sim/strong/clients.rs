@@ -97,7 +97,8 @@ impl Clients {
         number
     }
 
-    fn moment(&mut self) -> u64 {
+    /// The next moment: each thing that happens to clients has its own.
+    pub(crate) fn moment(&mut self) -> u64 {
         self.moment += 1;
         self.moment
     }
@@ -181,15 +182,15 @@ impl Clients {
         free
     }
 
-    /// All that happened, when `is_executed` tells which operations were executed by now: what was has happened before
-    /// now, and what was not never did.
+    /// All that happened, when `executed` tells before which moment operations were executed: what was not never did.
     pub(crate) fn history(
         &mut self,
-        is_executed: impl Fn(OperationName) -> bool,
+        executed: impl Fn(OperationName) -> Option<u64>,
     ) -> Vec<Event<u8, Answered>> {
-        let now = self.moment();
-        let open = self.open.iter().filter(|(name, _)| is_executed(*name));
-        let open = open.map(|(_, event)| Event { returned: now, ..*event });
+        let open = self.open.iter().filter_map(|(name, event)| {
+            let returned = executed(*name)?;
+            Some(Event { returned, ..*event })
+        });
         self.events.iter().copied().chain(open).collect()
     }
 

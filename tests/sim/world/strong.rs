@@ -413,7 +413,7 @@ impl World {
         self.strong.clients.give_up();
         let Some((_, keyspace)) = self.strong.clients.keyspace else { return };
         let executed = self.strong.executed_in(keyspace);
-        let events = self.strong.clients.history(|name| executed.contains(&name));
+        let events = self.strong.clients.history(|name| executed.get(&name).copied());
         let detail = match check(&[None, None], &events) {
             Verdict::Linearizable => return,
             Verdict::TooLarge { cell } => format!("the search of cell {cell} was given up"),

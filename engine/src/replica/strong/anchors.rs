@@ -4,10 +4,13 @@
 //! is handed on to there. One that would leave an even number of voters, or a majority that is not up to date, is
 //! refused with the reason, or waits for what is missing.
 
+mod asker;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub(super) use self::asker::Asker;
+use self::asker::answer;
 pub use self::order::{AnchorError, AnchorOrder, AnchorReply};
 use super::Ask;
 use super::growth::{Tending, replaced};
@@ -24,6 +27,9 @@ const CHANGED_WITHIN_MS: u64 = 10_000;
 /// How long an order may take, in milliseconds: somebody may have to catch up first.
 pub(super) const ORDERED_WITHIN_MS: u64 = 45_000;
 
+/// Whom an order is handed on to has so much less time for it, in milliseconds, and can still say why it was not done.
+const ANSWERING_MS: u64 = 500;
+
 /// The orders that are open at most.
 const ORDERS_MAX: usize = 64;
 
@@ -39,14 +45,6 @@ pub(super) enum Cause {
     Tending,
     /// An order, by its number here.
     Order(u64),
-}
-
-/// Who gave an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asker {
-    Client(RequestId),
-    /// A peer, which gave it this number.
-    Peer(SessionId, u64),
 }
 
 /// An order that is not carried out yet.
@@ -69,6 +67,8 @@ enum Stage {
     Changing,
     /// For whoever it was handed on to.
     HandedOn(SessionId),
+    /// It is done, and this node has not heard so.
+    Done,
 }
 
 /// What comes next of an order.
@@ -94,6 +94,19 @@ pub(super) struct Anchoring {
 }
 
 impl Anchoring {
+    /// Whether an order is not carried out yet.
+    pub(super) fn is_open(&self, number: u64) -> bool {
+        self.ordered.contains_key(&number)
+    }
+
+    /// Its next step is the group's, or, for a reason, to be tried again.
+    pub(super) fn await_group(&mut self, number: u64, lacks: Option<String>) {
+        if let Some(ordered) = self.ordered.get_mut(&number) {
+            ordered.stage = if lacks.is_some() { Stage::Waiting } else { Stage::Changing };
+            ordered.lacks = lacks;
+        }
+    }
+
     /// Nothing that the group was asked for is answered any more.
     pub(super) fn forget_changes(&mut self) {
         (self.changed, self.adding) = (None, None);
@@ -137,7 +150,7 @@ impl Replica {
         self.take_order(now, asker, (order, hops, within_ms.min(ORDERED_WITHIN_MS)), step);
     }
 
-    fn take_order(
+    pub(super) fn take_order(
         &mut self,
         now: Now,
         asker: Asker,
@@ -257,7 +270,7 @@ impl Replica {
         }
     }
 
-    fn end_order(&mut self, number: u64, reply: AnchorReply, step: &mut Step) {
+    pub(super) fn end_order(&mut self, number: u64, reply: AnchorReply, step: &mut Step) {
         if let Some(ordered) = self.strong.anchoring.ordered.remove(&number) {
             answer(ordered.asker, reply, step);
         }
@@ -273,6 +286,7 @@ impl Replica {
             Err(AnchorError::Not(reason @ (NotDone::NotLeader { .. } | NotDone::NoLeader))) => {
                 (ordered.stage, ordered.lacks) = (Stage::Waiting, Some(reason.to_string()));
             }
+            Ok(()) if matches!(ordered.asker, Asker::OfKeyspace(_)) => ordered.stage = Stage::Done,
             reply => self.end_order(number, reply, step),
         }
     }
@@ -304,6 +318,11 @@ impl Replica {
     /// The next step of an order: here if this anchor leads, or by whoever does.
     fn go_on_with(&mut self, now: Now, number: u64, step: &mut Step) {
         let Some(ordered) = self.strong.anchoring.ordered.get(&number) else { return };
+        if let AnchorOrder::MakeStrong(name) = &ordered.order
+            && self.mode(self.id_of(name)).is_some_and(|mode| mode.epoch().is_strong())
+        {
+            return self.end_order(number, Ok(()), step);
+        }
         if ordered.stage != Stage::Waiting {
             return;
         }
@@ -313,6 +332,9 @@ impl Replica {
         }
         if !self.strong.leads() {
             return self.hand_order_on(now, number, asker, step);
+        }
+        if let AnchorOrder::MakeStrong(name) = &order {
+            return self.lead_making(now, number, name, step);
         }
         let next = if self.may_change_group() {
             self.next_of(now, &order)
@@ -335,7 +357,7 @@ impl Replica {
     fn hand_order_on(&mut self, now: Now, number: u64, asker: Asker, step: &mut Step) {
         let Some(ordered) = self.strong.anchoring.ordered.get_mut(&number) else { return };
         let from = match asker {
-            Asker::Client(_) => None,
+            Asker::Client(_) | Asker::OfKeyspace(_) => None,
             Asker::Peer(session, _) => Some(session),
         };
         let leads = |leader: Option<AnchorId>, seat: Option<AnchorId>| leader.is_some() && leader == seat;
@@ -354,14 +376,14 @@ impl Replica {
         };
         ordered.stage = Stage::HandedOn(*session);
         let (hops, order) = (ordered.hops + 1, ordered.order.clone());
-        let within_ms = ordered.until_ms.saturating_sub(now.mono_ms);
+        let within_ms = ordered.until_ms.saturating_sub(now.mono_ms + ANSWERING_MS);
         step.sends.push((*session, Message::Govern { number, hops, within_ms, order }));
     }
 
     /// What the leader does next for an order.
     fn next_of(&mut self, now: Now, order: &AnchorOrder) -> Next {
         match order {
-            AnchorOrder::Found => Next::Done(Ok(())),
+            AnchorOrder::Found | AnchorOrder::MakeStrong(_) => Next::Done(Ok(())),
             AnchorOrder::Add(peer) => self.next_of_adding(now, *peer),
             AnchorOrder::Remove(anchors) => self.next_of_removing(now, &anchors.iter().copied().collect()),
             AnchorOrder::Transfer(to) => Next::Change(Change::Transfer(*to)),
@@ -457,16 +479,6 @@ impl Replica {
                 "{rest} voters survive no more failures than one fewer, and no connected peer could take the place; \
                  connect one, or remove two"
             )),
-        }
-    }
-}
-
-fn answer(asker: Asker, reply: AnchorReply, step: &mut Step) {
-    match asker {
-        Asker::Client(request) => step.governed.push((request, reply)),
-        Asker::Peer(session, number) => {
-            let reply = reply.map_err(AnchorError::shortened);
-            step.sends.push((session, Message::Governed { number, reply }));
         }
     }
 }

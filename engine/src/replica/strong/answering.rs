@@ -112,6 +112,7 @@ pub(super) fn of_action(error: RequestError) -> ActionError {
         RequestError::Action { source, .. } => source,
         RequestError::Unknown(operation) => ActionError::Unknown(operation),
         RequestError::Untold => ActionError::Untold,
+        RequestError::NoLeader(reason) => ActionError::NoLeader(reason),
         error => ActionError::TryAgain(error.to_string()),
     }
 }

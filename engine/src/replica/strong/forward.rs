@@ -111,7 +111,7 @@ impl Asked {
             (RequestError::Unknown(_), Some(operation)) => Some(*operation),
             _ => None,
         };
-        let text = error.to_string();
+        let (text, is_leaderless) = (error.to_string(), matches!(error, RequestError::NoLeader(_)));
         self.given.push(Err(of_action(error)));
         for place in 1..self.piece.actions as u64 {
             self.given.push(Err(match first {
@@ -119,6 +119,7 @@ impl Asked {
                     let number = first.number.saturating_add(place);
                     ActionError::Unknown(OperationId { number, ..first }.to_string())
                 }
+                None if is_leaderless => ActionError::NoLeader(text.clone()),
                 None => ActionError::TryAgain(text.clone()),
             }));
         }

@@ -7,13 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Ask, CommandReply, entry_of};
+use super::anchors::Asker;
+use super::{AnchorError, AnchorOrder, Ask, CommandReply, entry_of};
 use crate::causality::Dot;
 use crate::command::{Command, EpochSecret};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::Message;
 use crate::mode::{Mode, Sealing, is_exactly};
-use crate::ports::{AnchorId, Durability, LogIndex, Outcome, RequestId as GroupRequestId, SessionId};
+use crate::ports::{
+    AnchorId, Durability, LogIndex, NotDone, Outcome, RequestId as GroupRequestId, SessionId,
+};
 use crate::replica::{Now, OrderError, Replica, Step};
 use crate::request::RequestId;
 use crate::row::Fingerprint;
@@ -34,8 +37,8 @@ const PROPOSED_WITHIN_MS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub(crate) struct Making {
     name: Option<KeyspaceName>,
-    /// Who ordered it here, and until when they wait.
-    orders: Vec<(RequestId, u64)>,
+    /// The orders that are carried out by this, by their numbers here.
+    orders: BTreeSet<u64>,
     /// The anchors that stand at a cut, by the places of the attempt and of the cut.
     at: BTreeMap<(LogIndex, LogIndex), BTreeMap<AnchorId, Fingerprint>>,
     /// Since when it is seen to be sealing, by our monotonic clock.
@@ -51,7 +54,8 @@ impl Making {
 }
 
 impl Replica {
-    /// An operator orders a keyspace to be strong. It is answered when it is.
+    /// An operator orders a keyspace to be strong. It is answered when it is, as this node knows it. The leader makes it;
+    /// wherever it is ordered, it is handed on to there.
     pub(crate) fn make_strong(
         &mut self,
         now: Now,
@@ -60,27 +64,45 @@ impl Replica {
         step: &mut Step,
     ) -> Option<Result<(), OrderError>> {
         let id = self.id_of(name);
-        let mode = self.mode(id).cloned().unwrap_or_default();
-        if mode.epoch().is_strong() {
+        if self.mode(id).is_some_and(|mode| mode.epoch().is_strong()) {
             return Some(Ok(()));
-        }
-        if self.strong.anchor.is_none() {
-            return Some(Err(OrderError::NotAnAnchor));
         }
         if !self.may_replicate(name) {
             return Some(Err(OrderError::NotReplicated(name.clone())));
         }
-        if self.keyspaces.get(&id).is_some_and(|keyspace| keyspace.is_partial || !keyspace.heads.is_empty()) {
+        if self.is_written(id) {
             return Some(Err(OrderError::HoldsData(name.clone())));
         }
-        if mode.epoch().next().is_none() {
-            return Some(Err(OrderError::HoldsData(name.clone())));
+        let is_known = self.strong.anchor.is_some() || self.strong.known.key.is_some();
+        if !is_known && !self.links.values().any(|link| link.is_anchor) {
+            return Some(Err(OrderError::NoAnchor));
+        }
+        let order = AnchorOrder::MakeStrong(name.clone());
+        self.take_order(now, Asker::OfKeyspace(request), (order, 0, MADE_WITHIN_MS), step);
+        None
+    }
+
+    /// Whether there is anything in a keyspace here, or there will be.
+    fn is_written(&self, id: KeyspaceId) -> bool {
+        self.keyspaces.get(&id).is_some_and(|keyspace| keyspace.is_partial || !keyspace.heads.is_empty())
+    }
+
+    /// Carries out an order to make a keyspace strong, as the leader.
+    pub(super) fn lead_making(&mut self, now: Now, number: u64, name: &KeyspaceName, step: &mut Step) {
+        let id = self.id_of(name);
+        let has_next = self.mode(id).is_none_or(|mode| mode.epoch().next().is_some());
+        if self.is_written(id) || !has_next {
+            return self.end_order(number, Err(AnchorError::HoldsData(name.clone())), step);
+        }
+        if !self.may_replicate(name) {
+            let reason = OrderError::NotReplicated(name.clone()).to_string();
+            return self.end_order(number, Err(NotDone::Refused { reason }.into()), step);
         }
         let making = self.strong.making.entry(id).or_default();
         making.name = Some(name.clone());
-        making.orders.push((request, now.mono_ms + MADE_WITHIN_MS));
+        making.orders.insert(number);
+        self.strong.anchoring.await_group(number, None);
         self.begin_making(now, id, step);
-        None
     }
 
     /// Proposes the beginning of what is ordered here, unless it has begun.
@@ -112,9 +134,15 @@ impl Replica {
         let is_this = |making: &&mut Making| making.proposed.is_some_and(|(id, _)| id == request);
         let Some(making) = self.strong.making.values_mut().find(is_this) else { return };
         making.proposed = None;
-        if let Outcome::Not(reason) = outcome {
-            for (order, _) in std::mem::take(&mut making.orders) {
-                step.orders.push((order, Err(OrderError::NotNow(reason.to_string()))));
+        let Outcome::Not(reason) = outcome else { return };
+        let orders = std::mem::take(&mut making.orders);
+        for number in orders {
+            match reason {
+                // Whoever leads now does it.
+                NotDone::NotLeader { .. } | NotDone::NoLeader => {
+                    self.strong.anchoring.await_group(number, Some(reason.to_string()));
+                }
+                reason => self.end_order(number, Err(reason.clone().into()), step),
             }
         }
     }
@@ -194,9 +222,8 @@ impl Replica {
             _ => None,
         };
         let Some(reply) = reply else { return };
-        for (order, _) in self.strong.making.remove(&id).map(|making| making.orders).into_iter().flatten() {
-            let reply = reply.map_err(|()| OrderError::HoldsData(name.clone()));
-            step.orders.push((order, reply));
+        for number in self.strong.making.remove(&id).map(|making| making.orders).into_iter().flatten() {
+            self.end_order(number, reply.map_err(|()| AnchorError::HoldsData(name.clone())), step);
         }
         if mode.epoch().is_strong() {
             self.strong.untold.insert(id);
@@ -208,11 +235,9 @@ impl Replica {
 
     /// What is due while keyspaces are being made strong: anchors say where they stand, the leader goes on.
     pub(crate) fn tick_making(&mut self, now: Now, step: &mut Step) {
-        let now_ms = self.mono_ms;
+        let anchoring = &self.strong.anchoring;
         for making in self.strong.making.values_mut() {
-            for (order, _) in making.orders.extract_if(.., |(_, until_ms)| now_ms >= *until_ms) {
-                step.orders.push((order, Err(OrderError::Unfinished)));
-            }
+            making.orders.retain(|number| anchoring.is_open(*number));
         }
         if self.strong.anchor.is_none() {
             return;

@@ -68,6 +68,9 @@ impl Replica {
     fn quorum_ack_ms(&self) -> Option<u64> {
         let since_ms = self.mono_ms.saturating_sub(self.strong.stood_ms);
         let age = self.strong.status.quorum_ack_age.filter(|_| self.strong.leads())?;
+        if self.strong.status.membership.voters.iter().all(|voters| voters.len() == 1) {
+            return Some(0); // it is the majority, and has nobody to ask
+        }
         Some(u64::try_from(age.as_millis()).unwrap_or(u64::MAX).saturating_add(since_ms))
     }
 

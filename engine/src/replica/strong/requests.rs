@@ -7,19 +7,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Ask;
-use super::answering::{Parted, Waiter, not_done, reply_of};
+use super::answering::{Parted, Waiter, not_done};
 use super::forward::Forwarded;
 use super::naming::Names;
 use super::open::Open;
-use super::outcomes;
 use super::proposing::Writings;
 use crate::command::{ClientId, OperationId};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::mode::Mode;
-use crate::ports::{LogIndex, NotDone, ReadError, RequestId as GroupRequestId, Rows};
+use crate::ports::{LogIndex, NotDone, RequestId as GroupRequestId, Rows as _};
 use crate::replica::{Basis, Now, Replica, Step, View};
 use crate::request::{Action, Request, RequestError, RequestReply};
-use crate::write::{Executed, WriteError, executed};
+use crate::write::WriteError;
 
 /// The requests that are open at most.
 const OPEN_MAX: usize = 1 << 16;
@@ -332,23 +331,6 @@ impl Replica {
             let reply = self.read(&request, view);
             self.reply_to(waiter, reply, Basis::Rows(request.keyspace), step);
         }
-    }
-
-    /// What became of an operation, as the rows tell it; none if they do not.
-    ///
-    /// # Errors
-    /// The rows could not be read.
-    pub fn outcome(
-        &self,
-        rows: &dyn Rows,
-        keyspace: &KeyspaceName,
-        operation: &OperationId,
-    ) -> Result<Option<RequestReply>, ReadError> {
-        let OperationId { client, number, .. } = *operation;
-        Ok(match executed(rows, self.id_of(keyspace), (client, number))? {
-            Executed::Done { result, .. } => Some(reply_of(&outcomes::reply(result))),
-            Executed::FellOut | Executed::Not => None,
-        })
     }
 
     /// What has waited too long is answered.

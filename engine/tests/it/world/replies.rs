@@ -1,6 +1,7 @@
 //! What strong keyspaces are asked and answer, in short forms.
 
-use tidelock_engine::read::{Answer, Query};
+use tidelock_engine::id::ClientId;
+use tidelock_engine::read::{Answer, Executed, Query};
 use tidelock_engine::replica::{Freshness, Terms};
 use tidelock_engine::request::{Action, ActionReply, Decided, RequestError, RequestReply};
 use tidelock_engine::write::{Outcome, Write};
@@ -43,4 +44,17 @@ pub(crate) fn decided(reply: RequestReply) -> bool {
 
 pub(crate) fn error(reply: Option<RequestReply>) -> RequestError {
     reply.expect("it is answered").expect_err("it is refused")
+}
+
+/// What became of an operation, as it is asked for.
+pub(crate) fn became(client: u8, number: u64) -> Vec<Action> {
+    vec![Action::Query(Query::Outcome(ClientId([client; 16]), number))]
+}
+
+/// What became of an operation.
+pub(crate) fn executed(reply: RequestReply) -> Executed {
+    match reply.expect("it is answered").pop() {
+        Some(Ok(ActionReply::Answer(Answer::Executed(executed)))) => executed,
+        other => panic!("{other:?}"),
+    }
 }

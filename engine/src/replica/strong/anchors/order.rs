@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounded::list;
-use crate::id::PeerId;
+use crate::id::{KeyspaceName, PeerId};
 use crate::message::REASON_BYTES_MAX;
 use crate::ports::{AnchorId, NotDone};
 use crate::roster::ANCHORS_MAX;
@@ -20,6 +20,8 @@ pub enum AnchorOrder {
     Remove(#[serde(deserialize_with = "list::<ANCHORS_MAX, _, _>")] Vec<AnchorId>),
     /// Let another anchor lead.
     Transfer(AnchorId),
+    /// Make a keyspace strong. It must hold nothing.
+    MakeStrong(KeyspaceName),
 }
 
 /// Why an order of the group was not carried out.
@@ -41,6 +43,9 @@ pub enum AnchorError {
     /// The node is shutting down.
     #[error("the node is shutting down")]
     Closed,
+    /// The keyspace holds data, or held some once.
+    #[error("keyspace {0} has been written in")]
+    HoldsData(KeyspaceName),
 }
 
 impl AnchorError {

@@ -188,7 +188,7 @@ impl Node {
 
     /// Executes requests in order and as one turn if possible; answers each once it is as durable as it asks.
     ///
-    /// [`RequestError::Closed`](tidelock_engine::request::RequestError::Closed) says that a request was certainly not executed; `Commit` that
+    /// [`RequestError::Closed`] says that a request was certainly not executed; `Commit` that
     /// nobody knows.
     pub async fn submit(&self, requests: Vec<Request>) -> Vec<RequestReply> {
         let requests = requests.into_iter().map(|request| (request, Terms::default()));

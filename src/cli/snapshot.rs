@@ -83,7 +83,7 @@ fn save(
     }
     let mut text = format!("{}: {}, of {}\n", path.display(), size(saved.bytes), date(*unix_ms));
     for SavedKeyspace { name, revision, .. } in keyspaces {
-        text += &format!("keyspace {name} at revision {revision}\n");
+        text.extend(["keyspace ", name.as_str(), " at revision ", &revision.to_string(), "\n"]);
     }
     print(out, &text)
 }
@@ -112,9 +112,9 @@ fn restore(path: &Path, node: &NodeArgs, out: &mut dyn Write) -> Result<(), Clie
     if node.json {
         return print(out, &format!("{}\n", json!({ "keys": restored })));
     }
-    let text: String =
-        restored.iter().map(|(name, keys)| format!("keyspace {name}: {keys} keys restored\n")).collect();
-    print(out, &text)
+    restored
+        .iter()
+        .try_for_each(|(name, keys)| print(out, &format!("keyspace {name}: {keys} keys restored\n")))
 }
 
 /// Whether the node is of another cluster than the snapshot, and nothing would be replaced there.

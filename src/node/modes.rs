@@ -45,6 +45,13 @@ pub(crate) struct Modes {
 }
 
 impl Modes {
+    /// Those that a replica knows.
+    pub(super) fn of(replica: &Replica) -> Self {
+        let modes = Self::default();
+        modes.publish_all(replica);
+        modes
+    }
+
     /// The mode of a keyspace.
     pub(crate) fn get(&self, keyspace: &KeyspaceName) -> KeyspaceMode {
         if !self.is_any.load(Ordering::Acquire) {

@@ -75,13 +75,12 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let pubsub = PubSub::new(network.local_peer(), network.gossip());
     // It ends with the transport.
     tokio::spawn(pubsub.clone().hear());
-    let replicate = replicated(&config);
+    let (replicate, recovered) = (replicated(&config), store.recovered());
     let replica_config = replica_config(&config, &key, cluster, replicate.clone());
-    let recovered = store.recovered();
     let observers = Arc::new(Observers::default());
-    let report = Arc::default();
     let is_full = Arc::new(AtomicBool::new(false));
     let (end_sender, end) = watch::channel(None);
+    let report = Arc::default();
     let ending = Ending { mailbox: Arc::clone(&mailbox), report: Arc::clone(&report), end: end_sender };
     let started = Instant::now();
     let reader = store.reader();
@@ -90,8 +89,7 @@ pub(super) async fn open(config: NodeConfig) -> Result<Node, OpenError> {
     let documents = Arc::new(start_documents(peer, &replays, &mailbox)?);
     let open_group = group_opener(&store, Arc::clone(&mailbox));
     let driver = Driver::new(Replica::new(replica_config, &recovered), store, network.clone());
-    let modes = Arc::new(Modes::default());
-    modes.publish_all(driver.replica());
+    let modes = Arc::new(Modes::of(driver.replica()));
     let (group_sender, group) = watch::channel(Status::default());
     let hub = WatchHub::new(reader, Arc::clone(&observers), pubsub.clone());
     let commits = hub.commits();

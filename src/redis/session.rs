@@ -330,6 +330,19 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
+    fn watch(&mut self, arguments: &Arguments) -> Result<Flow<B::Watch>, Reply> {
+        let (range, begin) = watching::watch(arguments)?;
+        let keyspace = &self.state.keyspace;
+        let watch = match begin {
+            Begin::Log(from) => self.backend.watch(keyspace, range, from),
+            Begin::Revision(revision) => self.backend.watch_after(keyspace, range, revision),
+        };
+        let watch = watch.map_err(refused)?;
+        self.state.is_watching = true;
+        self.burst.ready(Reply::OK);
+        Ok(Flow::Watch(watch))
+    }
+
     /// Answers a command that is not executed with the data commands.
     pub(super) async fn answer(
         &mut self,
@@ -373,18 +386,7 @@ impl<B: Backend> Session<B> {
             Other::Watch if self.state.is_watching => {
                 return Err(errors::constant("ERR this connection watches already; TIDE.UNWATCH first"));
             }
-            Other::Watch => {
-                let (range, begin) = watching::watch(&arguments)?;
-                let keyspace = &self.state.keyspace;
-                let watch = match begin {
-                    Begin::Log(from) => backend.watch(keyspace, range, from),
-                    Begin::Revision(revision) => backend.watch_after(keyspace, range, revision),
-                };
-                let watch = watch.map_err(refused)?;
-                self.state.is_watching = true;
-                self.burst.ready(Reply::OK);
-                return Ok(Flow::Watch(watch));
-            }
+            Other::Watch => return self.watch(&arguments),
             Other::Unwatch => {
                 self.state.is_watching = false;
                 self.burst.ready(Reply::OK);

@@ -114,7 +114,11 @@ fn clearing_removes_all_keys_and_no_outcome() {
 fn nobody_is_retired_in_a_strong_keyspace() {
     let mut group = Group::strong(3, 1);
     group.asked(0, write(set("k", "v"))).expect("it is done");
-    let author = group.replica(0).mode(keyspace_id(NOTES)).and_then(|mode| mode.author()).expect("strong");
+    let author = group
+        .replica(0)
+        .mode(keyspace_id(NOTES))
+        .and_then(tidelock_engine::mode::Mode::author)
+        .expect("strong");
     for replica in [group.id_of(3), group.id_of(0), author] {
         let error = refused(group.asked(3, write(Write::Retire { replica })));
         assert!(matches!(error, WriteError::NotAnAuthor(of) if of == replica), "{error}");

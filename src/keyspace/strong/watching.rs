@@ -174,9 +174,9 @@ impl Place {
         }
         let mut piece = Piece { operations: VecDeque::new(), last: after };
         for logged in frames {
-            let frame = Frame::decode(&logged.bytes).map_err(damaged)?;
+            let frame = Frame::decode(&logged.bytes).map_err(|error| damaged(&error))?;
             if frame.header().first > piece.last + 1 {
-                return Err(damaged(format!("operations behind {} are missing", piece.last)));
+                return Err(damaged(&format!("operations behind {} are missing", piece.last)));
             }
             piece.operations.extend(operations_of(&frame, after, &self.range));
             piece.last = frame.header().last();
@@ -185,6 +185,6 @@ impl Place {
     }
 }
 
-fn damaged(what: impl ToString) -> ReadError {
+fn damaged(what: &dyn ToString) -> ReadError {
     ReadError::Damaged { file: "log.redb", what: what.to_string() }
 }

@@ -62,7 +62,7 @@ struct Proposed {
     /// One for each of its commands; none that was answered already.
     writing: Vec<Option<Writing>>,
     /// How many were not.
-    waiting: usize,
+    open: usize,
     /// What is proposed behind it.
     behind: VecDeque<Waiting>,
 }
@@ -102,10 +102,10 @@ impl Writings {
     fn take_late(&mut self, now_ms: u64) -> (Vec<Writing>, Vec<Writing>) {
         let is_late = |writing: &Writing| now_ms >= writing.until_ms;
         let (mut unknown, mut not_done) = (Vec::new(), Vec::new());
-        for Proposed { writing, waiting, behind } in self.proposed.values_mut() {
+        for Proposed { writing, open, behind } in self.proposed.values_mut() {
             let before = unknown.len();
             unknown.extend(writing.iter_mut().filter_map(|writing| writing.take_if(|of| is_late(of))));
-            *waiting -= unknown.len() - before;
+            *open -= unknown.len() - before;
             behind.retain_mut(|waiting| {
                 let is_over = waiting.writing.iter().any(is_late);
                 if is_over {
@@ -125,9 +125,9 @@ impl Writings {
         for (place, writing) in writing.iter().enumerate() {
             self.places.entry(writing.key()).or_insert((id, place));
         }
-        let waiting = writing.len();
+        let open = writing.len();
         let writing = writing.into_iter().map(Some).collect();
-        self.proposed.insert(id, Proposed { writing, waiting, behind });
+        self.proposed.insert(id, Proposed { writing, open, behind });
     }
 
     fn forget_places<'a>(&mut self, writing: impl Iterator<Item = &'a Writing>) {
@@ -149,8 +149,8 @@ impl Writings {
         let (id, place) = self.places.remove(key)?;
         let proposed = self.proposed.get_mut(&id)?;
         let writing = proposed.writing.get_mut(place)?.take()?;
-        proposed.waiting -= 1;
-        let is_over = proposed.waiting == 0;
+        proposed.open -= 1;
+        let is_over = proposed.open == 0;
         let behind = self.proposed.extract_if(id..=id, |_, _| is_over).next().map(|(_, of)| of.behind);
         Some((writing, behind.unwrap_or_default()))
     }

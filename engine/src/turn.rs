@@ -300,6 +300,7 @@ impl<S: Store, T: Transport> Driver<S, T> {
             self.transport.connect(target);
         }
     }
+
     fn send(&mut self, sends: Vec<(SessionId, Message)>) {
         for (session, message) in sends {
             match self.transport.send(session, message.encode()) {

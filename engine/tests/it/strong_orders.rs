@@ -196,6 +196,7 @@ fn outbox_is_never_let_go_of() {
     group.restart(3);
     for number in 0..20 {
         group.ask(0, write(set(&format!("k{number}"), "v")), Terms::default());
+        group.settle(1);
     }
     group.settle(20);
     assert_eq!(group.replica(3).outbox_operations(keyspace_id(NOTES)), 1);

@@ -71,6 +71,7 @@ fn answers(
     let answer = |(id, reply, basis)| {
         let reply = match (error, basis) {
             (None, _) | (_, Basis::Told) => reply,
+            (Some(_), Basis::Executed(operation)) => Err(RequestError::Unknown(operation.to_string())),
             (Some(error @ (CommitError::Full { .. } | CommitError::Poisoned { .. })), Basis::Commit) => {
                 Err(RequestError::ReadOnly(error.to_string()))
             }

@@ -134,7 +134,7 @@ impl Rows for SimStore {
     }
 
     fn scan(&self, keyspace: KeyspaceId, range: &RowRange, visit: &mut Visit<'_>) -> Result<(), ReadError> {
-        if self.forgets_outcomes && matches!(range.within, Within::Group(_, Kind::Outcome, _)) {
+        if self.forgets_outcomes && matches!(range.within, Within::SubkeyPrefix(_, Kind::Outcome, _)) {
             return Ok(());
         }
         self.as_store().scan(keyspace, range, visit)

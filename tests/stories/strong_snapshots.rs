@@ -4,7 +4,7 @@
 use sim::World;
 use sim::campaign::at_seeds;
 use sim::strong::deeds::{Deed, Told};
-use tidelock_engine::bounds::OUTCOMES_PER_CLIENT;
+use tidelock_engine::bounds::{OUTCOMES_AT_ONCE, OUTCOMES_PER_CLIENT};
 use tidelock_engine::id::ClientId;
 use tidelock_engine::ports::LogIndex;
 use tidelock_engine::replica::Terms;
@@ -86,7 +86,11 @@ fn operation_that_fell_out_is_not_done_again() {
         let numbered = |number| Terms { operation: Some((ClientId([7; 16]), number)), ..Terms::default() };
         let first = world.request_on("guest", deed.request(ORDERS, 100), numbered(1));
         assert_eq!(world.read_told(deed, first), Told::Sum(5));
-        let far = world.request_on("a", deed.request(ORDERS, 100), numbered(1 + OUTCOMES_PER_CLIENT));
+        let far = world.request_on(
+            "a",
+            deed.request(ORDERS, 100),
+            numbered(1 + OUTCOMES_PER_CLIENT + OUTCOMES_AT_ONCE),
+        );
         assert_eq!(world.read_told(deed, far), Told::Sum(10));
         for name in ALL {
             let again = world.request_on(name, deed.request(ORDERS, 100), numbered(1));

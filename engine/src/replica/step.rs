@@ -1,6 +1,7 @@
 //! What goes into a step, and what comes out of it.
 
 use crate::causality::Hlc;
+use crate::command::OperationId;
 use crate::draft::Draft;
 use crate::frame::Frame;
 use crate::id::{AuthorCard, KeyspaceName};
@@ -126,6 +127,9 @@ pub enum Basis {
     Commit,
     /// The rows of this strong keyspace, with what the turn changes in them. Another anchor may be asked.
     Rows(KeyspaceName),
+    /// What an operation did here. A majority of the anchors has it; but if the turn cannot be committed, this node has
+    /// not, and its outcome is asked for.
+    Executed(OperationId),
     /// What the group of anchors said, or another node, or that nothing was begun: it holds in any case.
     Told,
 }

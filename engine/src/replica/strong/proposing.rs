@@ -16,7 +16,7 @@ use crate::command::{ClientId, Command, Entry, Execute, OperationId};
 use crate::frame::Frame;
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::ports::{NotDone, Outcome, RequestId as GroupRequestId};
-use crate::replica::{Now, Replica, Step};
+use crate::replica::{Basis, Now, Replica, Step};
 use crate::request::{Action, Atomicity, Request, RequestError, RequestReply};
 
 /// The bytes of entries that wait for others before them, at most; one request may go beyond. It is memory.
@@ -245,7 +245,8 @@ impl Replica {
         }
         let Some((writing, behind)) = self.strong.requests.writings.take(operation) else { return };
         let reply = said(&writing, Some(executed));
-        self.close(&writing, reply, step);
+        self.strong.requests.names.close(&writing.operation, 1);
+        self.reply_to(writing.waiter, reply, Basis::Executed(writing.operation), step);
         self.propose(behind, step);
     }
 

@@ -32,7 +32,7 @@ use super::tide;
 use super::told;
 use super::transaction::Transaction;
 use super::watched::{self, Watched};
-use super::watching::{self, Begin};
+use super::watching;
 use crate::pubsub::{Subscriber, Tracker};
 
 const NOT_IN_MULTI: Reply = errors::constant("ERR Command not allowed inside a transaction");
@@ -330,19 +330,6 @@ impl<B: Backend> Session<B> {
         Ok(())
     }
 
-    fn watch(&mut self, arguments: &Arguments) -> Result<Flow<B::Watch>, Reply> {
-        let (range, begin) = watching::watch(arguments)?;
-        let keyspace = &self.state.keyspace;
-        let watch = match begin {
-            Begin::Log(from) => self.backend.watch(keyspace, range, from),
-            Begin::Revision(revision) => self.backend.watch_after(keyspace, range, revision),
-        };
-        let watch = watch.map_err(refused)?;
-        self.state.is_watching = true;
-        self.burst.ready(Reply::OK);
-        Ok(Flow::Watch(watch))
-    }
-
     /// Answers a command that is not executed with the data commands.
     pub(super) async fn answer(
         &mut self,
@@ -386,7 +373,12 @@ impl<B: Backend> Session<B> {
             Other::Watch if self.state.is_watching => {
                 return Err(errors::constant("ERR this connection watches already; TIDE.UNWATCH first"));
             }
-            Other::Watch => return self.watch(&arguments),
+            Other::Watch => {
+                let watch = watching::begin(backend, &self.state.keyspace, &arguments)?;
+                self.state.is_watching = true;
+                self.burst.ready(Reply::OK);
+                return Ok(Flow::Watch(watch));
+            }
             Other::Unwatch => {
                 self.state.is_watching = false;
                 self.burst.ready(Reply::OK);
@@ -493,7 +485,7 @@ impl<B: Backend> Session<B> {
 
 /// A sentence of the backend that says why not.
 #[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
-fn refused(reason: String) -> Reply {
+pub(super) fn refused(reason: String) -> Reply {
     Reply::error(format!("ERR {reason}"))
 }
 

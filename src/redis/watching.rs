@@ -2,11 +2,12 @@
 
 use tidelock_engine::id::KeyspaceName;
 
-use super::backend::Pushed;
+use super::backend::{Backend, Pushed};
 use super::call::Arguments;
 use super::entry::kind_name;
 use super::errors;
 use super::reply::Reply;
+use super::session::refused;
 use super::tide::is;
 use crate::keyspace::strong::{StrongChange, StrongOperation};
 use crate::watch::{Change, Cursor, WatchEvent, WatchRange};
@@ -44,6 +45,20 @@ pub(super) fn watch(arguments: &Arguments) -> Result<(WatchRange, Begin), Reply>
         Some(_) => return Err(errors::SYNTAX),
     };
     Ok((range, begin))
+}
+
+/// Begins what `TIDE.WATCH` asks for.
+pub(super) fn begin<B: Backend>(
+    backend: &B,
+    keyspace: &KeyspaceName,
+    arguments: &Arguments,
+) -> Result<B::Watch, Reply> {
+    let (range, begin) = watch(arguments)?;
+    let watch = match begin {
+        Begin::Log(from) => backend.watch(keyspace, range, from),
+        Begin::Revision(revision) => backend.watch_after(keyspace, range, revision),
+    };
+    watch.map_err(refused)
 }
 
 /// What a watcher is pushed: `tide.change`, cursor, keyspace, key, kind, subkey, old, new, author, replayed; or

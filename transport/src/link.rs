@@ -26,7 +26,7 @@ use tidelock_engine::ports::{Address, MessageClass, SendError, SessionId};
 use crate::frame::FrameEncoder;
 use crate::inbox::Inbox;
 use crate::lane::{FRAME_COST_BYTES, Lane, LaneConfig, Lanes};
-use crate::status::{TalkFigures, Totals};
+use crate::status::{TalkFigures, Tally, Totals};
 use crate::talk::{Misuse, Talk};
 
 /// Session ids are unique in the process, as the port demands, even between several transports.
@@ -74,21 +74,6 @@ impl Budget {
     pub(crate) fn is_spent(self) -> bool {
         self.events == 0 || self.bytes == 0
     }
-}
-
-/// What has moved over a link, and what a peer told about itself.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) bytes_sent: u64,
-    pub(crate) bytes_received: u64,
-    pub(crate) frames_sent: u64,
-    pub(crate) frames_received: u64,
-    pub(crate) sends_refused_full: u64,
-    pub(crate) queued_bytes_out: usize,
-    pub(crate) queued_bytes_in: usize,
-    pub(crate) rtt: Option<Duration>,
-    pub(crate) agent: Option<String>,
-    pub(crate) listen_addresses: Vec<Address>,
 }
 
 pub(crate) struct Link {

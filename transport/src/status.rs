@@ -6,6 +6,21 @@ use std::time::Duration;
 use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::{Address, MessageClass, Target};
 
+/// What has moved over a link, and what a peer told about itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) bytes_sent: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) frames_sent: u64,
+    pub(crate) frames_received: u64,
+    pub(crate) sends_refused_full: u64,
+    pub(crate) queued_bytes_out: usize,
+    pub(crate) queued_bytes_in: usize,
+    pub(crate) rtt: Option<Duration>,
+    pub(crate) agent: Option<String>,
+    pub(crate) listen_addresses: Vec<Address>,
+}
+
 /// A connected peer: one with at least one open lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {

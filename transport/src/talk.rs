@@ -124,8 +124,7 @@ impl Talk {
 
     /// Queues a message, or gives it back if there is no room for it.
     pub(crate) fn tell(&mut self, class: MessageClass, message: Vec<u8>) -> Result<(), Vec<u8>> {
-        let outgoing = &mut self.outgoing[class.index()];
-        let cost = message.len() + FRAME_COST_BYTES;
+        let (outgoing, cost) = (&mut self.outgoing[class.index()], message.len() + FRAME_COST_BYTES);
         if message.len() > self.limits.frame_bytes_max || outgoing.bytes + cost > self.limits.out_bytes_max {
             return Err(message);
         }
@@ -334,9 +333,8 @@ mod tests {
     #[test]
     fn talk_has_these_bytes_on_the_wire() {
         let (mut a, mut b) = (Side::new(), Side::new());
-        let window = [0, 8, 0, 0];
-        let credit = |class: u8| [&[0, 0, 0, 5, 0x40 + class][..], &window].concat();
-        a.tell(Heartbeat, b"no".to_vec()); // it waits for credit
+        let credit = |class: u8| [&[0, 0, 0, 5, 0x40 + class][..], &[0, 8, 0, 0]].concat();
+        a.tell(Heartbeat, b"no".to_vec());
         assert_eq!(a.write(), [credit(0), credit(1), credit(2)].concat());
         a.read(&b.write()).expect("credit");
         a.tell(Append, vec![7; PIECE_BYTES_MAX + 1]);
@@ -411,9 +409,7 @@ mod tests {
     #[test]
     fn end_of_a_stream_loses_what_was_queued_and_counts_it() {
         let (mut a, mut b) = introduced();
-        for _ in 0..3 {
-            a.tell(Append, vec![1; WINDOW_BYTES]);
-        }
+        (0..3).for_each(|_| a.tell(Append, vec![1; WINDOW_BYTES]));
         let wire = a.write();
         b.read(&wire).expect("by the rules");
         for side in [&mut a, &mut b] {

@@ -397,19 +397,11 @@ fn anchor_messages() -> Vec<(Message, &'static str)> {
             "1fac0201ad0203ae02",
         ),
         (
-            Message::Govern {
-                number: 300,
-                hops: 1,
-                within_ms: 301,
-                order: AnchorOrder::MakeStrong("notes".parse().expect("a name")),
-            },
+            Message::Govern { number: 300, hops: 1, within_ms: 301, order: AnchorOrder::MakeStrong(name()) },
             "1fac0201ad0204056e6f746573",
         ),
         (
-            Message::Governed {
-                number: 300,
-                reply: Err(AnchorError::HoldsData("notes".parse().expect("a name"))),
-            },
+            Message::Governed { number: 300, reply: Err(AnchorError::HoldsData(name())) },
             "20ac020105056e6f746573",
         ),
         (Message::Governed { number: 300, reply: Ok(()) }, "20ac0200"),

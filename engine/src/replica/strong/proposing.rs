@@ -91,6 +91,10 @@ impl Writings {
     /// Takes what is to be proposed now.
     fn take_gathered(&mut self, now_ms: u64) -> Vec<(Writing, Command)> {
         let waits = self.proposed.len() >= OPEN_MAX && now_ms < self.proposed_ms + GATHERED_MS_MAX;
+        if self.gathered.is_empty() {
+            // It may have waited too long.
+            self.gathered_bytes = 0;
+        }
         if waits || self.gathered.is_empty() {
             return Vec::new();
         }
@@ -350,4 +354,17 @@ fn said(writing: &Writing, executed: Option<CommandReply>) -> RequestReply {
 
 fn no_anchor() -> NotDone {
     NotDone::Refused { reason: "this node is no anchor any more".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_gathered_and_given_up_takes_no_room_any_more() {
+        let mut writings = Writings { gathered_bytes: WAITING_BYTES_MAX, ..Writings::default() };
+        assert!(writings.are_full());
+        assert!(writings.take_gathered(0).is_empty());
+        assert!(!writings.are_full());
+    }
 }

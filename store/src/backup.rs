@@ -294,7 +294,7 @@ fn is_whole(published: &crate::published::Published) -> Result<(), BackupError> 
 
 /// Some entries of a log, read in a transaction of their own.
 fn log_chunk(log: &LogFile, from: &[u8], end: &[u8]) -> Result<Vec<Entry>, ReadError> {
-    let entries = log.file.entries()?;
+    let entries = log.entries()?;
     reading(LOG_FILE, || {
         let mut found = Vec::new();
         let mut bytes = 0;

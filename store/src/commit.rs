@@ -55,7 +55,8 @@ impl Shared {
             let floors = published.floors_after(names, &update.floors);
             (floors, RaftChange::new(published.raft, batch), becomes_strong(&published, batch))
         };
-        let mut write = LogWrite {
+        let raft_after = raft.as_ref().map_or_else(|| self.published().raft, RaftChange::bounds);
+        let write = LogWrite {
             names: names.added_since(old_names.counts()),
             settings: settled.into_iter().collect(),
             modes: &batch.modes,
@@ -70,10 +71,9 @@ impl Shared {
         };
         let is_durable = batch.durability(durability) == Durability::Durable;
         let durability = if is_durable { redb::Durability::Immediate } else { redb::Durability::None };
-        let end = self.log.append(&self.guard, durability, &mut write, &mut writer.copy)?;
-        let raft = write.raft.as_ref().map_or_else(|| self.published().raft, RaftChange::bounds);
+        let end = self.log.append(durability, write, &mut writer.copy)?;
         if is_durable {
-            let reached = Reached { position: end.position, raft_commits: raft.commits };
+            let reached = Reached { position: end.position, raft_commits: raft_after.commits };
             self.mark.set(reached);
             writer.is_synced(reached);
         } else {
@@ -82,7 +82,7 @@ impl Shared {
         }
         self.make_visible(update, |published, update| {
             published.expiry = batch.expiry.unwrap_or(published.expiry);
-            published.raft = raft;
+            published.raft = raft_after;
             published.remember(batch);
             published.publish(update, new_names, end, clock);
         });

@@ -181,7 +181,7 @@ impl Shared {
         let entries = count(&self.part(part).entries()?)?;
         let before_bytes = self.part(part).size().map_err(io)?;
         let mut copy = Copy::begin(&opening)?;
-        self.with_follower(part, |_, follower| follower.begin(piece_bytes));
+        self.begin_copy(part, piece_bytes)?;
         loop {
             let (next, copied) = self.with_follower(part, |file, follower| {
                 let next = follower.next(file)?.ok_or(CompactError::GivenUp)?;
@@ -246,6 +246,18 @@ impl Shared {
         CommitError::Poisoned { reason: text }.into()
     }
 
+    /// From now on a copy of a file is told what is written to it.
+    fn begin_copy(&self, part: Part, piece_bytes: usize) -> Result<(), CommitError> {
+        if part == Part::Rows {
+            self.rounds().copy.begin(piece_bytes);
+            return Ok(());
+        }
+        let mut writer = self.writer();
+        self.log.write_out(redb::Durability::None, &mut writer.copy)?;
+        writer.copy.begin(piece_bytes);
+        Ok(())
+    }
+
     /// Keeps all writers of a file out for a moment.
     fn with_follower<T>(&self, part: Part, then: impl FnOnce(&File, &mut Follower) -> T) -> T {
         match part {
@@ -283,13 +295,15 @@ impl Shared {
         match part {
             Part::Rows => self.rows.live_bytes(),
             Part::Log => {
-                let (first, end, of_raft) = {
+                let (first, end) = {
                     let published = self.published();
-                    (published.first, published.end(), published.raft.bytes)
+                    (published.first, published.end())
                 };
                 let records = end.position.0.saturating_add(1).saturating_sub(first.0);
                 let gone = self.log.bytes_before(first)?;
-                Ok(end.total_bytes.saturating_sub(gone) + records * RECORD_BYTES + of_raft)
+                Ok(end.total_bytes.saturating_sub(gone)
+                    + records * RECORD_BYTES
+                    + self.log.raft_bounds()?.bytes)
             }
         }
     }
@@ -334,18 +348,18 @@ pub fn compact(
     // What redb writes when it opens and closes a file stays in memory, so that one that is kept is kept as it is.
     let guard = Arc::new(WriteGuard::frozen());
     let opening = |name| Opening { disk, name, guard: Arc::clone(&guard), cache_bytes: COPY_CACHE_BYTES };
-    let log = LogFile::open(&opening(LOG_FILE))?;
-    let rows = if exists(ROWS_FILE)? { Some(RowsFile::open(&opening(ROWS_FILE))?) } else { None };
+    let mut log = LogFile::open(&opening(LOG_FILE))?;
+    let mut rows = if exists(ROWS_FILE)? { Some(RowsFile::open(&opening(ROWS_FILE))?) } else { None };
     let mark = Mark::open(disk).map_err(|source| OpenError::Io { file: MARK_FILE, source })?;
     mark.is_reached(log.reached()?)?;
-    let files = [(Part::Log, Some(log.file)), (Part::Rows, rows.map(|rows| rows.file))];
+    let files = [(Part::Log, Some(&mut log.file)), (Part::Rows, rows.as_mut().map(|rows| &mut rows.file))];
     let files = files.into_iter().filter_map(|(part, file)| Some((part, file?)));
     files.map(|(part, file)| compact_closed(&opening(part.file()), file, progress)).collect()
 }
 
 fn compact_closed(
     opening: &Opening<'_>,
-    mut file: File,
+    file: &mut File,
     progress: &mut dyn FnMut(CompactProgress),
 ) -> Result<Compacted, CompactError> {
     let name = opening.name;
@@ -361,9 +375,9 @@ fn compact_closed(
     let mut copy = Copy::begin(opening)?;
     copy.complete(&mut || {
         progress(CompactProgress { file: name, copied: follower.copied(), entries });
-        follower.next(&file)?.ok_or(CompactError::GivenUp)
+        follower.next(file)?.ok_or(CompactError::GivenUp)
     })?;
-    let is_replaced = copy.replace(opening, &file, before_bytes).map_err(|error| match error {
+    let is_replaced = copy.replace(opening, file, before_bytes).map_err(|error| match error {
         ReplaceError::Unchanged(error) => error,
         ReplaceError::Unknown(source) => opening.io(source),
     })?;

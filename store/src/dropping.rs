@@ -98,7 +98,7 @@ impl Shared {
             entries.extend(index_of(record, number, &names).map(|index| (index, None)));
         }
         if !entries.is_empty() {
-            self.log.change(&self.guard, Durability::None, &entries, &mut writer.copy)?;
+            self.log.change(Durability::None, entries, &mut writer.copy)?;
         }
         *progress = Some(DropProgress { number, next: until + 1 });
         Ok(until < last)
@@ -125,7 +125,7 @@ impl Shared {
             let value = seal(&key, settings_value(&remembered));
             entries.push((key, Some(value)));
         }
-        self.log.change(&self.guard, Durability::Immediate, &entries, &mut writer.copy)?;
+        self.log.change(Durability::Immediate, entries, &mut writer.copy)?;
         if is_whole {
             names.remember(number, remembered);
             self.published_mut().names = std::sync::Arc::new(names);
@@ -138,7 +138,7 @@ impl Shared {
 impl LogFile {
     /// Keys of floors and of entries of the index of a keyspace, up to about so many.
     fn floors_and_index(&self, number: u32, count_max: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-        let entries = self.file.entries()?;
+        let entries = self.entries()?;
         let ranges = [
             (floors_key(number, 0), floors_key(number, u32::MAX)),
             (index_key(number, 0, 0), index_key(number, u32::MAX, u64::MAX)),

@@ -71,6 +71,7 @@ impl Shared {
         let mut published = self.published_mut();
         rounds.copy.lose();
         writer.copy.lose();
+        self.log.lose_buffered();
         self.log.file.let_go();
         self.rows.file.let_go();
         self.guard.open_again();

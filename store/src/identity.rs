@@ -148,6 +148,7 @@ impl Shared {
         let mut writer = self.writer();
         // It writes entries that a copy of the log would not hear of.
         writer.copy.lose();
+        self.log.write_out(Durability::Immediate, &mut writer.copy)?;
         let (mut names, former) = {
             let published = self.published();
             (Names::clone(&published.names), published.card.replica())

@@ -3,20 +3,22 @@
 //! What is read is compared with what it was asked for (the heads say what must be there, a frame's header
 //! says which operations it holds), so a hole in the file shows as damage and never as an absence.
 
+mod buffered;
 mod write;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::{ControlFlow, Range, RangeInclusive};
+use std::sync::{Arc, Mutex};
 
-use redb::Durability;
 use tidelock_engine::causality::{Dot, Heads, Hlc, VersionVector};
 use tidelock_engine::frame::FrameHeader;
 use tidelock_engine::id::{AuthorCard, ClusterId, KeyspaceId, KeyspaceName};
 use tidelock_engine::ports::{
-    CommitError, LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, MODE_BYTES_MAX, ReadError,
+    LogEnd, LogEntry, LogPosition, LogRecord, LoggedFrame, MODE_BYTES_MAX, ReadError,
 };
 
+use self::buffered::Buffered;
 pub(crate) use self::write::{Entry, LogWrite, NewRecord, become_strong, cards_entry, sealed};
 use crate::backend::WriteGuard;
 use crate::blocks::{read_cards, read_floors};
@@ -36,7 +38,10 @@ const RECORDS: Range<&[u8]> = &[log_tag::RECORD]..&[log_tag::RECORD + 1];
 /// The log of a store.
 #[derive(Debug)]
 pub(crate) struct LogFile {
+    /// Read it by [`LogFile::entries`], or behind [`LogFile::write_out`]: it may lack what is buffered.
     pub(crate) file: File,
+    guard: Arc<WriteGuard>,
+    buffered: Mutex<Buffered>,
 }
 
 impl LogFile {
@@ -53,7 +58,11 @@ impl LogFile {
     }
 
     pub(crate) fn open(opening: &Opening<'_>) -> Result<Self, OpenError> {
-        Ok(Self { file: opening.open(LOG_FORMAT..=LOG_FORMAT_STRONG)? })
+        Ok(Self::new(opening.open(LOG_FORMAT..=LOG_FORMAT_STRONG)?, &opening.guard))
+    }
+
+    pub(crate) fn new(file: File, guard: &Arc<WriteGuard>) -> Self {
+        Self { file, guard: Arc::clone(guard), buffered: Mutex::default() }
     }
 
     /// The cluster and the store's own card.
@@ -66,7 +75,7 @@ impl LogFile {
     /// All names, in the order in which they were given their numbers. The store's own card is in `meta`,
     /// written with the file itself, and is number 0 if there is no other.
     pub(crate) fn names(&self, cluster: ClusterId, own: AuthorCard) -> Result<Names, ReadError> {
-        let entries = self.file.entries()?;
+        let entries = self.entries()?;
         let mut names = Names::new(cluster);
         visit(&entries, &[log_tag::CARD], &[log_tag::CARD + 1], |key, value| {
             let is_next = names.next_block().map(cards_key).as_deref() == Some(key);
@@ -102,7 +111,7 @@ impl LogFile {
     pub(crate) fn modes(&self) -> Result<BTreeMap<KeyspaceName, Vec<u8>>, ReadError> {
         let [tag, kind] = MODE_PREFIX;
         let mut modes = BTreeMap::new();
-        visit(&self.file.entries()?, &[tag, kind], &[tag, kind + 1], |key, value| {
+        visit(&self.entries()?, &[tag, kind], &[tag, kind + 1], |key, value| {
             let name = read_mode_key(key).filter(|_| value.len() <= MODE_BYTES_MAX);
             modes.insert(name.ok_or_else(|| damaged("the mode of a keyspace"))?, value.to_vec());
             Ok(())
@@ -118,7 +127,7 @@ impl LogFile {
     /// The floors of all authors that have one, in keyspaces that are held.
     pub(crate) fn floors(&self, names: &Names) -> Result<BTreeMap<KeyspaceId, VersionVector>, ReadError> {
         let mut floors: BTreeMap<KeyspaceId, VersionVector> = BTreeMap::new();
-        visit(&self.file.entries()?, &[log_tag::FLOOR], &[log_tag::FLOOR + 1], |key, value| {
+        visit(&self.entries()?, &[log_tag::FLOOR], &[log_tag::FLOOR + 1], |key, value| {
             let place = read_floors_key(key).and_then(|(number, block)| {
                 let (keyspace, _) = names.keyspaces().get(usize::try_from(number).ok()?)?;
                 Some((number, *keyspace, names.block(block)))
@@ -140,7 +149,7 @@ impl LogFile {
 
     /// The position of the first record that is held; 1 if there is none.
     pub(crate) fn first(&self) -> Result<LogPosition, ReadError> {
-        let entries = self.file.entries()?;
+        let entries = self.entries()?;
         let first = reading(LOG_FILE, || {
             let mut range = entries.range::<&[u8]>(RECORDS)?;
             let first = range.next().transpose()?;
@@ -153,7 +162,7 @@ impl LogFile {
 
     /// Where the log ends, and the highest clock.
     pub(crate) fn end(&self) -> Result<(LogEnd, Hlc), ReadError> {
-        let entries = self.file.entries()?;
+        let entries = self.entries()?;
         let clock = get(&entries, &[log_tag::CLOCK])?.and_then(|bytes| read_u64(&bytes)).unwrap_or(0);
         let last = reading(LOG_FILE, || {
             let mut range = entries.range::<&[u8]>(RECORDS)?;
@@ -173,18 +182,13 @@ impl LogFile {
 
     /// What has a deadline up to this moment has expired.
     pub(crate) fn expiry(&self) -> Result<Hlc, ReadError> {
-        let bits = get(&self.file.entries()?, &EXPIRY_KEY)?.and_then(|bytes| read_u64(&bytes));
+        let bits = get(&self.entries()?, &EXPIRY_KEY)?.and_then(|bytes| read_u64(&bytes));
         Ok(Hlc::from_bits(bits.unwrap_or(0)))
-    }
-
-    /// Makes everything durable that was appended.
-    pub(crate) fn sync(&self, guard: &WriteGuard) -> Result<(), CommitError> {
-        self.file.commit(guard, Durability::Immediate, |_| Ok(()))
     }
 
     /// The bytes of all records before `first`, the first one that is held.
     pub(crate) fn bytes_before(&self, first: LogPosition) -> Result<u64, ReadError> {
-        let Some(value) = get(&self.file.entries()?, &record_key(first.0))? else { return Ok(0) };
+        let Some(value) = get(&self.entries()?, &record_key(first.0))? else { return Ok(0) };
         let record = read_record(first, &value).ok_or_else(|| damaged("a record does not decode"))?;
         Ok(record.total_bytes - (record.bytes().len() as u64).min(record.total_bytes))
     }
@@ -213,7 +217,7 @@ impl LogFile {
         if positions.is_empty() {
             return Ok(());
         }
-        let entries = self.file.entries()?;
+        let entries = self.entries()?;
         let (first, last) = (record_key(*positions.start()), record_key(*positions.end()));
         let mut range = reading(LOG_FILE, || entries.range::<&[u8]>(&first[..]..=&last[..]))?;
         for position in positions {
@@ -234,7 +238,7 @@ impl LogFile {
     /// The number of entries of the index, of keyspaces that are held.
     pub(crate) fn index_len(&self, names: &Names) -> Result<u64, ReadError> {
         let mut count = 0;
-        visit(&self.file.entries()?, &[log_tag::INDEX], &[log_tag::INDEX + 1], |key, _| {
+        visit(&self.entries()?, &[log_tag::INDEX], &[log_tag::INDEX + 1], |key, _| {
             let number = key.get(1..5).and_then(|number| number.try_into().ok()).map(u32::from_be_bytes);
             count += u64::from(number.is_some_and(|number| names.is_held(number)));
             Ok(())
@@ -263,14 +267,14 @@ impl LogScope<'_> {
         if dot.seq <= self.floor.get(dot.replica) || !self.heads.covers(dot) {
             return Ok(None);
         }
-        let entries = self.log.file.entries()?;
+        let entries = self.log.entries()?;
         let mut of_author = self.index(&entries, dot)?;
         of_author.next(&entries)
     }
 
     /// The frames that somebody lacks who has each author up to the given seq, merged by position.
     pub(crate) fn missing(&self, after: &[Dot], bytes_max: usize) -> Result<Vec<LoggedFrame>, ReadError> {
-        let entries = self.log.file.entries()?;
+        let entries = self.log.entries()?;
         let mut authors = Vec::new();
         let mut heap = BinaryHeap::new();
         let is_held =

@@ -15,7 +15,6 @@ use tidelock_engine::ports::{
     ANCHOR_BYTES_MAX, Batch, GroupId, LogIndex, RaftLog, RaftLogState, RaftWrite, ReadError,
 };
 
-use crate::copying::Follower;
 use crate::database::{Entries, put, reading};
 use crate::log::{LogFile, damaged, get};
 use crate::schema::{LOG_FILE, log_tag, read_u64, seal, unseal};
@@ -51,7 +50,7 @@ pub(crate) struct RaftBounds {
     pub(crate) oldest: u64,
     pub(crate) first: u64,
     pub(crate) next: u64,
-    /// The bytes of all keys and values but this one's.
+    /// The bytes of all keys and values but this one's, as far as they are in the file.
     pub(crate) bytes: u64,
 }
 
@@ -68,6 +67,20 @@ impl RaftBounds {
         is_in_order.then_some(Self { commits, oldest, first, next, bytes })
     }
 
+    /// Writes them, behind a change by which the group grew by so many bytes; answers the entry that they are.
+    pub(crate) fn write(
+        self,
+        table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
+        grown: i64,
+    ) -> Result<(Vec<u8>, Vec<u8>), redb::Error> {
+        let key = row_key(Row::Bounds);
+        let before = table.get(&key[..])?.and_then(|value| Self::decode(unseal(&key, value.value())?));
+        let bytes = before.unwrap_or_default().bytes.saturating_add_signed(grown);
+        let sealed = seal(&key, Self { bytes, ..self }.encode());
+        put(table, &key, Some(&sealed))?;
+        Ok((key, sealed))
+    }
+
     /// The last index of the log, if there is an entry.
     pub(crate) fn last(&self) -> Option<LogIndex> {
         (self.first < self.next).then(|| LogIndex(self.next - 1))
@@ -82,6 +95,11 @@ impl RaftBounds {
 
 pub(crate) fn row_key(row: Row) -> Vec<u8> {
     [&[log_tag::RAFT][..], &GROUP.0.to_be_bytes(), &[row as u8]].concat()
+}
+
+/// Whether it is the key of something of the group.
+pub(crate) fn is_key(key: &[u8]) -> bool {
+    key.first() == Some(&log_tag::RAFT)
 }
 
 pub(crate) fn entry_key(index: u64) -> Vec<u8> {
@@ -119,7 +137,7 @@ pub(crate) fn is_value(place: Place, value: &[u8]) -> bool {
 /// What a commit changes of the group.
 #[derive(Debug)]
 pub(crate) struct RaftChange {
-    /// What is written or removed, in order and sealed. The new bounds come last.
+    /// What is written or removed, in order and sealed, but for the bounds.
     entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     bounds: RaftBounds,
 }
@@ -212,31 +230,13 @@ impl RaftChange {
         self.entries.extend(indexes.map(|index| (entry_key(index), None)));
     }
 
-    /// Writes it, and the bounds that follow.
-    pub(crate) fn write(
-        &mut self,
-        table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
-    ) -> Result<(), redb::Error> {
-        let mut grown = 0;
-        for (key, value) in &self.entries {
-            grown += put(table, key, value.as_deref())?;
-        }
-        self.bounds.bytes = self.bounds.bytes.saturating_add_signed(grown);
-        let key = row_key(Row::Bounds);
-        let sealed = seal(&key, self.bounds.encode());
-        put(table, &key, Some(&sealed))?;
-        self.entries.push((key, Some(sealed)));
-        Ok(())
-    }
-
-    /// The bounds behind it, once it was written.
+    /// The bounds behind it.
     pub(crate) fn bounds(&self) -> RaftBounds {
         self.bounds
     }
 
-    /// Tells a copy of the log that is being made.
-    pub(crate) fn note(&self, copy: &mut Follower) {
-        self.entries.iter().for_each(|(key, value)| copy.note(key, value.as_deref()));
+    pub(crate) fn into_entries(self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        self.entries
     }
 }
 
@@ -255,12 +255,12 @@ pub(crate) fn forget(table: &mut redb::Table<'_, &'static [u8], &'static [u8]>) 
 impl LogFile {
     /// Where Raft's log begins and ends.
     pub(crate) fn raft_bounds(&self) -> Result<RaftBounds, ReadError> {
-        bounds(&self.file.entries()?)
+        bounds(&self.entries()?)
     }
 
     /// What the engine remembers of this store's membership.
     pub(crate) fn anchor(&self) -> Result<Option<Vec<u8>>, ReadError> {
-        let anchor = row(&self.file.entries()?, Row::Anchor)?;
+        let anchor = row(&self.entries()?, Row::Anchor)?;
         match anchor {
             Some(bytes) if bytes.len() > ANCHOR_BYTES_MAX => Err(damaged("whose membership is here")),
             anchor => Ok(anchor),
@@ -297,7 +297,7 @@ impl RaftLog for StoredRaftLog {
     fn state(&self) -> Result<RaftLogState, ReadError> {
         let check = self.shared.guard.check();
         check.map_err(|error| ReadError::Io { file: LOG_FILE, source: std::io::Error::other(error) })?;
-        let entries = self.shared.log.file.entries()?;
+        let entries = self.shared.log.entries()?;
         let last = bounds(&entries)?.last();
         if let Some(last) = last {
             let entry = get(&entries, &entry_key(last.0))?;
@@ -312,7 +312,7 @@ impl RaftLog for StoredRaftLog {
     }
 
     fn entries(&self, from: LogIndex, until: LogIndex, bytes_max: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-        let entries = self.shared.log.file.entries()?;
+        let entries = self.shared.log.entries()?;
         let RaftBounds { first, next, .. } = bounds(&entries)?;
         let (from, until) = (from.0, until.0.min(next));
         if from < first || from >= until {

@@ -384,7 +384,7 @@ impl Shared {
         self.guard.check()?;
         let mut writer = self.writer();
         if writer.log_is_unsynced {
-            self.log.sync(&self.guard)?;
+            self.log.write_out(redb::Durability::Immediate, &mut writer.copy)?;
             let reached = self.published().reached();
             self.mark.set(reached);
             writer.is_synced(reached);

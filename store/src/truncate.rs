@@ -13,7 +13,6 @@ use redb::Durability;
 use tidelock_engine::id::{KeyspaceId, ReplicaId};
 use tidelock_engine::ports::{CommitError, LogEntry, LogPosition, ReadError};
 
-use crate::backend::WriteGuard;
 use crate::copying::Follower;
 use crate::log::{Entry, LogFile, damaged, header, sealed};
 use crate::names::Names;
@@ -66,14 +65,13 @@ impl LogFile {
     /// Lets go of records. It is on disk with what is committed next: until then a crash brings them back.
     pub(crate) fn truncate(
         &self,
-        guard: &WriteGuard,
         plan: &Truncation,
         floors: Vec<Entry>,
         copy: &mut Follower,
     ) -> Result<(), CommitError> {
         let mut entries = sealed(floors);
         entries.extend(plan.keys.iter().map(|key| (key.clone(), None)));
-        self.change(guard, Durability::None, &entries, copy)
+        self.change(Durability::None, entries, copy)
     }
 }
 
@@ -153,7 +151,7 @@ impl Shared {
             published.raise_floors(&plan.floors);
             published.first = LogPosition(plan.until.0 + 1);
         }
-        self.log.truncate(&self.guard, &plan, floors, &mut writer.copy)?;
+        self.log.truncate(&plan, floors, &mut writer.copy)?;
         Ok(true)
     }
 }

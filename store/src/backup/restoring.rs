@@ -150,7 +150,7 @@ pub fn restore(
     // A store without its log is none, so the log gets its name last.
     log_opening.create_filled(&log_meta, |log| {
         rows_opening.create_filled(&rows_meta, |rows| {
-            let (log, rows) = (LogFile { file: log }, RowsFile { file: rows });
+            let (log, rows) = (LogFile::new(log, &log_opening.guard), RowsFile { file: rows });
             let names = Names::new(head.cluster);
             Restore { log, rows, names, before: BTreeMap::new(), after: Vec::new(), progress }
                 .run(blocks, &options.card)

@@ -61,7 +61,7 @@ impl<'a> LogCheck<'a> {
             .expect("a store in memory takes everything");
         Ok(Self {
             log,
-            entries: log.file.entries()?,
+            entries: log.entries()?,
             first,
             end: log.end()?.0.position,
             floors: log.floors(&names)?,

@@ -14,7 +14,7 @@ pub(super) fn check(log: &LogFile, check: &mut Check<'_>) -> Result<(), ReadErro
     let bounds = log.raft_bounds()?;
     let RaftBounds { oldest, first, next, bytes, .. } = bounds;
     let (mut there, mut found) = (0, 0);
-    visit(&log.file.entries()?, &[log_tag::RAFT], &[log_tag::RAFT + 1], |key, value| {
+    visit(&log.entries()?, &[log_tag::RAFT], &[log_tag::RAFT + 1], |key, value| {
         let place = read_key(key).filter(|place| is_value(*place, value));
         match place.ok_or_else(|| damaged("something of its Raft group"))? {
             Place::Row(Row::Bounds) => return Ok(()),

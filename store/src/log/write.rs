@@ -12,15 +12,13 @@ use tidelock_engine::ports::{CommitError, LogEnd, LogEntry, LogPosition};
 use tidelock_engine::staged::Staged;
 
 use super::LogFile;
-use crate::backend::WriteGuard;
 use crate::blocks::cards_value;
 use crate::copying::Follower;
-use crate::database::put;
 use crate::names::{AddedNames, Remembered};
 use crate::raft::RaftChange;
 use crate::schema::{
-    ENTRIES, EXPIRY_KEY, LOG_FORMAT_STRONG, META, META_FORMAT, cards_key, index_key, keyspace_key, log_tag,
-    mode_key, record_key, record_value, seal, settings_key, settings_value,
+    EXPIRY_KEY, LOG_FORMAT_STRONG, META, META_FORMAT, cards_key, index_key, keyspace_key, log_tag, mode_key,
+    record_key, record_value, seal, settings_key, settings_value,
 };
 
 /// A key and its value, without the checksum.
@@ -67,39 +65,31 @@ impl LogFile {
     /// Appends all of it; answers where the log ends then.
     pub(crate) fn append(
         &self,
-        guard: &WriteGuard,
         durability: Durability,
-        write: &mut LogWrite<'_>,
+        write: LogWrite<'_>,
         copy: &mut Follower,
     ) -> Result<LogEnd, CommitError> {
         let (entries, end) = write.entries();
-        let entries = sealed(entries);
-        self.file.commit(guard, durability, |transaction| {
-            if write.becomes_strong {
-                become_strong(transaction)?;
+        self.commit(durability, copy, |buffered| {
+            buffered.add(sealed(entries));
+            if let Some(raft) = write.raft {
+                buffered.add_raft(raft);
             }
-            let mut table = transaction.open_table(ENTRIES)?;
-            put_all(&mut table, &entries)?;
-            write.raft.as_mut().map_or(Ok(()), |raft| raft.write(&mut table))
+            if write.becomes_strong {
+                buffered.become_strong();
+            }
         })?;
-        note_all(&entries, copy);
-        write.raft.iter().for_each(|raft| raft.note(copy));
         Ok(end)
     }
 
     /// Writes and removes entries, here and in a copy that is being made.
     pub(crate) fn change(
         &self,
-        guard: &WriteGuard,
         durability: Durability,
-        entries: &[(Vec<u8>, Option<Vec<u8>>)],
+        entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
         copy: &mut Follower,
     ) -> Result<(), CommitError> {
-        self.file.commit(guard, durability, |transaction| {
-            put_all(&mut transaction.open_table(ENTRIES)?, entries)
-        })?;
-        note_all(entries, copy);
-        Ok(())
+        self.commit(durability, copy, |buffered| buffered.add(entries))
     }
 }
 
@@ -107,17 +97,6 @@ impl LogFile {
 pub(crate) fn become_strong(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?.insert(META_FORMAT, &LOG_FORMAT_STRONG.to_be_bytes()[..])?;
     Ok(())
-}
-
-fn put_all(
-    table: &mut redb::Table<'_, &'static [u8], &'static [u8]>,
-    entries: &[(Vec<u8>, Option<Vec<u8>>)],
-) -> Result<(), redb::Error> {
-    entries.iter().try_for_each(|(key, value)| put(table, key, value.as_deref()).map(drop))
-}
-
-fn note_all(entries: &[(Vec<u8>, Option<Vec<u8>>)], copy: &mut Follower) {
-    entries.iter().for_each(|(key, value)| copy.note(key, value.as_deref()));
 }
 
 impl LogWrite<'_> {

@@ -374,8 +374,8 @@ fn second_opening_is_refused_until_the_first_is_closed() {
 /// unless nothing refers to it.
 #[test]
 fn turned_bit_never_gives_a_wrong_value() {
-    let (disk, history) = filled_with(History::with_elements(21, 20, 40));
-    let model = history.model(20);
+    let (disk, history) = filled_with(History::with_elements(21, 60, 40));
+    let model = history.model(60);
     let mut dice = Dice(1);
     for file in ["rows.redb", "log.redb"] {
         let (mut errors, mut found, mut pages) = (0, 0, 0);

@@ -2,6 +2,7 @@
 
 mod authors;
 mod backup;
+mod buffered;
 mod compaction;
 mod contract;
 mod crash;

@@ -1,9 +1,11 @@
-//! The runtime that openraft runs on, for production and simulation alike: tokio's, with two things of our own.
+//! The runtime that openraft runs on, for production and simulation alike: tokio's, with three things of our own.
 //!
 //! - **Tasks belong to a group.** Everything openraft spawns is noted in the group's [`Tasks`] and ends with it, so a
 //!   group that is dropped leaves nothing running. To a simulator that is a crash.
 //! - **Waking is in order.** tokio's watch channel wakes its receivers in an order drawn at random. Ours wakes them in
 //!   the order in which they began to wait, so that on one thread and a paused clock one seed is one history.
+//! - **Timers are coarse.** openraft looks at its clock five times in a heartbeat, and each look wakes a thread. Deadlines
+//!   are moved back to the next line of a grid, so an idle group costs less; what is due in a moment is due now.
 //!
 //! Random numbers come from a seed given per group: [`DeterministicRng`] hands each task one that follows from it.
 
@@ -16,8 +18,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use openraft_rt::deterministic_rng::DeterministicRng;
-use openraft_rt::{AsyncRuntime, OptionalSend, OptionalSync, watch};
-use openraft_rt_tokio::TokioRuntime;
+use openraft_rt::{AsyncRuntime, Instant as _, OptionalSend, OptionalSync, watch};
+use openraft_rt_tokio::{TokioInstant, TokioRuntime};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -39,6 +41,9 @@ tokio::task_local! {
 pub(crate) struct Tasks {
     handle: Handle,
     seed: u64,
+    /// Where the grid begins that deadlines are moved to, and how far apart its lines are.
+    started: TokioInstant,
+    grid: Duration,
     alive: Mutex<Alive>,
 }
 
@@ -51,12 +56,32 @@ struct Alive {
     is_over: bool,
 }
 
+/// What is due within this is due now.
+const MOMENT: Duration = Duration::from_micros(2);
+
 /// Below this many tasks nothing is swept.
 const SWEEP_MIN: usize = 64;
 
 impl Tasks {
-    pub(crate) fn new(handle: Handle, seed: u64) -> Arc<Self> {
-        Arc::new(Self { handle, seed, alive: Mutex::default() })
+    pub(crate) fn new(handle: Handle, seed: u64, grid: Duration) -> Arc<Self> {
+        let started = {
+            // The clock of a simulation is that of its runtime.
+            let _entered = handle.enter();
+            TokioInstant::now()
+        };
+        Arc::new(Self { handle, seed, started, grid, alive: Mutex::default() })
+    }
+
+    /// When a task wakes that has a deadline: at the line of the grid at or behind it. What is due in a moment is due
+    /// already: tokio would make a millisecond of it.
+    fn wakes_at(&self, deadline: TokioInstant) -> TokioInstant {
+        if deadline <= TokioInstant::now() + MOMENT {
+            return self.started;
+        }
+        let grid = self.grid.as_micros().max(1);
+        let over = deadline.saturating_duration_since(self.started).as_micros() % grid;
+        let missing = if over == 0 { 0 } else { grid - over };
+        deadline + Duration::from_micros(u64::try_from(missing).unwrap_or(0))
     }
 
     /// Starts a task of the group, from any thread.
@@ -125,7 +150,7 @@ impl AsyncRuntime for GroupRuntime {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        TokioRuntime::sleep_until(deadline)
+        TokioRuntime::sleep_until(TASKS.try_with(|tasks| tasks.wakes_at(deadline)).unwrap_or(deadline))
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(
@@ -381,6 +406,27 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_are_on_a_grid_and_what_is_due_in_a_moment_is_due_now() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let woken = Arc::new(Mutex::new(Vec::new()));
+        runtime.expect("it works").block_on(async {
+            let tasks = Tasks::new(Handle::current(), 1, Duration::from_millis(30));
+            let begin = TokioInstant::now();
+            let noted = Arc::clone(&woken);
+            tokio::time::sleep(Duration::from_millis(7)).await;
+            tasks.spawn(async move {
+                for after in [Duration::from_micros(1), Duration::from_millis(5), Duration::from_millis(31)] {
+                    Runtime::sleep_until(TokioInstant::now() + after).await;
+                    lock(&noted).push((TokioInstant::now() - begin).as_millis());
+                }
+            });
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            tasks.end();
+        });
+        assert_eq!(*lock(&woken), [7, 30, 90]);
+    }
+
+    #[test]
     fn tasks_end_with_their_group_and_so_does_what_they_spawned() {
         struct Noted(Arc<Mutex<u32>>);
         impl Drop for Noted {
@@ -391,7 +437,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it works");
         let ended = Arc::new(Mutex::new(0));
         runtime.block_on(async {
-            let tasks = Tasks::new(Handle::current(), 1);
+            let tasks = Tasks::new(Handle::current(), 1, Duration::from_millis(30));
             let (outer, inner) = (Noted(Arc::clone(&ended)), Noted(Arc::clone(&ended)));
             tasks.spawn(async move {
                 let _outer = outer;

@@ -20,7 +20,8 @@ pub struct SettingsError {
 pub struct Settings {
     /// How often a leader tells its followers that it leads, 1 ms to 10 s. Default 60 ms.
     ///
-    /// It is also how long a heartbeat may take, there and back: longer than the slowest round trip to a voter.
+    /// Five sixths of it are also how long a heartbeat may take, there and back: longer than the slowest round trip to a
+    /// voter.
     /// Shorter costs messages while idle; longer costs time until a dead leader is noticed.
     pub heartbeat: Duration,
     /// A follower that hears no leader for a time between this and `election_max` asks for votes; more than three
@@ -91,11 +92,17 @@ impl Settings {
         check(self.snapshot_bytes > 0, "snapshot_bytes", "at least one")
     }
 
+    /// How far apart the moments are at which openraft looks at its clock: two in a heartbeat.
+    pub(crate) fn grid(&self) -> Duration {
+        self.heartbeat / 2
+    }
+
     /// openraft's settings for these.
     pub(crate) fn config(&self, entries_max: u64) -> Config {
         Config {
             cluster_name: "tidelock".to_owned(),
-            heartbeat_interval: millis(self.heartbeat),
+            // A heartbeat is due between two lines of the grid, and goes out at the second.
+            heartbeat_interval: millis(self.heartbeat * 5 / 6).max(1),
             election_timeout_min: millis(self.election_min),
             election_timeout_max: millis(self.election_max),
             install_snapshot_timeout: millis(self.chunk_timeout),

@@ -48,12 +48,13 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     pub(crate) fn new(opening: crate::group::Opening) -> Arc<Self> {
+        let grid = opening.settings.grid();
         Arc::new(Self {
             group: opening.group,
             me: opening.me,
             settings: opening.settings,
             log: opening.log,
-            tasks: Tasks::new(opening.runtime, opening.seed),
+            tasks: Tasks::new(opening.runtime, opening.seed, grid),
             outbox: Outbox::new(opening.wake),
             counters: Counters::default(),
             requests: Requests::new(opening.seed),

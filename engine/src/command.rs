@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -71,30 +72,34 @@ impl FromStr for OperationId {
 /// The secret key that signs the frames of one strong epoch of a keyspace. The anchors have it, and nobody else.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "[u8; 32]", into = "[u8; 32]")]
-pub struct EpochSecret(SigningKey);
+pub struct EpochSecret {
+    seed: [u8; 32],
+    /// Made when it is asked for: modes are read more often than frames are signed.
+    key: OnceLock<SigningKey>,
+}
 
 impl EpochSecret {
     /// The key that signs.
     pub fn key(&self) -> &SigningKey {
-        &self.0
+        self.key.get_or_init(|| SigningKey::from_seed(self.seed))
     }
 }
 
 impl From<[u8; 32]> for EpochSecret {
     fn from(seed: [u8; 32]) -> Self {
-        Self(SigningKey::from_seed(seed))
+        Self { seed, key: OnceLock::new() }
     }
 }
 
 impl From<EpochSecret> for [u8; 32] {
     fn from(secret: EpochSecret) -> Self {
-        secret.0.to_seed()
+        secret.seed
     }
 }
 
 impl PartialEq for EpochSecret {
     fn eq(&self, other: &Self) -> bool {
-        self.0.to_seed() == other.0.to_seed()
+        self.seed == other.seed
     }
 }
 

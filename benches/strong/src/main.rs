@@ -9,13 +9,18 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use etcd_client::Client;
 use hdrhistogram::Histogram;
-use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// The connections to etcd, spread over its nodes: gRPC carries many requests in each. Redis clients have one each.
 const ETCD_CONNECTIONS: usize = 8;
 
 /// The bytes of a value.
 const VALUE_BYTES: usize = 64;
+
+/// No reply is longer.
+const REPLY_BYTES_MAX: usize = 4_096;
 
 /// How long a client waits after a refusal: while a leader is elected there are many.
 const AFTER_REFUSAL: Duration = Duration::from_millis(5);
@@ -55,8 +60,40 @@ struct Options {
 
 /// One client.
 enum Connection {
-    Etcd(Client),
-    Tidelock(MultiplexedConnection),
+    Etcd(Box<Client>),
+    Tidelock(RedisClient),
+}
+
+/// A Redis client with one request open at a time. The load shares the cores with what it measures, so there is no task
+/// between it and its socket.
+struct RedisClient {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl RedisClient {
+    async fn connect(node: &str, database: i64) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(node).await?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream, received: Vec::with_capacity(4_096) };
+        client.ask(redis::cmd("SELECT").arg(database)).await?;
+        Ok(client)
+    }
+
+    async fn ask(&mut self, command: &Cmd) -> Result<Value, Failure> {
+        self.stream.write_all(&command.get_packed_command()).await?;
+        self.received.clear();
+        loop {
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err("the node closed the connection".into());
+            }
+            match redis::parse_redis_value(&self.received) {
+                Ok(reply) => return Ok(reply.extract_error()?),
+                Err(error) if self.received.len() > REPLY_BYTES_MAX => return Err(error.into()),
+                Err(_) => {} // The rest comes.
+            }
+        }
+    }
 }
 
 impl Connection {
@@ -65,10 +102,10 @@ impl Connection {
             (Self::Etcd(client), Work::Put) => drop(client.put(key, value, None).await?),
             (Self::Etcd(client), Work::Get) => drop(client.get(key, None).await?),
             (Self::Tidelock(connection), Work::Put) => {
-                redis::cmd("SET").arg(key).arg(value).query_async::<()>(connection).await?;
+                connection.ask(redis::cmd("SET").arg(key).arg(value)).await?;
             }
             (Self::Tidelock(connection), Work::Get) => {
-                redis::cmd("GET").arg(key).query_async::<Option<Vec<u8>>>(connection).await?;
+                connection.ask(redis::cmd("GET").arg(key)).await?;
             }
         }
         Ok(())
@@ -84,12 +121,13 @@ async fn connect(options: &Options) -> Result<Vec<Connection>, Failure> {
             for node in nodes.take(ETCD_CONNECTIONS.min(options.clients)) {
                 clients.push(Client::connect([format!("http://{node}")], None).await?);
             }
-            connections.extend(clients.iter().cycle().take(options.clients).cloned().map(Connection::Etcd));
+            connections.extend(
+                clients.iter().cycle().take(options.clients).cloned().map(Box::new).map(Connection::Etcd),
+            );
         }
         System::Tidelock => {
             for node in nodes.take(options.clients) {
-                let client = redis::Client::open(format!("redis://{node}/{}", options.database))?;
-                connections.push(Connection::Tidelock(client.get_multiplexed_async_connection().await?));
+                connections.push(Connection::Tidelock(RedisClient::connect(node, options.database).await?));
             }
         }
     }

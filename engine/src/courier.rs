@@ -21,10 +21,7 @@ pub type OpenGroup = Box<dyn FnMut(AnchorId) -> Box<dyn Consensus + Send> + Send
 pub struct Courier {
     open: OpenGroup,
     group: Option<Box<dyn Consensus + Send>>,
-    /// The members that the own log knows, and that were told of beside it: with all of these the group talks.
-    own: Known,
-    told: Known,
-    talks_with: BTreeSet<PeerId>,
+    circle: Circle,
     /// How the group stood when the replica was last told, and how it stands since, if only the log has gone on.
     told_status: Standing,
     quiet: Option<Status>,
@@ -33,8 +30,53 @@ pub struct Courier {
 /// What of a status is news by itself: its term, who leads, what this anchor is, and which membership is the newest.
 type Standing = (Term, Option<AnchorId>, Role, Option<LogIndex>);
 
+/// With whom the group talks.
+#[derive(Default)]
+struct Circle {
+    /// The members that the own log knows, and that were told of beside it.
+    own: Known,
+    told: Known,
+    talks_with: BTreeSet<PeerId>,
+    /// Whether others are known than when that was made of them.
+    is_other: bool,
+}
+
 /// Members, and the place in the log of whoever knows them.
 type Known = (Option<LogIndex>, BTreeSet<PeerId>);
+
+impl Circle {
+    /// The own log says who the members are.
+    fn know(&mut self, status: &Status) {
+        if status.membership_index != self.own.0 {
+            let members = status.membership.members.values().map(|member| member.peer);
+            self.own = (status.membership_index, members.collect());
+            self.is_other = true;
+        }
+    }
+
+    /// Somebody else says so.
+    fn hear(&mut self, told: Known) {
+        (self.told, self.is_other) = (told, true);
+    }
+
+    fn forget(&mut self) {
+        (self.own, self.told) = Default::default();
+        self.is_other = true;
+    }
+
+    /// Says with whom the group talks, if these are others now. What was told counts until the own log is as new.
+    fn talk(&mut self, transport: &mut impl Transport) {
+        if !std::mem::take(&mut self.is_other) {
+            return;
+        }
+        let told = (self.told.0 > self.own.0).then_some(&self.told.1);
+        let peers: BTreeSet<PeerId> = self.own.1.iter().chain(told.into_iter().flatten()).copied().collect();
+        if peers != self.talks_with {
+            transport.talk_with(peers.clone());
+            self.talks_with = peers;
+        }
+    }
+}
 
 impl fmt::Debug for Courier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,14 +88,13 @@ impl Courier {
     /// A courier that opens groups so. The group is open at once if this node is an anchor already.
     pub fn new(mut open: OpenGroup, anchor: Option<AnchorId>) -> Self {
         let group = anchor.map(&mut open);
-        let (own, told, talks_with) = Default::default();
-        Self { open, group, own, told, talks_with, told_status: Standing::default(), quiet: None }
+        Self { open, group, circle: Circle::default(), told_status: Standing::default(), quiet: None }
     }
 
     /// The group takes no part from now on, as after a crash.
     pub fn close(&mut self) {
         self.group = None;
-        (self.own, self.told) = Default::default();
+        self.circle.forget();
         (self.told_status, self.quiet) = Default::default();
     }
 
@@ -67,7 +108,7 @@ impl Courier {
     ///
     /// That the log has gone on is no reason for a turn: it is told with other news, or when one `is_due` anyway.
     pub fn collect(&mut self, inputs: &mut Vec<Input>, transport: &mut impl Transport, is_due: bool) {
-        self.talk(transport);
+        self.circle.talk(transport);
         let Some(group) = &mut self.group else { return };
         inputs.retain(|input| match input {
             Input::Network(TransportEvent::Told { from, bytes }) => {
@@ -98,8 +139,7 @@ impl Courier {
                     Heard::InstallSnapshot { token, bytes, record }
                 }
                 Output::Status(status) => {
-                    let members = status.membership.members.values().map(|member| member.peer);
-                    self.own = (status.membership_index, members.collect());
+                    self.circle.know(&status);
                     let standing = (status.term, status.leader, status.role, status.membership_index);
                     if standing == self.told_status {
                         self.quiet = Some(status);
@@ -115,17 +155,7 @@ impl Courier {
         if is_due || !inputs.is_empty() {
             inputs.extend(self.quiet.take().map(|status| Input::Consensus(Heard::Status(status))));
         }
-        self.talk(transport);
-    }
-
-    /// Says with whom the group talks, if these are others now. What was told counts until the own log is as new.
-    fn talk(&mut self, transport: &mut impl Transport) {
-        let told = (self.told.0 > self.own.0).then_some(&self.told.1);
-        let peers: BTreeSet<PeerId> = self.own.1.iter().chain(told.into_iter().flatten()).copied().collect();
-        if peers != self.talks_with {
-            transport.talk_with(peers.clone());
-            self.talks_with = peers;
-        }
+        self.circle.talk(transport);
     }
 
     /// After a turn: passes on what it wants of the group.
@@ -135,7 +165,7 @@ impl Courier {
                 (Ask::Open(anchor), _) => self.reopen(Some(anchor)),
                 (Ask::Close, _) => self.close(),
                 (Ask::Introduce { index, members }, Some(group)) => {
-                    self.told = (Some(index), members.values().map(|member| member.peer).collect());
+                    self.circle.hear((Some(index), members.values().map(|member| member.peer).collect()));
                     group.introduce(index, members);
                 }
                 (ask, Some(group)) => pass_on(&mut **group, ask),

@@ -11,7 +11,8 @@ use tidelock_engine::ports::AnchorId;
 use crate::counters::Refused;
 use crate::counters::count;
 use crate::message::{Body, Forwarded, Frame, Transferred};
-use crate::proposals::{self, Tried};
+use crate::proposals::Tried;
+use crate::rounds;
 use crate::runtime::lock;
 use crate::shared::Shared;
 use crate::types::{LogId, Types, Vote};
@@ -165,7 +166,7 @@ async fn serve(shared: &Arc<Shared>, frame: Frame) -> Option<Body> {
         }
         Body::Forward { within_ms, command } => {
             let within = Duration::from_millis(within_ms.into()).min(WITHIN_MAX);
-            let tried = proposals::append(shared, command, tokio::time::Instant::now() + within).await;
+            let tried = rounds::append(shared, command, tokio::time::Instant::now() + within).await;
             Some(Body::Forwarded(match tried {
                 Tried::Done { index, reply } => Forwarded::Done { index: index.0, reply },
                 Tried::Not(reason) => Forwarded::Not(reason),

@@ -17,7 +17,8 @@
 //! - `runtime`: tokio, so that a group's tasks end with it and one seed is one history;
 //! - `wire`, `message`: every byte that is stored or sent, and its bounds;
 //! - `log_store`, `machine`, `network`: the three things openraft is built on, as outputs and reports;
-//! - `inbound`, `proposals`, `reads`, `snapshot`, `admin`: what is asked of a group.
+//! - `inbound`, `proposals`, `reads`, `snapshot`, `admin`: what is asked of a group;
+//! - `rounds`: what a leader appends together.
 
 mod admin;
 mod applied;
@@ -33,6 +34,7 @@ mod network;
 mod outbox;
 mod proposals;
 mod reads;
+mod rounds;
 mod runtime;
 mod settings;
 mod shared;

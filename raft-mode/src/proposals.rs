@@ -1,15 +1,13 @@
 //! Proposals: appended here if this anchor leads, else sent to whoever does, and tried again for as long as it is
 //! certain that nothing was appended.
 //!
-//! The line that matters is drawn once, in [`append`]: openraft refuses before it appends (certainly not), or it loses
-//! sight of what it appended (unknown). A forwarded proposal is certainly not done if the leader says so or if it was
-//! never sent; otherwise no answer is an unknown one.
+//! What is appended here and lost sight of is unknown: `rounds` draws that line. A forwarded proposal is certainly not
+//! done if the leader says so or if it was never sent; otherwise no answer is an unknown one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use openraft::error::{ClientWriteError, RaftError};
 use tidelock_engine::ports::{AnchorId, COMMAND_BYTES_MAX, LogIndex, NotDone, Outcome, Output, RequestId};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -17,6 +15,7 @@ use crate::counters::count;
 use crate::inbound::WITHIN_MAX;
 use crate::message::{Body, Forwarded};
 use crate::network::NoAnswer;
+use crate::rounds;
 use crate::shared::Shared;
 use crate::types::Command;
 
@@ -92,7 +91,7 @@ async fn drive(shared: &Arc<Shared>, command: Command, deadline: Instant) -> Out
     let mut reason = NotDone::NoLeader;
     loop {
         let tried = match leader(shared) {
-            Some(leader) if leader == shared.me => append(shared, command.clone(), deadline).await,
+            Some(leader) if leader == shared.me => rounds::append(shared, command.clone(), deadline).await,
             Some(leader) => forward(shared, leader, command.clone(), deadline).await,
             None => Tried::Not(NotDone::NoLeader),
         };
@@ -127,21 +126,6 @@ pub(crate) fn leader(shared: &Shared) -> Option<AnchorId> {
     let metrics = shared.raft()?.server_metrics();
     let leader = metrics.borrow_watched().current_leader;
     leader.map(AnchorId)
-}
-
-/// Appends a command, if this anchor leads.
-pub(crate) async fn append(shared: &Shared, command: Command, deadline: Instant) -> Tried {
-    let Some(raft) = shared.raft() else { return Tried::Not(NotDone::NotLeader { leader: None }) };
-    match timeout_at(deadline, raft.client_write(command)).await {
-        Ok(Ok(response)) => Tried::Done { index: LogIndex(response.log_id.index), reply: response.data.0 },
-        // Also right after an election, until a majority has answered the new leader: see `ForwardReason`.
-        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
-            Tried::Not(NotDone::NotLeader { leader: forward.leader_id.map(AnchorId) })
-        }
-        // It was appended and another leader's entry took its place in this log; or the group stopped; or time ran
-        // out. In a log of another anchor it may have been committed before.
-        Ok(Err(_)) | Err(_) => Tried::Unknown,
-    }
 }
 
 /// Has the leader append a command. The leader does not send it on: it answers that it leads no more.

@@ -14,6 +14,7 @@ use crate::network::Requests;
 use crate::outbox::Outbox;
 use crate::proposals::Proposals;
 use crate::reads::Reads;
+use crate::rounds::Rounds;
 use crate::runtime::Tasks;
 use crate::settings::Settings;
 use crate::snapshot::Receiving;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) receiving: Receiving,
     pub(crate) inbound: Inbound,
     pub(crate) proposals: Proposals,
+    pub(crate) rounds: Rounds,
     pub(crate) reads: Reads,
     /// Set once it runs.
     raft: OnceLock<Raft>,
@@ -63,6 +65,7 @@ impl Shared {
             receiving: Receiving::default(),
             inbound: Inbound::default(),
             proposals: Proposals::default(),
+            rounds: Rounds::default(),
             reads: Reads::default(),
             raft: OnceLock::new(),
             is_stopped: AtomicBool::new(false),

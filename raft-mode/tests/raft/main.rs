@@ -14,6 +14,7 @@ mod membership;
 mod network;
 mod node;
 mod outcomes;
+mod rounds;
 mod stories;
 mod threads;
 mod world;

@@ -81,6 +81,8 @@ pub(crate) struct Node {
     pub(crate) status: Status,
     /// Why its group stopped, if it did.
     pub(crate) stopped: Option<String>,
+    /// How many times it was asked to append to its log.
+    pub(crate) appends: u64,
     /// The sync that is under way: when it is done, and what is reported then.
     syncing: Option<(Instant, Vec<Report>)>,
     /// What the next sync is for.
@@ -122,6 +124,7 @@ impl Node {
             applied: None,
             status: Status::default(),
             stopped: None,
+            appends: 0,
             syncing: None,
             waiting: Vec::new(),
             changes: VecDeque::new(),
@@ -135,6 +138,7 @@ impl Node {
                 self.disk.unsynced_votes.extend(vote_of(bytes));
             }
         }
+        self.appends += u64::from(writes.iter().any(|write| matches!(write, RaftWrite::Append { .. })));
         self.disk.log.write(writes);
         self.waiting.push(Report::Written(token));
     }

@@ -44,19 +44,23 @@ impl World {
         self.barriers.remove(&id).expect("it is there")
     }
 
-    /// Proposes commands that cannot be done, all at once, and counts those that are refused because of the others.
-    pub(crate) async fn propose_many(&mut self, anchor: u64, number: usize) -> usize {
+    /// Proposes commands, all at once, and waits for their outcomes.
+    pub(crate) async fn propose_many(
+        &mut self,
+        anchor: u64,
+        number: usize,
+        within: Duration,
+    ) -> Vec<Outcome> {
         let ids: Vec<RequestId> = (0..number).map(|_| self.story()).collect();
         for id in &ids {
-            self.node(anchor).propose(*id, Vec::new(), Duration::from_millis(300));
+            self.node(anchor).propose(*id, Vec::new(), within);
         }
         let last = ids.clone();
-        self.until("all are answered", Duration::from_secs(3), |world| {
+        self.until("all are answered", within + Duration::from_secs(2), |world| {
             last.iter().all(|id| world.told.contains_key(id))
         })
         .await;
-        let outcomes = ids.iter().filter_map(|id| self.told.remove(id));
-        outcomes.filter(|outcome| *outcome == Outcome::Not(NotDone::Busy)).count()
+        ids.iter().map(|id| self.told.remove(id).expect("it is there")).collect()
     }
 
     /// Lets clients ask for a while. They go on after it.

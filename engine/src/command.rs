@@ -75,13 +75,13 @@ impl FromStr for OperationId {
 pub struct EpochSecret {
     seed: [u8; 32],
     /// Made when it is asked for: modes are read more often than frames are signed.
-    key: OnceLock<SigningKey>,
+    key: OnceLock<Box<SigningKey>>,
 }
 
 impl EpochSecret {
     /// The key that signs.
     pub fn key(&self) -> &SigningKey {
-        self.key.get_or_init(|| SigningKey::from_seed(self.seed))
+        self.key.get_or_init(|| Box::new(SigningKey::from_seed(self.seed)))
     }
 }
 

@@ -71,6 +71,7 @@ fn replies() -> Vec<RequestReply> {
         Answer::Executed(Executed::Not),
         Answer::Executed(Executed::Done { index: 300, result: Some(b"r".to_vec()) }),
         Answer::Executed(Executed::FellOut),
+        Answer::Mark(300),
     ];
     let mut given: Vec<_> = outcomes.into_iter().map(|outcome| Ok(ActionReply::Outcome(outcome))).collect();
     given.extend(answers.into_iter().map(|answer| Ok(ActionReply::Answer(answer))));
@@ -91,6 +92,9 @@ fn replies() -> Vec<RequestReply> {
         Err(RequestError::Commit("the disk is gone".to_owned())),
         Err(RequestError::Untold),
         Err(RequestError::Closed),
+        Err(RequestError::Forgotten("1-00-7".to_owned())),
+        Err(RequestError::Never),
+        Err(RequestError::OtherOperation),
     ]
 }
 
@@ -128,6 +132,7 @@ fn refusals() -> Vec<ActionError> {
     refusals.extend(queries.into_iter().map(ActionError::Query));
     refusals.extend([ActionError::NeedsStrong(keyspace()), ActionError::TooDeep, ActionError::TooMuch]);
     refusals.push(ActionError::NoLeader("nobody leads".to_owned()));
+    refusals.push(ActionError::Forgotten("1-00-7".to_owned()));
     refusals
 }
 

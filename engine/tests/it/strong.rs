@@ -376,12 +376,30 @@ fn order_that_nobody_can_carry_out_ends_in_time() {
     group.settle(160);
     for (index, order) in orders {
         let refused = group.nodes[index].orders.remove(&order).expect("in time").expect_err("nobody leads");
-        assert!(matches!(refused, OrderError::NotNow(_)), "{index}: {refused}");
+        assert!(matches!(refused, OrderError::NoLeader(_)), "{index}: {refused}");
     }
     let mut alone = Group::new(0, 1);
     let order = alone.order_strong(0);
     let refused = alone.nodes[0].orders.remove(&order).expect("at once").expect_err("it knows of no anchor");
     assert!(matches!(refused, OrderError::NoAnchor), "{refused}");
+}
+
+/// The others are away where the leader waits for them, and nobody has written: only time is in the way.
+#[test]
+fn keyspace_that_too_few_anchors_come_to_is_given_up_and_may_be_made_later() {
+    let mut group = Group::new(3, 0);
+    group.settle(5);
+    group.cut.extend([(0, 1), (0, 2), (1, 2)]);
+    let order = group.order_strong(0);
+    group.settle(130);
+    let refused = group.nodes[0].orders.remove(&order).expect("in time").expect_err("it is alone");
+    assert!(matches!(refused, OrderError::NotNow(_)), "{refused}");
+    assert!(group.mode(0).is_some_and(|mode| !mode.is_fenced && mode.epoch == Epoch(0)), "it goes on");
+    group.cut.clear();
+    let order = group.order_strong(0);
+    group.settle(60);
+    group.nodes[0].orders.remove(&order).expect("it is answered").expect("it is made");
+    assert!((0..3).all(|index| group.is_exact(index)));
 }
 
 #[test]

@@ -395,6 +395,9 @@ pub enum ClientCommand {
         /// Which node
         #[command(flatten)]
         node: NodeArgs,
+        /// Where it was not executed, make certain that it never is
+        #[arg(long = "final")]
+        is_final: bool,
     },
     /// List what lost to concurrent writes under a key
     Conflicts {

@@ -124,8 +124,10 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
             let words = ["TIDE.OUTBOX", name.as_str(), "COUNT", &count.to_string()];
             (words.map(|word| word.as_bytes().to_vec()).to_vec(), View::Outbox, node)
         }
-        C::Outcome { name, id, node } => {
-            (one("TIDE.OUTCOME", &[&name.as_str().into(), &id.into()]), View::Lines, node)
+        C::Outcome { name, id, is_final, node } => {
+            let mut words = one("TIDE.OUTCOME", &[&name.as_str().into(), &id.into()]);
+            words.extend(is_final.then(|| b"FINAL".to_vec()));
+            (words, View::Lines, node)
         }
         C::Anchor(command) => anchor(command),
         C::Keyspace(command) => keyspace(command),

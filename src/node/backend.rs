@@ -73,6 +73,14 @@ impl Backend for Node {
         Self::outcome(self, keyspace, operation).await
     }
 
+    async fn settle(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, RequestError> {
+        Self::settle(self, keyspace, operation).await
+    }
+
     async fn outbox(&self, keyspace: &KeyspaceName, bytes_max: usize) -> Result<Outbox, String> {
         Self::outbox(self, keyspace, bytes_max).await.map_err(|error| error.to_string())
     }

@@ -43,8 +43,9 @@ pub(super) fn execute_on(
 ) -> Result<(), ClientError> {
     match command {
         ClientCommand::Keys { pattern, node } => keys(pattern, node, out),
-        ClientCommand::Watch { key, prefix, from, node } => {
-            let range = watching::Range { key: key.as_deref(), prefix: prefix.as_deref(), from: *from };
+        ClientCommand::Watch { key, prefix, from, after_revision, node } => {
+            let (key, prefix) = (key.as_deref(), prefix.as_deref());
+            let range = watching::Range { key, prefix, from: *from, after_revision: *after_revision };
             watching::watch(&range, node, out)
         }
         ClientCommand::Ready(node) => ready(node, out),

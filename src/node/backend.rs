@@ -235,6 +235,8 @@ pub enum NodeWatch {
     Log(Watch),
     /// By revision.
     Revision(KeyspaceName, StrongWatch),
+    /// It has said why there is no more.
+    Over,
 }
 
 impl WatchStream for NodeWatch {
@@ -242,6 +244,7 @@ impl WatchStream for NodeWatch {
         let (keyspace, watch) = match self {
             Self::Log(watch) => return watch.next().await.map(Pushed::Event),
             Self::Revision(keyspace, watch) => (keyspace, watch),
+            Self::Over => return None,
         };
         match watch.next().await? {
             Ok(operation) => Some(Pushed::Operation(keyspace.clone(), operation)),
@@ -251,7 +254,9 @@ impl WatchStream for NodeWatch {
             }
             Err(error) => {
                 tracing::warn!(%error, "a watch of a strong keyspace ends");
-                None
+                let ended = Pushed::Ended(keyspace.clone(), error.to_string());
+                *self = Self::Over;
+                Some(ended)
             }
         }
     }

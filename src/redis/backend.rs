@@ -254,4 +254,6 @@ pub enum Pushed {
     /// Operations on a strong keyspace up to this revision are not held here any more, and were not told; it goes on behind
     /// it.
     Compacted(KeyspaceName, u64),
+    /// There is nothing more to tell of a strong keyspace, for this reason.
+    Ended(KeyspaceName, String),
 }

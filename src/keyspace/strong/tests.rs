@@ -368,6 +368,49 @@ async fn what_the_log_holds_no_more_is_said_and_the_watch_goes_on_behind_a_read(
     node.shutdown().await;
 }
 
+/// A guest that leaves the keyspace says so to whoever watches it there; what it had was told before.
+#[tokio::test]
+async fn watch_on_a_node_that_leaves_says_so() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+    let listen = || vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
+    let anchor = founder_with(NodeConfig { listen: listen(), ..config(&folders[0]) }).await;
+    let peers = anchor.listen_addresses();
+    let guest =
+        NodeConfig { listen: listen(), peers, found: false, anchors_target: 0, ..config(&folders[1]) };
+    let guest = Node::open(guest).await.expect("a node opens");
+    let orders = strong(&guest);
+    let heard = async {
+        while orders.watch(all()).is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.expect("it hears of it");
+    let mut watch = orders.watch(all()).expect("it is strong");
+    strong(&anchor).put("k", "v").await.expect("it is written");
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, [written("k", "v")]);
+    guest.leave_by_force("orders").await.expect("it is left");
+    for _ in 0..2 {
+        let left = told(&mut watch).await;
+        assert!(matches!(&left, Err(StrongWatchError::Left(name)) if name.as_str() == "orders"), "{left:?}");
+    }
+    guest.shutdown().await;
+    anchor.shutdown().await;
+}
+
+#[tokio::test]
+async fn watch_of_an_epoch_that_is_over_tells_all_of_it_and_says_so() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = founder(&folder).await;
+    let orders = strong(&node);
+    let mut watch = orders.watch(all()).expect("it is strong");
+    orders.put("k", "v").await.expect("it is written");
+    node.modes().end(orders.name());
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, [written("k", "v")]);
+    let ended = told(&mut watch).await;
+    assert!(matches!(&ended, Err(StrongWatchError::Ended(name)) if name.as_str() == "orders"), "{ended:?}");
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn elements_fields_and_whole_keys_are_told() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -80,21 +80,27 @@ fn replies() -> Vec<RequestReply> {
     given.push(Ok(ActionReply::Whole(vec![ActionReply::Decided(decided)])));
     given.push(Ok(ActionReply::Decided(Decided { answers: Vec::new(), given: None })));
     given.extend(refusals().into_iter().map(Err));
+    let mut replies = vec![Ok(given)];
+    replies.extend(failures().into_iter().map(Err));
+    replies
+}
+
+/// Why a request may have no replies.
+fn failures() -> Vec<RequestError> {
     let name = || "notes".parse().expect("a name");
     vec![
-        Ok(given),
-        Err(RequestError::NotReplicated(name())),
-        Err(RequestError::TooManyKeyspaces(9)),
-        Err(RequestError::Action { index: 3, source: WriteError::Overflow.into() }),
-        Err(RequestError::Loading(name())),
-        Err(RequestError::Leaving(name())),
-        Err(RequestError::ReadOnly("the disk is full".to_owned())),
-        Err(RequestError::Commit("the disk is gone".to_owned())),
-        Err(RequestError::Untold),
-        Err(RequestError::Closed),
-        Err(RequestError::Forgotten("1-00-7".to_owned())),
-        Err(RequestError::Never),
-        Err(RequestError::OtherOperation),
+        RequestError::NotReplicated(name()),
+        RequestError::TooManyKeyspaces(9),
+        RequestError::Action { index: 3, source: WriteError::Overflow.into() },
+        RequestError::Loading(name()),
+        RequestError::Leaving(name()),
+        RequestError::ReadOnly("the disk is full".to_owned()),
+        RequestError::Commit("the disk is gone".to_owned()),
+        RequestError::Untold,
+        RequestError::Closed,
+        RequestError::Forgotten("1-00-7".to_owned()),
+        RequestError::Never,
+        RequestError::OtherOperation,
     ]
 }
 

@@ -95,12 +95,18 @@ mod tests {
         (Request { keyspace, actions, atomicity, durability }, Terms::default())
     }
 
-    fn done() -> Result<ActionReply, tidelock_engine::request::ActionError> {
-        Ok(ActionReply::Outcome(Outcome::Done))
+    fn done() -> ActionReply {
+        ActionReply::Outcome(Outcome::Done)
     }
 
-    fn mark(mark: u64) -> Result<ActionReply, tidelock_engine::request::ActionError> {
-        Ok(ActionReply::Answer(Answer::Mark(mark)))
+    fn mark(mark: u64) -> ActionReply {
+        ActionReply::Answer(Answer::Mark(mark))
+    }
+
+    /// What an operation gave.
+    #[expect(clippy::unnecessary_wraps, reason = "it is what a request is answered")]
+    fn given(given: impl IntoIterator<Item = ActionReply>) -> RequestReply {
+        Ok(given.into_iter().map(Ok).collect())
     }
 
     #[test]
@@ -127,10 +133,15 @@ mod tests {
 
     #[test]
     fn answer_of_another_operation_is_nobodys() {
-        let given = vec![Ok(vec![done(), mark(5)]), Ok(vec![done(), mark(6)]), Ok(vec![done()]), Ok(vec![])];
-        let mut replies: Vec<RequestReply> = given;
-        replies.push(Ok(vec![Ok(ActionReply::Whole(Vec::new()))]));
-        replies.push(Err(RequestError::Untold));
+        let nothing = ActionReply::Whole(Vec::new());
+        let mut replies = vec![
+            given([done(), mark(5)]),
+            given([done(), mark(6)]),
+            given([done()]),
+            given([]),
+            given([nothing]),
+            Err(RequestError::Untold),
+        ];
         judge(&[Some(5); 6], &mut replies);
         let shown: Vec<String> = replies.iter().map(|reply| format!("{reply:?}")).collect();
         assert_eq!(shown[0], "Ok([Ok(Outcome(Done))])");
@@ -141,9 +152,9 @@ mod tests {
     #[test]
     fn outcome_is_told_without_the_mark() {
         let shown = |reply| told(reply).map(|reply| format!("{reply:?}"));
-        assert_eq!(shown(Ok(vec![done(), mark(5)])).as_deref(), Some("Ok([Ok(Outcome(Done))])"));
-        assert_eq!(shown(Ok(vec![done()])).as_deref(), Some("Ok([Ok(Outcome(Done))])"));
-        assert_eq!(shown(Ok(vec![Ok(ActionReply::Whole(Vec::new()))])), None);
+        assert_eq!(shown(given([done(), mark(5)])).as_deref(), Some("Ok([Ok(Outcome(Done))])"));
+        assert_eq!(shown(given([done()])).as_deref(), Some("Ok([Ok(Outcome(Done))])"));
+        assert_eq!(shown(given([ActionReply::Whole(Vec::new())])), None);
         assert_eq!(shown(Err(RequestError::Untold)).as_deref(), Some("Err(Untold)"));
     }
 }

@@ -61,7 +61,7 @@ fn execute(command: Command) -> Result<()> {
 fn run(args: RunArgs) -> Result<()> {
     // gossipsub logs whole messages when a peer is slow; what it drops is counted. openraft logs every heartbeat that an
     // anchor did not answer; the status says which anchors do not.
-    log_to_stderr("info,libp2p_swarm=warn,libp2p_gossipsub=off,openraft=error");
+    log_to_stderr("info,libp2p_swarm=warn,libp2p_gossipsub=off");
     let (config, ports) = merge(args)?;
     runtime()?.block_on(daemon::run(config, ports)).map_err(Into::into)
 }
@@ -137,9 +137,14 @@ fn silence_guarded_panics() {
     }));
 }
 
+/// What openraft logs by itself is for those who look into it: that a group has stopped, on a full disk say, and why, the
+/// engine tells in one line, where openraft has one for each of its tasks.
+const QUIET: &str = "openraft=off";
+
 /// Logs go to stderr; what of them, `TIDELOCK_LOG` says, and `default` if it does not.
 fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::try_from_env("TIDELOCK_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let default = || EnvFilter::new(format!("{default},{QUIET}"));
+    let filter = EnvFilter::try_from_env("TIDELOCK_LOG").unwrap_or_else(|_| default());
     let is_coloured = io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_coloured).init();
 }

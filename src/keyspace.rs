@@ -19,11 +19,15 @@ use tidelock_engine::crdt::VisibleKind;
 use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::ports::Durability;
 use tidelock_engine::read::{Answer, Entry, EntryRow, KeyPage, PAGE_KEYS_MAX, Pair, Query, QueryError};
-use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Request, RequestError};
+use tidelock_engine::replica::{Label, Terms};
+use tidelock_engine::request::{
+    Action, ActionError, ActionReply, Atomicity, Request, RequestError, RequestReply,
+};
 use tidelock_engine::score::Score;
 use tidelock_engine::write::{Outcome, ScoreRule, Write};
 
 use crate::document::Document;
+use crate::named::{self, Name};
 use crate::node::Node;
 use crate::watch::{Cursor, WatchRange};
 use crate::watch_hub::Watch;
@@ -46,11 +50,19 @@ pub struct Keyspace {
     node: Node,
     name: KeyspaceName,
     durability: Durability,
+    /// What the operation is called that is made of what is written through this handle.
+    operation: Option<Name>,
 }
 
 impl Keyspace {
     pub(crate) fn new(node: Node, name: KeyspaceName) -> Self {
-        Self { node, name, durability: Durability::Durable }
+        Self { node, name, durability: Durability::Durable, operation: None }
+    }
+
+    /// The same keyspace, for one write, which is done once however often it is asked for by this name. Only a strong one
+    /// takes it.
+    pub(crate) fn named(&self, operation: Name) -> Self {
+        Self { operation: Some(operation), ..self.clone() }
     }
 
     /// The keyspace's name.
@@ -193,9 +205,28 @@ impl Keyspace {
         actions: Vec<Action>,
         atomicity: Atomicity,
     ) -> Result<Vec<Result<ActionReply, ActionError>>, RequestError> {
-        let (keyspace, durability) = (self.name.clone(), self.durability);
-        let replies = self.node.submit(vec![Request { keyspace, actions, atomicity, durability }]).await;
-        replies.into_iter().next().unwrap_or(Err(RequestError::Closed))
+        self.submit_on((actions, atomicity), Terms::default()).await.0
+    }
+
+    async fn submit_on(
+        &self,
+        (actions, atomicity): (Vec<Action>, Atomicity),
+        mut terms: Terms,
+    ) -> (RequestReply, Option<Label>) {
+        let (keyspace, durability) = (self.name.clone(), Durability::Durable);
+        let mut request = Request { keyspace, actions, atomicity, durability };
+        if let Some(name) = self.operation {
+            let words = match request.encode() {
+                Ok(words) => words,
+                Err(error) => {
+                    let (keyspace, reason) = (request.keyspace, error.to_string());
+                    return (Err(RequestError::TooLarge { keyspace, reason }), None);
+                }
+            };
+            named::put_name((&mut request, &mut terms), name, named::mark_of([&words[..]]));
+        }
+        request.durability = self.durability;
+        self.node.submit_on(vec![(request, terms)]).await.into_only()
     }
 }
 

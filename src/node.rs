@@ -48,7 +48,7 @@ pub use self::ending::LoopPanicked;
 pub use self::group::{GroupEvent, GroupEvents};
 use self::mailbox::{Job, Mailbox};
 pub use self::modes::KeyspaceMode;
-use self::modes::Modes;
+pub(crate) use self::modes::Modes;
 pub use self::opening::OpenError;
 pub use self::rejoining::RejoinError;
 pub use self::replicas::RetireError;
@@ -244,6 +244,11 @@ impl Node {
         let id = self.id_of(keyspace);
         self.may_use_id(keyspace, id)?;
         Ok((id, Tail::new(Arc::clone(&self.inner.replays), self.inner.commits.clone())))
+    }
+
+    /// The modes of keyspaces, for whoever outlives what he knows of one.
+    pub(crate) fn modes(&self) -> Arc<Modes> {
+        Arc::clone(&self.inner.modes)
     }
 
     /// Publishes a message on a channel, to whoever listens here and on the peers that are connected; answers how

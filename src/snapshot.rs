@@ -213,6 +213,8 @@ pub struct SnapshotFile {
     pub header: SnapshotHeader,
     /// Its length in bytes.
     pub bytes: u64,
+    /// The hash of all but its last line, which no other snapshot has, in hexadecimal.
+    pub hash: String,
     path: PathBuf,
 }
 
@@ -250,10 +252,11 @@ impl SnapshotFile {
         if last.last() != Some(&b'\n') || end["tidelock"] != "end" {
             return Err(SnapshotError::CutOff(of()));
         }
-        if end["blake3"] != hasher.finalize().to_hex().as_str() {
+        let hash = hasher.finalize().to_hex().to_string();
+        if end["blake3"] != hash.as_str() {
             return Err(SnapshotError::Damaged(of()));
         }
-        Ok(Self { header, bytes, path: of() })
+        Ok(Self { header, bytes, hash, path: of() })
     }
 
     /// The exports of its keyspaces, one behind the other, and the last line.

@@ -262,9 +262,18 @@ impl Epoch {
     }
 }
 
-/// Who asks, for as long as it counts its operations: drawn at random by a client, or by the node that asks for it.
+/// Who asks, for as long as it counts its operations: drawn at random by the node that asks for a client, or what the
+/// client calls itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientId(pub [u8; 16]);
+
+impl ClientId {
+    /// The client that calls itself so: the first 16 bytes of a BLAKE3 hash of the name, keyed by what it is for.
+    pub fn named(name: &[u8]) -> Self {
+        let hash = blake3::derive_key("tidelock 2026 the name of a client of strong keyspaces", name);
+        Self(*hash.first_chunk().expect("a blake3 hash has 32 bytes"))
+    }
+}
 
 fn first_16(hash: &blake3::Hash) -> [u8; 16] {
     let (head, _) = hash.as_bytes().split_first_chunk().expect("a blake3 hash has 32 bytes");

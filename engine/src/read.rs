@@ -95,6 +95,8 @@ pub enum Query {
     Revision(#[serde(with = "serde_bytes")] Vec<u8>),
     /// What became of an operation, by the name of its client and its number.
     Outcome(ClientId, u64),
+    /// Nothing but this number: what an operation says of itself, so that its outcome tells of which one it is.
+    Mark(u64),
 }
 
 impl Query {
@@ -124,7 +126,8 @@ impl Query {
             | Self::Keys(_)
             | Self::RandomKey(_)
             | Self::Size
-            | Self::Outcome(..) => None,
+            | Self::Outcome(..)
+            | Self::Mark(_) => None,
         }
     }
 }
@@ -179,6 +182,8 @@ pub enum Answer {
     Revision(Fingerprint),
     /// What the rows know of an operation.
     Executed(Executed),
+    /// The number of the [`Query::Mark`].
+    Mark(u64),
 }
 
 impl Answer {
@@ -192,6 +197,7 @@ impl Answer {
             | Self::Rank(_)
             | Self::Deadline(_)
             | Self::Revision(_)
+            | Self::Mark(_)
             | Self::Executed(Executed::Not | Executed::FellOut) => 0,
             Self::Executed(Executed::Done { result, .. }) => result.as_ref().map_or(0, Vec::len),
             Self::Scores(scores) => scores.len() * SCORE_BYTES,
@@ -275,6 +281,7 @@ pub fn answer(rows: &dyn Rows, keyspace: KeyspaceId, query: &Query) -> Result<An
             Answer::Revision(revision(rows, keyspace, key)?.ok_or(QueryError::NoRevision)?)
         }
         Query::Outcome(client, number) => Answer::Executed(executed(rows, keyspace, (*client, *number))?),
+        Query::Mark(mark) => Answer::Mark(*mark),
     })
 }
 

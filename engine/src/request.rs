@@ -166,10 +166,14 @@ pub enum ActionError {
     /// as is known; retryable.
     #[error("{0}")]
     NoLeader(String),
+    /// Of several actions on a strong keyspace, this one is an operation whose outcome is not kept any more. It did nothing
+    /// now, and never will.
+    #[error("what became of operation {0} is forgotten: its client has gone on since; it did nothing now")]
+    Forgotten(String),
 }
 
-/// Why a request has no replies. But for [`RequestError::Commit`] and
-/// [`RequestError::Untold`], nothing of it was done.
+/// Why a request has no replies. But for [`RequestError::Commit`], [`RequestError::Unknown`], [`RequestError::Untold`] and
+/// [`RequestError::Forgotten`], nothing of it was done.
 #[derive(Debug, Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum RequestError {
@@ -236,6 +240,16 @@ pub enum RequestError {
     /// The node is shutting down, or its event loop ended.
     #[error("the node is shutting down")]
     Closed,
+    /// Its client has executed so many operations since, or gave them so much higher numbers, that the outcome of this one
+    /// is not kept: it was executed before, or not. It did nothing now, and never will.
+    #[error("what became of operation {0} is forgotten: its client has gone on since; it did nothing now")]
+    Forgotten(String),
+    /// It was made certain that the operation of this name is never executed.
+    #[error("it was made certain that the operation of this client and number is never executed")]
+    Never,
+    /// The name was given to another operation, which was executed. This one did nothing, and never will.
+    #[error("this client and number name another operation, which was executed; this one was not")]
+    OtherOperation,
 }
 
 /// What each action of a request gave, in order.

@@ -164,8 +164,9 @@ fn of_strong(input: &mut Input<'_>, keyspace: KeyspaceId) -> Message {
         3 => Message::Told { number: input.number(), reply: input.array::<8>().to_vec() },
         _ => {
             let reason = text(input, 2 * REASON_BYTES_MAX);
-            let error = match input.below(3) {
+            let error = match input.below(4) {
                 0 => AnchorError::HoldsData(named(input.pick(&KEYSPACES))),
+                1 => AnchorError::GivenUp(named(input.pick(&KEYSPACES))),
                 _ => AnchorError::Not(NotDone::Refused { reason }),
             };
             Message::Governed {

@@ -334,6 +334,9 @@ pub enum ClientCommand {
         /// Go on behind this cursor of an earlier watch
         #[arg(long, value_name = "CURSOR")]
         from: Option<u64>,
+        /// Go on behind this revision of a strong keyspace, whichever node told it; 0 is for all that is held
+        #[arg(long, value_name = "REVISION", conflicts_with = "from")]
+        after_revision: Option<u64>,
         /// Which node
         #[command(flatten)]
         node: NodeArgs,
@@ -392,6 +395,9 @@ pub enum ClientCommand {
         name: KeyspaceName,
         /// The operation, as the error named it
         id: String,
+        /// Where it was not executed, make certain that it never is
+        #[arg(long = "final")]
+        is_final: bool,
         /// Which node
         #[command(flatten)]
         node: NodeArgs,

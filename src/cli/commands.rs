@@ -43,8 +43,9 @@ pub(super) fn execute_on(
 ) -> Result<(), ClientError> {
     match command {
         ClientCommand::Keys { pattern, node } => keys(pattern, node, out),
-        ClientCommand::Watch { key, prefix, from, node } => {
-            let range = watching::Range { key: key.as_deref(), prefix: prefix.as_deref(), from: *from };
+        ClientCommand::Watch { key, prefix, from, after_revision, node } => {
+            let (key, prefix) = (key.as_deref(), prefix.as_deref());
+            let range = watching::Range { key, prefix, from: *from, after_revision: *after_revision };
             watching::watch(&range, node, out)
         }
         ClientCommand::Ready(node) => ready(node, out),
@@ -124,8 +125,10 @@ fn asked(command: &ClientCommand) -> Asked<'_> {
             let words = ["TIDE.OUTBOX", name.as_str(), "COUNT", &count.to_string()];
             (words.map(|word| word.as_bytes().to_vec()).to_vec(), View::Outbox, node)
         }
-        C::Outcome { name, id, node } => {
-            (one("TIDE.OUTCOME", &[&name.as_str().into(), &id.into()]), View::Lines, node)
+        C::Outcome { name, id, is_final, node } => {
+            let mut words = one("TIDE.OUTCOME", &[&name.as_str().into(), &id.into()]);
+            words.extend(is_final.then(|| b"FINAL".to_vec()));
+            (words, View::Lines, node)
         }
         C::Anchor(command) => anchor(command),
         C::Keyspace(command) => keyspace(command),

@@ -81,6 +81,21 @@ pub(super) fn import_next(client: Client, input: &mut dyn BufRead) -> Result<u64
     Ok(import.keys)
 }
 
+/// Passes over the next of several exports.
+pub(super) fn pass_over_next(input: &mut dyn BufRead) -> Result<(), ClientError> {
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        let read = input.take(LINE_BYTES_MAX).read_until(b'\n', &mut text);
+        if read.map_err(|error| refuse(&error.to_string()))? == 0 {
+            return Err(refuse("the export was cut off"));
+        }
+        if matches!(parse(&text).map_err(|reason| refuse(&reason))?, Line::End { .. }) {
+            return Ok(());
+        }
+    }
+}
+
 impl Import {
     fn new(client: Client) -> Self {
         let (batch, counters) = (Vec::new(), BTreeSet::new());

@@ -298,6 +298,7 @@ fn command_line_is_consistent_and_wrong_usage_ends_with_2() {
         "frobnicate",
         "incr k x",
         "watch",
+        "watch k --from 1 --after-revision 1",
         "run --allow nobody",
         "demo --peers 1",
         "run k",

@@ -32,7 +32,7 @@ pub(super) enum MetricKind {
 use MetricKind::{Counter, Gauge, Histogram};
 
 /// Every metric, what it is, and what it says.
-pub(super) const METRICS: [(&str, MetricKind, &str); 77] = [
+pub(super) const METRICS: [(&str, MetricKind, &str); 83] = [
     ("tidelock_info", Gauge, "1, with the node's version, peer, replica and cluster"),
     ("tidelock_uptime_seconds", Gauge, "How long the node has been open"),
     ("tidelock_ready", Gauge, "Whether reads and writes of all keyspaces would be done"),
@@ -61,6 +61,11 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 77] = [
         "How long proposals took: until a majority has them on disk and they are applied here",
     ),
     (
+        "tidelock_group_commit_seconds",
+        Histogram,
+        "How long proposals took until a majority was known to have them on disk",
+    ),
+    (
         "tidelock_group_apply_seconds",
         Histogram,
         "How long it took to apply what is committed and make that durable",
@@ -70,6 +75,7 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 77] = [
         Histogram,
         "How long linearizable reads waited to know what was acknowledged before them",
     ),
+    ("tidelock_group_snapshots_total", Counter, "Snapshots of the group's state, by kind: built, installed"),
     ("tidelock_queue_jobs", Gauge, "What waits for the event loop"),
     ("tidelock_writes_total", Counter, "Writes that clients asked for, by kind"),
     ("tidelock_events_total", Counter, "What happened in the engine, by event"),
@@ -125,6 +131,26 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 77] = [
     ("tidelock_anchor_leads", Gauge, "Whether this anchor leads"),
     ("tidelock_anchor_commit_lag", Gauge, "The entries of its log that are not known to be committed"),
     ("tidelock_anchor_apply_lag", Gauge, "The committed entries that are not applied"),
+    (
+        "tidelock_anchor_log_entries",
+        Gauge,
+        "The entries that its log holds: those behind the last snapshot, and some before",
+    ),
+    (
+        "tidelock_anchor_elections_total",
+        Counter,
+        "The terms that this anchor has seen begin: each is an election, won by somebody or not",
+    ),
+    (
+        "tidelock_anchor_leaders_total",
+        Counter,
+        "The times that this anchor has learned who leads: elections that were won",
+    ),
+    (
+        "tidelock_forwarded_total",
+        Counter,
+        "Requests on strong keyspaces, by direction: handed on to an anchor, or taken from a peer",
+    ),
     ("tidelock_anchor_quorum_ack_seconds", Gauge, "How long ago a majority last answered this leader"),
     ("tidelock_redis_connections", Gauge, "The Redis clients that are connected"),
     ("tidelock_redis_connections_total", Counter, "The Redis clients that were accepted"),
@@ -150,8 +176,8 @@ pub(super) const METRICS: [(&str, MetricKind, &str); 77] = [
 
 /// Describes the metrics that are recorded as they happen, or the others, to the current recorder.
 pub(super) fn describe(is_recorded: bool) {
-    const COUNTED: &str = "tidelock_writes_total";
-    let is_meant = |name: &str, kind| (kind == Histogram || name == COUNTED) == is_recorded;
+    const COUNTED: [&str; 2] = ["tidelock_writes_total", "tidelock_group_snapshots_total"];
+    let is_meant = |name: &str, kind| (kind == Histogram || COUNTED.contains(&name)) == is_recorded;
     for (name, kind, help) in METRICS.into_iter().filter(|(name, kind, _)| is_meant(name, *kind)) {
         match kind {
             Counter => describe_counter!(name, help),
@@ -209,12 +235,22 @@ fn gather_node(node: &Node) {
     gauge!("tidelock_log_bytes").set(number(status.log.bytes));
     gauge!("tidelock_log_first_position").set(number(status.log.first));
     gauge!("tidelock_log_age_seconds").set(status.log.age);
+    gather_requests(&status.counters);
     for (event, count) in status.counters {
         match event.strip_prefix("refused_") {
             Some(reason) => refused("peers", reason, count),
             None => counter!("tidelock_events_total", "event" => event).absolute(count),
         }
     }
+}
+
+/// What the engine counts of strong keyspaces, by names of their own. It counts from the start of the node.
+fn gather_requests(counters: &[(String, u64)]) {
+    let count = |event: &str| counters.iter().find(|(name, _)| name == event).map_or(0, |(_, count)| *count);
+    counter!("tidelock_anchor_elections_total").absolute(count("anchor_terms"));
+    counter!("tidelock_anchor_leaders_total").absolute(count("anchor_leaders"));
+    counter!("tidelock_forwarded_total", "direction" => "out").absolute(count("requests_handed_on"));
+    counter!("tidelock_forwarded_total", "direction" => "in").absolute(count("requests_of_peers"));
 }
 
 fn gather_anchors(group: &GroupReport) {
@@ -224,12 +260,15 @@ fn gather_anchors(group: &GroupReport) {
     gauge!("tidelock_anchors_learners").set(number(group.anchors.len() - voters));
     gauge!("tidelock_anchors_quorum").set(flag(group.has_quorum));
     let Some(seat) = group.seat else { return };
-    let Status { term, last, committed, applied, .. } = &group.status;
+    let Status { term, last, committed, applied, purged, .. } = &group.status;
     let index = |index: Option<LogIndex>| index.map_or(0, |index| index.0);
     gauge!("tidelock_anchor_term").set(number(term.0));
     gauge!("tidelock_anchor_leads").set(flag(group.leader == Some(seat)));
     gauge!("tidelock_anchor_commit_lag").set(number(index(*last).saturating_sub(index(*committed))));
     gauge!("tidelock_anchor_apply_lag").set(number(index(*committed).saturating_sub(index(*applied))));
+    // Entries are counted from 0, and those up to the one that was purged are gone.
+    let (end, begin) = (last.map_or(0, |last| last.0 + 1), purged.map_or(0, |purged| purged.0 + 1));
+    gauge!("tidelock_anchor_log_entries").set(number(end.saturating_sub(begin)));
     if let Some(ms) = group.quorum_ack_ms {
         gauge!("tidelock_anchor_quorum_ack_seconds").set(std::time::Duration::from_millis(ms));
     }

@@ -13,7 +13,7 @@ use tidelock_engine::write::WriteError as Refused;
 use crate::keyspace::WriteError;
 
 /// Every code with its status, for the documents that list them.
-pub(super) const CODES: [(&str, StatusCode); 29] = [
+pub(super) const CODES: [(&str, StatusCode); 34] = [
     ("answer_too_long", StatusCode::UNPROCESSABLE_ENTITY),
     ("bad_request", StatusCode::BAD_REQUEST),
     ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE),
@@ -21,16 +21,20 @@ pub(super) const CODES: [(&str, StatusCode); 29] = [
     ("busy", StatusCode::SERVICE_UNAVAILABLE),
     ("closed", StatusCode::SERVICE_UNAVAILABLE),
     ("failed", StatusCode::INTERNAL_SERVER_ERROR),
+    ("forgotten", StatusCode::GONE),
     ("host_not_allowed", StatusCode::MISDIRECTED_REQUEST),
     ("leaving", StatusCode::SERVICE_UNAVAILABLE),
     ("loading", StatusCode::SERVICE_UNAVAILABLE),
     ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+    ("needs_strong", StatusCode::CONFLICT),
+    ("never", StatusCode::GONE),
     ("no_leader", StatusCode::SERVICE_UNAVAILABLE),
     ("not_an_integer", StatusCode::CONFLICT),
     ("not_found", StatusCode::NOT_FOUND),
     ("not_replicated", StatusCode::NOT_FOUND),
     ("opening", StatusCode::SERVICE_UNAVAILABLE),
     ("origin_not_allowed", StatusCode::FORBIDDEN),
+    ("other_operation", StatusCode::UNPROCESSABLE_ENTITY),
     ("outcome_unknown", StatusCode::GATEWAY_TIMEOUT),
     ("over_quota", StatusCode::INSUFFICIENT_STORAGE),
     ("overflow", StatusCode::CONFLICT),
@@ -42,6 +46,8 @@ pub(super) const CODES: [(&str, StatusCode); 29] = [
     ("unauthorized", StatusCode::UNAUTHORIZED),
     ("unknown", StatusCode::INTERNAL_SERVER_ERROR),
     ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+    // It was done, and asking again would do it again.
+    ("untold", StatusCode::GATEWAY_TIMEOUT),
     ("wrong_kind", StatusCode::CONFLICT),
 ];
 
@@ -56,7 +62,7 @@ const PASSING: [&str; 5] = ["leaving", "loading", "no_leader", "switching", "try
 pub(super) struct Problem {
     pub(super) code: &'static str,
     pub(super) detail: String,
-    /// The operation on a strong keyspace of which nobody knows whether it was executed.
+    /// The operation on a strong keyspace of which it is not known whether it was executed.
     pub(super) operation: Option<String>,
 }
 
@@ -129,7 +135,12 @@ impl From<ActionError> for Problem {
             }
             ActionError::TryAgain(_) => "try_again",
             ActionError::NoLeader(_) => "no_leader",
-            ActionError::Untold => "unknown",
+            ActionError::Forgotten(operation) => {
+                let operation = Some(operation.clone());
+                return Self { operation, ..Self::new("forgotten", error.to_string()) };
+            }
+            ActionError::NeedsStrong(_) => "needs_strong",
+            ActionError::Untold => "untold",
             ActionError::Write(Refused::WrongKind { .. })
             | ActionError::Query(QueryError::WrongKind { .. }) => "wrong_kind",
             ActionError::Write(Refused::NotAnInteger) => "not_an_integer",
@@ -156,7 +167,10 @@ impl From<RequestError> for Problem {
             RequestError::Loading(_) => "loading",
             RequestError::Leaving(_) => "leaving",
             RequestError::ReadOnly(_) => "read_only",
-            RequestError::Commit(_) | RequestError::Untold => "unknown",
+            RequestError::Commit(_) => "unknown",
+            RequestError::Untold => "untold",
+            RequestError::Never => "never",
+            RequestError::OtherOperation => "other_operation",
             RequestError::Closed => "closed",
             RequestError::SwitchInProgress(_) => "switching",
             RequestError::EpochClosed(_) | RequestError::TryAgain { .. } => "try_again",
@@ -164,6 +178,9 @@ impl From<RequestError> for Problem {
             RequestError::TooLarge { .. } => "too_large",
             RequestError::Unknown(operation) => {
                 return Self { operation: Some(operation), ..Self::new("outcome_unknown", detail) };
+            }
+            RequestError::Forgotten(operation) => {
+                return Self { operation: Some(operation), ..Self::new("forgotten", detail) };
             }
             _ => "failed",
         };
@@ -205,6 +222,18 @@ mod tests {
         assert_eq!(unknown.operation.as_deref(), Some("1-00-7"));
         // Trying again might do it twice.
         assert!(!unknown.into_response().headers().contains_key(header::RETRY_AFTER));
+        let done = [Problem::from(RequestError::Untold), Problem::from(ActionError::Untold)];
+        for untold in done {
+            assert_eq!((untold.code, untold.status()), ("untold", StatusCode::GATEWAY_TIMEOUT));
+            assert!(!untold.into_response().headers().contains_key(header::RETRY_AFTER));
+        }
+        let forgotten = Problem::from(RequestError::Forgotten("1-00-7".to_owned()));
+        assert_eq!((forgotten.code, forgotten.status()), ("forgotten", StatusCode::GONE));
+        assert_eq!(forgotten.operation.as_deref(), Some("1-00-7"));
+        let eventual = RequestError::Action { index: 0, source: ActionError::NeedsStrong(name.clone()) };
+        assert_eq!(Problem::from(eventual).code, "needs_strong");
+        assert_eq!(Problem::from(RequestError::Never).status(), StatusCode::GONE);
+        assert_eq!(Problem::from(RequestError::OtherOperation).status(), StatusCode::UNPROCESSABLE_ENTITY);
         let too_large = Problem::from(RequestError::TooLarge { keyspace: name, reason });
         assert_eq!(too_large.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }

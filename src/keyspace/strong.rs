@@ -5,6 +5,7 @@
 
 mod error;
 mod lease;
+mod named;
 mod operation;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use error::StrongError;
 pub use lease::{Lease, Leased};
+pub use named::Named;
 pub use operation::{StrongChange, StrongOperation};
 use tidelock_engine::command::OperationId;
 use tidelock_engine::condition::Condition;
@@ -21,9 +23,7 @@ use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::{Answer, Query};
 pub use tidelock_engine::replica::Label;
 use tidelock_engine::replica::{Freshness, Terms};
-use tidelock_engine::request::{
-    Action, ActionError, ActionReply, Atomicity, Decided, Decision, Request, RequestReply,
-};
+use tidelock_engine::request::{Action, ActionError, ActionReply, Atomicity, Decided, Decision};
 use tidelock_engine::row::Fingerprint;
 use tidelock_engine::write::{Outcome, Write};
 pub use watching::{StrongWatch, StrongWatchError};
@@ -249,6 +249,16 @@ impl Strong {
         Ok(self.keyspace.node.outcome(&self.keyspace.name, operation).await?)
     }
 
+    /// The same, and where it was not executed it is made certain that it never will be, so that it can be done by another
+    /// name, or not at all. What is answered is final.
+    ///
+    /// # Errors
+    /// [`StrongError`]: the anchors did not do it in time, and the operation may be executed yet. It may be asked for again.
+    pub async fn settle(&self, operation: OperationId) -> Result<OperationOutcome, StrongError> {
+        self.check()?;
+        Ok(self.keyspace.node.settle(&self.keyspace.name, operation).await?)
+    }
+
     /// What happens to the group of anchors, as far as this node takes part in it.
     pub fn events(&self) -> GroupEvents {
         self.keyspace.node.group_events()
@@ -288,10 +298,7 @@ impl Strong {
         terms: Terms,
     ) -> Result<(Given, Option<Label>), StrongError> {
         self.check()?;
-        let Keyspace { node, name, durability } = &self.keyspace;
-        let (keyspace, durability) = (name.clone(), *durability);
-        let request = Request { keyspace, actions, atomicity: Atomicity::Each, durability };
-        let (reply, label): (RequestReply, _) = node.submit_on(vec![(request, terms)]).await.into_only();
+        let (reply, label) = self.keyspace.submit_on((actions, Atomicity::Each), terms).await;
         Ok((reply?, label))
     }
 

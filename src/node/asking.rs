@@ -11,6 +11,7 @@ use tidelock_engine::request::{
 };
 use tokio::sync::oneshot;
 
+use crate::named;
 use crate::node::mailbox::Job;
 use crate::node::modes::KeyspaceMode;
 use crate::node::{Node, ending};
@@ -41,7 +42,7 @@ impl Replied {
 pub enum OperationOutcome {
     /// It was executed, once, and this is what it gave.
     Done(RequestReply),
-    /// It is of an epoch in which nothing of the kind is executed. This is final.
+    /// It is of an epoch in which nothing of the kind is executed, or it was made certain that it never is. This is final.
     Never,
     /// Its client has gone on so far that its outcome is not kept: it was executed, or not, and it never will be from now
     /// on. This is final.
@@ -74,6 +75,13 @@ impl Node {
     /// A strong keyspace takes the requests that were handed over together in any order, unless one of them waited for
     /// the reply to another.
     pub async fn submit_on(&self, requests: Vec<(Request, Terms)>) -> Replied {
+        let marks = named::marks(&requests);
+        let mut replied = self.hand_over(requests).await;
+        named::judge(&marks, &mut replied.replies);
+        replied
+    }
+
+    async fn hand_over(&self, requests: Vec<(Request, Terms)>) -> Replied {
         let count = requests.len();
         let (sender, receiver) = oneshot::channel();
         if self.inner.mailbox.send(Job::Requests(requests, sender)).await.is_err() {
@@ -139,8 +147,35 @@ impl Node {
         Ok(match executed {
             Executed::Not => OperationOutcome::Unknown,
             Executed::FellOut => OperationOutcome::Forgotten,
-            Executed::Done { result, .. } => OperationOutcome::Done(kept_reply(result.as_deref())),
+            Executed::Done { result, .. } => told(kept_reply(result.as_deref())),
         })
+    }
+
+    /// The same, and where the operation was not executed it is made certain that it never will be: what does nothing is
+    /// executed under its name. What is answered is final, but for an operation of an epoch that is not here yet.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the anchors did not do it in time, and the operation may be executed yet.
+    pub async fn settle(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, RequestError> {
+        let OperationId { epoch, client, number } = operation;
+        if !epoch.is_strong() || self.mode(keyspace).epoch != epoch {
+            return self.outcome(keyspace, operation).await;
+        }
+        let (atomicity, durability) = (Atomicity::AllOrNothing, Durability::Durable);
+        let actions = vec![named::nothing()];
+        let request = Request { keyspace: keyspace.clone(), actions, atomicity, durability };
+        let terms = Terms { operation: Some((client, number)), ..Terms::default() };
+        let (reply, _) = self.hand_over(vec![(request, terms)]).await.into_only();
+        match reply {
+            // So it ended when it was executed.
+            Ok(_) | Err(RequestError::Action { .. } | RequestError::Untold) => Ok(told(reply)),
+            Err(RequestError::Forgotten(_)) => Ok(OperationOutcome::Forgotten),
+            Err(error) => Err(error),
+        }
     }
 
     /// What was written here in an epoch of a keyspace that is over, and that no epoch has taken in: the frames of the
@@ -153,6 +188,11 @@ impl Node {
         self.put(Job::Question(Question::Outbox(keyspace.clone(), bytes_max, sender)));
         receiver.await.unwrap_or_else(|_| Err(Self::closed()))
     }
+}
+
+/// What was executed under the name of an operation: it, or what does nothing in its place.
+fn told(reply: RequestReply) -> OperationOutcome {
+    named::told(reply).map_or(OperationOutcome::Never, OperationOutcome::Done)
 }
 
 /// What an operation replied, as it was kept: nothing, if it was too long.

@@ -73,6 +73,14 @@ impl Backend for Node {
         Self::outcome(self, keyspace, operation).await
     }
 
+    async fn settle(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, RequestError> {
+        Self::settle(self, keyspace, operation).await
+    }
+
     async fn outbox(&self, keyspace: &KeyspaceName, bytes_max: usize) -> Result<Outbox, String> {
         Self::outbox(self, keyspace, bytes_max).await.map_err(|error| error.to_string())
     }
@@ -227,6 +235,8 @@ pub enum NodeWatch {
     Log(Watch),
     /// By revision.
     Revision(KeyspaceName, StrongWatch),
+    /// It has said why there is no more.
+    Over,
 }
 
 impl WatchStream for NodeWatch {
@@ -234,6 +244,7 @@ impl WatchStream for NodeWatch {
         let (keyspace, watch) = match self {
             Self::Log(watch) => return watch.next().await.map(Pushed::Event),
             Self::Revision(keyspace, watch) => (keyspace, watch),
+            Self::Over => return None,
         };
         match watch.next().await? {
             Ok(operation) => Some(Pushed::Operation(keyspace.clone(), operation)),
@@ -243,7 +254,9 @@ impl WatchStream for NodeWatch {
             }
             Err(error) => {
                 tracing::warn!(%error, "a watch of a strong keyspace ends");
-                None
+                let ended = Pushed::Ended(keyspace.clone(), error.to_string());
+                *self = Self::Over;
+                Some(ended)
             }
         }
     }

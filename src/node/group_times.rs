@@ -1,19 +1,28 @@
 //! How long what the group of anchors does for this node takes: from what a turn asks of it to what it says in a later
 //! one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use metrics::{Histogram, histogram};
-use tidelock_engine::ports::{RequestId, Token};
+use metrics::{Counter, Histogram, counter, histogram};
+use tidelock_engine::ports::{LogIndex, Outcome, RequestId, Token};
 use tidelock_engine::replica::{Ask, Heard, Input};
 
 /// What is timed at most at a time. Beyond, it is not measured.
 const OPEN_MAX: usize = 4_096;
 
+/// The entries of which it is remembered when they were known to be committed, by the last of those that came together.
+/// What of a proposal became is told soon behind that.
+const COMMITTED_MAX: usize = 1_024;
+
 /// What is under way, and since when.
 #[derive(Debug)]
 pub(super) struct GroupTimes {
+    /// When entries were known to be committed, up to which one: in the order of the log.
+    committed: VecDeque<(LogIndex, Instant)>,
+    commit_seconds: Histogram,
+    snapshots_built: Counter,
+    snapshots_installed: Counter,
     proposals: BTreeMap<RequestId, Instant>,
     barriers: BTreeMap<RequestId, Instant>,
     applying: BTreeMap<Token, Instant>,
@@ -24,7 +33,12 @@ pub(super) struct GroupTimes {
 
 impl GroupTimes {
     pub(super) fn new() -> Self {
+        let snapshots = |kind: &'static str| counter!("tidelock_group_snapshots_total", "kind" => kind);
         Self {
+            committed: VecDeque::new(),
+            commit_seconds: histogram!("tidelock_group_commit_seconds"),
+            snapshots_built: snapshots("built"),
+            snapshots_installed: snapshots("installed"),
             proposals: BTreeMap::new(),
             barriers: BTreeMap::new(),
             applying: BTreeMap::new(),
@@ -39,11 +53,28 @@ impl GroupTimes {
         for input in inputs {
             let Input::Consensus(heard) = input else { continue };
             match heard {
-                Heard::Proposed { id, .. } => end(&mut self.proposals, id, &self.propose_seconds),
+                Heard::Proposed { id, outcome } => self.proposed(*id, outcome),
                 Heard::Barrier { id, .. } => end(&mut self.barriers, id, &self.barrier_seconds),
-                Heard::Apply { token, .. } => begin(&mut self.applying, *token),
+                Heard::Apply { token, entries, .. } => {
+                    begin(&mut self.applying, *token);
+                    if let Some(last) = entries.last() {
+                        self.committed.truncate(COMMITTED_MAX - 1);
+                        self.committed.push_front((last.index, Instant::now()));
+                    }
+                }
                 _ => {}
             }
+        }
+    }
+
+    /// What is done was committed before it was applied.
+    fn proposed(&mut self, id: RequestId, outcome: &Outcome) {
+        let Some(begun) = self.proposals.remove(&id) else { return };
+        self.propose_seconds.record(begun.elapsed());
+        let Outcome::Done { index, .. } = outcome else { return };
+        let holds = self.committed.iter().take_while(|(last, _)| last >= index);
+        if let Some((_, at)) = holds.last() {
+            self.commit_seconds.record(at.saturating_duration_since(begun));
         }
     }
 
@@ -54,6 +85,8 @@ impl GroupTimes {
                 Ask::Propose { id, .. } => begin(&mut self.proposals, *id),
                 Ask::Barrier { id, .. } => begin(&mut self.barriers, *id),
                 Ask::Applied { token, .. } => end(&mut self.applying, token, &self.apply_seconds),
+                Ask::SnapshotBuilt { .. } => self.snapshots_built.increment(1),
+                Ask::Installed { result: Ok(()), .. } => self.snapshots_installed.increment(1),
                 // What the group before it had under way is not answered.
                 Ask::Open(_) => self.forget(),
                 _ => {}
@@ -66,6 +99,7 @@ impl GroupTimes {
         self.proposals.clear();
         self.barriers.clear();
         self.applying.clear();
+        self.committed.clear();
     }
 }
 

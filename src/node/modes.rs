@@ -91,6 +91,15 @@ impl Modes {
         }
     }
 
+    /// A keyspace is in another epoch, as no node makes it yet.
+    #[cfg(test)]
+    pub(crate) fn end(&self, keyspace: &KeyspaceName) {
+        let ended = KeyspaceMode { epoch: Epoch(2), ..KeyspaceMode::default() };
+        self.change(|published| {
+            published.insert(keyspace.clone(), ended);
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut BTreeMap<KeyspaceName, KeyspaceMode>)) {
         let mut published = self.of.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut published);

@@ -72,6 +72,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
         operation: OperationId,
     ) -> impl Future<Output = Result<OperationOutcome, RequestError>> + Send;
 
+    /// The same, and where it was not executed it is made certain that it never will be.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the anchors did not do it in time, and the operation may be executed yet.
+    fn settle(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> impl Future<Output = Result<OperationOutcome, RequestError>> + Send;
+
     /// What was written in an epoch of a keyspace that is over, and that no epoch has taken in: the frames of the first
     /// operations, of about so many bytes.
     ///
@@ -244,4 +254,6 @@ pub enum Pushed {
     /// Operations on a strong keyspace up to this revision are not held here any more, and were not told; it goes on behind
     /// it.
     Compacted(KeyspaceName, u64),
+    /// There is nothing more to tell of a strong keyspace, for this reason.
+    Ended(KeyspaceName, String),
 }

@@ -25,6 +25,7 @@ use super::reply::{Protocol, Reply};
 use super::state::{Replies, SessionState};
 use super::transaction::{Part, Transaction};
 use super::watched::Watched;
+use crate::named::{Name, put_name};
 use crate::node::Replied;
 use crate::pubsub::PubSub;
 
@@ -151,6 +152,8 @@ impl Burst {
                 && last.durability == state.durability
                 && last.keyspace == state.keyspace
                 && terms.freshness == state.freshness
+                && terms.operation.is_none()
+                && state.named.is_none()
                 && has_room(last)
         });
         if !may_join {
@@ -161,6 +164,16 @@ impl Burst {
         let (call_actions, shape) = call.into_parts();
         self.requests[request].0.actions.extend(call_actions);
         self.entries.push(Entry::Call { request, shape, actions });
+        if let Some((name, mark)) = state.named {
+            self.name_last(name, mark);
+        }
+    }
+
+    /// The last request is an operation of this name.
+    fn name_last(&mut self, name: Name, mark: u64) {
+        if let Some((request, terms)) = self.requests.last_mut() {
+            put_name((request, terms), name, mark);
+        }
     }
 
     /// Takes the answer back that was added last.
@@ -178,7 +191,7 @@ impl Burst {
         (transaction, watched): (Transaction, Watched),
         is_strong: bool,
     ) {
-        let (mut actions, parts) = transaction.into_parts();
+        let (mut actions, parts, mark) = transaction.into_parts();
         self.actions += actions.len();
         let is_watched = !watched.is_empty();
         if is_watched {
@@ -196,6 +209,9 @@ impl Burst {
             Entry::Batch { request, actions: actions.len(), parts }
         });
         self.requests[request].0.actions = actions;
+        if let Some((name, _)) = state.named {
+            self.name_last(name, mark);
+        }
     }
 
     fn request(&mut self, state: &SessionState, atomicity: Atomicity) {

@@ -201,6 +201,7 @@ impl Shape {
             ActionReply::Answer(Answer::Entry(_) | Answer::Deadline(_) | Answer::Executed(_)) => {
                 unreachable!("the commands that ask for them show them")
             }
+            ActionReply::Answer(Answer::Mark(_)) => unreachable!("a mark is taken off before"),
             ActionReply::Answer(Answer::Revision(_)) | ActionReply::Decided(_) => {
                 unreachable!("the commands that decide say what that means")
             }

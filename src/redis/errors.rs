@@ -2,7 +2,8 @@
 //!
 //! `ERR` and `WRONGTYPE` mean what they mean in Redis: nothing was done. `CONSISTENCY`: not on an eventual
 //! keyspace. `TRYAGAIN`, `NOLEADER`, `READONLY`: certainly not executed. `UNKNOWN`: not acknowledged, but it may have been
-//! executed; in a strong keyspace the next word is the operation that `TIDE.OUTCOME` is asked for.
+//! executed; in a strong keyspace the next word is the operation that `TIDE.OUTCOME` is asked for. `FORGOTTEN`, `NEVER`: an
+//! operation that its client named did nothing now, and never will.
 
 use std::fmt::Write;
 
@@ -40,6 +41,7 @@ pub(super) fn action(error: &ActionError) -> Reply {
         ActionError::NeedsStrong(keyspace) => needs_strong("the command", keyspace),
         ActionError::Write(WriteError::OverQuota { .. }) => Reply::error(format!("OOM {error}")),
         ActionError::Unknown(operation) => unknown(operation),
+        ActionError::Forgotten(operation) => forgotten(operation),
         ActionError::Untold => Reply::error(format!("UNKNOWN {error}")),
         ActionError::TryAgain(text) => Reply::error(format!("TRYAGAIN {text}")),
         ActionError::NoLeader(text) => Reply::error(format!("NOLEADER {text}")),
@@ -70,6 +72,8 @@ pub(super) fn request(error: &RequestError) -> Reply {
         | RequestError::TryAgain { .. } => Reply::error(format!("TRYAGAIN {error}")),
         RequestError::NoLeader(text) => Reply::error(format!("NOLEADER {text}")),
         RequestError::Unknown(operation) => unknown(operation),
+        RequestError::Forgotten(operation) => forgotten(operation),
+        RequestError::Never => Reply::error(format!("NEVER {error}")),
         RequestError::ReadOnly(text) => Reply::error(format!("READONLY {text}")),
         other => Reply::error(format!("ERR {other}")),
     }
@@ -82,11 +86,19 @@ fn unknown(operation: &str) -> Reply {
     ))
 }
 
+/// So it is here.
+fn forgotten(operation: &str) -> Reply {
+    Reply::error(format!(
+        "FORGOTTEN {operation} was executed before or not, which nobody knows any more; it did nothing now, and never will"
+    ))
+}
+
 pub(super) fn keyspace(error: &KeyspaceError) -> Reply {
     let word = match error {
         KeyspaceError::Order(OrderError::Dropping(_) | OrderError::Closed | OrderError::NotNow(_)) => {
             "TRYAGAIN"
         }
+        KeyspaceError::Order(OrderError::NoLeader(_)) => "NOLEADER",
         KeyspaceError::Order(OrderError::Loading(_)) => "LOADING",
         KeyspaceError::Order(OrderError::ReadOnly(_)) => "READONLY",
         KeyspaceError::Order(OrderError::Commit(_) | OrderError::Unfinished)

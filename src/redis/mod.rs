@@ -40,6 +40,7 @@ mod lcs;
 mod memory;
 mod metrics;
 mod moving;
+mod naming;
 mod objects;
 mod outcomes;
 mod output;

@@ -74,6 +74,7 @@ fn of_answer(answer: Answer) -> Reply {
         Answer::Entry(found) => entry::entry(found),
         Answer::Deadline(deadline) => deadline.flatten().map_or(Reply::Null, Reply::count),
         Answer::Revision(revision) => Reply::text(format!("{:032x}", revision.to_bits())),
+        Answer::Mark(mark) => Reply::text(format!("{mark:016x}")),
         Answer::Executed(executed) => Reply::Integer(i64::from(matches!(executed, Executed::Done { .. }))),
     }
 }

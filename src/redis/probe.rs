@@ -9,7 +9,7 @@ use super::auth::Credentials;
 use super::call::Arguments;
 use super::state::SessionState;
 use super::table::{Foreign, Other, Run, Spec};
-use super::{client_commands, connection, errors, glob, strong, tide, watching};
+use super::{client_commands, connection, errors, glob, naming, strong, tide, watching};
 use crate::pubsub::PubSub;
 
 /// Whether these arguments, the first of which is the name, are a command that could be executed.
@@ -36,6 +36,12 @@ pub fn is_understood(arguments: Vec<Vec<u8>>) -> bool {
         Run::Other(Other::Client) => client_commands::subcommand(&mut arguments).is_ok(),
         Run::Other(Other::Auth) => Credentials::parse(arguments).is_ok(),
         Run::Other(Other::Wait) => tide::wait(arguments).is_ok(),
+        Run::Other(Other::As) => {
+            let is_named = |command: &[Vec<u8>]| {
+                Spec::find(&command[0]).is_some_and(naming::may_be_named) && is_understood(command.to_vec())
+            };
+            naming::named(arguments.as_slice()).is_ok_and(|(_, command)| is_named(command))
+        }
         Run::Other(Other::Mode) => strong::wanted_mode(&arguments).is_ok(),
         Run::Other(Other::Outbox) => strong::wanted_outbox(&arguments).is_ok(),
         Run::Other(Other::Outcome) => strong::wanted_outcome(arguments).is_ok(),

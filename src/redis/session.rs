@@ -133,8 +133,9 @@ impl<B: Backend> Session<B> {
             return Flow::Drop;
         }
         let too_long = too_long.map(|why| Err(Reply::error(format!("ERR {why}"))));
-        let spec = match too_long.unwrap_or_else(|| self.find(&arguments)) {
-            Ok(spec) => spec,
+        let understood = too_long.unwrap_or_else(|| self.understand(arguments));
+        let (spec, arguments) = match understood {
+            Ok(understood) => understood,
             Err(refused) => {
                 self.refuse(refused);
                 return Flow::Continue;
@@ -173,7 +174,7 @@ impl<B: Backend> Session<B> {
     }
 
     /// The command, if it exists, has enough arguments and may be given now.
-    fn find(&self, arguments: &[Vec<u8>]) -> Result<&'static Spec, Reply> {
+    pub(super) fn find(&self, arguments: &[Vec<u8>]) -> Result<&'static Spec, Reply> {
         let name = arguments.first().map(Vec::as_slice).unwrap_or_default();
         // Those that come together are mostly the same.
         let is_it = |last: &&&Spec| last.name.as_bytes().eq_ignore_ascii_case(name);
@@ -223,6 +224,7 @@ impl<B: Backend> Session<B> {
         let (Some(transaction), true) = (&mut self.transaction, spec.may_be_queued()) else {
             return self.refuse(NOT_IN_MULTI);
         };
+        transaction.mark(spec.name, arguments.as_slice());
         match spec.run {
             Run::Data(parse) => match parse(arguments) {
                 Ok(call) => transaction.queue(call, bytes),

@@ -21,6 +21,7 @@ use super::reply::Protocol;
 use super::slow_log::SlowLog;
 use super::tracking::Tracks;
 use super::watched::Watched;
+use crate::named::Name;
 
 /// The keyspace that a new connection has selected.
 pub(super) const KEYSPACE_DEFAULT: &str = "default";
@@ -114,6 +115,8 @@ pub(super) struct SessionState {
     pub(super) durability: Durability,
     /// What reads of strong keyspaces must see.
     pub(super) freshness: Freshness,
+    /// What TIDE.AS calls the operation that the command in execution is, and what that is for.
+    pub(super) named: Option<(Name, u64)>,
     /// Whether changes are being pushed.
     pub(super) is_watching: bool,
     /// How much it listens to.
@@ -143,6 +146,7 @@ impl SessionState {
             keyspace: KEYSPACE_DEFAULT.parse().expect("the name is valid"),
             durability: Durability::default(),
             freshness: Freshness::default(),
+            named: None,
             is_watching: false,
             subscriptions: Subscriptions::default(),
             tracks: None,

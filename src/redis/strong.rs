@@ -36,6 +36,14 @@ pub(super) const COMMANDS: &[Spec] = &[
         "Lets reads of strong keyspaces see all that was acknowledged",
     )),
     spec((
+        "tide.as",
+        -4,
+        ALONE,
+        NONE,
+        Run::Other(Other::As),
+        "Names the operation that a command is, so that it is done once",
+    )),
+    spec((
         "tide.label",
         1,
         ALONE,
@@ -61,11 +69,11 @@ pub(super) const COMMANDS: &[Spec] = &[
     )),
     spec((
         "tide.outcome",
-        3,
+        -3,
         ALONE,
         NONE,
         Run::Other(Other::Outcome),
-        "Tells what became of an operation on a strong keyspace",
+        "Tells what became of an operation on a strong keyspace, or makes that final",
     )),
     spec((
         "tide.read",
@@ -215,17 +223,23 @@ pub(super) fn wanted_snapshot(arguments: &Arguments) -> Result<Vec<KeyspaceName>
     arguments.as_slice().iter().map(|name| connection::keyspace(name.clone())).collect()
 }
 
-/// `TIDE.OUTCOME keyspace id`
-pub(super) fn wanted_outcome(mut arguments: Arguments) -> Result<(KeyspaceName, OperationId), Reply> {
+/// `TIDE.OUTCOME keyspace id [FINAL]`: the keyspace, the operation, and whether what is answered must be final.
+pub(super) fn wanted_outcome(mut arguments: Arguments) -> Result<(KeyspaceName, OperationId, bool), Reply> {
     let keyspace = connection::keyspace(arguments.take())?;
     let id = String::from_utf8(arguments.take()).map_err(|_| OperationIdError);
     let id = id.and_then(|id| id.parse()).map_err(|error| Reply::error(format!("ERR {error}")))?;
-    Ok((keyspace, id))
+    match arguments.as_slice() {
+        [] => Ok((keyspace, id, false)),
+        [word] if is(word, "final") => Ok((keyspace, id, true)),
+        _ => Err(errors::SYNTAX),
+    }
 }
 
 async fn outcome<B: Backend>(backend: &B, arguments: Arguments) -> Result<Reply, Reply> {
-    let (keyspace, id) = wanted_outcome(arguments)?;
-    let outcome = backend.outcome(&keyspace, id).await.map_err(|error| errors::request(&error))?;
+    let (keyspace, id, is_final) = wanted_outcome(arguments)?;
+    let outcome =
+        if is_final { backend.settle(&keyspace, id).await } else { backend.outcome(&keyspace, id).await };
+    let outcome = outcome.map_err(|error| errors::request(&error))?;
     let (word, reply) = match outcome {
         OperationOutcome::Done(reply) => ("done", outcomes::replies(reply)),
         OperationOutcome::Never => ("never", Reply::Null),

@@ -62,6 +62,7 @@ pub(super) enum Other {
     FieldScan,
     MemberScan,
     FlushAll,
+    As,
     Multi,
     Exec,
     Discard,

@@ -10,6 +10,7 @@ use super::call::{Arguments, Call, Shape};
 use super::reply::Reply;
 use super::table::{ALL, FAST, NONE, Other, Run, Spec, spec};
 use super::told::Told;
+use crate::named::mark_of;
 
 /// The commands of this family.
 pub(super) const COMMANDS: &[Spec] = &[
@@ -40,6 +41,8 @@ pub(super) struct Transaction {
     /// The keys that are read, if the client keeps copies.
     remembered: Vec<Vec<u8>>,
     bytes: usize,
+    /// What it is for, by the words of the commands that were queued.
+    mark: u64,
     is_spoilt: bool,
 }
 
@@ -62,6 +65,13 @@ impl Transaction {
     /// Remembers that a command could not be queued. What was queued is of no use any more.
     pub(super) fn spoil(&mut self) {
         *self = Self { is_spoilt: true, ..Self::default() };
+    }
+
+    /// Takes in the words of a command that is queued.
+    pub(super) fn mark(&mut self, name: &str, arguments: &[Vec<u8>]) {
+        let before = self.mark.to_be_bytes();
+        let words = [&before[..], name.as_bytes()].into_iter();
+        self.mark = mark_of(words.chain(arguments.iter().map(Vec::as_slice)));
     }
 
     /// Queues a command of this many bytes.
@@ -129,8 +139,8 @@ impl Transaction {
         }
     }
 
-    /// The actions of all commands, and how their answers are made.
-    pub(super) fn into_parts(self) -> (Vec<Action>, Vec<Part>) {
-        (self.actions, self.parts)
+    /// The actions of all commands, how their answers are made, and what the transaction is for.
+    pub(super) fn into_parts(self) -> (Vec<Action>, Vec<Part>, u64) {
+        (self.actions, self.parts, self.mark)
     }
 }

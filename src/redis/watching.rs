@@ -64,7 +64,7 @@ pub(super) fn begin<B: Backend>(
 /// What a watcher is pushed: `tide.change`, cursor, keyspace, key, kind, subkey, old, new, author, replayed; or
 /// `tide.lagged` and a cursor. By revision: `tide.operation`, revision, keyspace, and its changes, each `written`, key,
 /// kind, subkey, value, or `removed`, key, kind, subkey, or `key-removed`, key, or `all-removed`; or `tide.compacted`, the
-/// revision behind which it goes on, and the keyspace.
+/// revision behind which it goes on, and the keyspace; or `tide.ended`, the keyspace and a reason, and no more.
 pub(super) fn pushed(watched: &Pushed) -> Reply {
     let about = |word: &str, revision: u64, keyspace: &KeyspaceName| {
         vec![Reply::text(word.to_owned()), Reply::count(revision), Reply::text(keyspace.as_str())]
@@ -77,6 +77,9 @@ pub(super) fn pushed(watched: &Pushed) -> Reply {
             fields
         }
         Pushed::Compacted(keyspace, revision) => about("tide.compacted", *revision, keyspace),
+        Pushed::Ended(keyspace, reason) => {
+            vec![Reply::text("tide.ended"), Reply::text(keyspace.as_str()), Reply::text(reason.clone())]
+        }
     })
 }
 
@@ -164,6 +167,8 @@ mod tests {
             *2\r\n$11\r\nkey-removed\r\n$1\r\nk\r\n*1\r\n$11\r\nall-removed\r\n";
         assert_eq!(sent(&Pushed::Operation(keyspace.clone(), operation)), expected);
         let expected = ">3\r\n$14\r\ntide.compacted\r\n:9\r\n$2\r\nks\r\n";
-        assert_eq!(sent(&Pushed::Compacted(keyspace, 9)), expected);
+        assert_eq!(sent(&Pushed::Compacted(keyspace.clone(), 9)), expected);
+        let expected = ">3\r\n$10\r\ntide.ended\r\n$2\r\nks\r\n$3\r\nwhy\r\n";
+        assert_eq!(sent(&Pushed::Ended(keyspace, "why".to_owned())), expected);
     }
 }

@@ -327,6 +327,42 @@ fn client_that_does_not_read_gives_its_room_back() {
     assert!(rest.len() < bytes, "it was hung up on");
 }
 
+/// Whoever does not know what became of a write asks for the same by the same key.
+#[test]
+fn write_with_an_idempotency_key_is_done_once() {
+    let api = Api::start_with("", &["--found"]);
+    let mut node = api.node;
+    assert_eq!(node.command(&["TIDE.MODE", "ks", "STRONG"]), "OK");
+    let send_as = |keyspace: &str, key: &str, body: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let path = format!("/v1/keyspaces/{keyspace}/counters/n");
+        send(node.http(), "POST", &path, &headers, body.as_bytes()).expect("the node answers")
+    };
+    let count = |key: &str| send_as("ks", key, r#"{"add":5}"#);
+    let cases = [
+        ("8e03-a57f", 5),
+        ("\"8e03-a57f\"", 5),
+        ("\"till-3\";number=1", 10),
+        ("\"till-3\";number=2", 15),
+        ("\"till-3\";number=1", 10),
+        ("8e03-a57f", 5),
+    ];
+    for (key, value) in cases {
+        let counted = count(key);
+        assert_eq!((counted.status, counted.json()), (200, json!({ "value": value })), "{key}");
+    }
+    let refused = |response: Response| (response.status, response.code());
+    let other = send_as("ks", "8e03-a57f", r#"{"add":6}"#);
+    assert_eq!(refused(other), (422, "other_operation".to_owned()));
+    assert_eq!(count("\"till-3\";number=9000").status, 200);
+    assert_eq!(refused(count("\"till-3\";number=3")), (410, "forgotten".to_owned()));
+    assert_eq!(refused(count("\"till-3\";number=x")), (400, "bad_request".to_owned()));
+    assert_eq!(refused(send_as("notes", "8e03-a57f", r#"{"add":5}"#)), (409, "needs_strong".to_owned()));
+    let value = get(node.http(), "/v1/keyspaces/ks/counters/n").json();
+    assert_eq!(value, json!({ "value": 20 }));
+    assert_eq!(node.terminate(), Some(0));
+}
+
 /// Reads server-sent events.
 struct Events(BufReader<TcpStream>);
 

@@ -95,6 +95,45 @@ fn work_shows_in_the_metrics() {
     });
 }
 
+/// A proposal is committed before it is applied, and what a guest is asked for is forwarded.
+#[test]
+fn work_of_anchors_shows_in_the_metrics() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let arguments = vec!["--found".to_owned()];
+    let options = Options { arguments, ..Options::default() };
+    let mut anchor = Node::start(PROGRAM, &folder.path().join("anchor"), options);
+    let arguments = vec!["--anchors".to_owned(), "0".to_owned()];
+    let options = Options { peers: anchor.listen().to_vec(), arguments, ..Options::default() };
+    let mut guest = Node::start(PROGRAM, &folder.path().join("guest"), options);
+    eventually("it is strong", || anchor.command(&["TIDE.MODE", "default", "STRONG"]) == "OK");
+    eventually("the guest knows", || guest.command(&["TIDE.MODE", "default"]).contains("strong"));
+    for number in 1..=5 {
+        eventually("it is counted", || {
+            guest.command(&["TIDE.AS", "c", &number.to_string(), "INCR", "n"]) == number.to_string()
+        });
+    }
+    assert_eq!(anchor.command(&["GET", "n"]), "5");
+    eventually("what the engine counts is known", || {
+        Metrics::of(&anchor).get(r#"tidelock_forwarded_total{direction="in"}"#) >= 5.0
+    });
+    let metrics = Metrics::of(&anchor);
+    for series in [
+        "tidelock_anchor_elections_total",
+        "tidelock_anchor_leaders_total",
+        "tidelock_anchor_log_entries",
+        "tidelock_group_commit_seconds_count",
+        "tidelock_group_apply_seconds_count",
+        "tidelock_group_barrier_seconds_count",
+    ] {
+        assert!(metrics.get(series) > 0.0, "{series}\n{}", metrics.0);
+    }
+    let (commit, done) = ("tidelock_group_commit_seconds", "tidelock_group_propose_seconds");
+    let of = |name: &str, what: &str| metrics.get(&format!("{name}_{what}"));
+    assert!(of(commit, "count") >= 5.0 && of(commit, "count") <= of(done, "count"), "{}", metrics.0);
+    assert!(of(commit, "sum") <= of(done, "sum"), "{}", metrics.0);
+    assert!(Metrics::of(&guest).get(r#"tidelock_forwarded_total{direction="out"}"#) >= 5.0);
+}
+
 /// A metric that is not in the list could change its name without anybody noticing.
 #[test]
 fn no_metric_is_told_that_is_not_documented() {

@@ -110,6 +110,52 @@ fn snapshot_is_restored_into_another_cluster() {
     assert!(again.contains("keyspace orders holds 7 keys; nothing was restored"), "{again}");
 }
 
+/// A restore that was stopped in its first keyspace: the mark that it began is there, and some of the data.
+#[test]
+fn restore_that_was_stopped_goes_on_with_the_same_snapshot_only() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut node = filled(&folder.path().join("a"));
+    let file = saved(folder.path(), &node);
+    let text = fs::read_to_string(&file).expect("it is text");
+    let end: serde_json::Value =
+        text.lines().last().and_then(|line| serde_json::from_str(line).ok()).expect("JSON");
+    let mark = format!("snapshot {}", end["blake3"].as_str().expect("a hash"));
+    let mut other = founder(&folder.path().join("b"));
+    for keyspace in ["orders", "stock"] {
+        assert_eq!(other.command(&["TIDE.MODE", keyspace, "STRONG"]), "OK");
+    }
+    assert_eq!(other.command(&["SELECT", "orders"]), "OK");
+    assert_eq!(other.command(&["SADD", "set", "a"]), "1");
+    let held = refused(&snapshot("restore", &file, &other, &[]));
+    assert!(held.contains("keyspace orders holds 1 keys; nothing was restored"), "{held}");
+    assert_eq!(other.command(&["TIDE.AS", &mark, "0", "DEL", &mark]), "0");
+    let another = folder.path().join("another");
+    succeeded(&snapshot("save", &another, &node, &["orders"]));
+    let held = refused(&snapshot("restore", &another, &other, &[]));
+    assert!(held.contains("keyspace orders holds 1 keys; nothing was restored"), "{held}");
+
+    let said = succeeded(&snapshot("restore", &file, &other, &[]));
+    assert_eq!(said, "keyspace orders: 7 keys restored\nkeyspace stock: 1 keys restored\n");
+    assert_eq!(read(&mut other), read(&mut node));
+    // What is whole is not written again, as somebody may have gone on there.
+    let again = refused(&snapshot("restore", &file, &other, &[]));
+    assert!(again.contains("keyspace orders holds 7 keys; nothing was restored"), "{again}");
+
+    let mut third = founder(&folder.path().join("c"));
+    for keyspace in ["orders", "stock"] {
+        assert_eq!(third.command(&["TIDE.MODE", keyspace, "STRONG"]), "OK");
+    }
+    assert_eq!(third.command(&["SELECT", "orders"]), "OK");
+    assert_eq!(third.command(&["SET", "mine", "1"]), "OK");
+    for number in ["0", "1"] {
+        assert_eq!(third.command(&["TIDE.AS", &mark, number, "DEL", &mark]), "0");
+    }
+    let said = succeeded(&snapshot("restore", &file, &third, &[]));
+    assert_eq!(said, "keyspace stock: 1 keys restored\n", "the first one was whole");
+    assert_eq!(third.command(&["SELECT", "orders"]), "OK");
+    assert_eq!(third.command(&["DBSIZE"]), "1");
+}
+
 #[test]
 fn snapshot_that_cannot_be_restored_changes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");

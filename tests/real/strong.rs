@@ -2,6 +2,7 @@
 //! restarted. Nothing acknowledged is lost, nothing is done twice, and every history is linearizable.
 
 mod history;
+mod roaming;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

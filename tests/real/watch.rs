@@ -1,6 +1,8 @@
 //! Watching through the Redis port of a real node: what a cursor promises.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -68,4 +70,36 @@ fn nothing_is_lost_where_the_replay_ends_and_the_live_watch_begins() {
             assert!(is_whole, "a gap or a repetition among {} keys", keys.len());
         }
     });
+}
+
+/// Prints operations by revision, from the first that is held, until it is ended.
+#[test]
+fn command_line_watches_a_strong_keyspace_by_revision() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let options = Options { arguments: vec!["--found".to_owned()], ..Options::default() };
+    let mut node = Node::start(PROGRAM, &folder.path().join("node"), options);
+    assert_eq!(node.command(&["TIDE.MODE", "orders", "STRONG"]), "OK");
+    for command in [&["SELECT", "orders"][..], &["SET", "k", "v"], &["MSET", "a", "1", "b", "2"]] {
+        assert_eq!(node.command(command), "OK");
+    }
+    let lines = |more: &[&str], count: usize| {
+        let mut watch = Command::new(PROGRAM)
+            .args(["watch", "--prefix", "", "--keyspace", "orders", "--node", node.redis()])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdout = BufReader::new(watch.stdout.take().expect("it is piped"));
+        let lines: Vec<String> = stdout.lines().take(count).map(|line| line.expect("it is text")).collect();
+        watch.kill().expect("it runs");
+        watch.wait().expect("it ends");
+        lines
+    };
+    let lines_of_all = lines(&["--after-revision", "0"], 3);
+    let first = lines_of_all[0].strip_suffix("  k  register: v").expect("the first one");
+    assert!(lines_of_all[1].ends_with("  a  register: 1") && lines_of_all[2].ends_with("  b  register: 2"));
+    let behind = lines(&["--after-revision", first, "--json"], 1);
+    let operation: serde_json::Value = serde_json::from_str(&behind[0]).expect("it is JSON");
+    assert_eq!(operation["event"], "operation");
+    assert_eq!(operation["changes"][1]["key"], "b");
 }

@@ -177,9 +177,12 @@ impl Shown {
                 let key = self.key(key);
                 Answer::Deadline(key.visible().map(|_| key.deadline_ms()))
             }
-            Query::Size | Query::RandomKey(_) | Query::Revision(_) | Query::Entry(_) | Query::Outcome(..) => {
-                return Ok(None);
-            }
+            Query::Size
+            | Query::RandomKey(_)
+            | Query::Revision(_)
+            | Query::Entry(_)
+            | Query::Outcome(..)
+            | Query::Mark(_) => return Ok(None),
         }))
     }
 

@@ -17,7 +17,7 @@ use crate::causality::{Dot, VersionVector};
 use crate::id::{KeyspaceId, KeyspaceName};
 use crate::message::{HEADS_MAX, KEYSPACES_MAX, Message, WantEntry};
 use crate::mode::Mode;
-use crate::ports::{Choice, Conditional, Durability, SessionId, Settings, Written};
+use crate::ports::{Choice, Conditional, Durability, NotDone, SessionId, Settings, Written};
 use crate::replica::{AnchorError, Now, Replica, Replicate, Step, View};
 use crate::request::RequestId;
 
@@ -100,9 +100,15 @@ pub enum OrderError {
          Remove it from the anchors first"
     )]
     HeldByAnchor(KeyspaceName),
-    /// The anchors could not begin.
-    #[error("{0}; the keyspace is as it was")]
+    /// The anchors have too much to do, or too few of them came to where the new mode was to begin; retryable.
+    #[error("{0}; the keyspace is as it was, try again in a moment")]
     NotNow(String),
+    /// The anchors have no leader that a majority follows, as far as is known here; retryable once they have.
+    #[error("{0}; the keyspace is as it was")]
+    NoLeader(String),
+    /// The anchors do not do it, and will not as long as things are as they are.
+    #[error("{0}; the keyspace is as it was")]
+    Refused(String),
     /// Nobody knows yet how it ends.
     #[error("the anchors did not finish in time; the keyspace may become strong yet")]
     Unfinished,
@@ -121,7 +127,13 @@ impl From<AnchorError> for OrderError {
             AnchorError::Commit(reason) => Self::Commit(reason),
             AnchorError::Closed => Self::Closed,
             AnchorError::HoldsData(keyspace) => Self::HoldsData(keyspace),
-            error @ (AnchorError::Founded(_) | AnchorError::Not(_)) => Self::NotNow(error.to_string()),
+            AnchorError::Not(NotDone::NoLeader | NotDone::NotLeader { .. }) => {
+                Self::NoLeader(error.to_string())
+            }
+            AnchorError::GivenUp(_) | AnchorError::Not(NotDone::Busy | NotDone::Stopped) => {
+                Self::NotNow(error.to_string())
+            }
+            AnchorError::Founded(_) | AnchorError::Not(_) => Self::Refused(error.to_string()),
         }
     }
 }

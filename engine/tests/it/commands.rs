@@ -151,6 +151,7 @@ fn queries() -> Vec<(Query, &'static str)> {
         (Query::Deadline(k()), "15016b"),
         (Query::Revision(k()), "16016b"),
         (Query::Outcome(ClientId([9; 16]), 300), "1709090909090909090909090909090909ac02"),
+        (Query::Mark(300), "18ac02"),
     ]
 }
 

@@ -71,6 +71,7 @@ fn replies() -> Vec<RequestReply> {
         Answer::Executed(Executed::Not),
         Answer::Executed(Executed::Done { index: 300, result: Some(b"r".to_vec()) }),
         Answer::Executed(Executed::FellOut),
+        Answer::Mark(300),
     ];
     let mut given: Vec<_> = outcomes.into_iter().map(|outcome| Ok(ActionReply::Outcome(outcome))).collect();
     given.extend(answers.into_iter().map(|answer| Ok(ActionReply::Answer(answer))));
@@ -79,18 +80,27 @@ fn replies() -> Vec<RequestReply> {
     given.push(Ok(ActionReply::Whole(vec![ActionReply::Decided(decided)])));
     given.push(Ok(ActionReply::Decided(Decided { answers: Vec::new(), given: None })));
     given.extend(refusals().into_iter().map(Err));
+    let mut replies = vec![Ok(given)];
+    replies.extend(failures().into_iter().map(Err));
+    replies
+}
+
+/// Why a request may have no replies.
+fn failures() -> Vec<RequestError> {
     let name = || "notes".parse().expect("a name");
     vec![
-        Ok(given),
-        Err(RequestError::NotReplicated(name())),
-        Err(RequestError::TooManyKeyspaces(9)),
-        Err(RequestError::Action { index: 3, source: WriteError::Overflow.into() }),
-        Err(RequestError::Loading(name())),
-        Err(RequestError::Leaving(name())),
-        Err(RequestError::ReadOnly("the disk is full".to_owned())),
-        Err(RequestError::Commit("the disk is gone".to_owned())),
-        Err(RequestError::Untold),
-        Err(RequestError::Closed),
+        RequestError::NotReplicated(name()),
+        RequestError::TooManyKeyspaces(9),
+        RequestError::Action { index: 3, source: WriteError::Overflow.into() },
+        RequestError::Loading(name()),
+        RequestError::Leaving(name()),
+        RequestError::ReadOnly("the disk is full".to_owned()),
+        RequestError::Commit("the disk is gone".to_owned()),
+        RequestError::Untold,
+        RequestError::Closed,
+        RequestError::Forgotten("1-00-7".to_owned()),
+        RequestError::Never,
+        RequestError::OtherOperation,
     ]
 }
 
@@ -128,6 +138,7 @@ fn refusals() -> Vec<ActionError> {
     refusals.extend(queries.into_iter().map(ActionError::Query));
     refusals.extend([ActionError::NeedsStrong(keyspace()), ActionError::TooDeep, ActionError::TooMuch]);
     refusals.push(ActionError::NoLeader("nobody leads".to_owned()));
+    refusals.push(ActionError::Forgotten("1-00-7".to_owned()));
     refusals
 }
 

@@ -376,7 +376,7 @@ fn order_that_nobody_can_carry_out_ends_in_time() {
     group.settle(160);
     for (index, order) in orders {
         let refused = group.nodes[index].orders.remove(&order).expect("in time").expect_err("nobody leads");
-        assert!(matches!(refused, OrderError::NotNow(_)), "{index}: {refused}");
+        assert!(matches!(refused, OrderError::NoLeader(_)), "{index}: {refused}");
     }
     let mut alone = Group::new(0, 1);
     let order = alone.order_strong(0);

@@ -56,6 +56,24 @@ fn anchor_keeps_a_strong_keyspace_and_a_guest_may_leave_it() {
     assert_eq!(value(group.asked(3, get("k"))).as_deref(), Some("w"));
 }
 
+/// The others are away where the leader waits for them, and nobody has written: only time is in the way.
+#[test]
+fn keyspace_that_too_few_anchors_come_to_is_given_up_and_may_be_made_later() {
+    let mut group = Group::new(3, 0);
+    group.settle(5);
+    group.cut.extend([(0, 1), (0, 2), (1, 2)]);
+    let order = group.order_strong(0);
+    group.settle(130);
+    let refused = group.nodes[0].orders.remove(&order).expect("in time").expect_err("it is alone");
+    assert!(matches!(refused, OrderError::NotNow(_)), "{refused}");
+    assert!(group.mode(0).is_some_and(|mode| !mode.is_fenced && mode.epoch == Epoch(0)), "it goes on");
+    group.cut.clear();
+    let order = group.order_strong(0);
+    group.settle(60);
+    group.nodes[0].orders.remove(&order).expect("it is answered").expect("it is made");
+    assert!((0..3).all(|index| group.is_exact(index)));
+}
+
 /// What a node may hold bounds what is asked for there, and not what the log says.
 #[test]
 fn quota_of_a_node_bounds_what_its_clients_write() {

@@ -2,13 +2,13 @@
 
 use tidelock_engine::id::ClientId;
 use tidelock_engine::read::Executed;
-use tidelock_engine::replica::{Freshness, Terms};
+use tidelock_engine::replica::{Freshness, Input, Terms};
 use tidelock_engine::request::{Action, ActionError, Atomicity, RequestError, decode_reply};
 use tidelock_engine::write::Outcome;
 
 use crate::world::group::Group;
 use crate::world::replies::{became, error, executed, get, outcome, stale, value, write};
-use crate::world::words::set;
+use crate::world::words::{increment, set};
 use crate::world::{NOTES, keyspace_id};
 
 #[test]
@@ -53,6 +53,52 @@ fn write_that_was_proposed_and_not_heard_of_is_unknown_and_its_outcome_is_told_l
     group.settle(2);
     assert_eq!(outcome(group.reply(2, id).expect("answered")), Outcome::Done);
     assert_eq!(value(group.asked(0, get("k"))).as_deref(), Some("w"));
+}
+
+/// A client that numbers its operations asks again at whatever node, an anchor or not, under whichever leader.
+#[test]
+fn operation_that_is_asked_for_again_is_done_once_and_answers_the_same() {
+    let mut group = Group::strong(3, 1);
+    let client = ClientId::named(b"billing");
+    let of = |number| Terms { operation: Some((client, number)), ..Terms::default() };
+    let count = || write(increment("n", 5));
+    let mut replies = Vec::new();
+    for (index, number) in [(0, 1), (2, 1), (3, 1), (1, 2), (3, 2), (0, 1)] {
+        let id = group.ask(index, count(), of(number));
+        group.settle(3);
+        replies.push(outcome(group.reply(index, id).expect("it is answered")));
+    }
+    assert_eq!(replies, [5, 5, 5, 10, 10, 5].map(Outcome::Number));
+    // In one entry, too.
+    let both = [0, 1].map(|_| group.request(count(), Atomicity::Each, of(3)));
+    group.turn(0, both.iter().map(|(_, input)| input.clone()).collect());
+    group.settle(2);
+    for (id, _) in both {
+        assert_eq!(outcome(group.reply(0, id).expect("it is answered")), Outcome::Number(15));
+    }
+    // Who has gone on so far is told that nobody knows.
+    let far = group.ask(0, count(), of(5_000));
+    group.settle(2);
+    assert_eq!(outcome(group.reply(0, far).expect("it is answered")), Outcome::Number(20));
+    for index in [0, 3] {
+        let id = group.ask(index, count(), of(1));
+        group.settle(3);
+        assert!(matches!(error(group.reply(index, id)), RequestError::Forgotten(_)));
+    }
+    assert_eq!(value(group.asked(0, get("n"))).as_deref(), Some("20"));
+}
+
+#[test]
+fn operation_is_named_in_strong_keyspaces_only() {
+    let mut group = Group::strong(1, 0);
+    let terms = Terms { operation: Some((ClientId::named(b"billing"), 1)), ..Terms::default() };
+    let (id, mut input) = group.request(write(set("k", "v")), Atomicity::Each, terms);
+    let Input::RequestOn(_, request, _) = &mut input else { panic!("{input:?}") };
+    request.keyspace = "elsewhere".parse().expect("a name");
+    group.turn(0, vec![input]);
+    let refused = error(group.reply(0, id));
+    let is_needed = |source: &ActionError| matches!(source, ActionError::NeedsStrong(_));
+    assert!(matches!(&refused, RequestError::Action { source, .. } if is_needed(source)), "{refused:?}");
 }
 
 #[test]
@@ -142,7 +188,7 @@ fn of_one_entry_each_is_told_its_own_outcome_also_when_one_has_waited_too_long()
     group.asked(0, write(set("number", "4"))).expect("it is done");
     let brief = Terms { within_ms: 100, ..Terms::default() };
     let (first, first_input) = group.request(write(set("k", "v")), Atomicity::Each, brief);
-    let count = write(crate::world::words::increment("number", 1));
+    let count = write(increment("number", 1));
     let (second, second_input) = group.request(count, Atomicity::Each, Terms::default());
     group.turn(0, vec![first_input, second_input]);
     group.pass(200);

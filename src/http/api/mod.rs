@@ -9,6 +9,7 @@ mod blob;
 mod collections;
 mod input;
 mod keys;
+mod naming;
 mod place;
 // Only for the fuzz targets: a request needs a node and a socket, understanding it neither.
 pub mod probe;

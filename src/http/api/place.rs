@@ -10,10 +10,12 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use tidelock_engine::read::{Answer, PAGE_KEYS_MAX, Query};
 
+use super::naming;
 use crate::http::held::held;
 use crate::http::problem::Problem;
 use crate::http::state::Shared;
 use crate::keyspace::Keyspace;
+use crate::named::Name;
 
 /// The place in the path of the keyspace, and of the key: `/v1/keyspaces/{keyspace}/sets/{key}`.
 const KEYSPACE_AT: usize = 3;
@@ -30,6 +32,8 @@ pub(super) struct Place {
     /// Empty where the path has no key.
     pub(super) key: Vec<u8>,
     query: String,
+    /// What the operation is called that is written, if the client says so.
+    operation: Option<Name>,
 }
 
 impl FromRequestParts<Arc<Shared>> for Place {
@@ -45,7 +49,8 @@ impl FromRequestParts<Arc<Shared>> for Place {
         let keyspace = shared.node()?.keyspace(&name);
         let keyspace = keyspace.map_err(|error| Problem::bad_request(error.to_string()))?;
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        Ok(Self { shared: Arc::clone(shared), keyspace, key: segment(KEY_AT), query })
+        let operation = naming::name(&parts.headers)?;
+        Ok(Self { shared: Arc::clone(shared), keyspace, key: segment(KEY_AT), query, operation })
     }
 }
 
@@ -63,12 +68,13 @@ impl Place {
         Ok(self.keyspace.ask(query).await?)
     }
 
-    /// The keyspace as a writer wants it: `durability` is `durable`, which is the default, or `buffered`.
+    /// The keyspace as a writer wants it, for one write: `durability` is `durable`, which is the default, or `buffered`.
     pub(super) fn writable(&self) -> Result<Keyspace, Problem> {
         let [durability] = self.parameters(["durability"])?;
+        let keyspace = self.operation.map_or_else(|| self.keyspace.clone(), |name| self.keyspace.named(name));
         match durability.as_deref() {
-            None | Some(b"durable") => Ok(self.keyspace.clone()),
-            Some(b"buffered") => Ok(self.keyspace.clone().buffered()),
+            None | Some(b"durable") => Ok(keyspace),
+            Some(b"buffered") => Ok(keyspace.buffered()),
             Some(_) => Err(Problem::bad_request("durability is durable or buffered")),
         }
     }

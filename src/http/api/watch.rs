@@ -72,18 +72,18 @@ fn by_revision(place: &Place, range: WatchRange, revision: u64) -> Result<Respon
         StrongError::NotStrong(_) => Problem::bad_request(error.to_string()),
         _ => Problem::new("not_replicated", error.to_string()),
     })?;
-    let watching = (watch.after(revision), place.shared.stopped.clone());
+    let watching = (Some(watch.after(revision)), place.shared.stopped.clone());
     let events = stream::unfold(watching, next_operation);
     let alive = KeepAlive::new().interval(ALIVE_EVERY);
     Ok(Sse::new(events).keep_alive(alive).into_response())
 }
 
-type Following = (StrongWatch, Receiver<()>);
+/// None once it was said why there is no more.
+type Following = (Option<StrongWatch>, Receiver<()>);
 
 /// Ends with the server, and where it cannot go on.
-async fn next_operation(
-    (mut watch, mut stopped): Following,
-) -> Option<(Result<Event, Infallible>, Following)> {
+async fn next_operation((watch, mut stopped): Following) -> Option<(Result<Event, Infallible>, Following)> {
+    let mut watch = watch?;
     let next = tokio::select! {
         next = watch.next() => next?,
         _ = stopped.changed() => return None,
@@ -99,11 +99,12 @@ async fn next_operation(
         }
         Err(error) => {
             tracing::warn!(%error, "a watch of a strong keyspace ends");
-            return None;
+            let data = json!({ "reason": error.to_string() });
+            return Some((Ok(Event::default().event("ended").data(data.to_string())), (None, stopped)));
         }
     };
     let event = Event::default().event(event).id(revision.to_string()).data(data.to_string());
-    Some((Ok(event), (watch, stopped)))
+    Some((Ok(event), (Some(watch), stopped)))
 }
 
 fn shown(change: StrongChange) -> Value {

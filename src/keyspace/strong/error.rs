@@ -6,8 +6,9 @@ use tidelock_engine::id::KeyspaceName;
 use tidelock_engine::read::QueryError;
 use tidelock_engine::request::{ActionError, RequestError};
 
-/// Why an operation on a strong keyspace was not acknowledged. All but [`StrongError::Unknown`] and
-/// [`StrongError::Untold`] say that it did nothing, and never will.
+/// Why an operation on a strong keyspace was not acknowledged. All but [`StrongError::Unknown`], [`StrongError::Untold`] and
+/// [`StrongError::Forgotten`] say that it did nothing, and never will. Of one that its client named, it is said of this
+/// try: after one that was unknown, an earlier one may have been done.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StrongError {
@@ -33,6 +34,19 @@ pub enum StrongError {
         /// Which operation it is.
         operation: Option<OperationId>,
     },
+    /// Its client has gone on so far, or been silent for so long, that nobody knows whether an operation of this name was
+    /// executed. It did nothing now, and never will.
+    #[error("nobody knows any more whether an operation of this name was executed; it did nothing now")]
+    Forgotten {
+        /// Which operation it is.
+        operation: Option<OperationId>,
+    },
+    /// It was made certain that the operation of this name is never executed.
+    #[error("it was made certain that the operation of this name is never executed")]
+    Never,
+    /// Its name was given to another operation, which was executed. This one was not.
+    #[error("its name was given to another operation, which was executed; this one was not")]
+    OtherOperation,
     /// It was executed, and what it gave is too long to be told.
     #[error("it was done, but what it gave is too long to be told; ask for less at once")]
     Untold,
@@ -44,6 +58,9 @@ impl From<RequestError> for StrongError {
             RequestError::Unknown(id) => Self::Unknown { operation: id.parse().ok() },
             RequestError::Commit(_) => Self::Unknown { operation: None },
             RequestError::Untold => Self::Untold,
+            RequestError::Forgotten(id) => Self::Forgotten { operation: id.parse().ok() },
+            RequestError::Never => Self::Never,
+            RequestError::OtherOperation => Self::OtherOperation,
             RequestError::Action { source, .. } => source.into(),
             other => Self::NotDone(other.to_string()),
         }
@@ -56,6 +73,7 @@ impl From<ActionError> for StrongError {
             ActionError::Unknown(id) => Self::Unknown { operation: id.parse().ok() },
             ActionError::TryAgain(reason) | ActionError::NoLeader(reason) => Self::NotDone(reason),
             ActionError::Untold => Self::Untold,
+            ActionError::Forgotten(id) => Self::Forgotten { operation: id.parse().ok() },
             other => Self::Refused(other),
         }
     }

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use tidelock_engine::command::OperationId;
+use tidelock_engine::id::{ClientId, Epoch};
 use tidelock_engine::ports::Role;
+use tidelock_engine::request::{ActionError, RequestError};
 use tidelock_engine::row::Kind;
 use tidelock_engine::score::Score;
-use tidelock_engine::write::Write;
+use tidelock_engine::write::{Outcome, Write};
 
 use super::lease::Leased;
 use super::{Expected, Strong, StrongChange, StrongError, StrongOperation, StrongWatch, StrongWatchError};
 use crate::config::RetentionConfig;
-use crate::keyspace::Batch;
+use crate::keyspace::{Batch, WriteError};
 use crate::node::{GroupEvent, Node, OperationOutcome};
 use crate::watch::WatchRange;
 use crate::{NodeConfig, document};
@@ -100,6 +103,72 @@ async fn conditions_decide_and_updates_lose_nothing() {
     // A value is no set, and nobody is told that it was done.
     node.keyspace("orders").expect("a name").set("s").add("x").await.expect("it is added");
     assert!(matches!(orders.get("s").await, Err(StrongError::Refused(_))));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn named_operation_is_done_once_and_answers_the_same() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = founder(&folder).await;
+    let orders = strong(&node);
+    let count = |number| orders.named("till-3", number).batch(Batch::new().increment("n", 5));
+    for (number, sum) in [(1, 5), (1, 5), (2, 10), (1, 5), (2, 10)] {
+        assert_eq!(count(number).await.expect("it is done"), [Outcome::Number(sum)]);
+    }
+    let missing = || orders.named("till-3", 3).compare_and_set("k", Expected::Missing, "v");
+    assert!(missing().await.expect("it is decided"));
+    assert!(missing().await.expect("it is decided"), "it was missing when it was decided");
+    orders.named("till-3", 4).put("k", "w").await.expect("it is written");
+    let other = orders.named("till-3", 4).put("k", "x").await;
+    assert!(matches!(other, Err(StrongError::OtherOperation)), "{other:?}");
+    assert!(orders.named("till-3", 5).delete("k").await.expect("it is removed"));
+    assert!(orders.named("till-3", 5).delete("k").await.expect("it was removed"));
+    // What of a client is far below its highest number is refused, and never done.
+    count(5_000).await.expect("it is done");
+    for number in [1, 6] {
+        let refused = count(number).await;
+        assert!(matches!(refused, Err(StrongError::Forgotten { operation: Some(_) })), "{refused:?}");
+    }
+    assert_eq!(orders.get("n").await.expect("it reads").as_deref(), Some(&b"15"[..]));
+    // Nothing would be remembered in an eventual one.
+    let notes = node.keyspace("notes").expect("a name");
+    let refused = notes.named((ClientId::named(b"till-3"), 1)).register("k").set("v").await;
+    let WriteError::Request(RequestError::Action { source, .. }) = refused.expect_err("it is refused") else {
+        panic!("it is refused for another reason")
+    };
+    assert!(matches!(source, ActionError::NeedsStrong(_)), "{source}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn outcome_that_is_settled_is_final() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = founder(&folder).await;
+    let orders = strong(&node);
+    let id = |number| OperationId { epoch: Epoch(1), client: ClientId::named(b"till-3"), number };
+    let put = |number| orders.named("till-3", number).put("k", number.to_string());
+    put(1).await.expect("it is written");
+    for number in [1, 1, 2] {
+        let known = orders.outcome(id(number)).await.expect("it is looked for");
+        match (number, known) {
+            (1, OperationOutcome::Done(reply)) => assert_eq!(reply.expect("it was done").len(), 1),
+            (2, OperationOutcome::Unknown) => {}
+            (_, other) => panic!("{number}: {other:?}"),
+        }
+    }
+    let done = orders.settle(id(1)).await.expect("it is known");
+    assert!(matches!(done, OperationOutcome::Done(Ok(_))), "{done:?}");
+    for _ in 0..2 {
+        let never = orders.settle(id(2)).await.expect("it is made certain");
+        assert!(matches!(never, OperationOutcome::Never), "{never:?}");
+    }
+    let never = orders.outcome(id(2)).await.expect("it is looked for");
+    assert!(matches!(never, OperationOutcome::Never), "{never:?}");
+    assert!(matches!(put(2).await, Err(StrongError::Never)));
+    put(5_000).await.expect("it is written");
+    let forgotten = orders.settle(id(3)).await.expect("it is known");
+    assert!(matches!(forgotten, OperationOutcome::Forgotten), "{forgotten:?}");
+    assert_eq!(orders.get("k").await.expect("it reads").as_deref(), Some(&b"5000"[..]));
     node.shutdown().await;
 }
 
@@ -296,6 +365,49 @@ async fn what_the_log_holds_no_more_is_said_and_the_watch_goes_on_behind_a_read(
     let mut watch = watch.after(read.label.revision);
     orders.put("k", "2").await.expect("it is written");
     assert_eq!(told(&mut watch).await.expect("it is held").changes, [written("k", "2")]);
+    node.shutdown().await;
+}
+
+/// A guest that leaves the keyspace says so to whoever watches it there; what it had was told before.
+#[tokio::test]
+async fn watch_on_a_node_that_leaves_says_so() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+    let listen = || vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
+    let anchor = founder_with(NodeConfig { listen: listen(), ..config(&folders[0]) }).await;
+    let peers = anchor.listen_addresses();
+    let guest =
+        NodeConfig { listen: listen(), peers, found: false, anchors_target: 0, ..config(&folders[1]) };
+    let guest = Node::open(guest).await.expect("a node opens");
+    let orders = strong(&guest);
+    let heard = async {
+        while orders.watch(all()).is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), heard).await.expect("it hears of it");
+    let mut watch = orders.watch(all()).expect("it is strong");
+    strong(&anchor).put("k", "v").await.expect("it is written");
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, [written("k", "v")]);
+    guest.leave_by_force("orders").await.expect("it is left");
+    for _ in 0..2 {
+        let left = told(&mut watch).await;
+        assert!(matches!(&left, Err(StrongWatchError::Left(name)) if name.as_str() == "orders"), "{left:?}");
+    }
+    guest.shutdown().await;
+    anchor.shutdown().await;
+}
+
+#[tokio::test]
+async fn watch_of_an_epoch_that_is_over_tells_all_of_it_and_says_so() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let node = founder(&folder).await;
+    let orders = strong(&node);
+    let mut watch = orders.watch(all()).expect("it is strong");
+    orders.put("k", "v").await.expect("it is written");
+    node.modes().end(orders.name());
+    assert_eq!(told(&mut watch).await.expect("it is held").changes, [written("k", "v")]);
+    let ended = told(&mut watch).await;
+    assert!(matches!(&ended, Err(StrongWatchError::Ended(name)) if name.as_str() == "orders"), "{ended:?}");
     node.shutdown().await;
 }
 

@@ -6,6 +6,7 @@
 //! let go of.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use thiserror::Error;
 use tidelock_engine::causality::Dot;
@@ -16,6 +17,7 @@ use tidelock_store::Reader;
 
 use super::operation::{StrongOperation, operations_of};
 use super::{Strong, StrongError};
+use crate::node::Modes;
 use crate::watch::WatchRange;
 use crate::watch_hub::Tail;
 
@@ -43,6 +45,9 @@ pub enum StrongWatchError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The epoch is over in which the keyspace had these revisions, and all operations of it were told.
+    #[error("the strong epoch of keyspace {0} is over; all its operations were told")]
+    Ended(KeyspaceName),
 }
 
 /// The operations of a strong keyspace behind a revision.
@@ -74,6 +79,7 @@ pub enum StrongWatchError {
 pub struct StrongWatch {
     place: Place,
     tail: Tail,
+    modes: Arc<Modes>,
     /// All that was watched up to here was told.
     told: u64,
     /// Up to where `ready` goes.
@@ -110,7 +116,8 @@ impl Strong {
         let (id, mut tail) = keyspace.node.tail(&keyspace.name)?;
         let told = tail.look().map_or(0, |reader| reader.seq(id, author));
         let place = Place { keyspace: keyspace.name.clone(), id, author, range };
-        Ok(StrongWatch { place, tail, told, read: told, ready: VecDeque::new() })
+        let modes = keyspace.node.modes();
+        Ok(StrongWatch { place, tail, modes, told, read: told, ready: VecDeque::new() })
     }
 }
 
@@ -145,12 +152,17 @@ impl StrongWatch {
                 return Some(Ok(operation));
             }
             self.told = self.read;
+            // What ended the epoch was committed before it is seen here, so it is seen in the log, too.
+            let is_over = self.modes.get(&self.place.keyspace).author != Some(self.place.author);
             let reader = self.tail.look()?;
             if reader.seq(self.place.id, self.place.author) <= self.read {
                 if reader.settings(self.place.id).choice == Some(Choice::Leave) {
                     return Some(Err(StrongWatchError::Left(self.place.keyspace.clone())));
                 }
                 drop(reader);
+                if is_over {
+                    return Some(Err(StrongWatchError::Ended(self.place.keyspace.clone())));
+                }
                 self.tail.grown().await?;
                 continue;
             }

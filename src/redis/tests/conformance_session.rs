@@ -123,7 +123,7 @@ async fn hello_changes_the_protocol_only_when_all_of_it_is_right() {
 async fn command_describes_the_table() {
     let info = "*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0";
     check_all(&[
-        same("COMMAND COUNT", ":170"),
+        same("COMMAND COUNT", ":171"),
         both(
             "COMMAND INFO get nothing",
             "*2\n*10\n$3\nget\n:2\n*2\n+readonly\n+fast\n:1\n:1\n:1\n*3\n+@read\n+@string\n+@fast\n*0\n*0\n*0\n$-1",
@@ -145,7 +145,7 @@ async fn command_describes_the_table() {
     let mut link = port.link().await;
     link.send("COMMAND\r\nQUIT\r\n").await;
     let all = link.rest().await;
-    assert!(all.starts_with("*170\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
+    assert!(all.starts_with("*171\\r\\n*10\\r\\n$6\\r\\nappend"), "{all}");
     assert!(all.contains(&super::lines(info).escape_default().to_string()), "{all}");
 }
 

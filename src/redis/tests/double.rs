@@ -16,13 +16,14 @@ use tidelock_engine::read::{Answer, Query, QueryError, answer};
 use tidelock_engine::replica::{
     AnchorError, AnchorOrder, AnchorReport, Freshness, GroupReport, Kept, Label, Order, OrderError, Terms,
 };
-use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestError};
+use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestError, RequestReply};
 use tidelock_engine::write::{Outcome, Write, WriteError};
 use tidelock_store::Compacted;
 use tokio::sync::mpsc;
 
 use super::world::World;
 use crate::document::DocumentError;
+use crate::named;
 use crate::node::{KeyspaceError, KeyspaceMode, OperationOutcome, Outbox, Replied};
 use crate::pubsub::PubSub;
 use crate::redis::backend::{Backend, Pieces, Pushed, WatchStream};
@@ -201,6 +202,7 @@ impl Backend for Double {
         tokio::task::yield_now().await;
         self.0.turns.fetch_add(1, Ordering::Relaxed);
         self.0.requests.fetch_add(requests.len(), Ordering::Relaxed);
+        let marks = named::marks(&requests);
         self.world(|world| {
             let mut label = None;
             let mut execute = |(request, terms): (Request, Terms)| {
@@ -208,9 +210,10 @@ impl Backend for Double {
                 if only_reads && terms.freshness != Freshness::Linearizable {
                     label = world.label(&request.keyspace);
                 }
-                world.execute(request)
+                world.execute_named(request, &terms)
             };
-            let replies = requests.into_iter().map(&mut execute).collect();
+            let mut replies: Vec<RequestReply> = requests.into_iter().map(&mut execute).collect();
+            named::judge(&marks, &mut replies);
             Replied { replies, label }
         })
     }
@@ -240,6 +243,18 @@ impl Backend for Double {
             5 => Ok(OperationOutcome::Forgotten),
             6 => Err(RequestError::NoLeader("nobody leads".to_owned())),
             _ => Ok(OperationOutcome::Unknown),
+        }
+    }
+
+    /// What was not executed never is.
+    async fn settle(
+        &self,
+        keyspace: &KeyspaceName,
+        operation: OperationId,
+    ) -> Result<OperationOutcome, RequestError> {
+        match self.outcome(keyspace, operation).await? {
+            OperationOutcome::Unknown => Ok(OperationOutcome::Never),
+            known => Ok(known),
         }
     }
 
@@ -449,6 +464,14 @@ impl Backend for Double {
             }
             ("guest", Order::MakeStrong) => Err(OrderError::NoAnchor.into()),
             ("full", Order::MakeStrong) => Err(OrderError::HoldsData(keyspace).into()),
+            ("late", Order::MakeStrong) => Err(OrderError::from(AnchorError::GivenUp(keyspace)).into()),
+            ("leaderless", Order::MakeStrong) => {
+                Err(OrderError::from(AnchorError::from(NotDone::NoLeader)).into())
+            }
+            ("elsewhere", Order::MakeStrong) => {
+                let refused = NotDone::Refused { reason: "it is not replicated there".to_owned() };
+                Err(OrderError::from(AnchorError::from(refused)).into())
+            }
             ("slow", Order::MakeStrong) => Err(OrderError::Unfinished.into()),
             ("dropping", Order::Join) => Err(OrderError::Dropping(keyspace).into()),
             _ => Ok(()),

@@ -5,7 +5,7 @@ use tidelock_engine::request::RequestError;
 
 use super::conformance::{check_all, greet, same};
 use super::double::name;
-use super::{Port, encode};
+use super::{Link, Port, encode};
 
 #[tokio::test]
 async fn modes_are_told_and_chosen_or_it_is_said_why_not() {
@@ -31,6 +31,17 @@ async fn modes_are_told_and_chosen_or_it_is_said_why_not() {
             "TIDE.MODE slow STRONG",
             "-UNKNOWN the anchors did not finish in time; the keyspace may become strong yet",
         ),
+        same(
+            "TIDE.MODE late STRONG",
+            "-TRYAGAIN keyspace late was not made strong: fewer than a majority of the anchors stood where that was to \
+             begin; the keyspace is as it was, try again in a moment",
+        ),
+        same(
+            "TIDE.MODE leaderless STRONG",
+            "-NOLEADER no leader in time, nothing was appended; the group may have lost its majority; the keyspace is \
+             as it was",
+        ),
+        same("TIDE.MODE elsewhere STRONG", "-ERR refused: it is not replicated there; the keyspace is as it was"),
         same("TIDE.MODE notes weak", "-ERR syntax error"),
         same("TIDE.MODE notes strong now", "-ERR syntax error"),
         same("TIDE.MODE", "-ERR wrong number of arguments for 'tide.mode' command"),
@@ -101,7 +112,7 @@ async fn errors_say_what_became_of_a_command() {
     let port = Port::open().await;
     let mut link = port.link().await;
     link.check("SELECT strong", "+OK").await;
-    let words: [Failure; 10] = [
+    let words: [Failure; 13] = [
         (
             || RequestError::TryAgain {
                 keyspace: name("strong"),
@@ -131,6 +142,19 @@ async fn errors_say_what_became_of_a_command() {
         (
             || RequestError::Untold,
             "-UNKNOWN the request was done, but what it gave is too long to be told; ask for less at once",
+        ),
+        (
+            || RequestError::Forgotten("1-00-7".to_owned()),
+            "-FORGOTTEN 1-00-7 was executed before or not, which nobody knows any more; it did nothing now, and never \
+             will",
+        ),
+        (
+            || RequestError::Never,
+            "-NEVER it was made certain that the operation of this client and number is never executed",
+        ),
+        (
+            || RequestError::OtherOperation,
+            "-ERR this client and number name another operation, which was executed; this one was not",
         ),
         (|| RequestError::Commit("half written".to_owned()), "-UNKNOWN half written"),
         (|| RequestError::Closed, "-TRYAGAIN the node is shutting down"),
@@ -203,6 +227,124 @@ async fn outcomes_of_operations_are_told_when_they_are_known() {
         let reply = link.ask(&format!("TIDE.OUTCOME strong {wrong}")).await;
         assert!(reply.starts_with("-ERR an operation is named by"), "{reply}");
     }
+}
+
+#[tokio::test]
+async fn outcome_is_made_final_only_where_that_is_asked_for() {
+    let client = "0a".repeat(16);
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check(&format!("TIDE.OUTCOME strong 1-{client}-3"), "*2\n$7\nunknown\n$-1").await;
+    link.check(&format!("TIDE.OUTCOME strong 1-{client}-3 FINAL"), "*2\n$5\nnever\n$-1").await;
+    link.check(&format!("TIDE.OUTCOME strong 1-{client}-5 final"), "*2\n$9\nforgotten\n$-1").await;
+    link.check(&format!("TIDE.OUTCOME strong 1-{client}-3 last"), "-ERR syntax error").await;
+    link.check(&format!("TIDE.OUTCOME strong 1-{client}-3 FINAL 1"), "-ERR syntax error").await;
+}
+
+/// The double keeps what named operations gave, as the anchors do.
+#[tokio::test]
+async fn named_command_is_done_once_and_another_one_of_its_name_is_refused() {
+    let other = "-ERR this client and number name another operation, which was executed; this one was not";
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("SELECT strong", "+OK").await;
+    link.check("TIDE.AS till-3 1 INCRBY n 5", ":5").await;
+    let mut again = port.link().await;
+    again.check("SELECT strong", "+OK").await;
+    again.check("tide.as till-3 1 incrby n 5", ":5").await;
+    again.check("TIDE.AS till-3 1 INCRBY n 6", other).await;
+    again.check("TIDE.AS till-3 1 SADD s x", other).await;
+    again.check("TIDE.AS till-4 1 INCRBY n 5", ":10").await;
+    again.check("TIDE.AS till-3 2 INCRBY n 5", ":15").await;
+    // Of several keys one operation is made.
+    again.check("MSET a 1 b 2", "+OK").await;
+    again.check("TIDE.AS till-3 3 DEL a b", ":2").await;
+    again.check("TIDE.AS till-3 3 DEL a b", ":2").await;
+    again.check("TIDE.AS till-3 3 DEL a b c", other).await;
+    // What is drawn or read from a clock for a command is no part of it.
+    again.check("SADD s x", ":1").await;
+    again.check("TIDE.AS till-3 4 SPOP s", "$1\nx").await;
+    again.check("TIDE.AS till-3 4 SPOP s", "$1\nx").await;
+    again.check("TIDE.AS till-3 5 SET k v EX 100", "+OK").await;
+    again.check("TIDE.AS till-3 5 SET k v EX 100", "+OK").await;
+    // What only reads is answered anew, and takes no number.
+    again.check("TIDE.AS till-3 6 GET n", "$2\n15").await;
+    again.check("TIDE.AS till-3 6 INCR n", ":16").await;
+    // What failed fails again in the same way.
+    let wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value";
+    again.check("SADD s y", ":1").await;
+    again.check("TIDE.AS till-3 7 INCR s", wrong).await;
+    again.check("DEL s", ":1").await;
+    again.check("TIDE.AS till-3 7 INCR s", wrong).await;
+    again.check("EXISTS s", ":0").await;
+}
+
+#[tokio::test]
+async fn named_commands_of_a_pipeline_are_operations_of_their_own() {
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("SELECT strong", "+OK").await;
+    let lines =
+        ["INCR n", "TIDE.AS c 1 INCR n", "INCR n", "TIDE.AS c 1 INCR n", "TIDE.AS c 2 INCR n", "GET n"];
+    link.send(lines.iter().flat_map(|line| encode(line)).collect::<Vec<_>>()).await;
+    link.expect(":1\r\n:2\r\n:3\r\n:2\r\n:4\r\n$1\r\n4\r\n").await;
+}
+
+#[tokio::test]
+async fn transaction_is_named_where_it_is_executed() {
+    async fn check(link: &mut Link, lines: &[&str], reply: &str) {
+        link.send(lines.iter().flat_map(|line| encode(line)).collect::<Vec<_>>()).await;
+        link.expect(super::lines(reply)).await;
+    }
+    let other = "-ERR this client and number name another operation, which was executed; this one was not";
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("SELECT strong", "+OK").await;
+    let counting = ["MULTI", "INCR n", "SET k v", "TIDE.AS c 1 EXEC"];
+    for _ in 0..2 {
+        check(&mut link, &counting, "+OK\n+QUEUED\n+QUEUED\n*2\n:1\n+OK").await;
+    }
+    link.check("GET n", "$1\n1").await;
+    let another = ["MULTI", "INCR n", "SET k w", "TIDE.AS c 1 EXEC"];
+    check(&mut link, &another, &format!("+OK\n+QUEUED\n+QUEUED\n{other}")).await;
+    // That the first try changed what is watched does not keep the second one from its answer.
+    for _ in 0..2 {
+        let lines = ["WATCH n", "MULTI", "INCR n", "TIDE.AS c 2 EXEC"];
+        check(&mut link, &lines, "+OK\n+OK\n+QUEUED\n*1\n:2").await;
+    }
+    // Within MULTI a name is none, and spoils it.
+    let not_named = "-ERR TIDE.AS names a command that writes keys of the selected keyspace, or EXEC";
+    let discarded = "-EXECABORT Transaction discarded because of previous errors.";
+    let lines = ["MULTI", "TIDE.AS c 3 INCR n", "EXEC", "TIDE.AS c 3 EXEC"];
+    let replies = format!("+OK\n{not_named}\n{discarded}\n-ERR EXEC without MULTI");
+    check(&mut link, &lines, &replies).await;
+    link.check("GET n", "$1\n2").await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_named_is_refused() {
+    let not_named = "-ERR TIDE.AS names a command that writes keys of the selected keyspace, or EXEC";
+    check_all(&[
+        same("TIDE.AS c 1", "-ERR wrong number of arguments for 'tide.as' command"),
+        same("TIDE.AS c x INCR n", "-ERR value is not an integer or out of range"),
+        same("TIDE.AS c -1 INCR n", "-ERR value is not an integer or out of range"),
+        same("TIDE.AS c 1 INCR", "-ERR wrong number of arguments for 'incr' command"),
+        same("TIDE.AS c 1 NOTHING", "-ERR unknown command 'NOTHING', with args beginning with: "),
+        same("TIDE.AS c 1 PING", not_named),
+        same("TIDE.AS c 1 MULTI", not_named),
+        same("TIDE.AS c 1 FLUSHALL", not_named),
+        same("TIDE.AS c 1 TIDE.AS c 1 INCR n", not_named),
+        same(
+            "TIDE.AS c 1 INCR n",
+            "-CONSISTENCY the command needs a strong keyspace (TIDE.MODE default strong)",
+        ),
+    ])
+    .await;
+    let port = Port::open().await;
+    let mut link = port.link().await;
+    link.check("TIDE.AS c 1 GET n", "$-1").await;
+    let refused = link.ask(&format!("TIDE.AS {} 1 INCR n", "c".repeat(257))).await;
+    assert!(refused.starts_with("-ERR the name of a client has"), "{refused}");
 }
 
 #[tokio::test]

@@ -1,16 +1,20 @@
 //! What a node's double holds: one replica over a store in memory, with the engine's own reads and writes.
 
+use std::collections::BTreeMap;
+
 use tidelock_engine::bounds::BoundError;
 use tidelock_engine::causality::Clock;
 use tidelock_engine::draft::Draft;
 use tidelock_engine::evaluation::{AnswerBudget, Evaluation, Rules};
 use tidelock_engine::frame::{FrameBuilder, FrameStart, SigningKey};
-use tidelock_engine::id::{ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName};
+use tidelock_engine::id::{ClientId, ClusterId, Epoch, FrameId, KeyspaceId, KeyspaceName};
 use tidelock_engine::mem_store::MemStore;
 use tidelock_engine::ports::{Batch, Conditional, Durability, KeyspaceState, Store};
 use tidelock_engine::read::{Answer, Query, answer};
-use tidelock_engine::replica::Label;
-use tidelock_engine::request::{Atomicity, Request, RequestError, RequestReply};
+use tidelock_engine::replica::{Label, Terms};
+use tidelock_engine::request::{
+    ActionError, Atomicity, Request, RequestError, RequestReply, decode_reply, encode_reply,
+};
 use tidelock_engine::write::{Author, WriteError};
 
 use crate::node::KeyspaceMode;
@@ -29,6 +33,8 @@ pub(super) struct World {
     pub(super) conditional: Conditional,
     /// Whether all keyspaces are strong.
     pub(super) is_strong: bool,
+    /// What operations gave that were named.
+    pub(super) kept: BTreeMap<(KeyspaceName, (ClientId, u64)), Vec<u8>>,
 }
 
 impl World {
@@ -48,6 +54,7 @@ impl World {
             durability: None,
             conditional: Conditional::default(),
             is_strong: false,
+            kept: BTreeMap::new(),
         }
     }
 
@@ -56,6 +63,22 @@ impl World {
             return Err(RequestError::NotReplicated(keyspace.clone()));
         }
         self.failure.map_or(Ok(()), |failure| Err(failure()))
+    }
+
+    /// Executes what was not executed by this name.
+    pub(super) fn execute_named(&mut self, request: Request, terms: &Terms) -> RequestReply {
+        let Some(name) = terms.operation else { return self.execute(request) };
+        let keyspace = request.keyspace.clone();
+        if !self.mode(&keyspace).epoch.is_strong() {
+            return Err(RequestError::Action { index: 0, source: ActionError::NeedsStrong(keyspace) });
+        }
+        let place = (keyspace, name);
+        if let Some(kept) = self.kept.get(&place) {
+            return decode_reply(kept).expect("it was kept here");
+        }
+        let reply = self.execute(request);
+        self.kept.insert(place, encode_reply(&reply));
+        reply
     }
 
     pub(super) fn execute(&mut self, request: Request) -> RequestReply {

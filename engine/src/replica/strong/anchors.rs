@@ -56,7 +56,7 @@ struct Ordered {
     until_ms: u64,
     stage: Stage,
     /// What it waits for.
-    lacks: Option<String>,
+    lacks: Option<NotDone>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Anchoring {
     }
 
     /// Its next step is the group's, or, for a reason, to be tried again.
-    pub(super) fn await_group(&mut self, number: u64, lacks: Option<String>) {
+    pub(super) fn await_group(&mut self, number: u64, lacks: Option<NotDone>) {
         if let Some(ordered) = self.ordered.get_mut(&number) {
             ordered.stage = if lacks.is_some() { Stage::Waiting } else { Stage::Changing };
             ordered.lacks = lacks;
@@ -284,7 +284,7 @@ impl Replica {
         }
         match reply {
             Err(AnchorError::Not(reason @ (NotDone::NotLeader { .. } | NotDone::NoLeader))) => {
-                (ordered.stage, ordered.lacks) = (Stage::Waiting, Some(reason.to_string()));
+                (ordered.stage, ordered.lacks) = (Stage::Waiting, Some(reason));
             }
             Ok(()) if matches!(ordered.asker, Asker::OfKeyspace(_)) => ordered.stage = Stage::Done,
             reply => self.end_order(number, reply, step),
@@ -307,8 +307,7 @@ impl Replica {
                 continue;
             }
             let reply = match (ordered.stage, ordered.lacks.take()) {
-                (Stage::Waiting, Some(reason)) => NotDone::Refused { reason }.into(),
-                (Stage::Waiting, None) => NotDone::NoLeader.into(),
+                (Stage::Waiting, lacks) => lacks.unwrap_or(NotDone::NoLeader).into(),
                 _ => AnchorError::Unknown,
             };
             self.end_order(number, Err(reply), step);
@@ -344,7 +343,7 @@ impl Replica {
         let Some(ordered) = self.strong.anchoring.ordered.get_mut(&number) else { return };
         match next {
             Next::Done(reply) => self.end_order(number, reply, step),
-            Next::Wait(lacks) => ordered.lacks = Some(lacks),
+            Next::Wait(reason) => ordered.lacks = Some(NotDone::Refused { reason }),
             Next::Propose(command) => self.propose_alone(&command, step),
             Next::Change(change) => {
                 ordered.stage = Stage::Changing;
@@ -371,7 +370,7 @@ impl Replica {
             )
         });
         let Some((session, _)) = best.filter(|_| ordered.hops < HOPS_MAX) else {
-            ordered.lacks.get_or_insert_with(|| "no anchor that leads is connected".to_owned());
+            ordered.lacks.get_or_insert(NotDone::NoLeader);
             return;
         };
         ordered.stage = Stage::HandedOn(*session);

@@ -111,6 +111,7 @@ pub(super) fn of_action(error: RequestError) -> ActionError {
     match error {
         RequestError::Action { source, .. } => source,
         RequestError::Unknown(operation) => ActionError::Unknown(operation),
+        RequestError::Forgotten(operation) => ActionError::Forgotten(operation),
         RequestError::Untold => ActionError::Untold,
         RequestError::NoLeader(reason) => ActionError::NoLeader(reason),
         error => ActionError::TryAgain(error.to_string()),
@@ -119,7 +120,13 @@ pub(super) fn of_action(error: RequestError) -> ActionError {
 
 /// Whether it is certain that nothing was done, for a reason that has nothing to do with what was asked for.
 fn is_not_done(error: &RequestError) -> bool {
-    !matches!(error, RequestError::Action { .. } | RequestError::Unknown(_) | RequestError::Untold)
+    !matches!(
+        error,
+        RequestError::Action { .. }
+            | RequestError::Unknown(_)
+            | RequestError::Untold
+            | RequestError::Forgotten(_)
+    )
 }
 
 /// Whether it may go better at another anchor, or later: nothing was proposed.

@@ -3,7 +3,7 @@
 //! The leader proposes a cut, asks nobody anything, and counts the anchors that say, after a commit, that they are fenced
 //! and stand exactly there. A majority of them ends the epoch. It may stop anywhere: whoever leads next finds in the mode
 //! how far it came. A keyspace that holds data cannot be made strong yet, so the cut is empty; if a majority does not
-//! stand there, somebody has written meanwhile, and the leader gives up, which lifts the fence.
+//! stand there, somebody has written meanwhile, or is away, and the leader gives up, which lifts the fence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,7 +140,7 @@ impl Replica {
             match reason {
                 // Whoever leads now does it.
                 NotDone::NotLeader { .. } | NotDone::NoLeader => {
-                    self.strong.anchoring.await_group(number, Some(reason.to_string()));
+                    self.strong.anchoring.await_group(number, Some(reason.clone()));
                 }
                 reason => self.end_order(number, Err(reason.clone().into()), step),
             }
@@ -223,7 +223,9 @@ impl Replica {
         };
         let Some(reply) = reply else { return };
         for number in self.strong.making.remove(&id).map(|making| making.orders).into_iter().flatten() {
-            self.end_order(number, reply.map_err(|()| AnchorError::HoldsData(name.clone())), step);
+            let reason = if self.is_written(id) { AnchorError::HoldsData } else { AnchorError::GivenUp };
+            let reply = reply.map_err(|()| reason(name.clone()));
+            self.end_order(number, reply, step);
         }
         if mode.epoch().is_strong() {
             self.strong.untold.insert(id);

@@ -348,6 +348,7 @@ fn said(writing: &Writing, executed: Option<CommandReply>) -> RequestReply {
     match executed {
         Some(CommandReply::Done(result)) => reply_of(&result),
         Some(CommandReply::EpochClosed) => Err(RequestError::EpochClosed(writing.keyspace.clone())),
+        Some(CommandReply::FellOut) => Err(RequestError::Forgotten(writing.operation.to_string())),
         _ => Err(writing.unknown()),
     }
 }

@@ -17,7 +17,7 @@ use crate::id::{KeyspaceId, KeyspaceName};
 use crate::mode::Mode;
 use crate::ports::{LogIndex, NotDone, RequestId as GroupRequestId, Rows as _};
 use crate::replica::{Basis, Now, Replica, Step, View};
-use crate::request::{Action, Request, RequestError, RequestReply};
+use crate::request::{Action, ActionError, Request, RequestError, RequestReply};
 use crate::write::WriteError;
 
 /// The requests that are open at most.
@@ -41,7 +41,8 @@ pub enum Freshness {
     Stale,
 }
 
-/// On what terms something is asked of a strong keyspace. An eventual one takes no notice.
+/// On what terms something is asked of a strong keyspace. An eventual one refuses to name operations, and takes no notice of
+/// the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// What its reads must see, if it only reads.
@@ -135,6 +136,11 @@ impl Replica {
             return self.strong_request(now, waiter, (request, terms), view, step);
         }
         let reply = match waiter {
+            // Nothing of it would be remembered, so a second try would do it twice.
+            Waiter::Client(_) if terms.operation.is_some() && self.is_open(id) => {
+                let source = ActionError::NeedsStrong(request.keyspace.clone());
+                Err(RequestError::Action { index: 0, source })
+            }
             Waiter::Client(_) => self.request(now, &request, view, step),
             Waiter::Peer { .. } | Waiter::Part(..) => Err(self.not_yet(&request.keyspace)),
         };

@@ -46,6 +46,11 @@ pub enum AnchorError {
     /// The keyspace holds data, or held some once.
     #[error("keyspace {0} has been written in")]
     HoldsData(KeyspaceName),
+    /// The anchors gave up making the keyspace strong: too few of them came to where its epoch was to end, in time.
+    #[error(
+        "keyspace {0} was not made strong: fewer than a majority of the anchors stood where that was to begin"
+    )]
+    GivenUp(KeyspaceName),
 }
 
 impl AnchorError {

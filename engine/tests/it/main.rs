@@ -24,6 +24,7 @@ mod retirement;
 mod sorted;
 mod specification;
 mod strong;
+mod strong_epochs;
 mod strong_orders;
 mod strong_requests;
 mod strong_sending;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::processes::http::get;
-use crate::processes::{Client, Node, Options, PROGRAM, eventually, run};
+use crate::processes::{Client, Node, Options, PROGRAM, eventually, refused, run, succeeded};
 
 fn start(data: &Path, peers: &[String]) -> Node {
     Node::start(PROGRAM, data, Options { peers: peers.to_vec(), ..Options::default() })
@@ -15,16 +15,6 @@ fn start(data: &Path, peers: &[String]) -> Node {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a plain name")
-}
-
-fn succeeded(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).expect("text")
-}
-
-fn refused(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    String::from_utf8(output.stderr.clone()).expect("text")
 }
 
 fn replica(node: &mut Node) -> String {

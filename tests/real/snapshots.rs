@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::processes::{Node, Options, PROGRAM, run};
+use crate::processes::{Node, Options, PROGRAM, refused, run, succeeded};
 
 /// The first anchor of a cluster of its own.
 fn founder(data: &Path) -> Node {
@@ -15,16 +15,6 @@ fn snapshot(what: &str, file: &Path, node: &Node, rest: &[&str]) -> Output {
     let file = file.to_str().expect("a plain name");
     let arguments = [&["snapshot", what, file, "--node", node.redis()], rest].concat();
     run(PROGRAM, &arguments)
-}
-
-fn succeeded(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).expect("text")
-}
-
-fn refused(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    String::from_utf8(output.stderr.clone()).expect("text")
 }
 
 /// What is read of the keyspaces that are saved.

@@ -3,7 +3,8 @@
 //!
 //! Without faults it keeps the promises of the transport port and no others: messages of a session arrive in
 //! order or not at all, a session that ended never comes back, a full queue says so and says when it is drained.
-//! With faults it breaks them, as a member could that means harm.
+//! With faults it breaks them, as a member could that means harm. But what rests on the connection alone, which proves
+//! who speaks, never arrives damaged: the connection breaks over it, as it does for the real transport.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,9 @@ use tidelock_engine::ports::{
     MESSAGE_BYTES_MAX, MessageClass, SendError, SessionId, Target, Transport, TransportEvent,
 };
 
+use self::conditions::Afflicted;
 pub use self::conditions::Conditions;
-use self::connection::{Connection, End, Station};
+use self::connection::{Connection, End, Station, rests_on_the_connection};
 pub use self::connection::{Traffic, message_name};
 use crate::random::Random;
 use crate::tally::Tally;
@@ -413,13 +415,19 @@ impl Network {
             return Err(SendError::Full);
         }
         self.traffic.count(&message);
-        let afflicted = conditions.afflict(message, &mut self.random, &mut self.tally);
+        let is_bare = rests_on_the_connection(&message);
+        let Afflicted { arriving, is_damaged } =
+            conditions.afflict(message, &mut self.random, &mut self.tally);
+        if is_damaged && is_bare {
+            self.break_over_damage(id);
+            return Ok(());
+        }
         let end = &mut connection.ends[to];
-        end.queued += afflicted.len();
-        end.queued_bytes += afflicted.iter().map(Vec::len).sum::<usize>();
+        end.queued += arriving.len();
+        end.queued_bytes += arriving.iter().map(Vec::len).sum::<usize>();
         self.traffic.queued(end.queued, end.queued_bytes);
         let session = end.session;
-        for bytes in afflicted {
+        for bytes in arriving {
             let event = TransportEvent::Message { session, bytes };
             if self.random.chance(conditions.reordering) {
                 self.tally.count("reordered messages");

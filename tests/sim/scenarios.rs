@@ -57,6 +57,7 @@ pub const BAD_LINKS: Scenario = Scenario {
         corruption: 3,
         truncation: 3,
         queue_max: 200,
+        ..CALM
     },
     faults: &[(Fault::SlowPeer, 4_000), (Fault::BrokenSession, 3_000)],
     converges_ms: AFTER_DAMAGE_MS,
@@ -214,6 +215,7 @@ pub const EVERYTHING: Scenario = Scenario {
         corruption: 1,
         truncation: 1,
         queue_max: 500,
+        ..CALM
     },
     faults: &[
         (Fault::Partition, 6_000),

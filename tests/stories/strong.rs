@@ -22,14 +22,35 @@ pub(crate) fn strong(seed: u64, replay: String) -> World {
     world
 }
 
+/// The same with anchors that make a snapshot after so many bytes of log, and keep five entries behind it.
+pub(crate) fn with_short_logs(seed: u64, replay: String, snapshot_bytes: u64) -> World {
+    let mut world = World::new(seed);
+    world.keep_group_logs(snapshot_bytes, 5);
+    let mut world = founded(world, replay);
+    world.make_strong("a", ORDERS);
+    world.all_know(ORDERS);
+    world
+}
+
 /// The same before any keyspace is strong.
 fn not_strong_yet(seed: u64, replay: String) -> World {
-    let mut world = World::new(seed);
+    founded(World::new(seed), replay)
+}
+
+fn founded(mut world: World, replay: String) -> World {
     world.replay = replay;
     world.add_members(&ALL, 3);
     world.found("a");
     world.all_vote(&ALL[..3]);
     world
+}
+
+/// A node that may have ended starts again and dials all others.
+pub(crate) fn back(world: &mut World, name: &str) {
+    if !world.node(name).is_running() {
+        world.start(name);
+    }
+    ALL.iter().filter(|other| **other != name).for_each(|other| world.connect(name, other));
 }
 
 /// Who does not lead, of the anchors.
@@ -127,10 +148,7 @@ fn lost_answer_is_asked_for_elsewhere() {
             let reply = world.request_on("b", deed.request(ORDERS, 100), terms);
             let sum = i64::try_from(5 * number).expect("it is small");
             assert_eq!(world.read_told(deed, reply), Told::Sum(sum));
-            world.start("guest");
-            for other in ["a", "b", "c"] {
-                world.connect("guest", other);
-            }
+            back(&mut world, "guest");
             world.run(500);
         }
         world.settle();
@@ -155,10 +173,8 @@ fn guest_that_had_not_heard_of_it_keeps_its_writes_apart() {
         for name in ALL {
             assert_eq!(world.deed(name, ORDERS, Deed::Get(0)), Told::Value(Some(2)), "{name}");
         }
-        world.restart("guest");
-        for other in ["a", "b", "c"] {
-            world.connect("guest", other);
-        }
+        world.kill("guest");
+        back(&mut world, "guest");
         world.run(2_000);
         assert_eq!(kept(&world), 1);
         assert_eq!(world.deed("guest", ORDERS, Deed::Swap(0, Some(2), 3)), Told::Did(true));
@@ -229,10 +245,7 @@ fn key_expires_at_one_place_in_the_log() {
         let leader = world.elected();
         world.kill(&leader);
         world.run(10_000);
-        world.start(&leader);
-        for other in ALL.iter().filter(|other| **other != leader) {
-            world.connect(&leader, other);
-        }
+        back(&mut world, &leader);
         ends_well(&mut world, &["b", "c", "guest"]);
         // The cell of stories was written to since.
         assert_eq!(world.deed("guest", ORDERS, Deed::Get(1)), Told::Value(None));

@@ -1,21 +1,10 @@
 //! Crashes and disks of anchors, on the real store. The names in brackets are those of reference/raft.md, section 4.2.
 
-use sim::World;
 use sim::campaign::at_seeds;
 use sim::strong::deeds::{Deed, Told};
 use tidelock_store::{Disk, Faults};
 
-use crate::strong::{ALL, ORDERS, ask_for, ends_well, followers, strong};
-
-/// A node that may have ended starts again and dials all others.
-fn back(world: &mut World, name: &str) {
-    if !world.node(name).is_running() {
-        world.start(name);
-    }
-    for other in ALL.iter().filter(|other| **other != name) {
-        world.connect(name, other);
-    }
-}
+use crate::strong::{ALL, ORDERS, ask_for, back, ends_well, followers, strong};
 
 /// The power of all goes at once, again and again, while clients ask (D01, D02, D03, D14).
 #[test]
@@ -96,9 +85,7 @@ fn anchor_with_a_full_disk_takes_part_again() {
         if !world.has_room_again(&leader) {
             world.restart(&leader);
         }
-        for other in ALL.iter().filter(|other| **other != leader) {
-            world.connect(&leader, other);
-        }
+        back(&mut world, &leader);
         world.run(8_000);
         ends_well(&mut world, &ALL);
     });
@@ -211,32 +198,4 @@ fn turned_bit_in_an_anchors_log_is_found_or_harmless() {
         ends_well(&mut world, &ALL);
     }
     println!("{found} of 8 were found");
-}
-
-/// A follower is away for longer than the log of the anchors is kept, and is brought up to date by a snapshot (P01, P04,
-/// P11).
-#[test]
-fn anchor_that_was_away_is_brought_up_to_date_by_a_snapshot() {
-    at_seeds(|seed, replay| {
-        let mut world = World::new(seed);
-        world.replay = replay;
-        world.keep_short_group_logs();
-        world.add_members(&ALL, 3);
-        world.found("a");
-        world.all_vote(&ALL[..3]);
-        world.make_strong("a", ORDERS);
-        world.all_know(ORDERS);
-        let leader = world.elected();
-        let away = followers(&leader)[0];
-        ask_for(&mut world, 12_000);
-        world.kill(away);
-        world.run(8_000);
-        let group = world.group(&leader);
-        assert!(group.purged > Some(tidelock_engine::ports::LogIndex(20)), "{group:?}");
-        back(&mut world, away);
-        world.run(5_000);
-        ends_well(&mut world, &ALL);
-        assert!(world.is_exact(away, ORDERS), "it makes frames itself again");
-        assert!(world.group(away).purged > Some(tidelock_engine::ports::LogIndex(20)));
-    });
 }

@@ -7,7 +7,7 @@ use sim::strong::deeds::{Deed, Told};
 use tidelock_engine::replica::Terms;
 use tidelock_engine::request::RequestError;
 
-use crate::strong::{ALL, ORDERS, ask_for, ends_well, followers, strong};
+use crate::strong::{ALL, ORDERS, ask_for, back, ends_well, followers, strong};
 
 /// The leader is killed, again and again, while clients ask everywhere. Another one leads soon, and nothing that was
 /// acknowledged is lost (E04).
@@ -26,20 +26,12 @@ fn killed_leaders_are_replaced() {
             });
             assert!(world.now_us() - killed_us < 2_000_000);
             world.run(1_000);
-            rejoin(&mut world, &leader);
+            back(&mut world, &leader);
             world.run(500);
         }
         world.run(3_000);
         ends_well(&mut world, &ALL);
     });
-}
-
-/// A node starts again and dials all others.
-fn rejoin(world: &mut World, name: &str) {
-    world.start(name);
-    for other in ALL.iter().filter(|other| **other != name) {
-        world.connect(name, other);
-    }
 }
 
 /// A leader that is cut off acknowledges nothing more and serves no read, while the others go on (E05).

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use sim::World;
 use sim::campaign::at_seeds;
 use sim::strong::deeds::{Deed, Told};
-use tidelock_engine::ports::AnchorId;
+use tidelock_engine::ports::{AnchorId, LogIndex};
 use tidelock_engine::replica::{AnchorOrder, Input};
 use tidelock_engine::request::RequestId;
 
@@ -19,7 +19,10 @@ const FIVE: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// Three anchors, one more who would be one, and clients who ask for a while.
 fn with_a_spare(seed: u64, replay: String) -> World {
-    let mut world = World::new(seed);
+    spared(World::new(seed), replay)
+}
+
+fn spared(mut world: World, replay: String) -> World {
     world.replay = replay;
     FOUR.iter().for_each(|name| world.add_with(name, |node| node.config.anchors_target = 3));
     for (number, name) in FOUR.iter().enumerate() {
@@ -93,6 +96,22 @@ fn anchor_that_is_cut_off_is_replaced() {
     });
 }
 
+/// The leader orders that a follower be removed, which the spare is to replace; answers who leads, and who is the spare.
+fn begin_to_replace(world: &mut World) -> (String, &'static str) {
+    let (leader, removed, spare) = parts(world);
+    let gone = world.anchor(removed).expect("it votes");
+    order(world, &leader, 1, AnchorOrder::Remove(vec![gone]));
+    (leader, spare)
+}
+
+/// The change ends one way or the other, with three voters.
+fn change_ends_well(world: &mut World) {
+    world.elected();
+    world.until("three vote", 30_000, |world| voters(world).len() == 3);
+    world.run(4_000);
+    ends_well(world, &FOUR);
+}
+
 /// The leader dies while an anchor is replaced, at some moment of that. Whoever leads next ends what was begun, one way or
 /// the other (M07).
 #[test]
@@ -100,17 +119,12 @@ fn leader_that_dies_in_a_change_of_members_leaves_one_set_of_voters() {
     at_seeds(|seed, replay| {
         for after_ms in [20, 150] {
             let mut world = with_a_spare(seed, replay.clone());
-            let (leader, removed, _) = parts(&mut world);
-            let gone = world.anchor(removed).expect("it votes");
-            order(&mut world, &leader, 1, AnchorOrder::Remove(vec![gone]));
+            let (leader, _) = begin_to_replace(&mut world);
             world.run(after_ms);
             world.kill(&leader);
             world.run(3_000);
             rejoin(&mut world, &FOUR, &leader);
-            world.elected();
-            world.until("three vote", 30_000, |world| voters(world).len() == 3);
-            world.run(4_000);
-            ends_well(&mut world, &FOUR);
+            change_ends_well(&mut world);
         }
     });
 }
@@ -120,16 +134,43 @@ fn leader_that_dies_in_a_change_of_members_leaves_one_set_of_voters() {
 fn newcomer_that_dies_in_a_change_of_members_holds_up_nobody() {
     at_seeds(|seed, replay| {
         let mut world = with_a_spare(seed, replay);
-        let (leader, removed, spare) = parts(&mut world);
-        let gone = world.anchor(removed).expect("it votes");
-        order(&mut world, &leader, 1, AnchorOrder::Remove(vec![gone]));
+        let (_, spare) = begin_to_replace(&mut world);
         world.run(60);
         world.kill(spare);
         let others: Vec<&str> = FOUR.into_iter().filter(|name| *name != spare).collect();
         world.serves_strong(ORDERS, &others, 5_000);
         world.run(2_000);
         rejoin(&mut world, &FOUR, spare);
-        world.until("three vote", 30_000, |world| voters(world).len() == 3);
+        change_ends_well(&mut world);
+    });
+}
+
+/// A follower needs a snapshot, over a link that is slow, while the other one is replaced. In the end both the one that was
+/// away and the one that is new vote, and make frames (P08).
+#[test]
+fn snapshot_and_change_of_members_do_not_hinder_each_other() {
+    at_seeds(|seed, replay| {
+        let mut world = World::new(seed);
+        world.keep_group_logs(2_000, 5);
+        let mut world = spared(world, replay);
+        let (leader, away, spare) = parts(&mut world);
+        let removed = voters(&world).into_iter().find(|name| *name != leader && *name != away);
+        let removed = removed.expect("three vote");
+        world.kill(away);
+        world.run(6_000);
+        assert!(world.group(&leader).purged > Some(LogIndex(20)));
+        world.worsen(|conditions| conditions.delay_us = (20_000, 60_000));
+        rejoin(&mut world, &FOUR, away);
+        let gone = world.anchor(removed).expect("it votes");
+        assert_eq!(world.govern(&leader, AnchorOrder::Remove(vec![gone])), Ok(()));
+        world.until("the spare votes", 60_000, |world| {
+            let voters = voters(world);
+            voters.len() == 3 && voters.contains(away) && voters.contains(spare)
+        });
+        world.until("both make frames", 20_000, |world| {
+            [away, spare].iter().all(|name| world.is_exact(name, ORDERS))
+        });
+        assert!(world.group(away).purged > Some(LogIndex(20)));
         ends_well(&mut world, &FOUR);
     });
 }

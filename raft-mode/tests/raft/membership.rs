@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidelock_engine::ports::{AnchorId, Change, NotDone};
+use tidelock_engine::ports::{AnchorId, Change, Consensus, NotDone};
+use tidelock_raft_mode::Refused;
 
 use crate::at_seeds;
+use crate::network::Message;
 use crate::world::{World, member};
 
 fn voters(world: &World, anchor: u64) -> Vec<BTreeSet<AnchorId>> {
@@ -182,7 +184,69 @@ fn snapshot_for_one_that_was_away() {
         world.run_ms(100).await;
         world.start(away);
         world.settle().await;
-        assert!(world.node(away).counts().snapshots_installed > 0);
+        assert!(world.counts(away).snapshots_installed > 0);
+        world.did(25, 8);
+        world
+    });
+}
+
+/// P06: pieces of a snapshot are others than those that were announced. Nothing of them is taken, and they are sent again.
+#[test]
+fn damaged_piece_of_a_snapshot_is_refused() {
+    at_seeds(async |mut world| {
+        (world.settings.entries_kept, world.settings.snapshot_bytes) = (20, 4000);
+        let mut world = world.founded(3).await;
+        world.work(4, 300).await;
+        let leader = world.elected().await;
+        let away = 1 + leader % 3;
+        world.crash(away);
+        world.run_ms(4000).await;
+        world.network.damages = 3;
+        world.start(away);
+        world.settle().await;
+        let counts = world.counts(away);
+        assert_eq!(counts.refused(Refused::WrongHash), 3, "{counts:?}");
+        assert!(counts.snapshots_installed > 0);
+        world.did(25, 8);
+        world
+    });
+}
+
+/// Whether a message says that another one is to lead. Version, group, from, to, life and request come before what it is.
+fn is_transfer(bytes: &[u8]) -> bool {
+    let head = postcard::take_from_bytes::<(u64, u64, u64, u64, u64, u32)>(&bytes[1..]);
+    head.is_ok_and(|((.., body), _)| body == 3)
+}
+
+/// M15: a leader's word that another one is to lead arrives when somebody else has led since. Nobody takes over.
+#[test]
+fn transfer_that_arrives_late_moves_nobody() {
+    at_seeds(async |world| {
+        let mut world = world.founded(3).await;
+        world.work(4, 500).await;
+        let old = world.elected().await;
+        world.network.keeps = Some(is_transfer);
+        world.ask_to(old, Change::Transfer(AnchorId(1 + old % 3)));
+        world.run_ms(300).await;
+        assert_eq!(world.leader(), Some(old), "nobody has heard of it");
+        world.crash(old);
+        world
+            .until("another leads", Duration::from_secs(5), |world| world.leader_beside(old).is_some())
+            .await;
+        world.start(old);
+        let leader = world.elected().await;
+        world.run_ms(1000).await;
+        let term = world.status(leader).term;
+        world.network.keeps = None;
+        let kept = std::mem::take(&mut world.network.kept);
+        assert!(kept.len() >= 2, "{}", kept.len());
+        for Message { from, to, bytes, .. } in kept {
+            let running = world.nodes.values_mut().filter(|node| node.peer == to);
+            running.filter_map(|node| node.group.as_mut()).for_each(|group| group.received(from, &bytes));
+        }
+        world.run_ms(3000).await;
+        assert_eq!((world.leader(), world.status(leader).term), (Some(leader), term));
+        world.settle().await;
         world.did(25, 8);
         world
     });

@@ -62,6 +62,13 @@ pub(crate) struct Network {
     pub(crate) loss: u64,
     /// The chance in a hundred that one arrives twice.
     pub(crate) doubling: u64,
+    /// How many of the next pieces of snapshots arrive with another byte, as from a member whose memory fails: what a
+    /// connection damages does not arrive.
+    pub(crate) damages: u64,
+    /// Messages of which this says yes are kept back.
+    pub(crate) keeps: Option<fn(&[u8]) -> bool>,
+    /// Those that were.
+    pub(crate) kept: Vec<Message>,
     /// Messages that did not arrive because of a cut or a loss.
     pub(crate) dropped: u64,
     /// Messages that arrived twice.
@@ -71,6 +78,9 @@ pub(crate) struct Network {
 impl Network {
     /// Sends a message, or loses it.
     pub(crate) fn send(&mut self, now: Instant, random: &mut Random, mut message: Message) {
+        if self.keeps.is_some_and(|keeps| keeps(&message.bytes)) {
+            return self.kept.push(message);
+        }
         let is_lost = random.percent(self.loss) || self.cut.contains(&(message.from, message.to));
         let is_doubled = random.percent(self.doubling);
         let (first, second) = (random.time(self.delay_ms), random.time(self.delay_ms));

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use tidelock_engine::ports::{COMMAND_BYTES_MAX, NotDone, Outcome};
+use tidelock_engine::ports::{AnchorId, COMMAND_BYTES_MAX, Change, NotDone, Outcome};
 
 use crate::world::{World, play};
 use crate::{at_seeds, crashes};
@@ -38,6 +38,30 @@ fn follower_that_is_not_connected_with_the_leader_waits_for_the_next() {
         world.kill(leader);
         let outcome = world.propose(1 + leader % 3, Vec::new(), Duration::from_secs(4)).await;
         assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
+        world.settle().await;
+        world
+    });
+}
+
+/// C06: an anchor is taken for the leader by one that has heard of no other. It says that it is not, and sends nothing on:
+/// proposals go one way once, and in no circle.
+#[test]
+fn proposal_is_sent_on_once_at_most() {
+    at_seeds(async |world| {
+        let mut world = world.founded(3).await;
+        let old = world.elected().await;
+        let (new, other) = (1 + old % 3, 1 + (old + 1) % 3);
+        world.isolate(other);
+        assert_eq!(world.administer(old, Change::Transfer(AnchorId(new))).await, Some(Ok(())));
+        world.until("it leads", Duration::from_secs(2), |world| world.leader() == Some(new)).await;
+        world.run_ms(500).await;
+        world.heal();
+        world.cut(new, other);
+        let before = (world.counts(old).forwarded, world.counts(other).forwarded);
+        let outcome = world.propose(other, Vec::new(), Duration::from_millis(300)).await;
+        assert!(matches!(outcome, Outcome::Not(_)), "{outcome:?}");
+        assert_eq!(world.counts(old).forwarded, before.0);
+        assert!(world.counts(other).forwarded > before.1, "it knew nobody to send it to");
         world.settle().await;
         world
     });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidelock_engine::ports::{AnchorId, Change, Consensus, LogIndex, NotDone, Outcome, RequestId, Role};
-use tidelock_raft_mode::Refused;
+use tidelock_raft_mode::{GroupCounts, Refused};
 use tokio::time::Instant;
 
 use crate::history::{self, Verdict};
@@ -17,11 +17,17 @@ impl World {
         RequestId(self.next_story)
     }
 
-    /// Asks an anchor for a change of the group and waits for the answer.
-    pub(crate) async fn administer(&mut self, anchor: u64, change: Change) -> Option<Result<(), NotDone>> {
+    /// Asks an anchor for a change of the group and does not wait.
+    pub(crate) fn ask_to(&mut self, anchor: u64, change: Change) -> RequestId {
         let id = self.story();
         self.note(&format!("{anchor} is asked: {change:?}"));
         self.node(anchor).administer(id, change, Duration::from_secs(10));
+        id
+    }
+
+    /// Asks an anchor for a change of the group and waits for the answer.
+    pub(crate) async fn administer(&mut self, anchor: u64, change: Change) -> Option<Result<(), NotDone>> {
+        let id = self.ask_to(anchor, change);
         self.until("an answer", Duration::from_secs(15), |world| world.administered.contains_key(&id)).await;
         self.administered.remove(&id).expect("it is there")
     }
@@ -96,8 +102,13 @@ impl World {
     }
 
     /// How many messages an anchor refused because their senders are no members.
-    pub(crate) fn refused_strangers(&mut self, anchor: u64) -> u64 {
-        self.node(anchor).counts().refused(Refused::NotMember)
+    pub(crate) fn refused_strangers(&self, anchor: u64) -> u64 {
+        self.counts(anchor).refused(Refused::NotMember)
+    }
+
+    /// What an anchor that runs has counted.
+    pub(crate) fn counts(&self, anchor: u64) -> GroupCounts {
+        self.nodes[&anchor].group.as_ref().expect("it runs").counts()
     }
 
     /// The newest messages to an anchor that arrived.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::{
-    AnchorId, Change, Consensus, GroupId, LogIndex, Member, NotDone, Outcome, Output, RequestId, Role, Status,
+    AnchorId, Change, Consensus, GroupId, LogIndex, Member, MessageClass, NotDone, Outcome, Output,
+    RequestId, Role, Status,
 };
 use tidelock_raft_mode::{Group, Opening, Settings};
 use tokio::runtime::Handle;
@@ -393,7 +394,13 @@ impl World {
             Output::Send { to, bytes, .. } if self.gone.contains(&to) => {
                 node.group.as_mut().expect("it runs").untold(&bytes);
             }
-            Output::Send { to, bytes, .. } => {
+            Output::Send { to, class, mut bytes } => {
+                // The piece itself is what a message ends with. The question what is missing has none, and is short.
+                let is_piece = class == MessageClass::Snapshot && bytes.len() > 1_000;
+                if let Some(last) = bytes.last_mut().filter(|_| is_piece && self.network.damages > 0) {
+                    self.network.damages -= 1;
+                    *last ^= 1;
+                }
                 let message = Message { from: node.peer, to, bytes, is_doubled: false };
                 self.network.send(Instant::now(), &mut self.random, message);
             }

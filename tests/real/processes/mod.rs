@@ -1,6 +1,7 @@
 //! What the tests of real processes share: starting nodes, talking to them, and ending them.
 
 mod client;
+mod ended;
 mod foreign;
 pub(crate) mod guard;
 pub(crate) mod http;
@@ -9,6 +10,7 @@ mod redis;
 pub(crate) mod schema;
 
 pub(crate) use client::Client;
+pub(crate) use ended::{refused, succeeded};
 pub(crate) use foreign::Language;
 pub(crate) use node::{DEADLINE, Node, Options, eventually, output, run};
 pub(crate) use redis::RedisServer;

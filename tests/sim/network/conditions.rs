@@ -18,6 +18,8 @@ pub struct Conditions {
     pub corruption: u32,
     /// Messages of which the end is missing.
     pub truncation: u32,
+    /// Pieces of snapshots of the group of anchors of which a bit is another, beside those of all messages.
+    pub damaged_snapshots: u32,
     /// The messages that a queue towards a peer holds before it is full.
     pub queue_max: usize,
 }
@@ -37,34 +39,42 @@ impl Conditions {
         reordering: 0,
         corruption: 0,
         truncation: 0,
+        damaged_snapshots: 0,
         queue_max: 10_000,
     };
 
     /// What becomes of a message: nothing, itself, itself twice, or something else.
-    pub(crate) fn afflict(
-        &self,
-        mut message: Vec<u8>,
-        random: &mut Random,
-        tally: &mut Tally,
-    ) -> Vec<Vec<u8>> {
+    pub(crate) fn afflict(&self, message: Vec<u8>, random: &mut Random, tally: &mut Tally) -> Afflicted {
+        let (mut bytes, mut is_damaged) = (message, false);
         if random.chance(self.loss) {
             tally.count("lost messages");
-            return Vec::new();
+            return Afflicted { arriving: Vec::new(), is_damaged };
         }
-        if random.chance(self.corruption) && !message.is_empty() {
+        if random.chance(self.corruption) && !bytes.is_empty() {
             tally.count("corrupted messages");
-            let at = random.below(message.len());
+            let at = random.below(bytes.len());
             let flip = 1 << random.below(8);
-            message[at] ^= flip;
+            bytes[at] ^= flip;
+            is_damaged = true;
         }
-        if random.chance(self.truncation) && !message.is_empty() {
+        if random.chance(self.truncation) && !bytes.is_empty() {
             tally.count("truncated messages");
-            message.truncate(random.below(message.len()));
+            bytes.truncate(random.below(bytes.len()));
+            is_damaged = true;
         }
         if random.chance(self.duplication) {
             tally.count("duplicated messages");
-            return vec![message.clone(), message];
+            return Afflicted { arriving: vec![bytes.clone(), bytes], is_damaged };
         }
-        vec![message]
+        Afflicted { arriving: vec![bytes], is_damaged }
     }
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) struct Afflicted {
+    /// What arrives.
+    pub(crate) arriving: Vec<Vec<u8>>,
+    /// Whether that is something else.
+    pub(crate) is_damaged: bool,
 }

@@ -158,6 +158,12 @@ pub fn message_name(bytes: &[u8]) -> &'static str {
     NAMES.get(first).copied().unwrap_or("malformed")
 }
 
+/// Whether nothing but the connection that it comes by proves what a message says, and it is believed. What is signed, and
+/// what is only a question, is damaged as a member could that means harm.
+pub(super) fn rests_on_the_connection(message: &[u8]) -> bool {
+    matches!(message_name(message), "at" | "ask" | "told")
+}
+
 #[cfg(test)]
 mod tests {
     use tidelock_engine::id::KeyspaceId;

@@ -1,8 +1,8 @@
-//! The talk of consensus over the simulated connections: what is told is slow, lost, doubled or damaged by the same
-//! conditions as what is sent in sessions, waits behind the same partitions, and is lost with the same connections.
+//! The talk of consensus over the simulated connections: what is told is slow, lost or doubled by the same conditions as
+//! what is sent in sessions, waits behind the same partitions, and is lost with the same connections.
 //!
 //! Each class arrives in its own order, beside the others. Without faults nothing is lost but what finds no connection,
-//! no talk at the other side, or a full queue.
+//! no talk at the other side, or a full queue. What is damaged does not arrive: the connection breaks over it.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,7 @@ use tidelock_engine::id::PeerId;
 use tidelock_engine::ports::{MESSAGE_BYTES_MAX, MessageClass, TransportEvent};
 
 use super::Network;
+use super::conditions::Afflicted;
 
 impl Network {
     pub(super) fn talk_with(&mut self, node: usize, peers: BTreeSet<PeerId>) {
@@ -38,7 +39,10 @@ impl Network {
             return Err(message);
         };
         let other = self.connections[&id].ends[side].node;
-        let conditions = self.particular.get(&(node, other)).unwrap_or(&self.conditions).clone();
+        let mut conditions = self.particular.get(&(node, other)).unwrap_or(&self.conditions).clone();
+        if class == MessageClass::Snapshot {
+            conditions.corruption += conditions.damaged_snapshots;
+        }
         if self.connections[&id].ends[side].told >= conditions.queue_max {
             self.tally.count("told to a full queue");
             return Err(message);
@@ -46,7 +50,15 @@ impl Network {
         self.traffic.told += 1;
         self.traffic.told_bytes += message.len() as u64;
         let from = self.stations[node].peer;
-        for bytes in conditions.afflict(message, &mut self.random, &mut self.tally) {
+        let Afflicted { arriving, is_damaged } =
+            conditions.afflict(message, &mut self.random, &mut self.tally);
+        if is_damaged {
+            let is_piece = class == MessageClass::Snapshot;
+            self.tally.count(if is_piece { "damaged pieces of snapshots" } else { "damaged talk" });
+            self.break_over_damage(id);
+            return Ok(());
+        }
+        for bytes in arriving {
             let delay = self.delay(id, side);
             let end = &mut self.connections.get_mut(&id).expect("it is talked over").ends[side];
             end.told += 1;
@@ -72,6 +84,13 @@ impl Network {
             let is_wanted = station.talking.contains(&with) && other.talking.contains(&station.peer);
             (other.peer == with && end.is_open && is_wanted).then_some((id, side))
         })
+    }
+
+    /// What proves who speaks finds that a byte is another: nothing of the message arrives, and the connection is over.
+    pub(super) fn break_over_damage(&mut self, id: u64) {
+        self.tally.count("connections that a damaged message broke");
+        self.hang_up(id, 0, "a message was damaged");
+        self.hang_up(id, 1, "a message was damaged");
     }
 
     /// Whether a node refuses what arrives, because it does not talk with whom it is from.
@@ -249,6 +268,25 @@ mod tests {
         world.wire(1).talk_with(BTreeSet::from([peer(0)]));
         assert_eq!(world.wire(1).tell(peer(0), Append, vec![1]), Err(vec![1]));
         assert_eq!(world.pass()[0], [], "whoever started again talks with nobody yet");
+    }
+
+    #[test]
+    fn what_is_damaged_does_not_arrive_and_breaks_the_connection() {
+        for bad in [
+            Conditions { corruption: 1_000, ..Conditions::GOOD },
+            Conditions { truncation: 1_000, ..Conditions::GOOD },
+        ] {
+            let mut world = World::new(1);
+            world.network.borrow_mut().set_conditions(bad);
+            assert_eq!(world.wire(0).tell(peer(1), Append, vec![1, 2, 3]), Ok(()));
+            world.network.borrow_mut().set_conditions(Conditions::GOOD);
+            let [at_0, at_1, _] = world.pass();
+            assert_eq!((at_0, at_1), (vec![(peer(1), None)], vec![(peer(0), None)]));
+            world.network.borrow_mut().advance(1_000_000);
+            world.pass();
+            world.tell(3);
+            assert_eq!(numbers(&world.pass()[1]).len(), 3, "over the next connection");
+        }
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl World {
         network.set_conditions(conditions);
     }
 
+    /// How often something befell messages, by its name in the network's tally.
+    pub fn befell(&self, what: &str) -> u64 {
+        self.network.borrow().tally.get(what)
+    }
+
     /// Breaks the connection between two nodes.
     pub fn drop_session(&mut self, a: &str, b: &str) {
         let (a, b) = (self.index(a), self.index(b));

@@ -245,10 +245,10 @@ impl World {
         mode.is_some_and(tidelock_engine::mode::Mode::is_exact)
     }
 
-    /// Groups that are opened from now on make snapshots often, and keep few entries behind them.
-    pub fn keep_short_group_logs(&mut self) {
+    /// Groups that are opened from now on make a snapshot after so many bytes of log, and keep so many entries behind it.
+    pub fn keep_group_logs(&mut self, snapshot_bytes: u64, entries_kept: u64) {
         let settings = &mut self.foundation.settings;
-        (settings.snapshot_bytes, settings.entries_kept) = (2_000, 5);
+        (settings.snapshot_bytes, settings.entries_kept) = (snapshot_bytes, entries_kept);
     }
 
     /// Does something with the stories' cell of a strong keyspace, which must succeed; answers what it told.

@@ -341,13 +341,18 @@ impl Group {
 
     /// A write in a keyspace that is eventual.
     pub(crate) fn elsewhere(&mut self) -> (RequestId, Input) {
+        self.elsewhere_as(Durability::Durable)
+    }
+
+    /// The same, as durable as that.
+    pub(crate) fn elsewhere_as(&mut self, durability: Durability) -> (RequestId, Input) {
         self.requests += 1;
         let id = RequestId(self.requests);
         let request = Request {
             keyspace: named("elsewhere"),
             actions: super::replies::write(super::words::set("k", "v")),
             atomicity: Atomicity::Each,
-            durability: Durability::Durable,
+            durability,
         };
         (id, Input::Request(id, request))
     }

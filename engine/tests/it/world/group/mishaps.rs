@@ -1,7 +1,8 @@
-//! What befalls the nodes of a group: disks that are full or lost, links that end, and nodes that become anchors.
+//! What befalls the nodes of a group: disks that are full, slow or lost, links that end, and nodes that become anchors.
 
 use tidelock_engine::draft::Draft;
 use tidelock_engine::mem_store::MemStore;
+use tidelock_engine::message::Message;
 use tidelock_engine::ports::{AnchorId, Batch, Durability, Log, SessionId, Store, TransportEvent};
 use tidelock_engine::replica::{Heard, Input};
 use tidelock_engine::row::{Payload, RowId};
@@ -13,6 +14,18 @@ impl Group {
     /// The disk of a node takes nothing from now on, or takes everything again.
     pub(crate) fn fill(&mut self, index: usize, is_full: bool) {
         self.nodes[index].driver.as_mut().expect("it runs").store_mut().fill(is_full);
+    }
+
+    /// What has left a node since this was last asked, and to whom, while its disk holds back what was committed.
+    pub(crate) fn left(&mut self, index: usize) -> Vec<(usize, Message)> {
+        let driver = self.nodes[index].driver.as_mut().expect("it runs");
+        let sent = std::mem::take(&mut driver.transport().sent).into_iter();
+        sent.map(|(session, message)| (usize::try_from(session.0).expect("few"), message)).collect()
+    }
+
+    /// What was committed by a node comes to its disk.
+    pub(crate) fn sync(&mut self, index: usize) {
+        self.nodes[index].driver.as_mut().expect("it runs").sync().expect("memory takes everything");
     }
 
     /// A disk that was full has room, and the node goes on.

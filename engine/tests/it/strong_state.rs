@@ -3,7 +3,9 @@
 
 use tidelock_engine::causality::Hlc;
 use tidelock_engine::command::Command;
+use tidelock_engine::frame::Frame;
 use tidelock_engine::id::Epoch;
+use tidelock_engine::ports::Log as _;
 use tidelock_engine::replica::Terms;
 use tidelock_engine::write::{Outcome, Ttl, Write};
 
@@ -60,6 +62,28 @@ fn guest_that_becomes_an_anchor_becomes_exact() {
         group.settle(200);
         is_like_the_others(&mut group, 3);
     }
+}
+
+/// It heard of the mode, and so whose frames these are, in an earlier life, and has none of them. The card of their author
+/// comes with the state, as the store knows of nothing that was only heard.
+#[test]
+fn who_heard_of_the_mode_before_it_started_takes_state_over() {
+    let mut group = below_the_floor(1, 1);
+    group.wipe(1, 81);
+    while group.mode(1).is_none_or(|mode| !mode.epoch.is_strong()) {
+        group.deliver();
+    }
+    assert_ne!(group.fingerprint(1), group.fingerprint(0), "it has not taken over anything yet");
+    group.restart(1);
+    group.settle(50);
+    assert_eq!(group.fingerprint(1), group.fingerprint(0));
+    let last = group.strong_frames(0).pop().expect("it made some");
+    let author = Frame::decode(&last).expect("it was committed").header().author;
+    let log = group.driver(1).store();
+    assert!(
+        log.card(author).expect("readable").is_some(),
+        "whoever asks it for the frames is given the card"
+    );
 }
 
 /// A group of which the second anchor wrote in the epoch before, when the others were in the next one.

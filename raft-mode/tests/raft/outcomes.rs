@@ -51,6 +51,8 @@ fn proposal_is_sent_on_once_at_most() {
         let mut world = world.founded(3).await;
         let old = world.elected().await;
         let (new, other) = (1 + old % 3, 1 + (old + 1) % 3);
+        // Leading is handed over to an anchor that has answered lately only.
+        world.run_ms(200).await;
         world.isolate(other);
         assert_eq!(world.administer(old, Change::Transfer(AnchorId(new))).await, Some(Ok(())));
         world.until("it leads", Duration::from_secs(2), |world| world.leader() == Some(new)).await;
@@ -59,7 +61,8 @@ fn proposal_is_sent_on_once_at_most() {
         world.cut(new, other);
         let before = (world.counts(old).forwarded, world.counts(other).forwarded);
         let outcome = world.propose(other, Vec::new(), Duration::from_millis(300)).await;
-        assert!(matches!(outcome, Outcome::Not(_)), "{outcome:?}");
+        // If the last try was on its way when its time was over, it is unknown.
+        assert!(matches!(outcome, Outcome::Not(_) | Outcome::Unknown), "{outcome:?}");
         assert_eq!(world.counts(old).forwarded, before.0);
         assert!(world.counts(other).forwarded > before.1, "it knew nobody to send it to");
         world.settle().await;

@@ -1,5 +1,7 @@
 //! A node's double: one replica over a store in memory, with the engine's own reads and writes.
 
+mod orders;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +16,7 @@ use tidelock_engine::ports::{
 };
 use tidelock_engine::read::{Answer, Query, QueryError, answer};
 use tidelock_engine::replica::{
-    AnchorError, AnchorOrder, AnchorReport, Freshness, GroupReport, Kept, Label, Order, OrderError, Terms,
+    AnchorError, AnchorOrder, AnchorReport, Freshness, GroupReport, Kept, Label, Order, Terms,
 };
 use tidelock_engine::request::{Action, ActionReply, Atomicity, Request, RequestError, RequestReply};
 use tidelock_engine::write::{Outcome, Write, WriteError};
@@ -456,26 +458,8 @@ impl Backend for Double {
         if pieces.is_empty() { Err("there is none".to_owned()) } else { Ok(Box::new(pieces.into_iter())) }
     }
 
-    /// How it ends is in the names.
     async fn order(&self, keyspace: KeyspaceName, order: Order) -> Result<(), KeyspaceError> {
-        match (keyspace.as_str(), order) {
-            ("alone", Order::Leave { is_forced: false }) => {
-                Err(OrderError::Unconfirmed { keyspace, operations: 3 }.into())
-            }
-            ("guest", Order::MakeStrong) => Err(OrderError::NoAnchor.into()),
-            ("full", Order::MakeStrong) => Err(OrderError::HoldsData(keyspace).into()),
-            ("late", Order::MakeStrong) => Err(OrderError::from(AnchorError::GivenUp(keyspace)).into()),
-            ("leaderless", Order::MakeStrong) => {
-                Err(OrderError::from(AnchorError::from(NotDone::NoLeader)).into())
-            }
-            ("elsewhere", Order::MakeStrong) => {
-                let refused = NotDone::Refused { reason: "it is not replicated there".to_owned() };
-                Err(OrderError::from(AnchorError::from(refused)).into())
-            }
-            ("slow", Order::MakeStrong) => Err(OrderError::Unfinished.into()),
-            ("dropping", Order::Join) => Err(OrderError::Dropping(keyspace).into()),
-            _ => Ok(()),
-        }
+        orders::end_of(keyspace, order)
     }
 
     fn replicas(&self) -> Result<Vec<ReplicaState>, String> {

@@ -101,6 +101,23 @@ impl MemDisk {
         self.state().faults = faults;
     }
 
+    /// Whether its power is gone, since as many changes were made as a fault allows.
+    pub fn is_off(&self) -> bool {
+        self.state().has_power().is_err()
+    }
+
+    /// Does what no planned power cut is to strike: whoever watches a store may have it write, and would meet the cut in
+    /// its place.
+    pub fn unstruck<T>(&self, then: impl FnOnce() -> T) -> T {
+        let is_planned = |changes: &mut u64| *changes > 0;
+        let planned = self.state().faults.changes_until_power_cut.take_if(is_planned);
+        let result = then();
+        if planned.is_some() {
+            self.state().faults.changes_until_power_cut = planned;
+        }
+        result
+    }
+
     /// Turns one bit of a file, on the disk and in its cache.
     ///
     /// # Panics

@@ -142,7 +142,7 @@ pub(super) fn lost_anchor(world: &mut World) -> Option<()> {
     Some(())
 }
 
-/// Whether a node is one of the voters, and has all that their leader has.
+/// Whether a node is one of the voters, and has all that their leader knows to be committed.
 fn is_well(node: &Node, leader: &Status) -> bool {
     let Some(driver) = &node.driver else { return false };
     let (replica, group) = (driver.replica(), driver.replica().group());
@@ -150,7 +150,7 @@ fn is_well(node: &Node, leader: &Status) -> bool {
     votes
         && !node.is_cut_planned
         && driver.store().failed().is_none()
-        && group.last == leader.last
+        && group.last >= leader.committed
         && group.membership == leader.membership
 }
 

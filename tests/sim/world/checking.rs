@@ -180,7 +180,14 @@ impl World {
     fn read_log(&mut self, index: usize, asked: &mut BTreeMap<KeyspaceId, Asked>, clocks: Clocks) {
         let node = &mut self.nodes[index];
         let store = node.driver.as_ref().expect("it runs").store();
-        let records = match store.records_from(LogPosition(node.position.0 + 1), usize::MAX) {
+        let from = LogPosition(node.position.0 + 1);
+        let read = || store.records_from(from, usize::MAX);
+        // To read its log a store may have to write what it holds back.
+        let records = match node.storage {
+            Storage::Disk => node.disk().unstruck(read),
+            Storage::Memory => read(),
+        };
+        let records = match records {
             Ok(records) => records,
             Err(error) => self.fail(index, &Violation::new("the log can be read", error.to_string())),
         };

@@ -237,7 +237,9 @@ impl World {
         let node = &mut self.nodes[index];
         let Some(driver) = &node.driver else { return };
         let life = node.life;
-        if driver.store().failed().is_some() {
+        // What it holds back in memory it may commit without finding out.
+        let is_off = node.is_cut_planned && node.disk().is_off();
+        if is_off || driver.store().failed().is_some() {
             // Without power nothing can be read.
             if !node.is_cut_planned && node.is_called_for != life {
                 self.still_reads(index);

@@ -212,11 +212,12 @@ impl Replica {
         step: &mut Step,
     ) {
         for author in authors {
-            if self.card_known(author, view.log).is_none()
-                && let Some(card) = cards.get(&author)
-            {
-                self.know_card(*card);
-                step.cards.push(*card);
+            let card = cards.get(&author).copied().or_else(|| self.card_cached(author));
+            // What is known of it here may be only heard: that of an epoch's author comes with the mode.
+            let is_stored = view.log.card(author).is_ok_and(|stored| stored.is_some());
+            if let Some(card) = card.filter(|_| !is_stored) {
+                self.know_card(card);
+                step.cards.push(card);
             }
         }
     }

@@ -131,7 +131,9 @@ fn work_of_anchors_shows_in_the_metrics() {
     let of = |name: &str, what: &str| metrics.get(&format!("{name}_{what}"));
     assert!(of(commit, "count") >= 5.0 && of(commit, "count") <= of(done, "count"), "{}", metrics.0);
     assert!(of(commit, "sum") <= of(done, "sum"), "{}", metrics.0);
-    assert!(Metrics::of(&guest).get(r#"tidelock_forwarded_total{direction="out"}"#) >= 5.0);
+    eventually("what the guest's counts is known", || {
+        Metrics::of(&guest).get(r#"tidelock_forwarded_total{direction="out"}"#) >= 5.0
+    });
 }
 
 /// A metric that is not in the list could change its name without anybody noticing.

@@ -90,8 +90,8 @@ impl World {
         self.settings_changed(index, outcome);
         let is_promised = is_promised(&requests, outcome);
         let mut asked = self.asked(index, requests, outcome, before.is_alone);
-        if outcome.position.is_some() {
-            self.read_log(index, &mut asked, clocks);
+        if outcome.position.is_some() && !self.read_log(index, &mut asked, clocks) {
+            return;
         }
         // Also when nothing was committed: then nothing may have been acknowledged.
         for (keyspace, left) in &mut asked {
@@ -176,8 +176,9 @@ impl World {
         }
     }
 
-    /// Reads what is new in a node's log.
-    fn read_log(&mut self, index: usize, asked: &mut BTreeMap<KeyspaceId, Asked>, clocks: Clocks) {
+    /// Reads what is new in a node's log; answers whether it could. It cannot if the power went in the same turn, behind a
+    /// commit that was not durable: then nobody will ever know what that held.
+    fn read_log(&mut self, index: usize, asked: &mut BTreeMap<KeyspaceId, Asked>, clocks: Clocks) -> bool {
         let node = &mut self.nodes[index];
         let store = node.driver.as_ref().expect("it runs").store();
         let from = LogPosition(node.position.0 + 1);
@@ -189,6 +190,7 @@ impl World {
         };
         let records = match records {
             Ok(records) => records,
+            Err(_) if node.is_cut_planned && node.disk().is_off() => return false,
             Err(error) => self.fail(index, &Violation::new("the log can be read", error.to_string())),
         };
         let mut making = Making { own: node.card.replica(), asked, clocks };
@@ -234,6 +236,7 @@ impl World {
                 self.fail(index, &violation);
             }
         }
+        true
     }
 
     /// What a node has applied is on its disk, if it says that everything is.
@@ -315,7 +318,9 @@ impl World {
         let node = &self.nodes[index];
         let shown_ms = node.clock_kept_ms();
         let clocks = Clocks { shown_ms, removed_ms: node.clock_highest_ms, set_ms: shown_ms };
-        self.read_log(index, &mut limbo, clocks);
+        if !self.read_log(index, &mut limbo, clocks) {
+            return;
+        }
         // What is partial is read by nobody, and is whole again only when nothing is missing.
         let whole = durable.into_iter().filter(|(keyspace, _)| !partial.contains(keyspace)).collect();
         self.still_there(index, &whole);

@@ -89,7 +89,8 @@ impl Rounds {
         if state.under_way < ROUNDS_MAX { state.begin() } else { Vec::new() }
     }
 
-    /// The round that holds a command which has waited long enough, with all before it.
+    /// The next round, if a command that has waited long enough still waits: it is in that one, unless more stands before
+    /// it than a round holds.
     fn next_with(&self, number: u64) -> Vec<Waiting> {
         let mut state = lock(&self.0);
         let waits = state.waiting.iter().any(|waiting| waiting.number == number);

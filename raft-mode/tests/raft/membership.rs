@@ -162,21 +162,27 @@ fn removed_one_that_does_not_know() {
     });
 }
 
+/// Three anchors under writes, of which one is away until the log has let go of what it lacks; answers which.
+async fn with_one_away(mut world: World) -> (World, u64) {
+    (world.settings.entries_kept, world.settings.snapshot_bytes) = (20, 4000);
+    let mut world = world.founded(3).await;
+    world.work(4, 300).await;
+    let leader = world.elected().await;
+    let away = 1 + leader % 3;
+    world.crash(away);
+    world.run_ms(4000).await;
+    let last = world.nodes[&away].disk.durable_applied;
+    let leader = world.elected().await;
+    assert!(world.status(leader).purged > last, "the log still has it all");
+    (world, away)
+}
+
 /// P01, P02, P04: a follower is away for longer than the log is kept. It is brought up to date by a snapshot, under
 /// writes, losses and a crash in between.
 #[test]
 fn snapshot_for_one_that_was_away() {
-    at_seeds(async |mut world| {
-        (world.settings.entries_kept, world.settings.snapshot_bytes) = (20, 4000);
-        let mut world = world.founded(3).await;
-        world.work(4, 300).await;
-        let leader = world.elected().await;
-        let away = 1 + leader % 3;
-        world.crash(away);
-        world.run_ms(4000).await;
-        let last = world.nodes[&away].disk.durable_applied;
-        let leader = world.elected().await;
-        assert!(world.status(leader).purged > last, "the log still has it all");
+    at_seeds(async |world| {
+        let (mut world, away) = with_one_away(world).await;
         world.network.loss = 10;
         world.start(away);
         world.run_ms(300).await;
@@ -193,14 +199,8 @@ fn snapshot_for_one_that_was_away() {
 /// P06: pieces of a snapshot are others than those that were announced. Nothing of them is taken, and they are sent again.
 #[test]
 fn damaged_piece_of_a_snapshot_is_refused() {
-    at_seeds(async |mut world| {
-        (world.settings.entries_kept, world.settings.snapshot_bytes) = (20, 4000);
-        let mut world = world.founded(3).await;
-        world.work(4, 300).await;
-        let leader = world.elected().await;
-        let away = 1 + leader % 3;
-        world.crash(away);
-        world.run_ms(4000).await;
+    at_seeds(async |world| {
+        let (mut world, away) = with_one_away(world).await;
         world.network.damages = 3;
         world.start(away);
         world.settle().await;
